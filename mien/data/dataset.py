@@ -1,0 +1,157 @@
+"""The one vocabulary of data: FaceDataset (arrays), Sample (one row), Splits (ids by role)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.emotions import Emotion
+from mien.errors import DataError
+
+ROLES = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One labelled face: ``image`` is uint8 (H, W), 0..255."""
+
+    id: str
+    image: NDArray[np.uint8]
+    emotion: Emotion
+    split: str = ""
+    group: str = ""
+    votes: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class FaceDataset:
+    """Grey face crops of one size, wholly in memory.
+
+    Attributes:
+        images: uint8 (N, H, W), 0..255.
+        labels: int64 (N,), indices into ``classes``.
+        ids: str (N,), unique and stable across forms of the same dataset ("fer2013:00012").
+        classes: the label vocabulary, in output order.
+        name: "fer2013", "ckplus", "fergit", "faces"...
+        splits: str (N,), the publisher's own split ("Training", "PublicTest", "PrivateTest") or "".
+        groups: str (N,), subject or other leakage group, or "".
+        votes: float32 (N, 10), FER+ votes in FERPLUS_COLUMNS order, or None.
+        source: the path it was read from.
+        sha256: SHA-256 of the images, labels and ids as read: the same in every form of the data.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.str_]
+    classes: tuple[Emotion, ...]
+    name: str
+    splits: NDArray[np.str_]
+    groups: NDArray[np.str_]
+    votes: NDArray[np.float32] | None = None
+    source: str = ""
+    sha256: str = ""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> Sample:
+        return Sample(
+            id=str(self.ids[i]),
+            image=self.images[i],
+            emotion=self.classes[int(self.labels[i])],
+            split=str(self.splits[i]),
+            group=str(self.groups[i]),
+            votes=None if self.votes is None else self.votes[i],
+        )
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    def take(self, indices: NDArray[np.integer[Any]]) -> FaceDataset:
+        """The rows at ``indices``, in that order, as a dataset of their own."""
+        return FaceDataset(
+            images=self.images[indices],
+            labels=self.labels[indices],
+            ids=self.ids[indices],
+            classes=self.classes,
+            name=self.name,
+            splits=self.splits[indices],
+            groups=self.groups[indices],
+            votes=None if self.votes is None else self.votes[indices],
+            source=self.source,
+            sha256=self.sha256,
+        )
+
+    def indices_of(self, ids: NDArray[np.str_]) -> NDArray[np.int64]:
+        """Row numbers of ``ids``, in that order. Raises DataError when one is not here."""
+        where = {key: i for i, key in enumerate(self.ids.tolist())}
+        try:
+            return np.array([where[key] for key in ids.tolist()], dtype=np.int64)
+        except KeyError as error:
+            raise DataError(f"{self.source or self.name}: no sample {error.args[0]!r}.") from None
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Which sample ids serve for what, under a named protocol.
+
+    Attributes:
+        protocol: e.g. "fer2013".
+        seed: of the shuffle; 0 where nothing is drawn.
+        ids: role ("train", "val", "test") -> sample ids; a role may be empty.
+        fold: number of the fold for cross-validation protocols, else None.
+        aliases: publisher's split name -> role ("PublicTest" -> "val"), so both can be asked for.
+    """
+
+    protocol: str
+    seed: int
+    ids: Mapping[str, NDArray[np.str_]]
+    fold: int | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def role(self, name: str) -> str:
+        """Resolve "PublicTest" or "val" to a role. Raises DataError for an unknown name."""
+        role = self.aliases.get(name, name)
+        if role not in self.ids:
+            known = ", ".join([*self.ids, *self.aliases])
+            raise DataError(f"Protocol {self.protocol!r} has no split {name!r}; known: {known}.")
+        return role
+
+    def select(self, dataset: FaceDataset, name: str) -> FaceDataset:
+        """The samples of split ``name`` ("train", "PublicTest", ...)."""
+        return dataset.take(dataset.indices_of(self.ids[self.role(name)]))
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {
+                "protocol": self.protocol,
+                "seed": self.seed,
+                "fold": self.fold,
+                "aliases": dict(self.aliases),
+                "ids": {role: ids.tolist() for role, ids in self.ids.items()},
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Splits:
+        record = json.loads(text)
+        return cls(
+            protocol=record["protocol"],
+            seed=record["seed"],
+            fold=record["fold"],
+            aliases=record["aliases"],
+            ids={role: np.array(ids, dtype=np.str_) for role, ids in record["ids"].items()},
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Splits:
+        try:
+            return cls.from_json(path.read_text())
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} is not a saved split file: {error}") from error

@@ -1,0 +1,104 @@
+"""The one vocabulary of expressions: names, canonical order and each dataset's own codes.
+
+Every name and index in mien comes from here; a dataset's codes are mapped when it is read.
+"""
+
+from __future__ import annotations
+
+import difflib
+from enum import Enum
+
+from mien.errors import DataError
+
+
+class Emotion(str, Enum):
+    """An expression label. The value is the canonical lower-case name used in every output."""
+
+    ANGRY = "angry"
+    DISGUST = "disgust"
+    FEAR = "fear"
+    HAPPY = "happy"
+    SAD = "sad"
+    SURPRISE = "surprise"
+    NEUTRAL = "neutral"
+    CONTEMPT = "contempt"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+#: The seven classes in FER2013's order (codes 0..6): the canonical order of every 7-class model.
+FER2013: tuple[Emotion, ...] = (
+    Emotion.ANGRY,
+    Emotion.DISGUST,
+    Emotion.FEAR,
+    Emotion.HAPPY,
+    Emotion.SAD,
+    Emotion.SURPRISE,
+    Emotion.NEUTRAL,
+)
+
+#: CK+48's seven classes: contempt, no neutral; canonical order.
+CKPLUS: tuple[Emotion, ...] = (
+    Emotion.ANGRY,
+    Emotion.DISGUST,
+    Emotion.FEAR,
+    Emotion.HAPPY,
+    Emotion.SAD,
+    Emotion.SURPRISE,
+    Emotion.CONTEMPT,
+)
+
+#: All eight classes (FER+ majority voting has eight).
+ALL: tuple[Emotion, ...] = (*FER2013, Emotion.CONTEMPT)
+
+#: Columns of ``fer2013new.csv`` (Barsoum et al. 2016), in file order; the last two are no emotion.
+FERPLUS_COLUMNS: tuple[str, ...] = (
+    "neutral",
+    "happiness",
+    "surprise",
+    "sadness",
+    "anger",
+    "disgust",
+    "fear",
+    "contempt",
+    "unknown",
+    "NF",
+)
+
+_ALIASES: dict[str, Emotion] = {
+    "anger": Emotion.ANGRY,
+    "disgusted": Emotion.DISGUST,
+    "fearful": Emotion.FEAR,
+    "afraid": Emotion.FEAR,
+    "happiness": Emotion.HAPPY,
+    "joy": Emotion.HAPPY,
+    "sadness": Emotion.SAD,
+    "surprised": Emotion.SURPRISE,
+    "neutrality": Emotion.NEUTRAL,
+    **{e.value: e for e in Emotion},
+}
+
+#: FER+ vote column -> Emotion, for the eight columns that are emotions.
+FERPLUS_EMOTIONS: tuple[Emotion, ...] = tuple(_ALIASES[c] for c in FERPLUS_COLUMNS[:8])
+
+
+def parse_emotion(name: str) -> Emotion:
+    """Map any dataset's spelling of an expression ("anger", "Happiness", "sad") to :class:`Emotion`.
+
+    Raises:
+        DataError: the name is no known expression; the message gives the nearest one.
+    """
+    key = name.strip().lower()
+    if key in _ALIASES:
+        return _ALIASES[key]
+    near = difflib.get_close_matches(key, _ALIASES, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(e.value for e in ALL)}."
+    raise DataError(f"Unknown expression {name!r}{hint}")
+
+
+def parse_fer2013_code(code: int) -> Emotion:
+    """Map FER2013's integer code 0..6 to :class:`Emotion`. Raises DataError outside that range."""
+    if 0 <= code < len(FER2013):
+        return FER2013[code]
+    raise DataError(f"Unknown FER2013 emotion code {code}; expected 0 to 6.")

@@ -1,0 +1,36 @@
+"""Exceptions for user errors: one sentence that names the file or value and what to do.
+
+The command line prints the message to stderr and exits with code 2; no traceback is shown.
+"""
+
+from __future__ import annotations
+
+
+class MienError(Exception):
+    """Base of every error that mien raises on purpose."""
+
+    exit_code = 2
+
+
+class ImageError(MienError):
+    """A picture cannot be read or is not usable."""
+
+
+class DataError(MienError):
+    """A dataset, a label or a split is missing, malformed or contradictory."""
+
+
+class ModelError(MienError):
+    """A model file or name is unknown, damaged or not mien's."""
+
+
+class OutputError(MienError):
+    """A result cannot be written (folder missing, disk full, no permission)."""
+
+
+class RecipeError(MienError):
+    """A training recipe or one of its ``--set`` keys is unknown or out of range."""
+
+
+class MissingExtraError(MienError):
+    """An optional dependency is needed: the message names the extra to install."""

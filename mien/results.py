@@ -1,0 +1,138 @@
+"""What every public call returns: frozen, typed, and convertible to JSON and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mien.emotions import Emotion
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A face box in pixels of the (EXIF-upright) picture; it may reach over the picture's edge."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def area(self) -> float:
+        return self.width * self.height
+
+    @property
+    def center(self) -> Point:
+        return (self.x + self.width / 2, self.y + self.height / 2)
+
+    def to_dict(self) -> dict[str, float]:
+        return {
+            "x": round(self.x, 2),
+            "y": round(self.y, 2),
+            "width": round(self.width, 2),
+            "height": round(self.height, 2),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Box:
+        return cls(*(float(data[k]) for k in ("x", "y", "width", "height")))
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One face with its expression.
+
+    Attributes:
+        box: where the face is.
+        probabilities: calibrated probability of every class of the model; they sum to 1.
+        detection_score: the detector's confidence, 0..1; None where the detector gives none
+            (Haar) or the picture was declared a face (``faces=True``).
+        landmarks: right eye, left eye, nose tip, right and left mouth corner (the person's own
+            right and left), in pixels; empty where the detector gives none.
+    """
+
+    box: Box
+    probabilities: Mapping[Emotion, float]
+    detection_score: float | None = None
+    landmarks: tuple[Point, ...] = ()
+
+    @property
+    def emotion(self) -> Emotion:
+        """The most probable class."""
+        return max(self.probabilities, key=lambda e: self.probabilities[e])
+
+    @property
+    def confidence(self) -> float:
+        """Probability of :attr:`emotion`."""
+        return self.probabilities[self.emotion]
+
+    def top(self, k: int = 3) -> tuple[tuple[Emotion, float], ...]:
+        """The ``k`` most probable classes with their probabilities, best first."""
+        ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
+        return tuple(ranked[:k])
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "emotion": self.emotion.value,
+            "confidence": round(self.confidence, 6),
+            "probabilities": {e.value: round(p, 6) for e, p in self.probabilities.items()},
+            "box": self.box.to_dict(),
+            "landmarks": [[round(x, 2), round(y, 2)] for x, y in self.landmarks],
+            "detection_score": None
+            if self.detection_score is None
+            else round(self.detection_score, 6),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Face:
+        score = data.get("detection_score")
+        return cls(
+            box=Box.from_dict(data["box"]),
+            probabilities={Emotion(k): float(v) for k, v in data["probabilities"].items()},
+            detection_score=None if score is None else float(score),
+            landmarks=tuple((float(x), float(y)) for x, y in data.get("landmarks", ())),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All faces of one picture, largest first. No face found is an answer: ``faces`` is empty.
+
+    Attributes:
+        faces: the faces.
+        width, height: size of the (EXIF-upright) picture in pixels.
+        source: the path or name the picture came from; None for an array.
+        model: name of the classifier.
+        detector: "yunet", "haar" or "none" (the picture was declared a face).
+    """
+
+    faces: tuple[Face, ...]
+    width: int
+    height: int
+    source: str | None = None
+    model: str = ""
+    detector: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "width": self.width,
+            "height": self.height,
+            "model": self.model,
+            "detector": self.detector,
+            "faces": [face.to_dict() for face in self.faces],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Result:
+        return cls(
+            faces=tuple(Face.from_dict(f) for f in data["faces"]),
+            width=int(data["width"]),
+            height=int(data["height"]),
+            source=data.get("source"),
+            model=data.get("model", ""),
+            detector=data.get("detector", ""),
+        )
