@@ -1,1 +1,18 @@
-"""mien.data."""
+"""Datasets of faces: readers for every published form, named splits, audit and conversion."""
+
+from __future__ import annotations
+
+from mien.data.dataset import ROLES, FaceDataset, Sample, Splits
+from mien.data.readers import default_data_path, read_dataset
+from mien.data.splits import PROTOCOLS, make_splits
+
+__all__ = [
+    "PROTOCOLS",
+    "ROLES",
+    "FaceDataset",
+    "Sample",
+    "Splits",
+    "default_data_path",
+    "make_splits",
+    "read_dataset",
+]

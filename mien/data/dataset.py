@@ -44,6 +44,7 @@ class FaceDataset:
         votes: float32 (N, 10), FER+ votes in FERPLUS_COLUMNS order, or None.
         source: the path it was read from.
         sha256: SHA-256 of the images, labels and ids as read: the same in every form of the data.
+        notes: what the reader left out on request ("row 17: ..."), one sentence each.
     """
 
     images: NDArray[np.uint8]
@@ -56,6 +57,7 @@ class FaceDataset:
     votes: NDArray[np.float32] | None = None
     source: str = ""
     sha256: str = ""
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
