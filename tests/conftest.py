@@ -1,0 +1,52 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder with the real datasets: ``MIEN_DATA``, else ``../shared/data`` beside the repo."""
+    named = os.environ.get("MIEN_DATA")
+    folder = Path(named) if named else ROOT.parent / "shared" / "data"
+    if not (folder / "fer2013.parquet").is_file():
+        pytest.skip(f"the datasets are not in {folder}; set MIEN_DATA to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _portrait() -> NDArray[np.uint8]:
+    data = pytest.importorskip("skimage.data", reason="scikit-image carries the portrait")
+    rgb: NDArray[Any] = data.astronaut()
+    return np.ascontiguousarray(rgb[:, :, ::-1])
+
+
+@pytest.fixture
+def portrait(_portrait: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A photo of one happy face: uint8 BGR (512, 512, 3); a fresh copy for every test."""
+    return _portrait.copy()
+
+
+@pytest.fixture(scope="session")
+def shipped_model() -> Path:
+    """The default model's ONNX file.
+
+    Skips only while no model ships at all; once ``models.json`` lists one, a missing or damaged
+    file is a failure.
+    """
+    listing = ROOT / "mien" / "zoo" / "models.json"
+    if not listing.is_file() or not json.loads(listing.read_text(encoding="utf-8")):
+        pytest.skip("no model ships with this checkout yet")
+    from mien import zoo
+
+    return Path(zoo.model_path(zoo.DEFAULT))
