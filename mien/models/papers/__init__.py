@@ -1,1 +1,1 @@
-"""mien.models.papers."""
+"""The papers' from-scratch networks, one file a paper."""

@@ -1,0 +1,167 @@
+"""What a network weighs and what it costs: parameters, multiply-adds, the table of its layers.
+
+Parameters are counted as Keras counts them, which is how the papers report them: trainable weights
+plus the running mean and variance of batch normalisation (non-trainable), so four numbers a
+channel in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+_BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+# torch class -> the name that Keras summaries, and so the papers' tables, use.
+_KERAS_TYPES: dict[str, str] = {
+    "Linear": "Dense",
+    "Conv2d": "Conv2D",
+    "BatchNorm1d": "BatchNormalization",
+    "BatchNorm2d": "BatchNormalization",
+    "MaxPool2d": "MaxPooling2D",
+    "AvgPool2d": "AveragePooling2D",
+    "ReLU": "Activation",
+}
+
+
+@dataclass(frozen=True)
+class ParameterSplit:
+    """Number of parameters by the Keras count.
+
+    ``non_trainable`` holds the running statistics of batch normalisation and frozen weights.
+    """
+
+    trainable: int
+    non_trainable: int
+
+    @property
+    def total(self) -> int:
+        return self.trainable + self.non_trainable
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One row of a Keras-like summary.
+
+    Attributes:
+        name: the module's path in the network, e.g. "features.conv1".
+        type: the layer's Keras name where it has one ("Conv2D", "Dense"), else the torch class.
+        output_shape: shape of one output without the batch, in the papers' order: (H, W, C) for
+            maps, (features,) for vectors.
+        parameters: Keras count of the module's own parameters; 0 where a module is called again.
+    """
+
+    name: str
+    type: str
+    output_shape: tuple[int, ...]
+    parameters: int
+
+
+def split_parameters(module: nn.Module) -> ParameterSplit:
+    """Trainable and non-trainable parameters of a module; shared weights count once."""
+    trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in module.parameters() if not p.requires_grad)
+    return ParameterSplit(trainable, frozen + sum(_running_stats(m) for m in module.modules()))
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Keras total: all weights and the running mean and variance of batch normalisation."""
+    return split_parameters(module).total
+
+
+def count_multiply_adds(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
+    """Multiply-adds of one forward pass on one image: all ``Conv2d`` and ``Linear`` layers, exact.
+
+    One multiply-add is one weight used once (padding counts, biases, normalisation, activation and
+    pooling do not), a module called twice counts twice. Convolutions called as functions
+    are not seen. Runs the module once in evaluation mode on zeros and leaves it as it was.
+
+    Args:
+        module: the network, on any device (also "meta").
+        input_shape: (C, H, W) of one image.
+    """
+    total = 0
+
+    def count(layer: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        nonlocal total
+        if isinstance(layer, nn.Conv2d):
+            height, width = layer.kernel_size
+            total += output[0].numel() * (layer.in_channels // layer.groups) * height * width
+        elif isinstance(layer, nn.Linear):
+            total += output[0].numel() * layer.in_features
+
+    _trace(module, input_shape, lambda m: isinstance(m, (nn.Conv2d, nn.Linear)), count)
+    return total
+
+
+def layer_table(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[LayerRow, ...]:
+    """The layers of a network in the order in which they run, as a Keras summary lists them.
+
+    Args:
+        module: the network, on any device (also "meta"); it is left as it was.
+        input_shape: (C, H, W) of one image.
+    """
+    names = {m: name for name, m in module.named_modules()}
+    seen: set[nn.Module] = set()
+    rows: list[LayerRow] = []
+
+    def record(layer: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        shape = tuple(output.shape[1:])
+        if len(shape) == 3:
+            shape = (*shape[1:], shape[0])
+        kind = type(layer).__name__
+        parameters = 0 if layer in seen else _own_parameters(layer)
+        seen.add(layer)
+        rows.append(LayerRow(names[layer], _KERAS_TYPES.get(kind, kind), shape, parameters))
+
+    def is_layer(layer: nn.Module) -> bool:
+        return next(layer.children(), None) is None or _own_parameters(layer) > 0
+
+    _trace(module, input_shape, is_layer, record)
+    return tuple(rows)
+
+
+def _running_stats(layer: nn.Module) -> int:
+    if not isinstance(layer, _BATCH_NORM) or layer.running_mean is None:
+        return 0
+    return 2 * layer.running_mean.numel()
+
+
+def _own_parameters(layer: nn.Module) -> int:
+    return sum(p.numel() for p in layer.parameters(recurse=False)) + _running_stats(layer)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards every submodule has its own mode again."""
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for m, training in modes:
+            m.training = training
+
+
+def _trace(
+    module: nn.Module,
+    input_shape: tuple[int, int, int],
+    wanted: Callable[[nn.Module], bool],
+    hook: Callable[..., None],
+) -> None:
+    weight = next(module.parameters(), None)
+    device = torch.device("cpu") if weight is None else weight.device
+    dtype = torch.float32 if weight is None else weight.dtype
+    handles = [m.register_forward_hook(hook) for m in module.modules() if wanted(m)]
+    try:
+        with _evaluating(module):
+            module(torch.zeros(1, *input_shape, device=device, dtype=dtype))
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,161 @@
+"""The registry of network architectures: one decorator, one function to build, one to list.
+
+The registry itself needs no torch. The modules that register architectures do; they are imported
+on first use, so that ``import mien.models`` stays cheap.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mien.errors import MissingExtraError, ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Builder = Callable[..., "nn.Module"]
+
+# Modules that register architectures when they are imported, in the order of `list_models`.
+_PROVIDERS = (
+    "mien.models.papers.debnath2021",
+    "mien.models.papers.njoku2024",
+    "mien.models.papers.bah2022",
+    "mien.models.papers.mondal2022",
+    "mien.models.flagship",
+)
+
+_REGISTRY: dict[str, ModelSpec] = {}
+_loaded = False
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One architecture.
+
+    Attributes:
+        name: the name on the command line and in recipes.
+        paper: where it comes from, "Author et al. year" or "mien".
+        input: (channels, height, width) of one image; the network takes float32
+            (N, channels, height, width).
+        classes: number of outputs by default.
+        description: one line.
+        builder: called with ``num_classes=…`` and the options of `create_model`; returns a module
+            whose output is logits, float32 (N, num_classes): the softmax belongs to the loss.
+    """
+
+    name: str
+    paper: str
+    input: tuple[int, int, int]
+    classes: int
+    description: str
+    builder: Builder = field(repr=False)
+
+    def create(self, num_classes: int | None = None, **kwargs: Any) -> nn.Module:
+        """Build the network with fresh weights; see `create_model`."""
+        classes = self.classes if num_classes is None else num_classes
+        if isinstance(classes, bool) or not isinstance(classes, int) or classes < 2:
+            raise ModelError(f"Model {self.name!r} needs at least two classes, not {classes!r}.")
+        known = inspect.signature(self.builder).parameters
+        if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+            for option in kwargs:
+                if option not in known:
+                    allowed = ", ".join(known) or "none"
+                    raise ModelError(
+                        f"Model {self.name!r} has no option {option!r}; its options: {allowed}."
+                    )
+        return self.builder(num_classes=classes, **kwargs)
+
+
+def register_model(
+    name: str,
+    *,
+    paper: str,
+    input: tuple[int, int, int] = (1, 48, 48),
+    classes: int = 7,
+    description: str,
+) -> Callable[[Builder], Builder]:
+    """Decorator that puts a builder (a function or an ``nn.Module`` class) into the registry.
+
+    Raises:
+        ModelError: the name is taken by another builder.
+    """
+
+    def decorate(builder: Builder) -> Builder:
+        taken = _REGISTRY.get(name)
+        # Reloading a module registers the same builder again, which is harmless.
+        if taken is not None and _origin(taken.builder) != _origin(builder):
+            raise ModelError(f"Two models are called {name!r}; rename one.")
+        _REGISTRY[name] = ModelSpec(name, paper, input, classes, description, builder)
+        return builder
+
+    return decorate
+
+
+def get_spec(name: str) -> ModelSpec:
+    """The specification of one architecture.
+
+    Raises:
+        ModelError: no such name (the message offers the nearest one).
+        MissingExtraError: torch is not installed.
+    """
+    _load_providers()
+    if name not in _REGISTRY:
+        near = difflib.get_close_matches(str(name), _REGISTRY, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else "see `mien models` for the list."
+        raise ModelError(f"Unknown model {name!r}; {hint}")
+    return _REGISTRY[name]
+
+
+def create_model(name: str, num_classes: int | None = None, **kwargs: Any) -> nn.Module:
+    """Build an architecture by name, with freshly initialised weights (torch's global generator).
+
+    Args:
+        name: a name from `list_models`.
+        num_classes: number of outputs; the architecture's own number (7) by default.
+        **kwargs: options of that architecture's builder.
+
+    Returns:
+        A module in training mode: float32 (N, C, H, W) -> logits, float32 (N, num_classes).
+
+    Raises:
+        ModelError: unknown name, unknown option or fewer than two classes.
+        MissingExtraError: torch is not installed.
+    """
+    return get_spec(name).create(num_classes, **kwargs)
+
+
+def list_models() -> tuple[ModelSpec, ...]:
+    """All architectures: the papers', then mien's own, then those registered by others.
+
+    Raises:
+        MissingExtraError: torch is not installed.
+    """
+    _load_providers()
+    rank = {module: i for i, module in enumerate(_PROVIDERS)}
+    return tuple(
+        sorted(_REGISTRY.values(), key=lambda s: rank.get(s.builder.__module__, len(rank)))
+    )
+
+
+def _origin(builder: Builder) -> tuple[str, str]:
+    return builder.__module__, builder.__qualname__
+
+
+def _load_providers() -> None:
+    global _loaded
+    if _loaded:
+        return
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError(
+            "The network architectures need torch; install it with: pip install 'mien[train]'"
+        )
+    for module in _PROVIDERS:
+        if importlib.util.find_spec(module) is not None:
+            importlib.import_module(module)
+    _loaded = True
