@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,10 +41,19 @@ class Detector(Protocol):
         ...
 
 
-def fit_long_side(height: int, width: int, long_side: int) -> tuple[int, int]:
-    """Size (height, width) of a picture scaled down so that its long side is at most ``long_side``.
+def fit_long_side(height: int, width: int, long_side: int, least: int = 1) -> tuple[int, int]:
+    """Size (height, width) at which to look at a picture.
 
-    A smaller picture keeps its size: enlarging adds no detail that a detector could use.
+    Its long side is brought down to ``long_side`` or up to ``least``; between them it stays.
     """
-    scale = min(1.0, long_side / max(height, width))
+    longest = max(height, width)
+    scale = min(1.0, long_side / longest) if longest >= least else least / longest
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """``image`` at (height, width): by area when it shrinks, linear when it grows."""
+    if image.shape[:2] == (height, width):
+        return image
+    how = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=how), dtype=np.uint8)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Detection, fit_long_side
+from mien.detect.base import Detection, fit_long_side, resize
 from mien.errors import ModelError
 from mien.results import Box
 
@@ -21,6 +21,9 @@ CASCADE_FILE = "haarcascade_frontalface_default.xml"
 
 #: The cascade's own window is 24 px: a smaller face cannot be found.
 WINDOW_PIXELS = 24
+
+#: Smaller pictures are enlarged to this.
+LEAST_SIDE = 160
 
 
 class Haar:
@@ -44,7 +47,7 @@ class Haar:
                 "This OpenCV has no Haar cascades; "
                 "install one that has: pip install 'opencv-python-headless>=4.8,<5'."
             )
-        path = Path(cv2.data.haarcascades) / CASCADE_FILE
+        path = Path(cv2.__file__).parent / "data" / CASCADE_FILE
         self._cascade = cv2.CascadeClassifier(str(path))
         if self._cascade.empty():
             raise ModelError(f"OpenCV's cascade {CASCADE_FILE} is missing; reinstall OpenCV.")
@@ -52,10 +55,8 @@ class Haar:
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
         """Find the faces of ``image``, uint8 (H, W, 3) in BGR order, largest first."""
         height, width = image.shape[:2]
-        small_h, small_w = fit_long_side(height, width, self.long_side)
-        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-        if (small_h, small_w) != (height, width):
-            grey = cv2.resize(grey, (small_w, small_h), interpolation=cv2.INTER_AREA)
+        small_h, small_w = fit_long_side(height, width, self.long_side, LEAST_SIDE)
+        grey = cv2.cvtColor(resize(image, small_h, small_w), cv2.COLOR_BGR2GRAY)
         least = max(WINDOW_PIXELS, int(self.min_face * max(small_h, small_w)))
         with self._lock:
             boxes = self._cascade.detectMultiScale(

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect.base import Detection, fit_long_side
+from mien.detect.base import Detection, fit_long_side, resize
 from mien.errors import ModelError
 from mien.results import Box
 
@@ -26,6 +26,10 @@ MODEL_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4
 
 #: Faces of at least so many pixels at the network's input are found reliably (docs/framing.md).
 RELIABLE_PIXELS = 16
+
+#: Smaller pictures are enlarged to this: of FER2013's own 48-pixel faces YuNet finds 78 % at 48
+#: pixels and 98 % at 160.
+LEAST_SIDE = 160
 
 
 def model_file() -> Path:
@@ -78,19 +82,17 @@ class YuNet:
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
         """Find the faces of ``image``, uint8 (H, W, 3) in BGR order, largest first."""
         height, width = image.shape[:2]
-        small_h, small_w = fit_long_side(height, width, self.long_side)
-        small = image
-        if (small_h, small_w) != (height, width):
-            small = cv2.resize(image, (small_w, small_h), interpolation=cv2.INTER_AREA)
+        small_h, small_w = fit_long_side(height, width, self.long_side, LEAST_SIDE)
+        small = resize(image, small_h, small_w)
         with self._lock:
             self._net.setInputSize((small_w, small_h))
             _, rows = self._net.detect(small)
         if rows is None:
             return ()
-        rows = rows.astype(np.float64)
-        rows[:, 0:14:2] *= width / small_w
-        rows[:, 1:14:2] *= height / small_h
-        found = [_detection(row) for row in rows]
+        table = np.array(rows, dtype=np.float64)
+        table[:, 0:14:2] *= width / small_w
+        table[:, 1:14:2] *= height / small_h
+        found = [_detection(row) for row in table]
         return tuple(sorted(found, key=lambda d: -d.box.area))
 
 
