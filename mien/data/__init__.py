@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from mien.data.dataset import ROLES, FaceDataset, Sample, Splits
-from mien.data.readers import default_data_path, read_dataset
+from mien.data.photos import PhotoDataset
+from mien.data.readers import default_data_path, read_dataset, read_photo_dataset
 from mien.data.splits import PROTOCOLS, make_splits
 
 __all__ = [
     "PROTOCOLS",
     "ROLES",
     "FaceDataset",
+    "PhotoDataset",
     "Sample",
     "Splits",
     "default_data_path",
     "make_splits",
     "read_dataset",
+    "read_photo_dataset",
 ]

@@ -1,4 +1,4 @@
-"""From raw columns to a checked :class:`FaceDataset`: the one door that every reader goes through."""
+"""From raw columns to a checked :class:`FaceDataset`: the one door of every reader."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BadRows:
         self.problems: list[str] = []
 
     def add(self, where: str, what: str) -> None:
-        """Note that ``where`` ("row 17") has the problem ``what`` ("2,303 pixels, expected 2,304")."""
+        """Note that ``where`` ("row 17") has the problem ``what`` ("the label is missing")."""
         self.problems.append(f"{where}: {what}")
 
     def check(self) -> tuple[str, ...]:

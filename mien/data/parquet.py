@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mien.data.assemble import BadRows, assemble, decode_grey
 from mien.data.dataset import FaceDataset
+from mien.data.fercsv import dataset_name
 from mien.emotions import (
     CKPLUS,
     FER2013,
@@ -28,7 +29,7 @@ VOTE_COLUMNS = tuple(f"ferplus_{name.lower()}" for name in FERPLUS_COLUMNS)
 def import_pyarrow_parquet() -> Any:
     """``pyarrow.parquet``. Raises MissingExtraError when it is not installed."""
     try:
-        import pyarrow.parquet as pq
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]
     except ImportError:
         raise MissingExtraError(
             "Reading or writing parquet needs pyarrow; install it with: pip install 'mien[train]'"
@@ -90,6 +91,8 @@ class ParquetColumns:
         self.split = _first(names, SPLIT_COLUMNS)
         self.row = names.get("row")
         self.id = names.get("id")
+        if self.id is not None and "string" not in str(schema.field(self.id).type):
+            self.id = None  # a running number of somebody else's, not a sample id
         self.file = names.get("file")
         self.group = _first(names, ("group", "subject", "user_id"))
         self.sequence = names.get("sequence")
@@ -142,15 +145,54 @@ def read_labels(
     return result
 
 
-def dataset_kind(columns: ParquetColumns, names: set[str]) -> str:
-    """ "fer2013", "ckplus" or "faces", by the columns that are there."""
+def dataset_kind(columns: ParquetColumns, table: Any) -> str:
+    """ "mien", "fer2013", "ckplus" or "faces", by the columns and the split's values."""
     if columns.id is not None:
         return "mien"
-    if columns.sequence is not None and "subject" in names:
+    if columns.sequence is not None and columns.group is not None:
         return "ckplus"
     if columns.row is not None or columns.votes:
         return "fer2013"
+    if columns.split is not None:
+        used = {str(v) for v in table[columns.split].unique().to_pylist()}
+        if used and used <= {"Training", "PublicTest", "PrivateTest"}:
+            return "fer2013"
     return "faces"
+
+
+def read_shards(folder: Path, *, skip_bad: bool = False) -> FaceDataset:
+    """Read the Hugging Face layout ``train-00000-of-00002.parquet``, ... as one dataset.
+
+    The split of every row is the shard's prefix, unless the rows say it themselves.
+
+    Raises:
+        DataError: as :func:`read_parquet`, or the shards' classes differ.
+    """
+    parts = [read_parquet(p, skip_bad=skip_bad) for p in sorted(folder.glob("*-of-*.parquet"))]
+    splits: list[str] = []
+    ids: list[str] = []
+    for part in parts:
+        stem = Path(part.source).stem
+        splits += [s or stem.split("-")[0] for s in part.splits.tolist()]
+        running = part.name == "faces"
+        ids += [f"faces:{stem}/{i[6:]}" if running else i for i in part.ids.tolist()]
+    return assemble(
+        images=[image for part in parts for image in part.images],
+        emotions=[part.classes[k] for part in parts for k in part.labels.tolist()],
+        ids=ids,
+        name=parts[0].name,
+        source=folder,
+        splits=splits,
+        groups=[g for part in parts for g in part.groups.tolist()],
+        votes=stack_votes([part.votes for part in parts]),
+        notes=tuple(note for part in parts for note in part.notes),
+    )
+
+
+def stack_votes(votes: list[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    """All votes below one another, or None where a part has none."""
+    known = [v for v in votes if v is not None]
+    return np.concatenate(known) if len(known) == len(votes) else None
 
 
 def read_parquet(path: Path, *, skip_bad: bool = False) -> FaceDataset:
@@ -164,7 +206,7 @@ def read_parquet(path: Path, *, skip_bad: bool = False) -> FaceDataset:
     columns = ParquetColumns(path, schema)
     pq = import_pyarrow_parquet()
     table = pq.read_table(path, columns=columns.all()).combine_chunks()
-    kind = dataset_kind(columns, {str(n).lower() for n in schema.names})
+    kind = dataset_kind(columns, table)
     bad = BadRows(path, skip=skip_bad)
     emotions = read_labels(
         path, table[columns.label].to_pylist(), label_names(schema, columns.label), bad
@@ -215,10 +257,7 @@ def sample_ids(
     """Stable ids of the rows and the dataset's name."""
     if columns.id is not None:
         ids = [str(v) for v in table[columns.id].to_pylist()]
-        prefixes = {i.split(":", 1)[0] if ":" in i else "faces" for i in ids}
-        if prefixes == {"fer2013", "muxspace"}:
-            return ids, "fergit"
-        return ids, prefixes.pop() if len(prefixes) == 1 else "faces"
+        return ids, dataset_name(ids)
     if kind == "fer2013":
         numbers = table[columns.row].to_pylist() if columns.row else rows
         return [f"fer2013:{int(n):05d}" for n in numbers], kind

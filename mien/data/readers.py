@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from mien.data import fercsv, folders, parquet, photos
 from mien.data.dataset import FaceDataset
 from mien.errors import DataError
+
+_DATA_SUFFIXES = (".csv", ".parquet", ".pq")
+_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One dataset found in a folder: what to call it, its form, and where it is."""
+
+    name: str
+    form: str
+    path: Path
 
 
 def default_data_path() -> Path:
@@ -27,13 +43,150 @@ def default_data_path() -> Path:
     raise DataError("No dataset was named; pass --data PATH or set MIEN_DATA.")
 
 
+def sniff_file(path: Path) -> str:
+    """The form of one file by its content: "csv", "votes", "legend", "parquet" or "photos".
+
+    Raises:
+        DataError: it is empty, unreadable, or none of these.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); check its rights.") from None
+    if not start:
+        raise DataError(f"{path} is empty; fetch it again.")
+    if start == b"PAR1":
+        schema = parquet.parquet_schema(path)
+        return "photos" if photos.is_photo_schema(schema.names) else "parquet"
+    if start[:2] == b"PK" or start[:2] == b"\x1f\x8b":
+        raise DataError(f"{path} is an archive; unpack it and pass the folder.")
+    header = fercsv.read_header(path) if b"\0" not in start else []
+    if fercsv.is_ferplus_header(header):
+        return "votes"
+    if fercsv.is_fer2013_header(header):
+        return "csv"
+    if photos.is_legend(header):
+        return "legend"
+    raise DataError(
+        f"{path} is no dataset that mien knows; expected FER2013's CSV (emotion, pixels, Usage), "
+        "parquet with an image column, muxspace's legend.csv, or a folder of class folders."
+    )
+
+
+def find_datasets(folder: Path, depth: int = 2) -> list[Candidate]:
+    """Every dataset in ``folder``; if there is none, in the folders inside it.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    inner, files = folders.list_folder(folder)
+    found: list[Candidate] = []
+    if folders.class_folders(folder):
+        found.append(Candidate(folder.resolve().name, "folder", folder))
+    if photos.find_legend(folder) is not None:
+        found.append(Candidate(folder.resolve().name, "photos", folder))
+    for file in files:
+        if file.suffix.lower() not in _DATA_SUFFIXES:
+            continue
+        try:
+            form = sniff_file(file)
+        except DataError:
+            continue
+        if form in ("csv", "parquet", "photos"):
+            found.append(Candidate(file.stem, form, file))
+    shards = [c for c in found if c.form == "parquet" and _SHARD.fullmatch(c.name)]
+    if shards and len(shards) == len(found):
+        return [Candidate(folder.resolve().name, "shards", folder)]
+    if found or depth == 0:
+        return found
+    return [c for sub in inner for c in find_datasets(sub, depth - 1)]
+
+
+def locate(path: Path, name: str | None = None) -> Candidate:
+    """The dataset at ``path``; in a folder with several, the one called ``name``.
+
+    Raises:
+        DataError: none is there, several are and ``name`` picks none, or the path is missing.
+    """
+    if not path.exists():
+        raise DataError(f"{path} does not exist; check the path given as --data.")
+    if path.is_file():
+        return Candidate(path.stem, sniff_file(path), path)
+    found = find_datasets(path)
+    if not found:
+        for file in folders.list_folder(path)[1]:
+            if file.suffix.lower() in _DATA_SUFFIXES:
+                sniff_file(file)  # says what is wrong with it
+        raise DataError(
+            f"{path} holds no dataset that mien knows; expected a FER2013 CSV, a parquet file, "
+            "class folders such as train/angry, or muxspace's images with data/legend.csv."
+        )
+    if name is None and len(found) == 1:
+        return found[0]
+    listed = ", ".join(c.name for c in found)
+    if name is None:
+        raise DataError(
+            f"{path} holds {len(found)} datasets ({listed}); say which with --name, or pass the "
+            "file itself."
+        )
+    exact = [c for c in found if c.name.lower() == name.lower()]
+    chosen = exact or [c for c in found if c.name.lower().startswith(name.lower())]
+    if len(chosen) != 1:
+        raise DataError(f"{path} holds no single dataset called {name!r}; it has: {listed}.")
+    return chosen[0]
+
+
 def read_dataset(
     path: str | os.PathLike[str], name: str | None = None, *, skip_bad: bool = False
 ) -> FaceDataset:
-    """Read a dataset of face crops in any published form."""
-    from mien.data.parquet import read_parquet
+    """Read face crops in any published form; which one is found out by content.
 
-    path = Path(path)
-    if path.is_dir():
-        path = path / f"{name or 'fer2013'}.parquet"
-    return read_parquet(path, skip_bad=skip_bad)
+    Args:
+        path: a FER2013 CSV (FER+ votes beside it are taken along), a parquet file with an image
+            column, a tree of class folders (FER2013's Kaggle release, CK+48, plain), or a folder
+            that contains one of these.
+        name: which dataset, where a folder contains several: its file name without suffix, or
+            the beginning of it.
+        skip_bad: leave bad rows out (they are listed in ``notes``) instead of failing.
+
+    Raises:
+        DataError: nothing readable is there, or a row is bad; one sentence with file and row.
+        MissingExtraError: parquet without pyarrow.
+    """
+    found = locate(Path(path), name)
+    readers: dict[str, Callable[..., FaceDataset]] = {
+        "csv": fercsv.read_fer2013_csv,
+        "folder": folders.read_folder,
+        "parquet": parquet.read_parquet,
+        "shards": parquet.read_shards,
+    }
+    if found.form in readers:
+        return readers[found.form](found.path, skip_bad=skip_bad)
+    if found.form == "votes":
+        raise DataError(
+            f"{found.path} holds FER+ votes and no pictures; pass FER2013's CSV beside it."
+        )
+    raise DataError(
+        f"{found.path} holds photos of varied size, not face crops; make crops of them with: "
+        "mien data build-fergit."
+    )
+
+
+def read_photo_dataset(
+    path: str | os.PathLike[str], name: str | None = None
+) -> photos.PhotoDataset:
+    """Read muxspace's photos from parquet, its folder, or a folder that contains one of these.
+
+    Raises:
+        DataError: there are none, or the legend is malformed.
+    """
+    folder = Path(path)
+    if name is None and folder.is_dir() and photos.find_legend(folder) is None:
+        several = [c for c in find_datasets(folder) if c.form == "photos"]
+        if len(several) == 1:
+            return photos.read_photos(several[0].path)
+    found = locate(folder, name)
+    if found.form not in ("photos", "legend"):
+        raise DataError(f"{found.path} holds no labelled photos; expected muxspace.")
+    return photos.read_photos(found.path)

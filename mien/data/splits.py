@@ -1,7 +1,8 @@
-"""Named protocols: which samples train, which choose, which test. Seeded, and saved by sample id."""
+"""Named protocols: which samples train, choose and test. Seeded, and saved by sample id."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 
 import numpy as np
@@ -13,52 +14,203 @@ from mien.errors import DataError
 #: FER2013's published splits and what they serve for.
 FER2013_ROLES = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 
+#: The same three as hubs call them.
+_HUB_NAMES = {
+    "Training": ("train", "training"),
+    "PublicTest": ("validation", "valid", "val"),
+    "PrivateTest": ("test", "testing"),
+}
+
+FOLDS = 10
+CKPLUS_TEST = 99  # Bah & Xue 2022, section 3
+
+
+def _official(dataset: FaceDataset, split: str) -> NDArray[np.bool_]:
+    """Mask of the rows in FER2013's ``split``, by its own name or a hub's."""
+    lower = np.char.lower(dataset.splits)
+    mask: NDArray[np.bool_] = (dataset.splits == split) | np.isin(lower, _HUB_NAMES[split])
+    return mask
+
+
+def _need(dataset: FaceDataset, protocol: str, split: str, mask: NDArray[np.bool_]) -> None:
+    if not mask.any():
+        present = sorted(set(dataset.splits.tolist()) - {""})
+        raise DataError(
+            f"Protocol {protocol!r} needs the publisher's split {split!r}, and "
+            f"{dataset.source or dataset.name} has {', '.join(present) or 'none'}; use "
+            "'random-80-20' or a dataset with official splits."
+        )
+
 
 def _fer2013(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
     """FER2013's official splits: Training / PublicTest / PrivateTest."""
-    _need_publisher_splits(dataset, "fer2013", tuple(FER2013_ROLES))
+    ids = {}
+    for split, role in FER2013_ROLES.items():
+        mask = _official(dataset, split)
+        _need(dataset, "fer2013", split, mask)
+        ids[role] = dataset.ids[mask]
+    return Splits(protocol="fer2013", seed=0, ids=ids, aliases=FER2013_ROLES)
+
+
+def _fer2013_folder(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
+    """The Kaggle folder release: Training / PublicTest and PrivateTest together; no val."""
+    train = _official(dataset, "Training")
+    test = _official(dataset, "PublicTest") | _official(dataset, "PrivateTest")
+    _need(dataset, "fer2013-folder", "Training", train)
+    _need(dataset, "fer2013-folder", "PrivateTest", test)
     return Splits(
-        protocol="fer2013",
+        protocol="fer2013-folder",
         seed=0,
-        ids={r: dataset.ids[dataset.splits == s] for s, r in FER2013_ROLES.items()},
-        aliases=FER2013_ROLES,
+        ids={"train": dataset.ids[train], "val": dataset.ids[:0], "test": dataset.ids[test]},
+        aliases={"Training": "train"},
     )
 
 
-def _need_publisher_splits(dataset: FaceDataset, protocol: str, needed: tuple[str, ...]) -> None:
-    present = set(dataset.splits.tolist())
-    missing = [s for s in needed if s not in present]
-    if missing:
+def _drawn(
+    dataset: FaceDataset, protocol: str, seed: int, rows: NDArray[np.int64], test: int, val: int
+) -> Splits:
+    """Shuffle ``rows``; the first ``test`` are the test set, the next ``val`` the validation."""
+    if len(rows) <= test + val or test == 0:
         raise DataError(
-            f"Protocol {protocol!r} needs the publisher's split {missing[0]!r}, and "
-            f"{dataset.source or dataset.name} has {', '.join(sorted(present - {''})) or 'none'}; "
-            "use 'random-80-20' or a dataset with official splits."
+            f"Protocol {protocol!r} leaves a split empty with the {len(rows):,} samples of "
+            f"{dataset.source or dataset.name}; use a larger dataset."
+        )
+    order = np.random.default_rng(seed).permutation(rows)
+    parts = {"train": order[test + val :], "val": order[test : test + val], "test": order[:test]}
+    return Splits(
+        protocol=protocol,
+        seed=seed,
+        ids={role: dataset.ids[np.sort(part)] for role, part in parts.items()},
+    )
+
+
+def _random_80_20(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
+    """80 % train, 20 % test, drawn at random; no val."""
+    rows = np.arange(len(dataset))
+    # Rounded up as scikit-learn does: 7,178 of FER2013's 35,887, the size of the paper's test set.
+    return _drawn(dataset, "random-80-20", seed, rows, test=-(-len(rows) // 5), val=0)
+
+
+def _balanced(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
+    """Every class under-sampled to the smallest, then 80/20 (Ahmed & Murshid 2024)."""
+    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+    if counts.min() == 0:
+        missing = dataset.classes[int(counts.argmin())]
+        raise DataError(
+            f"Protocol 'balanced' needs samples of every class, and "
+            f"{dataset.source or dataset.name} has none of {missing}; use 'random-80-20'."
+        )
+    rng = np.random.default_rng([seed, 1])
+    chosen = [
+        rng.choice(np.flatnonzero(dataset.labels == k), size=counts.min(), replace=False)
+        for k in range(len(counts))
+    ]
+    rows = np.sort(np.concatenate(chosen))
+    return _drawn(dataset, "balanced", seed, rows, test=-(-len(rows) // 5), val=0)
+
+
+def _fergit(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
+    """90 % train, 5 % val, 5 % test, drawn at random (Bah & Xue 2022, section 2.3)."""
+    if dataset.name != "fergit":
+        raise DataError(
+            f"Protocol 'fergit-90-5-5' is for FERGIT, and {dataset.source or dataset.name} is "
+            f"{dataset.name}; build FERGIT with: mien data build-fergit."
+        )
+    rows = np.arange(len(dataset))
+    part = len(rows) // 20
+    return _drawn(dataset, "fergit-90-5-5", seed, rows, test=part, val=part)
+
+
+def _ckplus_random(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
+    """99 test images drawn at random (Bah & Xue 2022): frames of a sequence fall in both sides."""
+    _need_subjects(dataset, "ckplus-random")
+    return _drawn(
+        dataset, "ckplus-random", seed, np.arange(len(dataset)), test=CKPLUS_TEST, val=CKPLUS_TEST
+    )
+
+
+def _ckplus_subjects(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
+    """10 folds, no subject in two of them; ``fold`` is tested, the next one validates."""
+    _need_subjects(dataset, "ckplus-subjects")
+    if fold is None or not 0 <= fold < FOLDS:
+        given = "none was given" if fold is None else f"{fold} was given"
+        raise DataError(
+            f"Protocol 'ckplus-subjects' needs a fold from 0 to {FOLDS - 1}, and {given}; "
+            "pass --fold."
+        )
+    subjects = np.unique(dataset.groups)
+    if len(subjects) < FOLDS:
+        raise DataError(
+            f"Protocol 'ckplus-subjects' needs at least {FOLDS} subjects, and "
+            f"{dataset.source or dataset.name} has {len(subjects)}."
+        )
+    order = np.random.default_rng(seed).permutation(subjects)
+    fold_of = {str(subject): i % FOLDS for i, subject in enumerate(order)}
+    folds = np.array([fold_of[g] for g in dataset.groups.tolist()])
+    test, val = folds == fold, folds == (fold + 1) % FOLDS
+    return Splits(
+        protocol="ckplus-subjects",
+        seed=seed,
+        fold=fold,
+        ids={
+            "train": dataset.ids[~(test | val)],
+            "val": dataset.ids[val],
+            "test": dataset.ids[test],
+        },
+    )
+
+
+def _need_subjects(dataset: FaceDataset, protocol: str) -> None:
+    if dataset.name != "ckplus":
+        raise DataError(
+            f"Protocol {protocol!r} is for CK+, and {dataset.source or dataset.name} is "
+            f"{dataset.name}; pass a CK+48 folder or parquet."
+        )
+    if (dataset.groups == "").any():
+        raise DataError(
+            f"Protocol {protocol!r} needs every sample's subject, and "
+            f"{dataset.source or dataset.name} lacks some."
         )
 
 
 _Maker = Callable[[FaceDataset, int, int | None], Splits]
 
 #: Every named protocol; the maker's docstring says what it is.
-PROTOCOLS: dict[str, _Maker] = {"fer2013": _fer2013}
+PROTOCOLS: dict[str, _Maker] = {
+    "fer2013": _fer2013,
+    "fer2013-folder": _fer2013_folder,
+    "random-80-20": _random_80_20,
+    "balanced": _balanced,
+    "fergit-90-5-5": _fergit,
+    "ckplus-random": _ckplus_random,
+    "ckplus-subjects": _ckplus_subjects,
+}
+
+
+def describe_protocol(name: str) -> str:
+    """One line on what a protocol is."""
+    return (PROTOCOLS[name].__doc__ or "").strip().splitlines()[0]
 
 
 def make_splits(
     dataset: FaceDataset, protocol: str, seed: int = 0, fold: int | None = None
 ) -> Splits:
-    """Divide ``dataset`` under a named protocol.
+    """Divide ``dataset`` under a named protocol; the same seed gives the same division.
 
     Args:
         protocol: a key of :data:`PROTOCOLS`.
-        seed: of the shuffle, for protocols that draw.
-        fold: number of the test fold, for cross-validation protocols.
+        seed: of the shuffle, for protocols that draw; 0 or more.
+        fold: number of the test fold, for cross-validation protocols only.
 
     Raises:
-        DataError: unknown protocol, or one that does not fit the dataset.
+        DataError: unknown protocol, or one that does not fit the dataset; it says why.
     """
     if protocol not in PROTOCOLS:
-        raise DataError(f"Unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}.")
+        near = difflib.get_close_matches(protocol, PROTOCOLS, n=1)
+        hint = f" did you mean {near[0]!r}?" if near else ""
+        raise DataError(f"Unknown protocol {protocol!r};{hint} known: {', '.join(PROTOCOLS)}.")
+    if seed < 0:
+        raise DataError(f"The seed is {seed}; expected 0 or more.")
+    if fold is not None and protocol != "ckplus-subjects":
+        raise DataError(f"Protocol {protocol!r} has no folds; leave --fold out.")
     return PROTOCOLS[protocol](dataset, seed, fold)
-
-
-def _ids(dataset: FaceDataset, indices: NDArray[np.int64]) -> NDArray[np.str_]:
-    return dataset.ids[np.sort(indices)]

@@ -1,0 +1,134 @@
+"""Pictures in folders named after the expressions: the Kaggle release, CK+48, plain folders."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+from mien.data.assemble import BadRows, assemble, decode_grey
+from mien.data.dataset import FaceDataset
+from mien.data.fercsv import dataset_name
+from mien.emotions import CKPLUS, FER2013, Emotion, parse_emotion
+from mien.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".pgm"})
+SPLIT_FOLDERS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
+
+_FER2013_STEM = re.compile(r"(Training|PublicTest|PrivateTest)_(\d+)")
+_CKPLUS_STEM = re.compile(r"(S\d{3})_(\d{3})_(\d{8})")
+
+
+def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
+    """(sub-folders, files) of ``folder``, sorted, without hidden ones.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            shown = [e for e in entries if not e.name.startswith((".", "__"))]
+            folders = sorted(Path(e.path) for e in shown if e.is_dir())
+            files = sorted(Path(e.path) for e in shown if e.is_file())
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be read ({error.strerror}); check that it is there and readable."
+        ) from None
+    return folders, files
+
+
+def _is_expression(name: str) -> bool:
+    try:
+        parse_emotion(name)
+    except DataError:
+        return False
+    return True
+
+
+def class_folders(root: Path) -> list[tuple[str, Path]]:
+    """(split, folder) of every folder that stands for a class; empty when it is no such tree.
+
+    A tree is one where some folder under ``root``, or under split folders of it, has the name of
+    an expression. Folders beside those with other names are returned too, so that the reader can
+    say that their label is unknown.
+    """
+    found: list[tuple[str, Path]] = []
+    folders, _ = list_folder(root)
+    if any(_is_expression(f.name) for f in folders):
+        return [("", f) for f in folders if f.name.lower() not in SPLIT_FOLDERS]
+    for split in folders:
+        if split.name.lower() in SPLIT_FOLDERS:
+            inner, _ = list_folder(split)
+            if any(_is_expression(f.name) for f in inner):
+                found += [(split.name, f) for f in inner]
+    return found
+
+
+def read_folder(root: Path, *, skip_bad: bool = False) -> FaceDataset:
+    """Read a tree of class folders; JPEG, PNG, WebP and the like, grey or colour.
+
+    FER2013's Kaggle release is known by its file names (``Training_…``, ``PublicTest_…``,
+    ``PrivateTest_…``), which carry the official split; CK+48 by ``S010_004_00000017``, which
+    carries subject and sequence.
+
+    Raises:
+        DataError: a folder has no expression's name, a picture is damaged, or there are none.
+    """
+    bad = BadRows(root, skip=skip_bad)
+    rows: list[tuple[Path, str, Emotion]] = []
+    for split, folder in class_folders(root):
+        files = [f for f in list_folder(folder)[1] if f.suffix.lower() in IMAGE_SUFFIXES]
+        if not files:
+            continue
+        try:
+            emotion = parse_emotion(folder.name)
+        except DataError as error:
+            bad.add(f"folder {folder.relative_to(root)}", str(error).rstrip("."))
+            continue
+        rows += [(file, split, emotion) for file in files]
+    images, keep = [], []
+    for row in rows:
+        try:
+            images.append(decode_grey(row[0].read_bytes()))
+            keep.append(row)
+        except (OSError, ValueError) as error:
+            bad.add(f"file {row[0].relative_to(root)}", str(error))
+    notes = bad.check()
+    ids, splits, groups, name = _identify(root, keep)
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    return assemble(
+        images=[images[i] for i in order],
+        emotions=[keep[i][2] for i in order],
+        ids=[ids[i] for i in order],
+        name=name,
+        source=root,
+        splits=[splits[i] for i in order],
+        groups=[groups[i] for i in order],
+        classes={"fer2013": FER2013, "ckplus": CKPLUS}.get(name),
+        notes=notes,
+    )
+
+
+def _identify(
+    root: Path, rows: list[tuple[Path, str, Emotion]]
+) -> tuple[list[str], list[str], list[str], str]:
+    """(ids, splits, groups, dataset name), by what the file names look like."""
+    stems = [path.stem for path, _, _ in rows]
+    fer = [_FER2013_STEM.fullmatch(s) for s in stems]
+    if rows and all(fer):
+        parts = [(m[1], m[2]) for m in fer if m]
+        # Five digits throughout are row numbers of the CSV, as mien data convert writes them; the
+        # Kaggle release numbers its files by another rule, so there the whole stem is the id.
+        by_row = all(len(number) == 5 for _, number in parts)
+        ids = [f"fer2013:{m[2] if by_row else m[0]}" for m in fer if m]
+        return ids, [usage for usage, _ in parts], [""] * len(rows), "fer2013"
+    ck = [_CKPLUS_STEM.fullmatch(s) for s in stems]
+    splits = [split for _, split, _ in rows]
+    if rows and all(ck):
+        return [f"ckplus:{s}" for s in stems], splits, [m[1] for m in ck if m], "ckplus"
+    if rows and all("%3A" in s for s in stems):  # written by mien data convert
+        ids = [unquote(s) for s in stems]
+        return ids, splits, [""] * len(rows), dataset_name(ids)
+    ids = [f"faces:{path.relative_to(root).with_suffix('').as_posix()}" for path, _, _ in rows]
+    return ids, splits, [""] * len(rows), "faces"
