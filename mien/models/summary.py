@@ -1,0 +1,118 @@
+"""What ``mien models`` prints: every architecture with its size and its cost.
+
+Networks are built on torch's "meta" device: shapes without numbers, so nothing is allocated.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from mien.models.counting import LayerRow, count_multiply_adds, layer_table, split_parameters
+from mien.models.registry import ModelSpec, get_spec, list_models
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """One architecture, measured.
+
+    Attributes:
+        name, paper, input, classes, description: as in `ModelSpec`; input is (C, H, W).
+        parameters: Keras count (see `mien.models.counting`).
+        trainable: those of them that training changes by gradients.
+        multiply_adds: convolutions and dense layers, for one image.
+        megabytes: size of the parameters as float32, in 10^6 bytes.
+    """
+
+    name: str
+    paper: str
+    input: tuple[int, int, int]
+    classes: int
+    parameters: int
+    trainable: int
+    multiply_adds: int
+    megabytes: float
+    description: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"input": list(self.input)}
+
+
+def summarise(spec: ModelSpec) -> ModelSummary:
+    """Measure one architecture."""
+    with torch.device("meta"):
+        module = spec.create()
+    split = split_parameters(module)
+    return ModelSummary(
+        name=spec.name,
+        paper=spec.paper,
+        input=spec.input,
+        classes=spec.classes,
+        parameters=split.total,
+        trainable=split.trainable,
+        multiply_adds=count_multiply_adds(module, spec.input),
+        megabytes=round(split.total * 4 / 1e6, 2),
+        description=spec.description,
+    )
+
+
+def summarise_all() -> tuple[ModelSummary, ...]:
+    """Measure every architecture of the registry."""
+    return tuple(summarise(spec) for spec in list_models())
+
+
+def layers_of(name: str) -> tuple[LayerRow, ...]:
+    """The layer table of an architecture by name.
+
+    Raises:
+        ModelError: unknown name.
+    """
+    spec = get_spec(name)
+    with torch.device("meta"):
+        module = spec.create()
+    return layer_table(module, spec.input)
+
+
+def markdown_page() -> str:
+    """``docs/models.md``: the table of all architectures, then what every source file says."""
+    lines = [
+        "# Models",
+        "",
+        "<!-- Generated: mien models --markdown > docs/models.md -->",
+        "",
+        "Parameters are counted as Keras counts them (weights and the running statistics of batch",
+        "normalisation). Multiply-adds are those of convolutions and dense layers for one image.",
+        "MB is 10⁶ bytes of float32. Every network takes float32 (N, C, H, W) and gives logits;",
+        "`mien models --layers NAME` prints its layers.",
+        "",
+        *_markdown_table(summarise_all()),
+    ]
+    told: set[str] = set()
+    for spec in list_models():
+        source = spec.builder.__module__
+        text = inspect.getdoc(sys.modules[source])
+        if source in told or not text:
+            continue
+        told.add(source)
+        title, _, body = text.partition("\n")
+        lines += ["", f"## {title.rstrip('.')}", "", body.strip()]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_table(summaries: Sequence[ModelSummary]) -> list[str]:
+    rows = [
+        "| name | paper | input | parameters | trainable | multiply-adds | MB | what it is |",
+        "|---|---|---|---:|---:|---:|---:|---|",
+    ]
+    for s in summaries:
+        size = "×".join(map(str, (*s.input[1:], s.input[0])))
+        rows.append(
+            f"| `{s.name}` | {s.paper} | {size} | {s.parameters:,} | {s.trainable:,} "
+            f"| {s.multiply_adds:,} | {s.megabytes:.1f} | {s.description.rstrip('.')} |"
+        )
+    return rows
