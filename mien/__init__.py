@@ -1,1 +1,60 @@
-"""mien: facial-expression recognition."""
+"""mien: facial-expression recognition, accurate, small, fast, offline.
+
+    import mien
+    result = mien.predict("photo.jpg")
+    print(result.faces[0].emotion, result.faces[0].confidence)
+
+The names below are loaded on first use: importing mien imports neither numpy nor OpenCV.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from mien._version import __version__
+
+if TYPE_CHECKING:
+    from mien.classify import load_classifier
+    from mien.emotions import Emotion
+    from mien.errors import MienError
+    from mien.images import read_image
+    from mien.pipeline import Analyzer, predict
+    from mien.results import Box, Face, Result
+
+__all__ = [
+    "Analyzer",
+    "Box",
+    "Emotion",
+    "Face",
+    "MienError",
+    "Result",
+    "__version__",
+    "load_classifier",
+    "predict",
+    "read_image",
+]
+
+_HOMES = {
+    "Analyzer": "mien.pipeline",
+    "Box": "mien.results",
+    "Emotion": "mien.emotions",
+    "Face": "mien.results",
+    "MienError": "mien.errors",
+    "Result": "mien.results",
+    "load_classifier": "mien.classify",
+    "predict": "mien.pipeline",
+    "read_image": "mien.images",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'mien' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -32,9 +32,9 @@ class ModelInfo:
         input_size: side of the square input in pixels.
         channels: 1 (grey) or 3 (grey repeated).
         mean, std: standardisation on the 0..1 scale.
-        crop_scale: side of the crop over the side of the detector's face square; how FER2013
-            frames a face.
-        crop_shift_y: shift of the crop's centre downwards, as a fraction of the face square.
+        crop_scale: side of the crop over the side of FER2013's frame of the same face
+            (``mien.preprocess.face_square``); 1 for a model trained on FER2013.
+        crop_shift_y: shift of the crop's centre downwards, as a fraction of that frame.
         temperature: softmax temperature fitted on the validation split (1 = none).
         architecture, recipe, seed: what was trained and how.
         training_data, protocol, licence: what it was trained on and what that permits.

@@ -1,13 +1,123 @@
-"""From grey face crops to the network's input: the same function in validation and deployment."""
+"""From a picture to a face crop to the network's input: the same in validation and deployment."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.modelinfo import ModelInfo
+from mien.results import Box
+
+if TYPE_CHECKING:
+    from mien.detect.base import Detection
+
+# How FER2013 frames a face, measured on its Training images (docs/framing.md; made by
+# benchmarks/framing.py). Sides are relative to sqrt(width * height) of the detector's box, shifts
+# point downwards and are relative to the same length.
+YUNET_SCALE = 1.11
+YUNET_SHIFT_Y = -0.05
+HAAR_SCALE = 1.0
+HAAR_SHIFT_Y = 0.0
+
+
+def face_square(face: Detection | Box) -> Box:
+    """The square in which FER2013 would have shown a face.
+
+    Args:
+        face: a detection with landmarks (YuNet), one without (Haar), or a bare box, which is
+            taken as it is and only made square around its centre.
+
+    Returns:
+        A square in pixels of the picture; it may reach over the edge.
+    """
+    if isinstance(face, Box):
+        (x, y), side = face.center, math.sqrt(face.area)
+        return Box(x - side / 2, y - side / 2, side, side)
+    (x, y), unit = face.box.center, math.sqrt(face.box.area)
+    scale, shift = HAAR_SCALE, HAAR_SHIFT_Y
+    if face.landmarks:
+        # The mean of the box's centre and the landmarks' is nearer to FER2013's than either.
+        n = len(face.landmarks)
+        x = (x + sum(p[0] for p in face.landmarks) / n) / 2
+        y = (y + sum(p[1] for p in face.landmarks) / n) / 2
+        scale, shift = YUNET_SCALE, YUNET_SHIFT_Y
+    side = unit * scale
+    y += unit * shift
+    return Box(x - side / 2, y - side / 2, side, side)
+
+
+def crop_face(
+    image: NDArray[np.uint8], face: Detection | Box, info: ModelInfo
+) -> NDArray[np.uint8]:
+    """Cut a face out as ``info``'s network expects it.
+
+    Beyond the picture's edge its last pixels are repeated. A face larger than the input is
+    averaged over areas, a smaller one interpolated linearly. A turned head is left turned, as in
+    FER2013.
+
+    Args:
+        image: uint8 (H, W) grey or (H, W, 3) BGR, 0..255.
+        face: what to cut out; see :func:`face_square`.
+
+    Returns:
+        uint8 (input_size, input_size), grey.
+    """
+    square, size = face_square(face), info.input_size
+    side = max(1.0, square.width * info.crop_scale)
+    x, y = square.center
+    left = x - side / 2
+    top = y + square.width * info.crop_shift_y - side / 2
+    if side < 2 * size:  # few pixels: place the square exactly
+        matrix = np.array([[size / side, 0, 0], [0, size / side, 0]])
+        matrix[:, 2] = (0.5 - left) * size / side - 0.5, (0.5 - top) * size / side - 0.5
+        x0, y0, patch = _patch(image, left - 2, top - 2, side + 4)
+        matrix[:, 2] += matrix[0, 0] * x0, matrix[1, 1] * y0
+        out = cv2.warpAffine(
+            patch, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+    else:
+        _, _, patch = _patch(image, left, top, side)
+        out = cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(out, dtype=np.uint8)
+
+
+def whole_face(image: NDArray[np.uint8], info: ModelInfo) -> NDArray[np.uint8]:
+    """A picture that already is a face, brought to the network's input; the shape is stretched.
+
+    Args:
+        image: uint8 (H, W) grey or (H, W, 3) BGR, 0..255.
+
+    Returns:
+        uint8 (input_size, input_size), grey.
+    """
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
+    size = info.input_size
+    if grey.shape == (size, size):
+        return np.ascontiguousarray(grey, dtype=np.uint8)
+    how = cv2.INTER_AREA if min(grey.shape) >= size else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(grey, (size, size), interpolation=how), dtype=np.uint8)
+
+
+def _patch(
+    image: NDArray[np.uint8], left: float, top: float, side: float
+) -> tuple[int, int, NDArray[np.uint8]]:
+    """Whole pixels around a square, grey, edges repeated: (x, y of its corner, patch)."""
+    height, width = image.shape[:2]
+    n = max(1, round(side))
+    x0, y0 = round(left), round(top)
+    x1, y1 = min(max(x0, 0), width - 1), min(max(y0, 0), height - 1)
+    x2, y2 = max(min(x0 + n, width), x1 + 1), max(min(y0 + n, height), y1 + 1)
+    patch: Any = image[y1:y2, x1:x2]
+    if patch.ndim == 3:
+        patch = cv2.cvtColor(patch, cv2.COLOR_BGR2GRAY)
+    pads = (max(0, y1 - y0), max(0, y0 + n - y2), max(0, x1 - x0), max(0, x0 + n - x2))
+    if any(pads):
+        patch = cv2.copyMakeBorder(patch, *pads, borderType=cv2.BORDER_REPLICATE)
+    return x0, y0, patch
 
 
 def normalize(faces: NDArray[np.uint8], info: ModelInfo) -> NDArray[np.float32]:

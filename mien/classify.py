@@ -1,0 +1,161 @@
+"""Grey face crops in, calibrated probabilities out: an onnxruntime session and its ModelInfo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien import zoo
+from mien.errors import ModelError
+from mien.modelinfo import ModelInfo
+from mien.preprocess import normalize, softmax
+
+#: Faces per run of the session: the fastest of 1..64 for the shipped int8 model (`mien bench`).
+BATCH_SIZE = 16
+
+
+class Classifier:
+    """A classifier that describes itself, run by onnxruntime. May be shared between threads.
+
+    Args:
+        path: an ONNX file written by ``mien export``.
+        threads: threads per run; None lets onnxruntime take every core.
+
+    Raises:
+        ModelError: no such file, not ONNX, not mien's, or its graph contradicts its record.
+    """
+
+    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+        import onnxruntime as ort  # type: ignore[import-untyped]
+
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise ModelError(f"Model file {self.path} does not exist.")
+        if threads is not None and threads < 1:
+            raise ModelError(f"threads is {threads}; expected 1 or more.")
+        options = ort.SessionOptions()
+        options.log_severity_level = 4  # errors come as exceptions; nothing is printed besides
+        options.intra_op_num_threads = threads or 0
+        # Idle threads sleep instead of spinning: a second of analysis then costs its own CPU time.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = ort.InferenceSession(
+                str(self.path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's exceptions share no public base class
+            raise ModelError(
+                f"{self.path} is not a model that onnxruntime can load: {_first_line(error)}"
+            ) from None
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.info: ModelInfo = ModelInfo.from_metadata(metadata, str(self.path))
+        self._input = self._check_graph()
+
+    def _check_graph(self) -> str:
+        """The graph must take and give what the record says; returns the input's name."""
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        info, size = self.info, self.info.input_size
+        if len(inputs) != 1 or not outputs:
+            raise ModelError(f"{self.path} has {len(inputs)} inputs; expected one.")
+        shape, expected = list(inputs[0].shape), [info.channels, size, size]
+        if inputs[0].type != "tensor(float)" or len(shape) != 4 or not _fits(shape[1:], expected):
+            raise ModelError(
+                f"{self.path} takes {inputs[0].type} {shape}, but its record says float32 "
+                f"(N, {info.channels}, {size}, {size}); export it again."
+            )
+        if isinstance(shape[0], int):
+            raise ModelError(
+                f"{self.path} has a fixed batch of {shape[0]}; export it with a dynamic batch."
+            )
+        classes = outputs[0].shape[-1] if outputs[0].shape else None
+        if isinstance(classes, int) and classes != len(info.labels):
+            raise ModelError(
+                f"{self.path} gives {classes} outputs but names {len(info.labels)} labels; "
+                "export it again."
+            )
+        return str(inputs[0].name)
+
+    def logits(self, faces: NDArray[np.uint8], batch_size: int = BATCH_SIZE) -> NDArray[np.float32]:
+        """Raw outputs before temperature and softmax.
+
+        Args:
+            faces: uint8 (N, input_size, input_size), grey, 0..255. N may be 0.
+            batch_size: faces per run of the session; bounds the memory.
+
+        Returns:
+            float32 (N, K), K = ``len(info.labels)``.
+
+        Raises:
+            ModelError: another shape or dtype, or a graph that gives something else.
+        """
+        size, classes = self.info.input_size, len(self.info.labels)
+        if faces.dtype != np.uint8 or faces.ndim != 3 or faces.shape[1:] != (size, size):
+            raise ModelError(
+                f"Faces are {faces.dtype} {faces.shape}; {self.info.name} takes uint8 "
+                f"(N, {size}, {size})."
+            )
+        out = np.empty((len(faces), classes), np.float32)
+        for start in range(0, len(faces), batch_size):
+            x = normalize(faces[start : start + batch_size], self.info)
+            rows = self._run(x)
+            if rows.shape != (len(x), classes):
+                raise ModelError(
+                    f"{self.path} gave {rows.shape} for {len(x)} faces and {classes} labels; "
+                    "export it again."
+                )
+            out[start : start + batch_size] = rows
+        return out
+
+    def _run(self, x: NDArray[np.float32]) -> NDArray[Any]:
+        try:
+            return np.asarray(self._session.run(None, {self._input: x})[0])
+        except Exception as error:  # see __init__
+            raise ModelError(f"{self.path} failed while running: {_first_line(error)}") from None
+
+    def predict_proba(
+        self, faces: NDArray[np.uint8], batch_size: int = BATCH_SIZE, flip: bool = False
+    ) -> NDArray[np.float32]:
+        """Calibrated probabilities: ``softmax(logits / temperature)``.
+
+        Args:
+            faces: uint8 (N, input_size, input_size), grey, 0..255.
+            batch_size: faces per run of the session.
+            flip: average the probabilities with the mirrored face's; twice the time.
+
+        Returns:
+            float32 (N, K); each row sums to 1.
+        """
+        p = softmax(self.logits(faces, batch_size), self.info.temperature)
+        if flip:
+            mirrored = np.ascontiguousarray(faces[:, :, ::-1])
+            p += softmax(self.logits(mirrored, batch_size), self.info.temperature)
+            p /= 2
+        return p
+
+
+def load_classifier(
+    name_or_path: str | Path = zoo.DEFAULT, threads: int | None = None
+) -> Classifier:
+    """Load a shipped model by name, or any ``.onnx`` file that ``mien export`` wrote.
+
+    Raises:
+        ModelError: neither a shipped model nor a file; or see :class:`Classifier`.
+    """
+    if isinstance(name_or_path, str) and name_or_path in zoo.MODELS:
+        return Classifier(zoo.model_path(name_or_path), threads)
+    path = Path(name_or_path)
+    if path.suffix.lower() == ".onnx" or path.exists():
+        return Classifier(path, threads)
+    return Classifier(zoo.model_path(str(name_or_path)), threads)
+
+
+def _fits(shape: list[Any], expected: list[int]) -> bool:
+    """Whether every fixed dimension is the expected one; symbolic ones fit anything."""
+    return all(not isinstance(s, int) or s == e for s, e in zip(shape, expected, strict=True))
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
