@@ -1,1 +1,20 @@
-"""mien.evaluate."""
+"""Evaluation: metrics, predictions joined by sample id, and reports. No torch."""
+
+from __future__ import annotations
+
+from mien.evaluate.predictions import Joined, Predictions
+from mien.evaluate.report import Mistake, Report, to_markdown, write_report
+from mien.evaluate.runner import evaluate
+from mien.evaluate.scores import Scores, score
+
+__all__ = [
+    "Joined",
+    "Mistake",
+    "Predictions",
+    "Report",
+    "Scores",
+    "evaluate",
+    "score",
+    "to_markdown",
+    "write_report",
+]

@@ -1,0 +1,188 @@
+"""Predictions that carry their sample ids, and their join with labels: by id, never by position.
+
+There is deliberately no function that takes bare labels beside bare predictions: a published report
+on FER2013 has accuracy .18 because the two were in different orders. Classes are matched the same
+way, by their name and never by their index.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data.dataset import FaceDataset
+from mien.emotions import Emotion
+from mien.errors import DataError
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Labels and probabilities of the same samples, in the order of their ids.
+
+    Attributes:
+        ids: str (N,), sorted.
+        rows: int64 (N,), each sample's row in the dataset that was joined.
+        labels: int64 (N,), indices into ``classes``.
+        probabilities: float64 (N, K).
+        classes: the model's classes.
+        excluded: samples left out because the model has no such class, by class.
+    """
+
+    ids: NDArray[np.str_]
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    classes: tuple[Emotion, ...]
+    excluded: dict[Emotion, int]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Class probabilities by sample id.
+
+    Attributes:
+        ids: str (N,), unique, in any order.
+        probabilities: float (N, K), row i belongs to ``ids[i]``; rows sum to 1.
+        classes: the K classes in column order.
+
+    Raises:
+        DataError: wrong shapes, an id twice, a class twice, or rows that are not probabilities.
+    """
+
+    ids: NDArray[np.str_]
+    probabilities: NDArray[np.floating[Any]]
+    classes: tuple[Emotion, ...]
+
+    def __post_init__(self) -> None:
+        ids = np.asarray(self.ids, dtype=np.str_)
+        probabilities = np.asarray(self.probabilities, dtype=np.float64)
+        classes = tuple(Emotion(c) for c in self.classes)
+        if len(set(classes)) != len(classes):
+            raise DataError(f"The predictions name a class twice: {_names(classes)}.")
+        if probabilities.shape != (len(ids), len(classes)):
+            raise DataError(
+                f"The predictions have shape {probabilities.shape}; {len(ids)} sample ids and "
+                f"{len(classes)} classes ({_names(classes)}) need ({len(ids)}, {len(classes)})."
+            )
+        twice = [key for key, times in Counter(ids.tolist()).items() if times > 1]
+        if twice:
+            raise DataError(f"{len(twice)} sample ids are predicted twice, e.g. {twice[0]!r}.")
+        object.__setattr__(self, "ids", ids)
+        object.__setattr__(self, "classes", classes)
+        object.__setattr__(self, "probabilities", _normalised(probabilities, ids))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[Predictions]) -> Predictions:
+        """All parts as one; their classes may stand in different orders.
+
+        Raises:
+            DataError: no parts, different sets of classes, or an id in two parts.
+        """
+        listed = list(parts)
+        if not listed:
+            raise DataError("There are no predictions to put together.")
+        classes = listed[0].classes
+        return cls(
+            ids=np.concatenate([p.ids for p in listed]),
+            probabilities=np.concatenate([p.reorder(classes).probabilities for p in listed]),
+            classes=classes,
+        )
+
+    def reorder(self, classes: tuple[Emotion, ...]) -> Predictions:
+        """The same predictions with columns in the order of ``classes``, matched by name."""
+        if set(classes) != set(self.classes) or len(classes) != len(self.classes):
+            raise DataError(
+                f"The predictions are over {_names(self.classes)}, not {_names(classes)}."
+            )
+        columns = [self.classes.index(c) for c in classes]
+        return Predictions(self.ids, self.probabilities[:, columns], classes)
+
+    def join(self, dataset: FaceDataset, *, exclude_unknown: bool = False) -> Joined:
+        """Give every sample of ``dataset`` its prediction, by id.
+
+        The result is in the order of the ids, so neither the order of the predictions nor that of
+        the dataset can change anything computed from it.
+
+        Args:
+            dataset: the split; its classes may be ordered otherwise, and may be fewer.
+            exclude_unknown: leave out samples of a class that the model has not, and count them,
+                instead of refusing.
+
+        Raises:
+            DataError: an id is missing on either side or twice in the dataset; the dataset has
+                samples of a class the model has not; nothing is left.
+        """
+        row_of = {key: i for i, key in enumerate(dataset.ids.tolist())}
+        if len(row_of) != len(dataset):
+            raise DataError(f"{_where(dataset)}: a sample id occurs twice.")
+        extra = [key for key in self.ids.tolist() if key not in row_of]
+        if extra:
+            raise DataError(
+                f"{len(extra)} predictions are for samples that {_where(dataset)} has not, "
+                f"e.g. {extra[0]!r}."
+            )
+        missing = set(row_of).difference(self.ids.tolist())
+        if missing:
+            raise DataError(
+                f"{len(missing)} samples of {_where(dataset)} have no prediction, "
+                f"e.g. {min(missing)!r}."
+            )
+        order = np.argsort(self.ids, kind="stable")
+        ids = self.ids[order]
+        rows = np.array([row_of[key] for key in ids.tolist()], dtype=np.int64)
+        column = [self.classes.index(c) if c in self.classes else -1 for c in dataset.classes]
+        labels = np.array(column, dtype=np.int64)[dataset.labels[rows]]
+        known = labels >= 0
+        excluded = self._unknown(dataset, rows[~known])
+        if excluded and not exclude_unknown:
+            counted = " and ".join(f"{n} of {c.value!r}" for c, n in excluded.items())
+            raise DataError(
+                f"{_where(dataset)} has {counted}, a class the model has not "
+                f"({_names(self.classes)}); leave these samples out with --exclude-unknown."
+            )
+        if not known.any():
+            raise DataError(f"{_where(dataset)} has no sample of a class that the model has.")
+        return Joined(
+            ids=ids[known],
+            rows=rows[known],
+            labels=labels[known],
+            probabilities=self.probabilities[order][known].astype(np.float64),
+            classes=self.classes,
+            excluded=excluded,
+        )
+
+    @staticmethod
+    def _unknown(dataset: FaceDataset, rows: NDArray[np.int64]) -> dict[Emotion, int]:
+        counts = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
+        return {c: int(n) for c, n in zip(dataset.classes, counts, strict=True) if n}
+
+
+def _normalised(probabilities: NDArray[np.float64], ids: NDArray[np.str_]) -> NDArray[np.float64]:
+    """Rows summing to exactly 1; DataError where they are no probabilities at all."""
+    sums = probabilities.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        good = np.isfinite(probabilities).all(axis=1) & (probabilities.min(axis=1, initial=0) >= 0)
+        good &= np.abs(sums - 1) < 1e-2
+    if not good.all():
+        raise DataError(
+            f"{int((~good).sum())} predictions are not probabilities that sum to 1, e.g. that of "
+            f"{str(ids[np.argmin(good)])!r}; the model must end in a softmax."
+        )
+    normalised: NDArray[np.float64] = probabilities / sums[:, None]
+    return normalised
+
+
+def _names(classes: Iterable[Emotion]) -> str:
+    return ", ".join(c.value for c in classes)
+
+
+def _where(dataset: FaceDataset) -> str:
+    return dataset.source or dataset.name

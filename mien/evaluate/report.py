@@ -1,0 +1,295 @@
+"""Report: every figure of one evaluation with where it came from, as JSON and Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien import atomic
+from mien.emotions import Emotion
+from mien.errors import OutputError
+from mien.evaluate.scores import Scores, plain
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One wrong prediction; ``image`` is uint8 (H, W) and never leaves the HTML page."""
+
+    id: str
+    true: Emotion
+    predicted: Emotion
+    confidence: float
+    probability_of_true: float
+    image: NDArray[np.uint8]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "true": self.true.value,
+            "predicted": self.predicted.value,
+            "confidence": plain(self.confidence),
+            "probability_of_true": plain(self.probability_of_true),
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`mien.evaluate.evaluate` found.
+
+    Attributes:
+        scores: the figures of the whole split.
+        twin_free: the same without samples that have a byte-identical twin in another split; None
+            where twins were not looked for.
+        model: name, recipe, parameters and whatever else describes the model.
+        data: name, source and SHA-256 of the dataset; its classes; which samples were left out.
+        protocol, split: which samples; "" where the caller did not say.
+        tta: "none" or "flip" (probabilities averaged over a face and its mirror image).
+        bootstrap, seed: of the intervals.
+        seconds, faces_per_second: time in the model alone, both halves of the flip included.
+        mistakes: the wrong predictions the model was surest of, surest first.
+        notes: warnings, a sentence each.
+        versions, command, created: what made the report, and when (ISO 8601, UTC).
+    """
+
+    scores: Scores
+    twin_free: Scores | None
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    protocol: str = ""
+    split: str = ""
+    tta: str = "none"
+    bootstrap: int = 1000
+    seed: int = 0
+    seconds: float = 0.0
+    mistakes: tuple[Mistake, ...] = ()
+    notes: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
+    created: str = ""
+
+    @property
+    def n(self) -> int:
+        """Samples scored."""
+        return self.scores.n
+
+    @property
+    def accuracy(self) -> float:
+        """Share of samples whose most probable class is the true one, 0..1."""
+        return self.scores.summary["accuracy"]
+
+    @property
+    def macro_f1(self) -> float:
+        """Unweighted mean F1 of the classes that occur, 0..1."""
+        return self.scores.summary["macro_f1"]
+
+    @property
+    def faces_per_second(self) -> float:
+        """Throughput of the model alone."""
+        return self.n / self.seconds if self.seconds > 0 else float("nan")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole report for JSON: no pictures; undefined figures are null."""
+        twin_free = None
+        if self.twin_free is not None:
+            twin_free = {"removed": self.n - self.twin_free.n, **self.twin_free.to_dict()}
+        return {
+            "model": plain(dict(self.model)),
+            "data": plain(dict(self.data)),
+            "protocol": self.protocol,
+            "split": self.split,
+            "tta": self.tta,
+            **self.scores.to_dict(),
+            "twin_free": twin_free,
+            "curves": self.scores.curves_to_dict(),
+            "mistakes": [m.to_dict() for m in self.mistakes],
+            "notes": list(self.notes),
+            "bootstrap": {"resamples": self.bootstrap, "seed": self.seed, "level": 0.95},
+            "seconds": plain(self.seconds),
+            "faces_per_second": plain(self.faces_per_second),
+            "versions": dict(self.versions),
+            "command": self.command,
+            "created": self.created,
+        }
+
+    def to_json(self) -> str:
+        """:meth:`to_dict` as one JSON object; rows of numbers stay on a line."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """0.7123 -> "71.23 %"; an undefined figure is a dash."""
+    return "–" if value is None or not np.isfinite(value) else f"{100 * value:.{digits}f} %"
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """0.7123 -> "0.712"; an undefined figure is a dash."""
+    return "–" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
+
+
+def interval(scores: Scores, name: str) -> str:
+    """The 95 % interval of ``name`` in percent, e.g. "69.60–72.60"; "" where there is none."""
+    low, high = scores.intervals.get(name, (float("nan"), float("nan")))
+    return f"{100 * low:.2f}–{100 * high:.2f}" if np.isfinite(low) else ""
+
+
+#: Rows of the summary tables: (key in Scores.summary, title, in percent).
+SUMMARY_ROWS: tuple[tuple[str, str, bool], ...] = (
+    ("accuracy", "Accuracy", True),
+    ("balanced_accuracy", "Balanced accuracy", True),
+    ("macro_f1", "Macro F1", True),
+    ("macro_precision", "Macro precision", True),
+    ("macro_recall", "Macro recall", True),
+    ("weighted_f1", "Weighted F1", True),
+    ("weighted_precision", "Weighted precision", True),
+    ("weighted_recall", "Weighted recall", True),
+    ("top2_accuracy", "Top-2 accuracy", True),
+    ("cohen_kappa", "Cohen's kappa", False),
+    ("macro_roc_auc", "Macro ROC area (one-vs-rest)", False),
+    ("macro_average_precision", "Macro average precision", False),
+    ("mean_confidence", "Mean confidence", True),
+    ("ece", "Expected calibration error (15 bins)", True),
+    ("brier", "Brier score", False),
+    ("nll", "Negative log-likelihood", False),
+    ("aurc", "Area under risk–coverage", False),
+)
+
+
+def summary_cells(scores: Scores, key: str, in_percent: bool) -> tuple[str, str]:
+    """One figure of ``scores`` and its interval, as text."""
+    value = scores.summary[key]
+    return (percent(value) if in_percent else figure(value)), interval(scores, key)
+
+
+def title(report: Report) -> str:
+    """E.g. "mien_small on fer2013, PrivateTest"."""
+    where = f"{report.data.get('name', '')}"
+    return f"{report.model.get('name', 'model')} on {where}" + (
+        f", {report.split}" if report.split else ""
+    )
+
+
+def provenance(report: Report) -> list[tuple[str, str]]:
+    """What produced the figures, as (name, text) rows; empty ones are left out."""
+    model = {k: v for k, v in report.model.items() if k != "name" and v not in ("", None, {}, 0)}
+    excluded = report.data.get("excluded") or {}
+    rows = [
+        ("Model", str(report.model.get("name", ""))),
+        *((k.replace("_", " ").capitalize(), _text(v)) for k, v in model.items()),
+        ("Data", str(report.data.get("name", ""))),
+        ("Data SHA-256", str(report.data.get("sha256", ""))),
+        ("Protocol", report.protocol),
+        ("Split", f"{report.split} ({report.n:,} samples)" if report.split else f"{report.n:,}"),
+        ("Left out", ", ".join(f"{n} of {c}" for c, n in excluded.items())),
+        ("Test-time augmentation", report.tta),
+        ("Intervals", f"95 %, {report.bootstrap} bootstrap resamples, seed {report.seed}"),
+        ("Time in the model", f"{report.seconds:.2f} s, {report.faces_per_second:,.0f} faces/s"),
+        ("Versions", ", ".join(f"{k} {v}" for k, v in report.versions.items())),
+        ("Command", report.command),
+        ("Made", report.created),
+    ]
+    return [(name, text) for name, text in rows if text]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(v) for v in value)
+    if isinstance(value, Mapping):
+        return json.dumps(value, ensure_ascii=False)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _table(header: list[str], rows: list[list[str]], left: int = 1) -> str:
+    """A Markdown table; the first ``left`` columns are left-aligned, the others right-aligned."""
+    rule = [":--" if i < left else "--:" for i in range(len(header))]
+    lines = [header, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def to_markdown(report: Report) -> str:
+    """The report as Markdown: summary, per-class table, confusion matrix, worst mistakes."""
+    scores, twin_free = report.scores, report.twin_free
+    header = ["figure", f"all {scores.n:,}", "95 % interval"]
+    if twin_free is not None:
+        header += [f"without twins ({twin_free.n:,})", "95 % interval"]
+    summary = []
+    for key, name, in_percent in SUMMARY_ROWS:
+        row = [name, *summary_cells(scores, key, in_percent)]
+        summary.append(row + list(summary_cells(twin_free, key, in_percent) if twin_free else ()))
+    names = [c.value for c in scores.classes]
+    per_class = [
+        [
+            c.value,
+            *(percent(v) for v in (s.precision, s.recall, s.f1)),
+            *(figure(v) for v in (s.roc_auc, s.average_precision)),
+            f"{s.support:,}",
+        ]
+        for c, s in scores.per_class.items()
+    ]
+    matrix = [
+        [names[i], *(str(int(v)) for v in row)] for i, row in enumerate(scores.confusion.tolist())
+    ]
+    parts = [
+        f"# {title(report)}",
+        *(f"> **Note.** {note}" for note in report.notes),
+        _table(header, summary),
+        "## Classes",
+        _table(
+            ["class", "precision", "recall", "F1", "ROC area", "AP", "support"],
+            per_class,
+        ),
+        "## Confusion matrix (rows: true class, columns: predicted)",
+        _table(["", *names], matrix),
+    ]
+    if report.mistakes:
+        rows = [
+            [m.id, m.true.value, m.predicted.value, percent(m.confidence, 1)]
+            for m in report.mistakes
+        ]
+        parts += [
+            "## Most confident mistakes",
+            _table(["sample", "labelled", "predicted", "confidence"], rows, left=3),
+        ]
+    parts += [
+        "## How this was made",
+        _table(["what", "value"], [list(r) for r in provenance(report)], left=2),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def write_report(report: Report, folder: str | Path) -> dict[str, Path]:
+    """Write ``report.json``, ``report.md`` and ``report.html`` into ``folder``, made if missing.
+
+    The HTML page shows pictures of the dataset (the most confident mistakes): mind its licence
+    before you pass the page on. The other two hold no picture.
+
+    Returns:
+        format -> path.
+
+    Raises:
+        OutputError: the folder cannot be made or a file cannot be written.
+    """
+    from mien.evaluate.html import to_html
+
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"Cannot make the folder {folder}: {error.strerror or error}; choose another --out."
+        ) from error
+    texts = {
+        "json": report.to_json() + "\n",
+        "markdown": to_markdown(report),
+        "html": to_html(report),
+    }
+    suffix = {"json": "json", "markdown": "md", "html": "html"}
+    paths = {kind: folder / f"report.{suffix[kind]}" for kind in texts}
+    for kind, text in texts.items():
+        atomic.write_text(paths[kind], text)
+    return paths

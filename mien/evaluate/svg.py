@@ -1,0 +1,213 @@
+"""The few SVG parts that the plots are made of: axes, lines, bars, text. Strings only.
+
+Colours are CSS variables (see :data:`STYLE`), so that one picture serves light and dark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+
+from mien.emotions import Emotion
+
+#: Colour of each class in light and in dark.
+COLOURS: dict[Emotion, tuple[str, str]] = {
+    Emotion.ANGRY: ("#d93d42", "#ff7b7f"),
+    Emotion.DISGUST: ("#5b8c14", "#a5d24f"),
+    Emotion.FEAR: ("#8445bc", "#c99bf2"),
+    Emotion.HAPPY: ("#d98a00", "#ffc44d"),
+    Emotion.SAD: ("#2468d6", "#7db2ff"),
+    Emotion.SURPRISE: ("#0b8f8a", "#4fd8cf"),
+    Emotion.NEUTRAL: ("#6f7480", "#b3b9c5"),
+    Emotion.CONTEMPT: ("#a24a18", "#e79a6b"),
+}
+
+_LIGHT = {
+    "surface": "#ffffff",
+    "ink": "#1b1e24",
+    "muted": "#5d6370",
+    "grid": "#e3e6eb",
+    "accent": "#3a52d6",
+    "second": "#d9622b",
+    "gap": "#d93d42",
+}
+_DARK = {
+    "surface": "#191b20",
+    "ink": "#eceef2",
+    "muted": "#a0a6b3",
+    "grid": "#2f333c",
+    "accent": "#93a5ff",
+    "second": "#ffa06e",
+    "gap": "#ff7b7f",
+}
+
+
+def _variables(values: dict[str, str], dark: bool) -> str:
+    classes = {f"c-{e.value}": pair[dark] for e, pair in COLOURS.items()}
+    return "".join(f"--{name}:{value};" for name, value in {**values, **classes}.items())
+
+
+#: CSS of the colours and of the text in plots: once in a page, or inside a stand-alone picture.
+STYLE = (
+    f":root{{color-scheme:light dark;{_variables(_LIGHT, False)}}}\n"
+    f"@media (prefers-color-scheme:dark){{:root{{{_variables(_DARK, True)}}}}}\n"
+    ".plot{font-family:system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;font-size:12px;"
+    "fill:var(--ink)}.plot .muted{fill:var(--muted)}.plot .small{font-size:10.5px}"
+    ".plot .strong{font-weight:600}.plot .mid{text-anchor:middle}.plot .end{text-anchor:end}"
+)
+
+
+def colour(emotion: Emotion) -> str:
+    """The CSS colour of a class."""
+    return f"var(--c-{emotion.value})"
+
+
+def num(value: float) -> str:
+    """A coordinate: at most two decimals."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def text(x: float, y: float, content: str, cls: str = "", extra: str = "") -> str:
+    """Text at its baseline."""
+    kind = f' class="{cls}"' if cls else ""
+    return f'<text x="{num(x)}" y="{num(y)}"{kind}{extra}>{escape(content)}</text>'
+
+
+def rect(
+    x: float, y: float, width: float, height: float, fill: str, hint: str = "", extra: str = ""
+) -> str:
+    """A filled rectangle; ``hint`` is shown when the pointer rests on it."""
+    tip = f"<title>{escape(hint)}</title>" if hint else ""
+    return (
+        f'<rect x="{num(x)}" y="{num(y)}" width="{num(max(width, 0))}" '
+        f'height="{num(max(height, 0))}" fill="{fill}"{extra}>{tip}</rect>'
+    )
+
+
+def line(x1: float, y1: float, x2: float, y2: float, stroke: str, extra: str = "") -> str:
+    """A straight line."""
+    return (
+        f'<line x1="{num(x1)}" y1="{num(y1)}" x2="{num(x2)}" y2="{num(y2)}" '
+        f'stroke="{stroke}"{extra}/>'
+    )
+
+
+def document(parts: Sequence[str], width: float, height: float, label: str) -> str:
+    """A complete ``<svg>`` that scales to its container; ``label`` is read to the blind."""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" role="img" '
+        f'viewBox="0 0 {num(width)} {num(height)}" aria-label="{escape(label, quote=True)}">'
+        + "".join(parts)
+        + "</svg>"
+    )
+
+
+def standalone(svg: str) -> str:
+    """``svg`` with its style inside and a background, for a file of its own."""
+    head, rest = svg.split(">", 1)
+    paper = '<rect width="100%" height="100%" fill="var(--surface)"/>'
+    return f"{head}><style>{STYLE}</style>{paper}{rest}\n"
+
+
+def percent_tick(value: float) -> str:
+    """.25 -> "25 %"."""
+    return f"{100 * value:.0f} %"
+
+
+class Axes:
+    """A plot area with grid and ticks that maps data to pixels.
+
+    Args:
+        x, y: limits of the data.
+        x_ticks, y_ticks: where to draw the grid.
+        box: left, top, width and height of the plot area in pixels.
+    """
+
+    def __init__(
+        self,
+        x: tuple[float, float] = (0.0, 1.0),
+        y: tuple[float, float] = (0.0, 1.0),
+        box: tuple[float, float, float, float] = (46, 12, 380, 270),
+    ) -> None:
+        self.x_limits, self.y_limits = x, y
+        self.left, self.top, self.width, self.height = box
+        self.parts: list[str] = []
+
+    @property
+    def bottom(self) -> float:
+        return self.top + self.height
+
+    def px(self, x: float) -> float:
+        low, high = self.x_limits
+        return self.left + (x - low) / ((high - low) or 1) * self.width
+
+    def py(self, y: float) -> float:
+        low, high = self.y_limits
+        return self.bottom - (y - low) / ((high - low) or 1) * self.height
+
+    def grid(
+        self,
+        x_ticks: Sequence[float],
+        y_ticks: Sequence[float],
+        x_format: Callable[[float], str] = percent_tick,
+        y_format: Callable[[float], str] = percent_tick,
+    ) -> None:
+        """Draw the grid with its tick labels."""
+        right = self.left + self.width
+        for tick in y_ticks:
+            y = self.py(tick)
+            self.parts.append(line(self.left, y, right, y, "var(--grid)"))
+            self.parts.append(text(self.left - 6, y + 4, y_format(tick), "muted end small"))
+        for tick in x_ticks:
+            x = self.px(tick)
+            self.parts.append(line(x, self.top, x, self.bottom, "var(--grid)"))
+            self.parts.append(text(x, self.bottom + 15, x_format(tick), "muted mid small"))
+
+    def labels(self, x_label: str, y_label: str) -> None:
+        """Name the axes: below, and upright at the left edge."""
+        middle = self.left + self.width / 2
+        self.parts.append(text(middle, self.bottom + 33, x_label, "muted mid"))
+        height = self.top + self.height / 2
+        turned = f' transform="rotate(-90 10 {num(height)})"'
+        self.parts.append(text(10, height, y_label, "muted mid", turned))
+
+    def curve(
+        self,
+        xs: Sequence[float],
+        ys: Sequence[float],
+        stroke: str,
+        hint: str = "",
+        extra: str = "",
+        width: float = 2,
+    ) -> None:
+        """A line through the points."""
+        points = " ".join(
+            f"{num(self.px(x))},{num(self.py(y))}" for x, y in zip(xs, ys, strict=True)
+        )
+        tip = f"<title>{escape(hint)}</title>" if hint else ""
+        self.parts.append(
+            f'<polyline points="{points}" fill="none" stroke="{stroke}" stroke-width="{width}" '
+            f'stroke-linejoin="round" stroke-linecap="round"{extra}>{tip}</polyline>'
+        )
+
+    def dot(self, x: float, y: float, fill: str, hint: str = "", radius: float = 4) -> None:
+        tip = f"<title>{escape(hint)}</title>" if hint else ""
+        self.parts.append(
+            f'<circle cx="{num(self.px(x))}" cy="{num(self.py(y))}" r="{radius}" fill="{fill}" '
+            f'stroke="var(--surface)" stroke-width="1.5">{tip}</circle>'
+        )
+
+    def legend(
+        self, rows: Sequence[tuple[str, str, str]], x: float, y: float, width: float
+    ) -> None:
+        """Rows of (colour, name, figure) in a box whose upper left corner is at pixel (x, y)."""
+        height = 16 * len(rows) + 8
+        self.parts.append(
+            rect(x, y, width, height, "var(--surface)", extra=' fill-opacity=".85" rx="6"')
+        )
+        for i, (stroke, name, value) in enumerate(rows):
+            base = y + 16 * i + 16
+            self.parts.append(rect(x + 7, base - 7, 14, 4, stroke, extra=' rx="2"'))
+            self.parts.append(text(x + 27, base, name, "small"))
+            if value:
+                self.parts.append(text(x + width - 8, base, value, "small end strong"))
