@@ -34,3 +34,20 @@ class RecipeError(MienError):
 
 class MissingExtraError(MienError):
     """An optional dependency is needed: the message names the extra to install."""
+
+
+def require_extra(extra: str, modules: tuple[str, ...], what: str) -> None:
+    """Raise MissingExtraError when an optional dependency of ``what`` is not installed.
+
+    Args:
+        extra: name of the extra, e.g. "train".
+        modules: importable names, looked up without importing them.
+        what: the user's word for what needs them, e.g. "`mien train`".
+    """
+    import importlib.util
+
+    missing = [m for m in modules if importlib.util.find_spec(m) is None]
+    if missing:
+        raise MissingExtraError(
+            f"{what} needs {', '.join(missing)}; install it with: pip install 'mien[{extra}]'"
+        )

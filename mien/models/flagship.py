@@ -1,8 +1,9 @@
 """mien's own networks: small residual nets for 48×48 grey faces, made for int8 inference.
 
-The design follows what costs time on a CPU: full resolution only in a thin stem, one residual
-block a stage (He et al. 2016), widths in multiples of 16 so that vector units stay full, ReLU only
-(int8 friendly), batch norm folded at export, global average pooling instead of dense layers.
+The design follows what costs time on a CPU: full resolution only in a thin stem, few residual
+blocks a stage (He et al. 2016), widths in multiples of 16 so that vector units stay full, pooling
+instead of strided convolutions (whose gradients run at a third of the speed), ReLU only (int8
+friendly), batch norm folded at export, global average pooling instead of dense layers.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from torch import Tensor, nn
 from mien.models.registry import register_model
 
 
-def _conv_bn(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+def _conv_bn(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs)
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs)
     )
 
 
@@ -41,7 +42,8 @@ class CompactResNet(nn.Module):
     Args:
         num_classes: outputs.
         stem: channels of the 3×3 stem.
-        widths: channels of the stages; every stage starts with a 3×3 convolution of stride 2.
+        widths: channels of the stages; every stage starts with 2×2 max pooling and a 3×3
+            convolution.
         blocks: residual blocks of every stage.
         dropout: before the classifier.
 
@@ -53,15 +55,15 @@ class CompactResNet(nn.Module):
         self,
         num_classes: int = 7,
         stem: int = 16,
-        widths: Sequence[int] = (48, 96, 192, 256),
-        blocks: Sequence[int] = (1, 1, 1, 1),
+        widths: Sequence[int] = (48, 96, 192),
+        blocks: Sequence[int] = (1, 1, 2),
         dropout: float = 0.3,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = [_conv_bn(1, stem), nn.ReLU()]
         channels = stem
         for width, count in zip(widths, blocks, strict=True):
-            layers += [_conv_bn(channels, width, stride=2), nn.ReLU()]
+            layers += [nn.MaxPool2d(2), _conv_bn(channels, width), nn.ReLU()]
             layers += [ResidualBlock(width) for _ in range(count)]
             channels = width
         self.body = nn.Sequential(*layers)
@@ -90,5 +92,5 @@ class CompactResNet(nn.Module):
     description="Residual net for int8 on a CPU; the shipped default.",
 )
 def mien_small(num_classes: int = 7, dropout: float = 0.3) -> CompactResNet:
-    """2.7 M parameters, 103 M multiply-adds, 13 convolutions."""
+    """1.8 M parameters, 112 M multiply-adds, 12 convolutions."""
     return CompactResNet(num_classes, dropout=dropout)

@@ -1,0 +1,240 @@
+"""``fit``: from a recipe and a dataset to a run folder with checkpoints, curves and a report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+
+from mien._version import __version__
+from mien.atomic import write_text
+from mien.data.dataset import FaceDataset, Splits
+from mien.data.loaders import EpochBatches
+from mien.errors import RecipeError
+from mien.train.callbacks import BEST, LAST, AtomicCheckpointIO, ProgressLine, Run
+from mien.train.module import ExpressionModule
+from mien.train.precision import choose_precision
+from mien.train.recipe import Recipe
+
+PACKAGES = ("torch", "lightning", "numpy", "opencv-python-headless", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Where a run ended: its folder, best epoch, best val accuracy and training seconds."""
+
+    folder: Path
+    best_epoch: int
+    val_accuracy: float
+    seconds: float
+    checkpoint: Path
+
+
+def pixel_statistics(recipe: Recipe, train: FaceDataset) -> tuple[float, float]:
+    """Mean and standard deviation on the 0..1 scale, of the training images alone."""
+    if recipe.pixels == "unit":
+        return 0.0, 1.0
+    pixels = train.images.astype(np.float64) / 255
+    return round(float(pixels.mean()), 6), round(float(pixels.std()), 6)
+
+
+def class_weights(recipe: Recipe, train: FaceDataset) -> torch.Tensor | None:
+    """n / (classes × n_class), as scikit-learn's "balanced"; None where the recipe has none."""
+    if recipe.loss.class_weights == "none":
+        return None
+    counts = np.bincount(train.labels, minlength=len(train.classes))
+    weights = len(train) / (len(train.classes) * np.maximum(counts, 1))
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and hardware, for the record of a run."""
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = ""
+    cpu = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [x.split(":", 1)[1].strip() for x in info.read_text().splitlines() if "model name" in x]
+        cpu = names[0] if names else cpu
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return {
+        "mien": __version__,
+        "commit": commit,
+        "python": platform.python_version(),
+        "versions": versions,
+        "cpu": cpu,
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+    }
+
+
+def dry(recipe: Recipe) -> Recipe:
+    """The same recipe on so little that every part runs once in seconds."""
+    return dataclasses.replace(
+        recipe,
+        epochs=2,
+        batch_size=min(recipe.batch_size, 16),
+        clean_epochs=min(recipe.clean_epochs, 1),
+    )
+
+
+def _few(dataset: FaceDataset, n: int) -> FaceDataset:
+    return dataset.take(np.arange(min(n, len(dataset))))
+
+
+def _record(folder: Path, recipe: Recipe, dataset: FaceDataset, splits: Splits, run: Any) -> None:
+    write_text(folder / "recipe.json", recipe.to_json() + "\n")
+    write_text(folder / "splits.json", splits.to_json() + "\n")
+    record = {
+        **environment(),
+        "command": " ".join(sys.argv),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "data": {"name": dataset.name, "sha256": dataset.sha256, "n": len(dataset)},
+        "protocol": splits.protocol,
+        "fold": splits.fold,
+        **run,
+    }
+    write_text(folder / "run.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def check_folder(folder: Path, recipe: Recipe, seed: int, resume: bool) -> Path | None:
+    """The checkpoint to resume from, or None for a fresh run.
+
+    Raises:
+        RecipeError: the folder holds a run already, or a different one than is resumed.
+    """
+    last = folder / LAST
+    if not resume:
+        if last.exists():
+            raise RecipeError(
+                f"{folder} already holds a run; give --resume to continue it or another --out."
+            )
+        return None
+    if not last.exists():
+        return None
+    old = Recipe.from_dict(json.loads((folder / "recipe.json").read_text()))
+    old_seed = json.loads((folder / "run.json").read_text()).get("seed")
+    if old.to_json() != recipe.to_json() or old_seed != seed:
+        raise RecipeError(f"{folder} holds a run with another recipe or seed; use another --out.")
+    return last
+
+
+def fit(
+    recipe: Recipe,
+    dataset: FaceDataset,
+    splits: Splits,
+    folder: Path,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    dry_run: bool = False,
+    device: str = "auto",
+    quiet: bool = False,
+) -> FitResult:
+    """Train ``recipe`` on the protocol's train split; choose the epoch on its val split.
+
+    Args:
+        folder: run folder; created. Holds recipe.json, run.json, splits.json, curves.csv,
+            best.ckpt, last.ckpt and, for TensorBoard, an events file.
+        resume: continue from ``last.ckpt`` if there is one.
+        dry_run: two epochs on a few samples, to prove that everything fits together.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        RecipeError: the folder is taken, or the recipe does not fit the data.
+    """
+    if dry_run:
+        recipe = dry(recipe)
+    checkpoint = check_folder(folder, recipe, seed, resume)
+    train, val = splits.select(dataset, "train"), splits.select(dataset, "val")
+    if dry_run:
+        train, val = _few(train, 64), _few(val, 64)
+    if not len(train):
+        raise RecipeError(f"Protocol {splits.protocol!r} leaves no training images.")
+    if recipe.loss.ferplus_auxiliary and train.votes is None:
+        raise RecipeError(
+            f"Recipe {recipe.name!r} uses FER+ votes, and the data has none: add fer2013new.csv "
+            "beside the CSV, or train with --set loss.ferplus_auxiliary=0."
+        )
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    precision = choose_precision(recipe.precision, device)
+    folder.mkdir(parents=True, exist_ok=True)
+    extra = {"seed": seed, "precision": precision.precision, "precision_why": precision.reason}
+    if checkpoint is None:
+        _record(folder, recipe, dataset, splits, extra)
+
+    torch.manual_seed(seed)
+    mean, std = pixel_statistics(recipe, train)
+    module = ExpressionModule(recipe, dataset.classes, mean, std, class_weights(recipe, train))
+    module.run_seed = seed
+    module.data_record = {
+        "name": dataset.name,
+        "sha256": dataset.sha256,
+        "protocol": splits.protocol,
+        "fold": splits.fold,
+    }
+    run = Run(folder, _tensorboard(folder))
+    callbacks: list[L.Callback] = [run] if quiet else [run, ProgressLine(run)]
+    with warnings.catch_warnings():
+        # Lightning's advice on workers, loggers and leaf counts does not apply to in-memory data.
+        warnings.simplefilter("ignore")
+        trainer = L.Trainer(
+            accelerator="gpu" if device == "cuda" else "cpu",
+            devices=1,
+            precision="bf16-mixed" if precision.precision == "bf16" else "32-true",
+            max_epochs=recipe.epochs,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+        )
+        batches = EpochBatches(
+            train,
+            recipe.batch_size,
+            seed=seed,
+            shuffle=True,
+            epoch=lambda: trainer.current_epoch,
+            device=device,
+        )
+        judge = EpochBatches(val, 256, device=device) if len(val) else None
+        trainer.fit(module, batches, judge, ckpt_path=checkpoint, weights_only=False)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return FitResult(folder, run.best_epoch, run.best, run.seconds, folder / BEST)
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"))

@@ -1,0 +1,218 @@
+"""A recipe says everything about a training run: frozen dataclasses and ``--set key=value``."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mien.data.augment import AugmentConfig
+from mien.errors import RecipeError
+
+OPTIMIZERS = ("adam", "adamw", "nadam", "sgd")
+SCHEDULES = ("constant", "onecycle", "cosine", "plateau")
+PIXELS = ("unit", "standardise")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """name: adam, adamw, nadam or sgd (Nesterov). ``eps`` 1e-7 is Keras' default."""
+
+    name: str = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-7
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The learning rate over time.
+
+    constant; onecycle (linear up over ``warmup`` of all steps, then linear down to
+    ``final`` × lr); cosine (the same warm-up, then half a cosine down to ``final`` × lr); plateau
+    (times ``factor`` after ``patience`` epochs without a better ``val_accuracy``, not under
+    ``min_lr``).
+    """
+
+    name: str = "constant"
+    warmup: float = 0.0
+    final: float = 0.0
+    factor: float = 0.1
+    patience: int = 10
+    min_lr: float = 0.0
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Cross-entropy and what is added to it.
+
+    Attributes:
+        label_smoothing: mass spread over all classes.
+        class_weights: "none" or "balanced" (n / (classes × n_class), as scikit-learn).
+        mixup: alpha of the beta distribution (Zhang et al. 2018); 0 = off.
+        ferplus_auxiliary: weight of a second head that predicts the ten FER+ vote shares (KL
+            divergence); it is dropped after training. 0 = off.
+        ferplus_blend: share of the target taken from the FER+ votes for the model's own classes,
+            where a sample has any; 0 = the dataset's labels alone.
+    """
+
+    label_smoothing: float = 0.0
+    class_weights: str = "none"
+    mixup: float = 0.0
+    ferplus_auxiliary: float = 0.0
+    ferplus_blend: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named, complete description of one training run.
+
+    Attributes:
+        name, paper, claim: what it is, where it comes from, what it reaches.
+        model, model_args: registry name and keyword arguments.
+        protocol: named data protocol.
+        pixels: "unit" (p / 255) or "standardise" (by the training mean and deviation).
+        batch_size, epochs: as the words say.
+        ema: decay of the averaged weights, 0 = off; validation then scores the average.
+        clean_epochs: last epochs without geometric augmentation or erasing (flip stays).
+        early_stopping: epochs without a better val_accuracy before stopping; 0 = off.
+        precision: "auto", "32" or "bf16".
+    """
+
+    name: str
+    model: str
+    paper: str = ""
+    claim: str = ""
+    protocol: str = "fer2013"
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    pixels: str = "unit"
+    batch_size: int = 64
+    epochs: int = 30
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    loss: LossConfig = LossConfig()
+    augment: AugmentConfig = AugmentConfig()
+    ema: float = 0.0
+    clean_epochs: int = 0
+    early_stopping: int = 0
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        _one_of("optimizer.name", self.optimizer.name, OPTIMIZERS)
+        _one_of("schedule.name", self.schedule.name, SCHEDULES)
+        _one_of("pixels", self.pixels, PIXELS)
+        _one_of("loss.class_weights", self.loss.class_weights, ("none", "balanced"))
+        _one_of("precision", self.precision, ("auto", "32", "bf16"))
+        _one_of("augment.fill", self.augment.fill, ("border", "reflect", "zeros"))
+        if self.batch_size < 1 or self.epochs < 1:
+            raise RecipeError("batch_size and epochs must be at least 1.")
+        if self.optimizer.lr <= 0:
+            raise RecipeError(f"optimizer.lr must be above 0, not {self.optimizer.lr}.")
+        if not 0 <= self.ema < 1:
+            raise RecipeError(f"ema must be in [0, 1), not {self.ema}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
+        return _build(cls, data, "")
+
+
+def _one_of(key: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        raise RecipeError(f"{key} must be one of {', '.join(known)}; not {value!r}.")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """ "; did you mean 'x'?" or a list of what is known."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}."
+
+
+def _build(cls: type[Any], data: Mapping[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        if key not in hints:
+            raise RecipeError(f"Unknown recipe key {prefix + key!r}{nearest(key, hints)}")
+        kind = hints[key]
+        values[key] = _build(kind, value, f"{key}.") if dataclasses.is_dataclass(kind) else value
+    return cls(**values)
+
+
+def _parse(text: str, kind: Any, key: str) -> Any:
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        kind = next(a for a in typing.get_args(kind) if a is not type(None))
+    try:
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        if kind in (int, float):
+            return kind(text)
+        if kind is str:
+            return text
+        return json.loads(text)
+    except (ValueError, KeyError):
+        name = getattr(kind, "__name__", "JSON")
+        raise RecipeError(f"--set {key}={text}: {text!r} is no {name}.") from None
+
+
+def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+    """Apply ``key=value`` settings ("optimizer.lr=0.1", "model_args.dropout=0.2").
+
+    Raises:
+        RecipeError: no "=", an unknown key (the nearest is named) or a value of the wrong type.
+    """
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {setting}: write key=value.")
+        recipe = _set(recipe, key.strip().split("."), text.strip(), key)
+    return recipe
+
+
+def _set(node: Any, path: list[str], text: str, key: str) -> Any:
+    head, rest = path[0], path[1:]
+    if isinstance(node, Mapping):  # model_args: any keyword, JSON if it parses
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        return {**node, head: value}
+    hints = typing.get_type_hints(type(node))
+    if head not in hints:
+        raise RecipeError(f"--set {key}: no such key{nearest(head, flat_keys(node))}")
+    if rest:
+        child = getattr(node, head)
+        if not (dataclasses.is_dataclass(child) or isinstance(child, Mapping)):
+            raise RecipeError(f"--set {key}: {head!r} has no parts.")
+        return dataclasses.replace(node, **{head: _set(child, rest, text, key)})
+    if dataclasses.is_dataclass(getattr(node, head)):
+        parts = ", ".join(f"{head}.{f.name}" for f in dataclasses.fields(getattr(node, head)))
+        raise RecipeError(f"--set {key}: name one of its parts: {parts}.")
+    return dataclasses.replace(node, **{head: _parse(text, hints[head], key)})
+
+
+def flat_keys(node: Any, prefix: str = "") -> list[str]:
+    """Every key that ``--set`` knows, dotted."""
+    keys: list[str] = []
+    for f in dataclasses.fields(node):
+        value = getattr(node, f.name)
+        if dataclasses.is_dataclass(value):
+            keys += flat_keys(value, f"{prefix}{f.name}.")
+        else:
+            keys.append(prefix + f.name)
+    return keys

@@ -1,0 +1,141 @@
+"""The named recipes. A recipe is a function, so deriving one changes two fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from mien.data.augment import AugmentConfig
+from mien.errors import RecipeError
+from mien.train.recipe import LossConfig, OptimizerConfig, Recipe, ScheduleConfig, nearest
+
+RECIPES: dict[str, Callable[[], Recipe]] = {}
+
+
+def recipe(make: Callable[[], Recipe]) -> Callable[[], Recipe]:
+    """Register a recipe under the function's name."""
+    RECIPES[make.__name__] = make
+    return make
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe called ``name``. Raises RecipeError, naming the nearest, if there is none."""
+    if name not in RECIPES:
+        raise RecipeError(f"No recipe {name!r}{nearest(name, RECIPES)}")
+    return RECIPES[name]()
+
+
+@recipe
+def debnath_convnet() -> Recipe:
+    """Debnath et al. 2021: Adam 5e-4, batch 64, 30 epochs, no augmentation, standardised pixels."""
+    return Recipe(
+        name="debnath_convnet",
+        model="debnath_convnet",
+        paper="Debnath et al. 2021",
+        pixels="standardise",
+        batch_size=64,
+        epochs=30,
+        optimizer=OptimizerConfig("adam", 5e-4),
+    )
+
+
+@recipe
+def njoku_cnn() -> Recipe:
+    """Njoku et al. 2024: Adam 1e-4, batch 32, 100 epochs; rotation, flip and zoom (their ranges
+    are not given: 10 degrees and 10 % here)."""
+    return Recipe(
+        name="njoku_cnn",
+        model="njoku_cnn",
+        paper="Njoku et al. 2024",
+        protocol="fer2013-folder",
+        batch_size=32,
+        epochs=100,
+        optimizer=OptimizerConfig("adam", 1e-4),
+        augment=AugmentConfig(flip=0.5, rotation=10, scale=0.1),
+    )
+
+
+@recipe
+def bah_resnet() -> Recipe:
+    """Bah & Xue 2022: Nadam 1e-3, batch 64, 100 epochs, balanced class weights, plateau schedule,
+    early stopping; augmentation ranges are not given: 10 degrees, 10 % each here."""
+    return Recipe(
+        name="bah_resnet",
+        model="bah_resnet",
+        paper="Bah & Xue 2022",
+        protocol="fergit-90-5-5",
+        batch_size=64,
+        epochs=100,
+        optimizer=OptimizerConfig("nadam", 1e-3),
+        schedule=ScheduleConfig("plateau", factor=0.1, patience=15, min_lr=1e-6),
+        loss=LossConfig(class_weights="balanced"),
+        augment=AugmentConfig(flip=0.5, rotation=10, shift=0.1, scale=0.1, brightness=0.1),
+        early_stopping=30,
+    )
+
+
+@recipe
+def bah_basic() -> Recipe:
+    """Bah & Xue 2022: the same without the three residual blocks."""
+    return replace(bah_resnet(), name="bah_basic", model="bah_basic")
+
+
+@recipe
+def mondal_shallow() -> Recipe:
+    """Mondal 2022, shallow: Adam 1e-3, 10 epochs (batch 64: not given), no augmentation."""
+    return Recipe(
+        name="mondal_shallow",
+        model="mondal_shallow",
+        paper="Mondal 2022",
+        batch_size=64,
+        epochs=10,
+        optimizer=OptimizerConfig("adam", 1e-3),
+    )
+
+
+@recipe
+def mondal_dropout() -> Recipe:
+    """Mondal 2022, improved: the shallow net with dropout."""
+    return replace(mondal_shallow(), name="mondal_dropout", model="mondal_dropout")
+
+
+@recipe
+def mondal_deep() -> Recipe:
+    """Mondal 2022, deep: Adam 1e-4, 10 epochs, random transformations (ranges not given)."""
+    return replace(
+        mondal_shallow(),
+        name="mondal_deep",
+        model="mondal_deep",
+        optimizer=OptimizerConfig("adam", 1e-4),
+        augment=AugmentConfig(flip=0.5, rotation=10, shift=0.1, scale=0.1),
+    )
+
+
+@recipe
+def mien_small() -> Recipe:
+    """mien's first model: SGD with Nesterov on one cycle, affine and erasing augmentation,
+    averaged weights, and the FER+ votes of Training rows as an auxiliary target."""
+    return Recipe(
+        name="mien_small",
+        model="mien_small",
+        paper="mien",
+        pixels="standardise",
+        batch_size=128,
+        epochs=72,
+        optimizer=OptimizerConfig("sgd", 0.1, weight_decay=5e-4),
+        schedule=ScheduleConfig("onecycle", warmup=0.2),
+        loss=LossConfig(label_smoothing=0.1, ferplus_auxiliary=0.5),
+        augment=AugmentConfig(
+            flip=0.5,
+            rotation=15,
+            scale=0.15,
+            stretch=0.05,
+            shift=0.08,
+            brightness=0.2,
+            contrast=0.2,
+            erasing=0.5,
+            erasing_area=0.2,
+        ),
+        ema=0.998,
+        clean_epochs=4,
+    )
