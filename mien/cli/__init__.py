@@ -98,6 +98,13 @@ def _silence_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _flush_or_silence() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _silence_stdout()
+
+
 def _os_failure(error: OSError) -> int:
     if isinstance(error, BrokenPipeError):
         _silence_stdout()
@@ -105,16 +112,18 @@ def _os_failure(error: OSError) -> int:
     reason = error.strerror or str(error)
     if error.filename is None:
         _silence_stdout()
-        return _fail(f"Cannot read or write: {reason}.")
+        return _fail(f"Cannot write to standard output: {reason}.")
     return _fail(f"Cannot use {os.fsdecode(error.filename)!r}: {reason}.")
 
 
 def _guarded(verb: str, arguments: list[str]) -> int:
+    """Run the verb; every error that a user can cause becomes one sentence and an exit code."""
     try:
         code = _run(verb, arguments)
         sys.stdout.flush()
         return code
     except MienError as error:
+        _flush_or_silence()
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("Interrupted.", 130)

@@ -1,0 +1,314 @@
+"""Paints a Result on its picture: boxes, labels and small bars, legible at any size.
+
+Text and panels are drawn large and scaled down, which smooths OpenCV's stroke fonts. A label never
+leaves the picture and never covers another label; bars are left out where they find no room.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.emotions import Emotion
+from mien.results import Box, Face, Result
+
+Image = NDArray[np.uint8]
+Rect = tuple[int, int, int, int]  # x, y, width, height
+Bgr = tuple[int, int, int]
+
+#: One colour an expression, after Okabe and Ito (2008): told apart by colour-blind readers too.
+PALETTE: dict[Emotion, str] = {
+    Emotion.ANGRY: "#D55E00",
+    Emotion.DISGUST: "#009E73",
+    Emotion.FEAR: "#CC79A7",
+    Emotion.HAPPY: "#F0E442",
+    Emotion.SAD: "#2B83C6",
+    Emotion.SURPRISE: "#7CC8F2",
+    Emotion.NEUTRAL: "#C9CDD3",
+    Emotion.CONTEMPT: "#E69F00",
+}
+
+#: Pictures with a shorter long side are enlarged before they are painted on.
+MIN_LONG_SIDE = 480
+
+_FONT = cv2.FONT_HERSHEY_DUPLEX
+_CAP = 22.0  # Height in pixels of a capital letter of this font at scale 1.
+_SUPER = 4  # Sprites are drawn this many times larger.
+_INK: Bgr = (26, 20, 18)
+_PAPER: Bgr = (245, 242, 240)
+
+
+def color_of(emotion: Emotion) -> Bgr:
+    """The palette's colour of ``emotion`` as (blue, green, red), each 0..255."""
+    value = PALETTE[emotion].lstrip("#")
+    red, green, blue = (int(value[i : i + 2], 16) for i in (0, 2, 4))
+    return blue, green, red
+
+
+def _text_on(background: Bgr) -> Bgr:
+    blue, green, red = background
+    return _INK if 0.114 * blue + 0.587 * green + 0.299 * red > 115 else _PAPER
+
+
+@dataclass(frozen=True)
+class _Sprite:
+    """A small picture with transparency: ``color`` uint8 (h, w, 3), ``alpha`` float (h, w, 1)."""
+
+    color: Image
+    alpha: NDArray[np.float32]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.color.shape[1], self.color.shape[0]
+
+
+class _Canvas:
+    """Draws one sprite at ``_SUPER`` times its size; coordinates are those of the sprite."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = max(1, width), max(1, height)
+        shape = (self.height * _SUPER, self.width * _SUPER)
+        self._color = np.zeros((*shape, 3), np.uint8)
+        self._alpha = np.zeros(shape, np.uint8)
+
+    def rounded(
+        self,
+        rect: tuple[float, float, float, float],
+        radius: float,
+        color: Bgr,
+        opacity: float = 1.0,
+        base: bool = False,
+    ) -> None:
+        """Fill a rounded rectangle; the ``base`` also decides where the sprite is transparent."""
+        x, y, w, h = (round(v * _SUPER) for v in rect)
+        r = max(0, min(round(radius * _SUPER), w // 2, h // 2))
+        mask = np.zeros_like(self._alpha)
+        if r:
+            cv2.rectangle(mask, (x + r, y), (x + w - r - 1, y + h - 1), 255, -1)
+            cv2.rectangle(mask, (x, y + r), (x + w - 1, y + h - r - 1), 255, -1)
+            for cx in (x + r, x + w - r - 1):
+                for cy in (y + r, y + h - r - 1):
+                    cv2.circle(mask, (cx, cy), r, 255, -1)
+        elif w and h:
+            cv2.rectangle(mask, (x, y), (x + w - 1, y + h - 1), 255, -1)
+        where = mask > 0
+        if base:
+            self._color[:] = color
+            self._alpha[where] = round(255 * opacity)
+        else:
+            mixed = (1 - opacity) * self._color[where] + opacity * np.array(color, np.float32)
+            self._color[where] = mixed.astype(np.uint8)
+
+    def text(self, text: str, x: float, baseline: float, cap: float, color: Bgr) -> None:
+        scale = cap * _SUPER / _CAP
+        thickness = max(1, round(cap * _SUPER * 0.075))
+        origin = (round(x * _SUPER), round(baseline * _SUPER))
+        cv2.putText(self._color, text, origin, _FONT, scale, color, thickness, cv2.LINE_AA)
+
+    def sprite(self) -> _Sprite:
+        size = (self.width, self.height)
+        color = cv2.resize(self._color, size, interpolation=cv2.INTER_AREA)
+        alpha = cv2.resize(self._alpha, size, interpolation=cv2.INTER_AREA)
+        return _Sprite(
+            np.asarray(color, np.uint8), (alpha.astype(np.float32) / np.float32(255))[:, :, None]
+        )
+
+
+def _text_width(text: str, cap: float) -> float:
+    scale = cap * _SUPER / _CAP
+    (width, _), _ = cv2.getTextSize(text, _FONT, scale, max(1, round(cap * _SUPER * 0.075)))
+    return width / _SUPER
+
+
+def _label(face: Face, cap: float) -> _Sprite:
+    """The tag with the expression and its probability."""
+    color = color_of(face.emotion)
+    name, value = face.emotion.value, f"{100 * face.confidence:.0f}%"
+    pad, gap = 0.75 * cap, 0.6 * cap
+    first = _text_width(name, cap)
+    canvas = _Canvas(
+        round(first + gap + _text_width(value, cap * 0.86) + 2 * pad), round(cap + 2 * pad)
+    )
+    canvas.rounded((0, 0, canvas.width, canvas.height), cap * 0.5, color, 0.96, base=True)
+    ink = _text_on(color)
+    canvas.text(name, pad, pad + cap, cap, ink)
+    canvas.text(value, pad + first + gap, pad + cap, cap * 0.86, ink)
+    return canvas.sprite()
+
+
+def _bars(face: Face, cap: float) -> _Sprite:
+    """The panel with a bar for every class, in the model's order."""
+    cap = cap * 0.78
+    pad, row = 0.95 * cap, 1.95 * cap
+    names = max(_text_width(e.value, cap) for e in face.probabilities)
+    track, percent = 6.2 * cap, _text_width("100", cap)
+    width = round(names + track + percent + 2 * pad + 1.7 * cap)
+    canvas = _Canvas(width, round(row * len(face.probabilities) + 2 * pad - (row - cap)))
+    canvas.rounded((0, 0, width, canvas.height), 0.7 * cap, _INK, 0.8, base=True)
+    left = pad + names + 0.85 * cap
+    for index, (emotion, value) in enumerate(face.probabilities.items()):
+        top = pad + index * row
+        best = emotion == face.emotion
+        ink: Bgr = _PAPER if best else (178, 170, 166)
+        canvas.text(emotion.value, pad, top + cap, cap, ink)
+        canvas.rounded((left, top, track, cap), cap * 0.3, _PAPER, 0.13)
+        length = max(0.35 * cap, track * min(1.0, max(0.0, value)))
+        canvas.rounded((left, top, length, cap), cap * 0.3, color_of(emotion))
+        number = f"{100 * value:.0f}"
+        canvas.text(number, width - pad - _text_width(number, cap), top + cap, cap, ink)
+    return canvas.sprite()
+
+
+def _overlap(a: Rect, b: Rect) -> int:
+    wide = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    high = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    return max(0, wide) * max(0, high)
+
+
+def _inside(rect: Rect, width: int, height: int) -> bool:
+    x, y, w, h = rect
+    return x >= 0 and y >= 0 and x + w <= width and y + h <= height
+
+
+def _clamped(x: float, y: float, size: tuple[int, int], width: int, height: int) -> Rect:
+    w, h = size
+    return max(0, min(round(x), width - w)), max(0, min(round(y), height - h)), w, h
+
+
+def _label_places(box: Rect, size: tuple[int, int], gap: int) -> list[tuple[float, float]]:
+    x, y, w, h = box
+    lw, lh = size
+    rows = [y - lh - gap, y + h + gap, y + gap, y + h - lh - gap]
+    rows += [y - (n + 1) * (lh + gap) for n in (1, 2, 3)]
+    rows += [y + h + gap + n * (lh + gap) for n in (1, 2, 3)]
+    return [(column, row) for row in rows for column in (x, x + w - lw, x + (w - lw) / 2)]
+
+
+def _place_label(
+    box: Rect, size: tuple[int, int], gap: int, frame: tuple[int, int], taken: list[Rect]
+) -> Rect | None:
+    """A free place near the box, else any free place on a grid over the picture, else None."""
+    width, height = frame
+    if size[0] > width or size[1] > height:
+        return None
+    for x, y in _label_places(box, size, gap):
+        rect = _clamped(x, y, size, width, height)
+        if not any(_overlap(rect, other) for other in taken):
+            return rect
+    free: list[tuple[float, Rect]] = []
+    step = max(4, size[1] // 2)
+    cx, cy = box[0] + box[2] / 2, box[1] + box[3] / 2
+    for y in range(0, height - size[1] + 1, step):
+        for x in range(0, width - size[0] + 1, step):
+            rect = (x, y, *size)
+            if not any(_overlap(rect, other) for other in taken):
+                distance = (x + size[0] / 2 - cx) ** 2 + (y + size[1] / 2 - cy) ** 2
+                free.append((distance, rect))
+    return min(free)[1] if free else None
+
+
+def _place_bars(
+    box: Rect, size: tuple[int, int], gap: int, frame: tuple[int, int], taken: list[Rect]
+) -> Rect | None:
+    """Right of the box, left, below or above, wholly inside and covering nothing; else None."""
+    x, y, w, h = box
+    pw, ph = size
+    width, height = frame
+    for px, py in (
+        (x + w + 2 * gap, y),
+        (x - pw - 2 * gap, y),
+        (x + (w - pw) / 2, y + h + 2 * gap),
+        (x + (w - pw) / 2, y - ph - 2 * gap),
+    ):
+        rect = _clamped(px, py, size, width, height)
+        if not any(_overlap(rect, other) for other in (*taken, box)) and _inside(
+            rect, width, height
+        ):
+            return rect
+    return None
+
+
+def _paste(image: Image, sprite: _Sprite, x: int, y: int) -> None:
+    w, h = sprite.size
+    part = image[y : y + h, x : x + w]
+    mixed = part * (1 - sprite.alpha) + sprite.color * sprite.alpha
+    part[:] = np.rint(mixed).astype(np.uint8)
+
+
+def _outline(image: Image, box: Rect, color: Bgr, thickness: int) -> None:
+    """A rounded box with a dark rim, so that it shows on any ground."""
+    x, y, w, h = box
+    r = max(1, min(round(0.12 * min(w, h)), w // 2, h // 2))
+    for ink, width in ((_INK, thickness + max(2, thickness // 2)), (color, thickness)):
+        for a, b in (
+            ((x + r, y), (x + w - r, y)),
+            ((x + r, y + h), (x + w - r, y + h)),
+            ((x, y + r), (x, y + h - r)),
+            ((x + w, y + r), (x + w, y + h - r)),
+        ):
+            cv2.line(image, a, b, ink, width, cv2.LINE_AA)
+        for cx, cy, angle in (
+            (x + r, y + r, 180),
+            (x + w - r, y + r, 270),
+            (x + w - r, y + h - r, 0),
+            (x + r, y + h - r, 90),
+        ):
+            cv2.ellipse(image, (cx, cy), (r, r), angle, 0, 90, ink, width, cv2.LINE_AA)
+
+
+def _scaled(box: Box, scale: float, width: int, height: int) -> Rect:
+    """The box in whole pixels of the painted picture, cut to what can be seen of it."""
+    left = min(max(0, round(box.x * scale)), width - 2)
+    top = min(max(0, round(box.y * scale)), height - 2)
+    right = max(left + 1, min(width - 1, round((box.x + box.width) * scale)))
+    bottom = max(top + 1, min(height - 1, round((box.y + box.height) * scale)))
+    return left, top, right - left, bottom - top
+
+
+def draw(image: Image, result: Result, *, bars: bool = True) -> Image:
+    """Paint ``result`` on a copy of ``image``.
+
+    Args:
+        image: uint8 (H, W, 3), BGR, upright: the picture that ``result`` speaks of.
+        result: the faces; boxes in pixels of ``image``.
+        bars: also draw each face's panel of probabilities where there is room.
+
+    Returns:
+        uint8 (H', W', 3), BGR. The size is ``image``'s, but for a picture whose long side is under
+        ``MIN_LONG_SIDE``: it is enlarged to that, so that the text can be read.
+    """
+    scale = max(1.0, MIN_LONG_SIDE / max(image.shape[:2]))
+    if scale > 1:
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        canvas = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+    else:
+        canvas = image.copy()
+    height, width = canvas.shape[:2]
+    longest, frame = max(width, height), (width, height)
+    gap = max(3, round(longest / 200))
+    boxes = [_scaled(face.box, scale, width, height) for face in result.faces]
+    for face, box in zip(result.faces, boxes, strict=True):
+        thickness = max(2, round(min(longest / 260, max(2.0, box[2] / 28))))
+        _outline(canvas, box, color_of(face.emotion), thickness)
+    taken: list[Rect] = []
+    caps: list[float] = []
+    for face, box in zip(result.faces, boxes, strict=True):
+        cap = float(np.clip(box[2] * 0.12, max(9.5, longest / 95), max(11.5, longest / 42)))
+        caps.append(cap)
+        label = _label(face, cap)
+        place = _place_label(box, label.size, gap, frame, taken)
+        if place is not None:
+            _paste(canvas, label, place[0], place[1])
+            taken.append(place)
+    if bars:
+        for face, box, cap in zip(result.faces, boxes, caps, strict=True):
+            panel = _bars(face, cap)
+            others = [other for other in boxes if other is not box]
+            place = _place_bars(box, panel.size, gap, frame, [*taken, *others])
+            if place is not None:
+                _paste(canvas, panel, place[0], place[1])
+                taken.append(place)
+    return canvas

@@ -1,0 +1,331 @@
+"""Where results go: JSON lines, CSV, Parquet and annotated pictures, each a context manager.
+
+A file appears under its name only when the block ends without an error (see :mod:`mien.atomic`).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self
+
+from mien.atomic import atomic_path, make_folder, open_atomic, write_bytes
+from mien.emotions import FER2013, Emotion
+from mien.errors import OutputError, require_extra
+from mien.results import Result
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Image = NDArray[np.uint8]
+
+#: Names of the five landmarks, in the order of ``Face.landmarks``.
+LANDMARKS = ("right_eye", "left_eye", "nose_tip", "right_mouth", "left_mouth")
+
+_PICTURE = ("source", "width", "height", "model", "detector", "faces")
+_FACE = ("face", "emotion", "confidence", "detection_score")
+_BOX = ("box_x", "box_y", "box_width", "box_height")
+_POINTS = tuple(f"{name}_{axis}" for name in LANDMARKS for axis in "xy")
+
+
+class Sink(Protocol):
+    """Takes results one by one."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None: ...
+
+    def write(self, result: Result, image: Image | None = None) -> None:
+        """Take ``result``; ``image`` is its picture, uint8 (H, W, 3) BGR, for sinks that paint."""
+        ...
+
+
+class _Base:
+    """Holds what must be closed."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, trace)
+
+
+class _TextSink(_Base):
+    """Writes text to a file, atomically, or to an open stream, line by line."""
+
+    def __init__(self, target: str | os.PathLike[str] | IO[str]) -> None:
+        super().__init__()
+        self._target = target
+        self._stream: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        if isinstance(self._target, (str, os.PathLike)):
+            self._stream = self._stack.enter_context(open_atomic(self._target, newline=""))
+        else:
+            self._stream = self._target
+        self._begin(self._stream)
+        return self
+
+    def _begin(self, stream: IO[str]) -> None:
+        """Write what comes before the first result."""
+
+    def _put(self, text: str) -> None:
+        if self._stream is None:
+            raise RuntimeError("a sink is a context manager: write inside its `with` block")
+        self._stream.write(text)
+        if self._stream is self._target:
+            _flush(self._stream)
+
+
+def _flush(stream: IO[str]) -> None:
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = "standard output" if stream.name == "<stdout>" else repr(stream.name)
+        raise OutputError(f"Cannot write to {name}: {error.strerror or error}.") from error
+
+
+class JsonLinesSink(_TextSink):
+    """One JSON object a picture and line: ``Result.to_dict()``.
+
+    Args:
+        target: a file's path, or an open text stream such as ``sys.stdout``.
+        top: also give each face a ``top`` list of its K most probable [expression, probability].
+    """
+
+    def __init__(self, target: str | os.PathLike[str] | IO[str], *, top: int | None = None) -> None:
+        super().__init__(target)
+        self._top = top
+
+    def write(self, result: Result, image: Image | None = None) -> None:
+        record = result.to_dict()
+        record["source"] = printable(result.source)
+        if self._top is not None:
+            for entry, face in zip(record["faces"], result.faces, strict=True):
+                entry["top"] = [[e.value, round(p, 6)] for e, p in face.top(self._top)]
+        self._put(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+class CsvSink(_TextSink):
+    """One row a face, with a header; a picture without faces is one row with empty face cells.
+
+    Args:
+        target: a file's path, or an open text stream such as ``sys.stdout``.
+        labels: the model's classes: one ``p_…`` column each.
+    """
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str] | IO[str],
+        *,
+        labels: Sequence[Emotion] = FER2013,
+    ) -> None:
+        super().__init__(target)
+        self._columns = columns(labels)
+
+    def _begin(self, stream: IO[str]) -> None:
+        self._row(self._columns)
+
+    def write(self, result: Result, image: Image | None = None) -> None:
+        for row in face_rows(result):
+            self._row(["" if row.get(c) is None else row[c] for c in self._columns])
+
+    def _row(self, cells: Iterable[Any]) -> None:
+        line = _Line()
+        csv.writer(line, lineterminator="\n").writerow(cells)
+        self._put(line.text)
+
+
+class _Line:
+    """The one method that csv.writer needs."""
+
+    text = ""
+
+    def write(self, text: str) -> int:
+        self.text += text
+        return len(text)
+
+
+class ParquetSink(_Base):
+    """The rows of :class:`CsvSink` as a typed Parquet file; needs pyarrow.
+
+    Args:
+        path: the file to write.
+        labels: the model's classes: one ``p_…`` column each.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+    """
+
+    _GROUP = 4096
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, labels: Sequence[Emotion] = FER2013
+    ) -> None:
+        super().__init__()
+        require_extra("train", ("pyarrow",), "Parquet output")
+        self._path = path
+        self._columns = columns(labels)
+        self._rows: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        text = {"source", "model", "detector", "emotion"}
+        whole = {"width", "height", "faces", "face"}
+        self._schema = pa.schema(
+            [
+                (c, pa.string() if c in text else pa.int32() if c in whole else pa.float32())
+                for c in self._columns
+            ]
+        )
+        temporary = self._stack.enter_context(atomic_path(self._path))
+        self._writer = self._stack.enter_context(pq.ParquetWriter(str(temporary), self._schema))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        if kind is None:
+            try:
+                self._write_rows()
+            except BaseException as failure:
+                self._stack.__exit__(type(failure), failure, failure.__traceback__)
+                raise
+        return super().__exit__(kind, error, trace)
+
+    def write(self, result: Result, image: Image | None = None) -> None:
+        self._rows.extend(face_rows(result))
+        if len(self._rows) >= self._GROUP:
+            self._write_rows()
+
+    def _write_rows(self) -> None:
+        import pyarrow as pa
+
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+            self._rows = []
+
+
+class AnnotatedSink(_Base):
+    """Painted copies of the pictures in a folder: ``<name>-mien.jpg`` for JPEG, else ``.png``.
+
+    Two sources of one name do not overwrite each other (``-2``, ``-3`` … is added), and neither
+    does a painted copy overwrite a source.
+
+    Args:
+        folder: where to write; made if it does not exist.
+        roots: source folders; a picture below one keeps its sub-folder in ``folder``.
+        sources: every picture of this run, never to be overwritten.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        roots: Iterable[str | os.PathLike[str]] = (),
+        sources: Iterable[str | os.PathLike[str]] = (),
+    ) -> None:
+        super().__init__()
+        self._folder = Path(folder)
+        self._roots = [Path(root) for root in roots]
+        # Lower case, as some file systems do not tell A.jpg from a.jpg.
+        self._taken = {str(Path(s).resolve()).casefold() for s in sources}
+
+    def __enter__(self) -> Self:
+        make_folder(self._folder)
+        return self
+
+    def write(self, result: Result, image: Image | None = None) -> None:
+        """Paint and save. Raises OutputError when it cannot be written."""
+        import cv2
+
+        from mien.draw import draw
+
+        if image is None:
+            raise ValueError("an annotated picture needs its image")
+        target = self.name_for(result.source)
+        options = [cv2.IMWRITE_JPEG_QUALITY, 92] if target.suffix == ".jpg" else []
+        _, data = cv2.imencode(target.suffix, draw(image, result), options)
+        make_folder(target.parent)
+        write_bytes(target, data.tobytes())
+
+    def name_for(self, source: str | None) -> Path:
+        """The file for ``source``'s painted copy; every call gives another one."""
+        path = Path(source) if source and source != "standard input" else Path("picture.png")
+        suffix = ".jpg" if path.suffix.lower() in (".jpg", ".jpeg", ".jpe") else ".png"
+        parent = self._folder / self._below_root(path)
+        number = 1
+        while True:
+            tail = "-mien" if number == 1 else f"-mien-{number}"
+            target = parent / f"{path.stem}{tail}{suffix}"
+            key = str(target.resolve()).casefold()
+            if key not in self._taken:
+                self._taken.add(key)
+                return target
+            number += 1
+
+    def _below_root(self, path: Path) -> Path:
+        for root in self._roots:
+            if path.is_relative_to(root):
+                return path.relative_to(root).parent
+        return Path()
+
+
+def printable(name: str | None) -> str | None:
+    """``name`` as valid text: bytes of a file name that are no UTF-8 become ``\\udcXX``."""
+    return None if name is None else name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def columns(labels: Sequence[Emotion] = FER2013) -> tuple[str, ...]:
+    """The columns of :class:`CsvSink` and :class:`ParquetSink`, in order."""
+    return (*_PICTURE, *_FACE, *_BOX, *_POINTS, *(f"p_{label.value}" for label in labels))
+
+
+def face_rows(result: Result) -> list[dict[str, Any]]:
+    """``result`` as flat rows, one a face, numbered from 1; one row without a face if none.
+
+    ``faces`` is the number of faces in the picture; box and landmarks are in pixels, rounded to
+    0.01, probabilities to 1e-6; what a detector does not give is None.
+    """
+    picture: dict[str, Any] = {
+        "source": printable(result.source),
+        "width": result.width,
+        "height": result.height,
+        "model": result.model,
+        "detector": result.detector,
+        "faces": len(result.faces),
+    }
+    rows = []
+    for number, face in enumerate(result.faces, 1):
+        record = face.to_dict()
+        row = {**picture, "face": number}
+        row.update({key: record[key] for key in _FACE[1:]})
+        row.update({f"box_{key}": value for key, value in record["box"].items()})
+        for name, (x, y) in zip(LANDMARKS, record["landmarks"], strict=False):
+            row[f"{name}_x"], row[f"{name}_y"] = x, y
+        row.update({f"p_{key}": value for key, value in record["probabilities"].items()})
+        rows.append(row)
+    return rows or [picture]
