@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mien.data.dataset import ROLES, FaceDataset, Sample, Splits
+from mien.data.duplicates import twin_free_ids
 from mien.data.photos import PhotoDataset
 from mien.data.readers import default_data_path, read_dataset, read_photo_dataset
 from mien.data.splits import PROTOCOLS, make_splits
@@ -18,4 +19,5 @@ __all__ = [
     "make_splits",
     "read_dataset",
     "read_photo_dataset",
+    "twin_free_ids",
 ]

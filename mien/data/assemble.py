@@ -101,6 +101,7 @@ def assemble(
     votes: NDArray[np.float32] | None = None,
     classes: tuple[Emotion, ...] | None = None,
     notes: tuple[str, ...] = (),
+    lossless: NDArray[np.bool_] | None = None,
 ) -> FaceDataset:
     """Check sizes, labels and ids and build the dataset with its SHA-256.
 
@@ -145,4 +146,5 @@ def assemble(
         source=str(source),
         sha256=content_sha256(stack, labels, id_array, classes),
         notes=notes,
+        lossless=lossless,
     )

@@ -45,6 +45,7 @@ class FaceDataset:
         source: the path it was read from.
         sha256: SHA-256 of the images, labels and ids as read: the same in every form of the data.
         notes: what the reader left out on request ("row 17: ..."), one sentence each.
+        lossless: bool (N,), False where the pixels went through JPEG; None when not known.
     """
 
     images: NDArray[np.uint8]
@@ -58,6 +59,7 @@ class FaceDataset:
     source: str = ""
     sha256: str = ""
     notes: tuple[str, ...] = ()
+    lossless: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -88,6 +90,7 @@ class FaceDataset:
             votes=None if self.votes is None else self.votes[indices],
             source=self.source,
             sha256=self.sha256,
+            lossless=None if self.lossless is None else self.lossless[indices],
         )
 
     def indices_of(self, ids: NDArray[np.str_]) -> NDArray[np.int64]:

@@ -95,6 +95,7 @@ class ParquetColumns:
             self.id = None  # a running number of somebody else's, not a sample id
         self.file = names.get("file")
         self.group = _first(names, ("group", "subject", "user_id"))
+        self.lossless = names.get("lossless")
         self.sequence = names.get("sequence")
         self.votes = [names[c] for c in VOTE_COLUMNS if c in names]
         if len(self.votes) != len(VOTE_COLUMNS):
@@ -102,7 +103,7 @@ class ParquetColumns:
 
     def all(self) -> list[str]:
         single = [self.image, self.label, self.split, self.row, self.id, self.file, self.group]
-        return [c for c in (*single, self.sequence, *self.votes) if c is not None]
+        return [c for c in (*single, self.sequence, self.lossless, *self.votes) if c is not None]
 
 
 def label_names(schema: Any, column: str) -> list[str] | None:
@@ -242,6 +243,7 @@ def read_parquet(path: Path, *, skip_bad: bool = False) -> FaceDataset:
         votes=_votes(table, columns.votes),
         classes={"fer2013": FER2013, "ckplus": CKPLUS}.get(name),
         notes=notes,
+        lossless=_flags(table, columns.lossless),
     )
 
 
@@ -270,6 +272,10 @@ def _strings(table: Any, column: str | None) -> list[str] | None:
     if column is None:
         return None
     return ["" if v is None else str(v) for v in table[column].to_pylist()]
+
+
+def _flags(table: Any, column: str | None) -> NDArray[np.bool_] | None:
+    return None if column is None else np.array(table[column].to_pylist(), dtype=bool)
 
 
 def _votes(table: Any, columns: list[str]) -> NDArray[np.float32] | None:
