@@ -29,7 +29,7 @@ class Classifier:
     """
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
-        import onnxruntime as ort  # type: ignore[import-untyped]
+        import onnxruntime as ort
 
         self.path = Path(path)
         if not self.path.is_file():
