@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.errors import MienError, MissingExtraError
+from mien.errors import MienError, MissingExtraError, require_extra
 
 if TYPE_CHECKING:
     from mien.models.counting import LayerRow
@@ -19,7 +17,16 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
-_PLAIN = (str, int, float, bool, type(None), list, tuple, dict)
+# What a shipped model's record contributes to the list.
+_FACTS = (
+    "architecture",
+    "precision",
+    "parameters",
+    "multiply_adds",
+    "training_data",
+    "protocol",
+    "licence",
+)
 
 
 @app.command()
@@ -62,38 +69,43 @@ def models(
     if as_json:
         architectures = None if summaries is None else [s.to_dict() for s in summaries]
         _print_json({"architectures": architectures, "shipped": shipped})
-        return
-    if summaries is not None:
-        _print_summaries(summaries)
-    _print_shipped(shipped)
+    else:
+        if summaries is not None:
+            _print_summaries(summaries)
+        _print_shipped(shipped)
+    damaged = [record["error"] for record in shipped if "error" in record]
+    for message in damaged:
+        print(f"error: {message}", file=sys.stderr)
+    if damaged:
+        raise typer.Exit(1)
 
 
 def _require_torch() -> None:
-    if importlib.util.find_spec("torch") is None:
-        raise MissingExtraError(
-            "The network architectures need torch; install it with: pip install 'mien[train]'"
-        )
+    require_extra("train", ("torch",), "The list of architectures")
 
 
 def _shipped() -> list[dict[str, Any]]:
-    """The models in the package, as plain records; a damaged listing does not hide the rest."""
-    try:
-        from mien.zoo import DEFAULT, MODELS
-    except ImportError:
-        return []
-    try:
-        return [
-            {"name": name, "default": name == DEFAULT, **_record(entry)}
-            for name, entry in MODELS.items()
-        ]
-    except MienError as error:
-        print(f"note: the shipped models cannot be listed: {error}", file=sys.stderr)
-        return []
+    """What the models in the package say of themselves; a damaged one says what is wrong."""
+    from mien import zoo
+    from mien.classify import Classifier
 
-
-def _record(entry: Any) -> dict[str, Any]:
-    record = dataclasses.asdict(entry)
-    return {key: value for key, value in record.items() if isinstance(value, _PLAIN)}
+    records = []
+    for name, entry in zoo.MODELS.items():
+        record = {"name": name, "default": name == zoo.DEFAULT, "description": entry.description}
+        try:
+            path = zoo.model_path(name)
+            info = Classifier(path).info
+        except MienError as error:
+            records.append(record | {"error": str(error)})
+            continue
+        facts = {key: getattr(info, key) for key in _FACTS}
+        records.append(
+            record
+            | {"file": entry.file, "sha256": entry.sha256, "bytes": path.stat().st_size}
+            | facts
+            | {"scores": dict(info.scores)}
+        )
+    return records
 
 
 def _print_json(value: object) -> None:
@@ -139,10 +151,21 @@ def _print_layers(table: tuple[LayerRow, ...]) -> None:
 
 
 def _print_shipped(shipped: list[dict[str, Any]]) -> None:
-    if not shipped:
-        return
-    print("\nshipped with this package:")
+    rows = [("shipped model", "precision", "parameters", "multiply-adds", "MB", "PrivateTest")]
     for record in shipped:
-        star = " (default)" if record["default"] else ""
-        size = f", {record['size'] / 1e6:.2f} MB" if isinstance(record.get("size"), int) else ""
-        print(f"  {record['name']}{star}{size}")
+        if "error" in record:
+            continue
+        accuracy = record["scores"].get("PrivateTest", {}).get("accuracy")
+        rows.append(
+            (
+                record["name"] + (" (default)" if record["default"] else ""),
+                record["precision"],
+                f"{record['parameters']:,}",
+                f"{record['multiply_adds']:,}",
+                f"{record['bytes'] / 1e6:.2f}",
+                "" if accuracy is None else f"{100 * accuracy:.1f} %",
+            )
+        )
+    if len(rows) > 1:
+        print()
+        _print_columns(rows, {2, 3, 4, 5})

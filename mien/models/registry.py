@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mien.errors import MissingExtraError, ModelError
+from mien.errors import ModelError, require_extra
 
 if TYPE_CHECKING:
     from torch import nn
@@ -151,11 +150,7 @@ def _load_providers() -> None:
     global _loaded
     if _loaded:
         return
-    if importlib.util.find_spec("torch") is None:
-        raise MissingExtraError(
-            "The network architectures need torch; install it with: pip install 'mien[train]'"
-        )
+    require_extra("train", ("torch",), "A network architecture")
     for module in _PROVIDERS:
-        if importlib.util.find_spec(module) is not None:
-            importlib.import_module(module)
+        importlib.import_module(module)
     _loaded = True
