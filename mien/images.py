@@ -1,7 +1,7 @@
 """Decoding pictures: any published form in, upright BGR uint8 out, one clear sentence when not.
 
 The header is read before anything is decoded, so a file that declares 50,000 × 50,000 pixels costs
-nothing. Truncated files are refused: OpenCV would fill the missing half with grey.
+nothing. Truncated files are refused before decoding: libjpeg may fill what is missing with grey.
 """
 
 from __future__ import annotations

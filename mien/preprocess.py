@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 # point downwards and are relative to the same length.
 YUNET_SCALE = 1.11
 YUNET_SHIFT_Y = -0.05
-HAAR_SCALE = 1.0
-HAAR_SHIFT_Y = 0.0
+HAAR_SCALE = 1.046
+HAAR_SHIFT_Y = 0.005
 
 
 def face_square(face: Detection | Box) -> Box:

