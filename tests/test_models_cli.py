@@ -118,7 +118,6 @@ def zoo_folder(tmp_path: Path) -> Path:
     for name, precision in (("mien_small", "int8"), ("other", "float32")):
         path = make_onnx(
             tmp_path / f"{name}.onnx",
-            name=name,
             precision=precision,
             parameters=2_716_311,
             multiply_adds=102_520_576,

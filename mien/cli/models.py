@@ -72,6 +72,8 @@ def models(
     else:
         if summaries is not None:
             _print_summaries(summaries)
+        if summaries is not None and shipped:
+            print()
         _print_shipped(shipped)
     damaged = [record["error"] for record in shipped if "error" in record]
     for message in damaged:
@@ -167,5 +169,4 @@ def _print_shipped(shipped: list[dict[str, Any]]) -> None:
             )
         )
     if len(rows) > 1:
-        print()
         _print_columns(rows, {2, 3, 4, 5})
