@@ -157,7 +157,8 @@ def _twins(
 
 def ferplus_plurality(votes: NDArray[np.float32]) -> NDArray[np.int64]:
     """Index (N,) of the FERPLUS_COLUMNS column with most votes; the first of them on a tie."""
-    return votes.argmax(axis=1).astype(np.int64)
+    winners: NDArray[np.int64] = votes.argmax(axis=1).astype(np.int64)
+    return winners
 
 
 def _not_a_face(dataset: FaceDataset) -> list[str] | None:

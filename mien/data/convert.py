@@ -1,4 +1,4 @@
-"""Write a dataset as CSV, as class folders or as parquet; reading it again gives the same SHA-256."""
+"""Write a dataset as CSV, class folders or parquet; read again, it has the same SHA-256."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote
 
 import cv2
-import numpy as np
 
 from mien.atomic import atomic_path, make_folder, open_atomic, output_error
 from mien.data.dataset import FaceDataset
@@ -65,7 +64,7 @@ def _write_csv(dataset: FaceDataset, path: Path) -> list[Path]:
     if dataset.images.shape[1:] != (SIDE, SIDE):
         raise DataError(f"FER2013's CSV holds 48×48 pixels, not {dataset.images.shape[1:]}.")
     original = _is_original(dataset)
-    levels = np.array([str(v) for v in range(256)])
+    levels = [str(v) for v in range(256)]
     codes = dataset.name == "fer2013"
     with open_atomic(path, newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -75,7 +74,7 @@ def _write_csv(dataset: FaceDataset, path: Path) -> list[Path]:
             label = int(dataset.labels[i])
             row = [
                 label if codes else dataset.classes[label].value,
-                " ".join(levels[dataset.images[i].ravel()].tolist()),
+                " ".join(map(levels.__getitem__, dataset.images[i].tobytes())),
                 str(dataset.splits[i]),
             ]
             if not original:
@@ -147,7 +146,7 @@ def _png(dataset: FaceDataset, i: int) -> bytes:
 def _write_parquet(dataset: FaceDataset, path: Path) -> list[Path]:
     """Parquet with id, image {bytes: PNG, path}, emotion (name), usage, group, votes, lossless."""
     pq = import_pyarrow_parquet()
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
 
     n = len(dataset)
     image_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -59,7 +59,8 @@ def perceptual_hash(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 def _hamming(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.int64]:
     differing = (a ^ b).view(np.uint8).reshape(len(a), 8)
-    return _BYTE_BITS[differing].sum(1, dtype=np.int64)
+    distance: NDArray[np.int64] = _BYTE_BITS[differing].sum(1, dtype=np.int64)
+    return distance
 
 
 def _band_pairs(hashes: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:

@@ -29,7 +29,7 @@ VOTE_COLUMNS = tuple(f"ferplus_{name.lower()}" for name in FERPLUS_COLUMNS)
 def import_pyarrow_parquet() -> Any:
     """``pyarrow.parquet``. Raises MissingExtraError when it is not installed."""
     try:
-        import pyarrow.parquet as pq  # type: ignore[import-untyped]
+        import pyarrow.parquet as pq
     except ImportError:
         raise MissingExtraError(
             "Reading or writing parquet needs pyarrow; install it with: pip install 'mien[train]'"

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data.assemble import BadRows, assemble
+from mien.data.dataset import FaceDataset
 from mien.data.fercsv import read_header
 from mien.data.folders import list_folder
 from mien.data.parquet import ParquetColumns, image_bytes, import_pyarrow_parquet, parquet_schema
@@ -66,6 +68,41 @@ class PhotoDataset:
         if image is None:
             raise ImageError(f"{self.source}: photo {self.ids[i]} cannot be decoded.")
         return np.asarray(image, dtype=np.uint8)
+
+
+def thumbnails(photos: PhotoDataset, size: int = 48, *, skip_bad: bool = False) -> FaceDataset:
+    """Every photo, whole, squeezed to grey uint8 (size, size): for counting and for duplicates.
+
+    They are no face crops: to train on, use ``mien data build-fergit``.
+
+    Raises:
+        DataError: a photo cannot be decoded or a label is unknown (unless ``skip_bad``).
+    """
+    bad = BadRows(photos.source, skip=skip_bad)
+    images, emotions, rows = [], [], []
+    for i in range(len(photos)):
+        emotion = photos.emotion(i)
+        if emotion is None:
+            bad.add(f"row {i}", f"unknown label {photos.labels[i]!r}")
+            continue
+        try:
+            grey = cv2.cvtColor(photos.image(i), cv2.COLOR_BGR2GRAY)
+        except ImageError:
+            bad.add(f"row {i}", f"the photo {photos.ids[i]} cannot be decoded")
+            continue
+        small = cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA)
+        images.append(np.asarray(small, dtype=np.uint8))
+        emotions.append(emotion)
+        rows.append(i)
+    return assemble(
+        images=images,
+        emotions=emotions,
+        ids=[photos.ids[i] for i in rows],
+        name=photos.name,
+        source=photos.source,
+        groups=[photos.users[i] for i in rows],
+        notes=bad.check(),
+    )
 
 
 def is_photo_schema(names: list[str]) -> bool:

@@ -190,3 +190,29 @@ def read_photo_dataset(
     if found.form not in ("photos", "legend"):
         raise DataError(f"{found.path} holds no labelled photos; expected muxspace.")
     return photos.read_photos(found.path)
+
+
+def read_for_audit(
+    path: str | os.PathLike[str], name: str | None = None, *, skip_bad: bool = False
+) -> FaceDataset:
+    """As :func:`read_dataset`, but photos of varied size come too, squeezed to grey thumbnails."""
+    found = locate(Path(path), name)
+    if found.form in ("photos", "legend"):
+        return photos.thumbnails(photos.read_photos(found.path), skip_bad=skip_bad)
+    return read_dataset(path, name, skip_bad=skip_bad)
+
+
+def read_fer2013_in(path: str | os.PathLike[str]) -> FaceDataset:
+    """FER2013 at ``path``, or the one of several datasets in that folder that is called so.
+
+    Raises:
+        DataError: as :func:`read_dataset`.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        faces = [c for c in find_datasets(folder) if c.form != "photos"]
+        if len(faces) > 1:
+            return read_dataset(folder, "fer2013")
+        if len(faces) == 1:
+            return read_dataset(folder, faces[0].name)
+    return read_dataset(folder)

@@ -1,0 +1,171 @@
+"""``mien data``: audit, convert, split and build datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mien.data.dataset import FaceDataset
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Audit, convert, split and build datasets."
+)
+
+DataOption = Annotated[
+    Path | None, typer.Option(help="Dataset in any published form, or a folder with one.")
+]
+NameOption = Annotated[
+    str | None, typer.Option(help="Which dataset, where the folder contains several.")
+]
+SkipOption = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave bad rows out instead of failing.")
+]
+
+
+def _say(message: str) -> None:
+    typer.echo(message, err=True)
+
+
+def _warn_of_notes(dataset: FaceDataset) -> int:
+    """Say which rows were left out; the exit code, 1 when there were any."""
+    for note in dataset.notes[:10]:
+        _say(f"left out: {note}")
+    if len(dataset.notes) > 10:
+        _say(f"left out: {len(dataset.notes) - 10:,} more")
+    return 1 if dataset.notes else 0
+
+
+@app.command()
+def audit(
+    data: DataOption = None,
+    name: NameOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with pictures (the data's licence applies).")
+    ] = None,
+    skip_bad: SkipOption = False,
+) -> None:
+    """Count images, find duplicates, label conflicts, constant images and what FER+ says."""
+    from json import dumps
+
+    from rich.console import Console
+
+    from mien.atomic import write_text
+    from mien.data import default_data_path
+    from mien.data.audit import audit as examine
+    from mien.data.audit_report import render_html, render_text
+    from mien.data.readers import read_for_audit
+
+    dataset = read_for_audit(data or default_data_path(), name, skip_bad=skip_bad)
+    found = examine(dataset)
+    if html is not None:
+        write_text(html, render_html(found, dataset))
+        _say(f"Wrote {html}.")
+    if json:
+        typer.echo(dumps(found.to_dict()))
+    else:
+        Console().print(render_text(found))
+    raise typer.Exit(_warn_of_notes(dataset))
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Dataset in any published form.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="x.csv, x.parquet or a new folder.")],
+    to: Annotated[str | None, typer.Option(help="csv, folder or parquet [by OUT's name].")] = None,
+    name: NameOption = None,
+    skip_bad: SkipOption = False,
+) -> None:
+    """Write a dataset in another form; FER+ votes go along into CSV and parquet."""
+    from mien.data import read_dataset
+    from mien.data.convert import form_of, write_dataset
+
+    form = form_of(out, to)
+    dataset = read_dataset(source, name, skip_bad=skip_bad)
+    for path in write_dataset(dataset, out, form):
+        _say(f"Wrote {path}.")
+    if form == "folder" and dataset.votes is not None:
+        _say("A folder cannot hold FER+ votes; they were left out.")
+    typer.echo(f"{len(dataset)} images, sha256 {dataset.sha256}")
+    raise typer.Exit(_warn_of_notes(dataset))
+
+
+@app.command()
+def splits(
+    protocol: Annotated[
+        str | None, typer.Option(help="Named protocol; none lists them all.")
+    ] = None,
+    data: DataOption = None,
+    name: NameOption = None,
+    seed: Annotated[int, typer.Option(help="Seed of the shuffle.")] = 0,
+    fold: Annotated[int | None, typer.Option(help="Fold, for cross-validation.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the ids [standard output].")] = None,
+) -> None:
+    """Divide a dataset under a named protocol and save the sample ids of every split."""
+    from mien.atomic import write_text
+    from mien.data import PROTOCOLS, default_data_path, make_splits, read_dataset
+    from mien.data.splits import describe_protocol
+
+    if protocol is None:
+        for known in PROTOCOLS:
+            typer.echo(f"{known:<16} {describe_protocol(known)}")
+        return
+    dataset = read_dataset(data or default_data_path(), name)
+    made = make_splits(dataset, protocol, seed, fold)
+    _say(", ".join(f"{role} {len(ids):,}" for role, ids in made.ids.items()))
+    if out is None:
+        typer.echo(made.to_json())
+    else:
+        write_text(out, made.to_json() + "\n")
+        _say(f"Wrote {out}.")
+
+
+@app.command("build-fergit")
+def build_fergit(
+    out: Annotated[Path, typer.Option(help="x.parquet, x.csv or a new folder.")],
+    data: Annotated[
+        Path | None, typer.Option(help="FER2013, or a folder with it and muxspace.")
+    ] = None,
+    muxspace: Annotated[
+        Path | None, typer.Option(help="muxspace's photos, where they are elsewhere.")
+    ] = None,
+    detector: Annotated[str, typer.Option(help="haar or yunet.")] = "haar",
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """FER2013 plus the faces of muxspace's photos: detected, cropped, grey, 48 by 48."""
+    from json import dumps
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from mien.data import default_data_path, read_photo_dataset
+    from mien.data.convert import form_of, write_dataset
+    from mien.data.fergit import build_fergit as build
+    from mien.data.readers import read_fer2013_in
+    from mien.detect import load_detector
+
+    form = form_of(out)
+    finder = load_detector(detector)
+    where = data or default_data_path()
+    photos = read_photo_dataset(muxspace or where)
+    fer2013 = read_fer2013_in(where)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("photos", total=len(photos))
+        dataset, report = build(
+            fer2013, photos, finder, lambda done: bar.update(task, completed=done)
+        )
+    for path in write_dataset(dataset, out, form):
+        _say(f"Wrote {path}.")
+    if json:
+        typer.echo(dumps(report.to_dict()))
+        return
+    typer.echo(
+        f"{report.total:,} images: {report.fer2013:,} of FER2013 and {report.kept:,} faces of "
+        f"{report.photos:,} photos (the paper has {report.paper_total:,} in all)."
+    )
+    for reason, count in report.dropped.items():
+        typer.echo(f"dropped, {reason}: {count:,}")
+    typer.echo(f"several faces, largest taken: {report.several_faces:,}")
