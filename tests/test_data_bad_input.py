@@ -1,0 +1,189 @@
+"""Bad datasets: one DataError with one sentence that names the file, the row and what to do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mien.data import read_dataset, read_photo_dataset
+from mien.data.fercsv import parse_pixels
+from mien.errors import DataError
+
+GOOD = " ".join(["7"] * 2304)
+
+
+def _csv(path: Path, *rows: str, header: str = "emotion,pixels,Usage", end: str = "\n") -> Path:
+    path.write_text("\n".join([header, *rows]) + end)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (f"0,{GOOD} 7,Training", "2,305 pixels, expected 2,304"),
+        (f"0,{GOOD[:-2]},Training", "2,303 pixels"),
+        ("0,,Training", "0 pixels"),
+        (f"0,{GOOD[:-1]}256,Training", "256 is outside 0 to 255"),
+        (f"0,-1{GOOD[1:]},Training", "-1 is outside 0 to 255"),
+        (f"0,99999999999999999999999{GOOD[1:]},Training", "outside 0 to 255"),
+        (f"0,7.5{GOOD[1:]},Training", "'7.5' is not a pixel value"),
+        (f"0,x{GOOD[1:]},Training", "'x' is not a pixel value"),
+        (f"7,{GOOD},Training", "Unknown FER2013 emotion code 7"),
+        (f"hapy,{GOOD},Training", "did you mean 'happy'"),
+        (f",{GOOD},Training", "label is missing"),
+        (f"0,{GOOD},Trai", "unknown Usage 'Trai'"),
+        (f"0,{GOOD}", "2 fields, expected 3; is it half-written"),
+    ],
+)
+def test_bad_row_names_file_row_and_count(tmp_path: Path, row: str, words: str) -> None:
+    path = _csv(tmp_path / "f.csv", f"0,{GOOD},Training", row, row)
+    with pytest.raises(DataError) as caught:
+        read_dataset(path)
+    message = str(caught.value)
+    assert "f.csv, row 1: " in message
+    assert words in message
+    assert "and 1 more bad row" in message
+    assert "--skip-bad" in message
+    left = read_dataset(path, skip_bad=True)
+    assert (left.ids.tolist(), len(left.notes)) == (["fer2013:00000"], 2)
+
+
+def test_half_written_last_row(tmp_path: Path) -> None:
+    path = _csv(tmp_path / "f.csv", f"0,{GOOD},Training", f"0,{GOOD[:999]}", end="")
+    with pytest.raises(DataError, match="row 1: 2 fields, expected 3; is it half-written"):
+        read_dataset(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [("emotion,Usage", "no 'pixels' column"), ("pixels,Usage", "no 'emotion' column")],
+)
+def test_missing_column(tmp_path: Path, header: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        read_dataset(_csv(tmp_path / "f.csv", "0,Training", header=header))
+
+
+def test_no_rows_empty_files_and_strangers(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no usable samples"):
+        read_dataset(_csv(tmp_path / "f.csv"))
+    for name, data, words in [
+        ("empty.csv", b"", "is empty"),
+        ("bin.csv", b"\0\1\2\3", "no dataset that mien knows"),
+        ("bin2.csv", b"\xff\xfe\xfa" * 9, "cannot be read as CSV"),
+        ("x.zip", b"PK\3\4", "is an archive"),
+        ("cut.parquet", b"PAR1 and no more", "cannot be read as parquet"),
+        ("other.csv", b"a,b\n1,2\n", "no dataset that mien knows"),
+    ]:
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(DataError, match=words):
+            read_dataset(tmp_path / name)
+    with pytest.raises(DataError, match="does not exist"):
+        read_dataset(tmp_path / "none")
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(DataError, match="holds no dataset"):
+        read_dataset(tmp_path / "nothing")
+
+
+def test_parquet_without_images_labels_or_with_bad_rows(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "p.parquet"
+    good = cv2.imencode(".png", np.zeros((48, 48), np.uint8))[1].tobytes()
+    image = {"bytes": good, "path": None}
+    for columns, words in [
+        ({"label": [1]}, "no image column"),
+        ({"image": [image]}, "no label column"),
+        ({"image": [image], "label": [9]}, "row 0: Unknown FER2013 emotion code 9"),
+        ({"image": [image, image], "emotion": ["sad", "sda"]}, "row 1: Unknown expression 'sda'"),
+        ({"image": [image, {"bytes": b"x", "path": None}], "label": [1, 1]}, "row 1: the image ca"),
+        ({"image": [image, {"bytes": None, "path": "a"}], "label": [1, 1]}, "row 1: the image is"),
+        ({"image": [image], "label": pa.array([None], pa.int64())}, "row 0: the label is missing"),
+    ]:
+        pq.write_table(pa.table(columns), path)
+        with pytest.raises(DataError, match=words):
+            read_dataset(path)
+
+
+def test_bad_folders(tmp_path: Path) -> None:
+    image = np.zeros((48, 48), np.uint8)
+    for name in ("happy", "sad"):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "1.png"), image)
+    assert len(read_dataset(tmp_path)) == 2
+    (tmp_path / "sad" / "2.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"file sad.2\.png: the image is empty"):
+        read_dataset(tmp_path)
+    (tmp_path / "sad" / "2.png").unlink()
+    (tmp_path / "sleepy").mkdir()
+    cv2.imwrite(str(tmp_path / "sleepy" / "1.png"), image)
+    with pytest.raises(DataError, match="folder sleepy: Unknown expression"):
+        read_dataset(tmp_path)
+    cv2.imwrite(str(tmp_path / "sleepy" / "1.png"), image)
+    (tmp_path / "sleepy").rename(tmp_path / "fear")
+    cv2.imwrite(str(tmp_path / "fear" / "1.png"), np.zeros((50, 48), np.uint8))
+    with pytest.raises(DataError, match="pictures of 2 sizes"):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_folder(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir(mode=0)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_dataset(tmp_path / "x")
+
+
+def test_votes_that_do_not_fit(tmp_path: Path) -> None:
+    path = _csv(tmp_path / "f.csv", f"0,{GOOD},Training")
+    names = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    votes = tmp_path / "fer2013new.csv"
+    votes.write_text(f"Usage,Image name,{names}\nTraining,a,1,2,3,4,5,6,7,8,9,10\n")
+    read = read_dataset(path).votes
+    assert read is not None
+    assert read.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]]
+    with pytest.raises(DataError, match=r"FER\+ votes and no pictures"):
+        read_dataset(votes)
+    votes.write_text(f"Usage,Image name,{names}\n" + "Training,a,1,2,3,4,5,6,7,8,9,10\n" * 2)
+    with pytest.raises(DataError, match="votes for 2 rows"):
+        read_dataset(path)
+    votes.write_text(f"Usage,Image name,{names}\nTraining,a,1,2,3,4,5,6,7,8,9,x\n")
+    with pytest.raises(DataError, match="row 0: a vote"):
+        read_dataset(path)
+
+
+def test_legend_with_a_half_written_row(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "legend.csv").write_text("user.id,image,emotion\n1,a.jpg,sad\n1,b.j")
+    with pytest.raises(DataError, match="row 1: 2 fields, expected 3"):
+        read_photo_dataset(tmp_path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(alphabet="0123456789 .-x\t", max_size=60))
+def test_short_pixel_texts_are_refused_in_words(text: str) -> None:
+    with pytest.raises(ValueError, match="pixel"):
+        parse_pixels(text)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(cut=st.integers(0, 2 * len(GOOD)), junk=st.binary(max_size=12))
+def test_damaged_csv_never_raises_anything_else(tmp_path: Path, cut: int, junk: bytes) -> None:
+    """Cut anywhere, with junk after it: a dataset or a DataError."""
+    whole = f"emotion,pixels,Usage\n0,{GOOD},Training\n3,{GOOD},PrivateTest\n".encode()
+    path = tmp_path / "f.csv"
+    path.write_bytes(whole[:cut] + junk)
+    try:
+        data = read_dataset(path)
+    except DataError as error:
+        assert "f.csv" in str(error)
+        assert "\n" not in str(error)
+    else:
+        assert 1 <= len(data) <= 2
