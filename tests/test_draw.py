@@ -1,0 +1,86 @@
+"""What is painted on a picture: where, in which colour, and nowhere else."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mien import draw as module
+from mien.draw import MIN_LONG_SIDE, PALETTE, color_of, draw
+from mien.emotions import ALL, FER2013, Emotion
+from mien.results import Box, Face, Result
+
+P = dict(zip(FER2013, (0.05, 0.01, 0.04, 0.7, 0.1, 0.06, 0.04), strict=True))
+
+
+def blank(height: int, width: int) -> NDArray[np.uint8]:
+    return np.full((height, width, 3), 90, np.uint8)
+
+
+def result(height: int, width: int, *boxes: Box) -> Result:
+    return Result(tuple(Face(box, P) for box in boxes), width, height)
+
+
+def test_every_expression_has_its_own_colour() -> None:
+    assert set(PALETTE) == set(ALL)
+    for a, b in itertools.combinations(ALL, 2):
+        distance = np.linalg.norm(np.subtract(color_of(a), color_of(b), dtype=float))
+        assert distance > 60, (a, b)
+
+
+def test_the_source_is_left_alone_and_the_box_has_its_colour() -> None:
+    image = blank(600, 800)
+    painted = draw(image, result(600, 800, Box(300, 200, 120, 140)))
+    assert (image == 90).all()
+    assert painted.shape == image.shape
+    assert tuple(painted[200, 360]) == color_of(Emotion.HAPPY)
+    inside = painted[215:330, 315:405]
+    assert (inside == 90).all(), "the face itself must stay visible"
+
+
+def test_no_face_paints_nothing() -> None:
+    image = blank(600, 800)
+    assert (draw(image, result(600, 800)) == image).all()
+
+
+def test_small_pictures_are_enlarged() -> None:
+    painted = draw(blank(24, 48), result(24, 48, Box(0, 0, 24, 24)))
+    assert painted.shape == (MIN_LONG_SIDE // 2, MIN_LONG_SIDE, 3)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 2000), (2000, 8), (480, 640), (3000, 4000)])
+@pytest.mark.parametrize(
+    "box", [(0, 0, 1, 1), (-0.2, -0.2, 0.5, 0.5), (0.8, 0.8, 0.5, 0.5), (0.5, 0.5, 0.001, 0.001)]
+)
+def test_any_size_and_any_box(size: tuple[int, int], box: tuple[float, ...]) -> None:
+    height, width = size
+    x, y, w, h = box
+    painted = draw(
+        blank(*size), result(height, width, Box(x * width, y * height, w * width, h * height))
+    )
+    assert painted.dtype == np.uint8
+    assert min(painted.shape[:2]) >= min(size)
+
+
+def test_labels_stay_inside_and_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    height, width = 700, 900
+    boxes = [
+        Box(float(x), float(y), 60, 70)
+        for x, y in zip(rng.uniform(-20, width, 40), rng.uniform(-20, height, 40), strict=True)
+    ]
+    places: list[tuple[int, int, int, int]] = []
+    paste = module._paste
+
+    def record(image: NDArray[np.uint8], sprite: module._Sprite, x: int, y: int) -> None:
+        places.append((x, y, *sprite.size))
+        paste(image, sprite, x, y)
+
+    monkeypatch.setattr(module, "_paste", record)
+    draw(blank(height, width), result(height, width, *boxes))
+    assert len(places) >= len(boxes), "every face keeps its label"
+    assert all(module._inside(place, width, height) for place in places)
+    assert not any(module._overlap(a, b) for a, b in itertools.combinations(places, 2))

@@ -1,0 +1,213 @@
+"""``mien predict`` and ``mien demo`` from end to end, in process and as a program."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from helpers_onnx import make_onnx
+from numpy.typing import NDArray
+
+from mien.cli import main
+from mien.results import Result
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(make_onnx(tmp_path_factory.mktemp("model") / "tiny.onnx"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path, portrait: NDArray[np.uint8]) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    cv2.imwrite(str(folder / "a.jpg"), portrait)
+    cv2.imwrite(str(folder / "empty.png"), portrait[300:])
+    cv2.imwrite(str(folder / "sub" / "a.jpg"), portrait)
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def lines(text: str) -> list[Result]:
+    return [Result.from_dict(json.loads(line)) for line in text.splitlines()]
+
+
+def test_json_for_a_folder(photos: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(photos), "--model", model, "--json"]) == 0
+    captured = capsys.readouterr()
+    results = lines(captured.out)
+    assert [Path(r.source or "").name for r in results] == ["a.jpg", "empty.png", "a.jpg"]
+    assert [len(r.faces) for r in results] == [1, 0, 1]
+    face = results[0].faces[0]
+    assert len(face.probabilities) == 7
+    assert sum(face.probabilities.values()) == pytest.approx(1, abs=1e-4)
+    assert len(face.landmarks) == 5
+    assert face.detection_score is not None
+    assert face.detection_score > 0.5
+    # The portrait's face lies at about x 180–270, y 65–175.
+    assert 190 < face.box.center[0] < 260
+    assert 90 < face.box.center[1] < 145
+    assert "3 pictures, 2 faces." in captured.err
+
+
+def test_globs_and_no_recursion(
+    photos: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(photos / "**" / "*.jpg"), "--model", model, "--json"]) == 0
+    assert len(lines(capsys.readouterr().out)) == 2
+    assert main(["predict", str(photos), "--no-recursive", "--model", model, "--json"]) == 0
+    assert len(lines(capsys.readouterr().out)) == 2
+
+
+def test_the_table(photos: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [str(photos / "a.jpg"), str(photos / "empty.png")]
+    assert main(["predict", *paths, "--model", model, "--top", "7"]) == 0
+    text = capsys.readouterr().out
+    assert "no face found" in text
+    assert "█" in text
+    for name in ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"):
+        assert text.count(name) == 1
+
+
+def test_a_bad_file_is_named_and_skipped(
+    photos: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = photos / "bad.jpg"
+    bad.write_bytes(b"")
+    paths = [str(bad), str(photos / "a.jpg"), str(photos / "gone.jpg")]
+    assert main(["predict", *paths, "--model", model, "--json"]) == 1
+    captured = capsys.readouterr()
+    assert len(lines(captured.out)) == 1
+    assert f"error: {bad} is empty" in captured.err
+    assert "gone.jpg does not exist" in captured.err
+    assert main(["predict", str(bad), "--model", model]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_whole_pictures_as_faces(
+    photos: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = []
+    for option in (["--faces"], ["--detector", "none"]):
+        path = str(photos / "empty.png")
+        assert main(["predict", path, "--model", model, "--json", *option]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    (result,) = lines(outputs[0])
+    assert result.detector == "none"
+    assert result.faces[0].box.width == 512
+
+
+def test_min_confidence_leaves_faces_out(
+    photos: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(photos / "a.jpg")
+    assert main(["predict", path, "--model", model, "--json", "--min-confidence", "1"]) == 0
+    assert lines(capsys.readouterr().out)[0].faces == ()
+
+
+def test_csv_and_painted_copies(
+    photos: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, painted = tmp_path / "faces.csv", tmp_path / "painted"
+    arguments = ["--model", model, "--csv", str(table), "--annotate", str(painted)]
+    assert main(["predict", str(photos), *arguments]) == 0
+    capsys.readouterr()
+    rows = list(csv.DictReader(io.StringIO(table.read_text(encoding="utf-8"))))
+    assert [row["faces"] for row in rows] == ["1", "0", "1"]
+    names = sorted(p.relative_to(painted).as_posix() for p in painted.rglob("*.*"))
+    assert names == ["a-mien.jpg", "empty-mien.png", "sub/a-mien.jpg"]
+    before, after = cv2.imread(str(photos / "a.jpg")), cv2.imread(str(painted / "a-mien.jpg"))
+    assert before is not None
+    assert after is not None
+    assert after.shape == before.shape
+    assert (np.abs(after.astype(int) - before) > 60).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--detector", "yunt"], "did you mean 'yunet'"),
+        (["--min-face", "3"], "min_face is 3"),
+        (["--min-confidence", "2"], "min_confidence is 2"),
+        (["--model", "gone.onnx"], "gone.onnx"),
+        (["--csv", "no/such/folder.csv"], "does not exist; create it first"),
+    ],
+)
+def test_bad_options(
+    photos: Path,
+    model: str,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = arguments if "--model" in arguments else ["--model", model, *arguments]
+    assert main(["predict", str(photos / "a.jpg"), *given]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def program(*arguments: str, **options: object) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "mien", *arguments]
+    return subprocess.run(command, check=False, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload]
+
+
+def test_standard_input(photos: Path, model: str) -> None:
+    picture = (photos / "a.jpg").read_bytes()
+    done = program(
+        "predict", "-", "--model", model, "--json", input=picture, stdout=subprocess.PIPE
+    )
+    assert done.returncode == 0, done.stderr
+    (result,) = lines(done.stdout.decode())
+    assert result.source == "standard input"
+    assert len(result.faces) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_standard_output_on_a_full_disk(photos: Path, model: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = program("predict", str(photos / "a.jpg"), "--model", model, "--json", stdout=full)
+    assert done.returncode == 2
+    assert done.stderr.decode() == (
+        "error: Cannot write to standard output: No space left on device.\n"
+    )
+
+
+def test_a_reader_that_goes_away(photos: Path, model: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as pipe:
+        done = program("predict", str(photos / "a.jpg"), "--model", model, "--json", stdout=pipe)
+    assert done.returncode == 141
+    assert b"Traceback" not in done.stderr
+    assert b"Exception ignored" not in done.stderr
+
+
+def test_demo_with_the_shipped_model(
+    shipped_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "new" / "demo.png"
+    assert main(["demo", "--output", str(output)]) == 0
+    text = capsys.readouterr().out
+    assert str(output) in text
+    assert text.index("happy") < text.index("angry"), "she smiles"
+    painted = cv2.imread(str(output))
+    assert painted is not None
+    assert painted.shape == (512, 512, 3)
+
+
+def test_demo_refuses_an_unknown_format(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "--model", model, "--output", str(tmp_path / "demo.gif")]) == 2
+    assert "name it .png or .jpg" in capsys.readouterr().err

@@ -1,0 +1,128 @@
+"""JSON lines, CSV, Parquet and painted pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mien.emotions import FER2013
+from mien.errors import OutputError
+from mien.results import Box, Face, Result
+from mien.sinks import AnnotatedSink, CsvSink, JsonLinesSink, ParquetSink, columns, printable
+
+P = dict(zip(FER2013, (0.05, 0.01, 0.04, 0.7, 0.1, 0.06, 0.04), strict=True))
+POINTS = ((3.0, 4.0), (9.0, 4.0), (6.0, 7.0), (4.0, 10.0), (8.0, 10.0))
+FACE = Face(Box(1.5, 2.25, 10, 12), P, 0.9, POINTS)
+BARE = Face(Box(20, 2, 10, 12), P)
+TWO = Result((FACE, BARE), 64, 48, "a,b.jpg", "tiny", "yunet")
+NONE = Result((), 64, 48, "empty.jpg", "tiny", "yunet")
+
+
+def test_json_lines_go_there_and_back(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with JsonLinesSink(path, top=2) as sink:
+        sink.write(TWO)
+        sink.write(NONE)
+        assert not path.exists()
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [Result.from_dict(line) for line in lines] == [TWO, NONE]
+    assert lines[0]["faces"][0]["top"] == [["happy", 0.7], ["sad", 0.1]]
+
+
+def test_csv_has_one_row_a_face() -> None:
+    stream = io.StringIO()
+    with CsvSink(stream) as sink:
+        sink.write(TWO)
+        sink.write(NONE)
+    rows = list(csv.DictReader(io.StringIO(stream.getvalue())))
+    assert tuple(rows[0]) == columns()
+    assert [(r["source"], r["faces"], r["face"]) for r in rows] == [
+        ("a,b.jpg", "2", "1"),
+        ("a,b.jpg", "2", "2"),
+        ("empty.jpg", "0", ""),
+    ]
+    assert float(rows[0]["box_y"]) == 2.25
+    assert float(rows[0]["nose_tip_y"]) == 7
+    assert rows[1]["nose_tip_y"] == rows[1]["detection_score"] == ""
+    assert sum(float(rows[0][f"p_{e.value}"]) for e in FER2013) == pytest.approx(1)
+    assert rows[2]["p_happy"] == rows[2]["emotion"] == ""
+
+
+def test_parquet_has_the_same_rows(tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet", reason="Parquet needs pyarrow")
+    path = tmp_path / "a.parquet"
+    with ParquetSink(path) as sink:
+        sink.write(TWO)
+        sink.write(NONE)
+    table = pq.read_table(path)
+    assert tuple(table.column_names) == columns()
+    rows = table.to_pylist()
+    assert [r["emotion"] for r in rows] == ["happy", "happy", None]
+    assert rows[0]["p_happy"] == pytest.approx(0.7)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.parquet"]
+
+
+@pytest.mark.parametrize("kind", [JsonLinesSink, CsvSink, ParquetSink])
+def test_a_failure_leaves_no_file(
+    tmp_path: Path, kind: type[JsonLinesSink | CsvSink | ParquetSink]
+) -> None:
+    if kind is ParquetSink:
+        pytest.importorskip("pyarrow")
+
+    def fail() -> None:
+        with kind(tmp_path / "a") as sink:
+            sink.write(TWO)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_one_sentence() -> None:
+    with pytest.raises(OutputError, match="disk is full"), CsvSink("/dev/full") as sink:
+        sink.write(TWO)
+
+
+def test_painted_copies_overwrite_nothing(tmp_path: Path) -> None:
+    image: NDArray[np.uint8] = np.full((48, 64, 3), 128, np.uint8)
+    sources = []
+    for name in ("a/x.jpg", "b/x.jpg", "b/x.png", "x-mien.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), image)
+        sources.append(path)
+    before = [path.read_bytes() for path in sources]
+    with AnnotatedSink(tmp_path, sources=sources) as sink:
+        for path in sources:
+            sink.write(Result((BARE,), 64, 48, str(path)), image)
+    assert [path.read_bytes() for path in sources] == before
+    made = sorted(p.name for p in tmp_path.iterdir() if p.is_file() and p not in sources)
+    assert made == ["x-mien-2.jpg", "x-mien-2.png", "x-mien-mien.png", "x-mien.jpg"]
+    for name in made:
+        painted = cv2.imread(str(tmp_path / name))
+        assert painted is not None
+        assert max(painted.shape) == 480
+
+
+def test_painted_copies_keep_their_sub_folder(tmp_path: Path) -> None:
+    sink = AnnotatedSink(tmp_path / "out", roots=[tmp_path / "in"])
+    assert sink.name_for(str(tmp_path / "in/s/a.jpg")) == tmp_path / "out/s/a-mien.jpg"
+    assert sink.name_for("standard input") == tmp_path / "out/picture-mien.png"
+
+
+def test_a_file_name_that_is_no_utf8() -> None:
+    name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
+    assert printable(name) == "caf\\udce9.jpg"
+    stream = io.StringIO()
+    with JsonLinesSink(stream) as sink:
+        sink.write(Result((), 1, 1, name))
+    stream.getvalue().encode("utf-8")
