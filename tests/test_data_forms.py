@@ -241,7 +241,8 @@ def test_subject_folds_share_no_subject_and_cover_all(ck: FaceDataset) -> None:
     for fold in range(10):
         made = make_splits(ck, "ckplus-subjects", seed=1, fold=fold)
         subjects = [set(made.select(ck, role).groups.tolist()) for role in ("train", "val", "test")]
-        assert not (subjects[0] & subjects[1] or subjects[0] & subjects[2])
+        assert not (subjects[0] & subjects[1])
+        assert not (subjects[0] & subjects[2])
         assert not subjects[1] & subjects[2]
         after = make_splits(ck, "ckplus-subjects", seed=1, fold=(fold + 1) % 10)
         assert made.ids["val"].tolist() == after.ids["test"].tolist()
