@@ -7,8 +7,8 @@ import json
 import cv2
 import numpy as np
 import pytest
-
 from helpers_onnx import make_onnx
+
 from mien import bench
 from mien.errors import MienError
 

