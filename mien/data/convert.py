@@ -14,6 +14,7 @@ import cv2
 from mien.atomic import atomic_path, make_folder, open_atomic, output_error
 from mien.data.dataset import FaceDataset
 from mien.data.fercsv import SIDE
+from mien.data.folders import NO_SPLIT
 from mien.data.parquet import VOTE_COLUMNS, import_pyarrow_parquet
 from mien.emotions import FERPLUS_COLUMNS
 from mien.errors import DataError, OutputError
@@ -121,7 +122,7 @@ def _write_folder(dataset: FaceDataset, path: Path) -> list[Path]:
         for i in range(len(dataset)):
             name = _relative_name(dataset, i)
             if mixed and not dataset.splits[i]:
-                name = Path("train") / name  # muxspace's half of FERGIT has no published split
+                name = Path(NO_SPLIT) / name  # muxspace's half of FERGIT
             target = temporary / name
             if not target.parent.is_dir():
                 make_folder(target.parent)

@@ -14,7 +14,13 @@ from mien.emotions import CKPLUS, FER2013, Emotion, parse_emotion
 from mien.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".pgm"})
-SPLIT_FOLDERS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
+#: Where mien data convert puts samples without a published split, when others have one.
+NO_SPLIT = "no-split"
+SPLIT_FOLDERS = frozenset(
+    {"train", "training", "test", "testing", "val", "valid", "validation"}
+    | {"publictest", "privatetest", NO_SPLIT}
+)
+
 
 _FER2013_STEM = re.compile(r"(Training|PublicTest|PrivateTest)_(\d+)")
 _CKPLUS_STEM = re.compile(r"(S\d{3})_(\d{3})_(\d{8})")
@@ -61,7 +67,7 @@ def class_folders(root: Path) -> list[tuple[str, Path]]:
         if split.name.lower() in SPLIT_FOLDERS:
             inner, _ = list_folder(split)
             if any(_is_expression(f.name) for f in inner):
-                found += [(split.name, f) for f in inner]
+                found += [("" if split.name == NO_SPLIT else split.name, f) for f in inner]
     return found
 
 
