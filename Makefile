@@ -38,8 +38,9 @@ format: $(DEV_VENV)/.stamp ## let ruff put the code in order
 	$(DEV_VENV)/bin/ruff check --fix .
 	$(DEV_VENV)/bin/ruff format .
 
-docs: $(DEV_VENV)/.stamp ## fill the generated tables of README.md
+docs: $(DEV_VENV)/.stamp ## fill the generated tables and paint the README's picture
 	$(DEV_VENV)/bin/python examples/fill_readme.py
+	$(DEV_VENV)/bin/mien demo --output docs/images/demo.png
 
 clean: ## remove environments, caches and outputs
 	rm -rf $(VENV) build out .pytest_cache .mypy_cache .ruff_cache mien.egg-info

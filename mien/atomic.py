@@ -60,13 +60,12 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _is_special(path: Path) -> bool:
-    """True for an existing device, pipe or socket: these are written to, never replaced."""
+def _mode(path: Path) -> int | None:
+    """``st_mode`` of an existing file; None if there is none or its name is impossible."""
     try:
-        mode = path.stat().st_mode
+        return path.stat().st_mode
     except OSError:
-        return False
-    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+        return None
 
 
 def _sync(path: Path) -> None:
@@ -93,17 +92,18 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         OutputError: the folder is missing or not writable, or the disk is full.
     """
     target = Path(os.path.realpath(path))
-    if target.is_dir():
+    mode = _mode(target)
+    if mode is not None and stat.S_ISDIR(mode):
         raise output_error(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
-    if _is_special(target):
-        yield target
+    if mode is not None and not stat.S_ISREG(mode):
+        yield target  # A device, pipe or socket is written to, never replaced.
         return
     temporary = target.parent / f".{target.stem[:100]}.{secrets.token_hex(6)}{target.suffix}"
     try:
         # Created here, not by the writer, so that the umask applies and a bad folder fails early.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        if target.exists():
-            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+        if mode is not None:
+            temporary.chmod(stat.S_IMODE(mode))
         yield temporary
         _sync(temporary)
         temporary.replace(target)

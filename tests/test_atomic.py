@@ -83,8 +83,6 @@ def test_bad_targets_get_one_sentence(tmp_path: Path, name: str, reason: str) ->
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.iterdir())
     target = tmp_path / name
-    if len(name) > 255:  # The temporary name is short, so the move is what fails.
-        target = tmp_path / name
     with pytest.raises(OutputError, match=reason) as caught:
         write_text(target, "x")
     assert str(target) in str(caught.value)
