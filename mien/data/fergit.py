@@ -60,7 +60,7 @@ class BuildReport:
 def crop_square(image: NDArray[np.uint8], box: Box, size: int = SIZE) -> NDArray[np.uint8]:
     """The square around ``box`` (side: its longer one), grey, uint8 (size, size).
 
-    The paper says "detected and cropped" and no more: no margin, no alignment. Beyond the picture's edge its
+    The paper says no more than that faces are detected. Beyond the edge of the photo its
     outermost pixels are repeated.
 
     Args:
