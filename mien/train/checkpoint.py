@@ -84,7 +84,7 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> TorchClassifier:
         seed=record["seed"],
         training_data=data.get("name", ""),
         protocol=data.get("protocol", ""),
-        parameters=count_parameters(model).total,
+        parameters=count_parameters(model),
         multiply_adds=count_multiply_adds(model, shape),
         created_with=f"mien {__version__}",
     )

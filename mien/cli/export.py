@@ -1,0 +1,85 @@
+"""``mien export CHECKPOINT``: a self-describing ONNX file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mien.errors import ModelError, require_extra
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="best.ckpt of a run.")],
+    out: Annotated[Path | None, typer.Option(help="File to write [NAME.onnx].")] = None,
+    data: Annotated[Path | None, typer.Option(help="Dataset in any published form.")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise; refused past 0.5 points.")] = False,
+    name: Annotated[str | None, typer.Option(help="Model name [the recipe's].")] = None,
+    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "",
+    calibration_method: Annotated[
+        str, typer.Option(help="minmax, entropy or percentile.")
+    ] = "minmax",
+    calibration_images: Annotated[int, typer.Option(help="Training images to calibrate on.")] = 1024,
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Write a checkpoint as ONNX with its ModelInfo, checked against torch on real faces.
+
+    The softmax temperature is fitted on the validation split and stored in the file.
+    """
+    require_extra("train", ("torch", "onnx", "onnxscript", "pyarrow"), "`mien export`")
+    if calibration_images < 1:
+        raise ModelError("--calibration-images must be at least 1.")
+    from rich.console import Console
+
+    from mien.data import default_data_path, make_splits, read_dataset
+    from mien.data.dataset import Splits
+    from mien.export import export_onnx
+    from mien.train import load_checkpoint
+
+    classifier = load_checkpoint(checkpoint)
+    dataset = read_dataset(data or default_data_path())
+    saved = checkpoint.parent / "splits.json"
+    if saved.exists():
+        splits = Splits.load(saved)
+    else:
+        splits = make_splits(dataset, classifier.info.protocol, seed=classifier.info.seed or 0)
+    val_name = next((alias for alias, role in splits.aliases.items() if role == "val"), "val")
+    changes = {"name": name} if name else {}
+    if licence:
+        changes["licence"] = licence
+    result = export_onnx(
+        classifier,
+        out or Path(f"{name or classifier.info.name}.onnx"),
+        splits.select(dataset, "train"),
+        splits.select(dataset, "val"),
+        int8=int8,
+        val_name=val_name,
+        calibration=calibration_images,
+        method=calibration_method,
+        **changes,
+    )
+    if json_:
+        record = {
+            "path": str(result.path),
+            "bytes": result.size,
+            "precision": result.info.precision,
+            "temperature": result.info.temperature,
+            "parity": result.parity,
+            "float_accuracy": result.float_accuracy,
+            "accuracy": result.accuracy,
+            "split": val_name,
+        }
+        typer.echo(json.dumps(record))
+        return
+    Console(stderr=True).print(
+        f"{result.path}: {result.info.precision}, {result.size / 1e6:.2f} MB, temperature "
+        f"{result.info.temperature}; {val_name} accuracy {result.accuracy:.4f} (float32 "
+        f"{result.float_accuracy:.4f}); largest logit difference {result.parity:.2g}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,54 @@
+"""The report at the end of a run: the chosen epoch scored on the validation split, and curves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mien.atomic import write_text
+from mien.data.dataset import FaceDataset, Splits
+from mien.evaluate import evaluate, write_report
+from mien.evaluate.plots import plot_curves
+from mien.evaluate.svg import standalone
+from mien.train.callbacks import CURVES
+from mien.train.checkpoint import load_checkpoint
+from mien.train.fit import FitResult
+
+
+def write_run_report(result: FitResult, dataset: FaceDataset, splits: Splits) -> Path:
+    """Write ``report/`` (JSON, Markdown, HTML), ``curves.svg`` and ``result.json`` into the run.
+
+    The report is of the validation split, on which the epoch was chosen, and says so; the test
+    split is scored by ``mien evaluate``, once. Without a validation split there is no report.
+    """
+    folder = result.folder
+    write_text(folder / "curves.svg", standalone(plot_curves(folder / CURVES)))
+    record = {
+        "best_epoch": result.best_epoch,
+        "val_accuracy": result.val_accuracy,
+        "seconds": round(result.seconds, 1),
+        "checkpoint": result.checkpoint.name,
+    }
+    write_text(folder / "result.json", json.dumps(record, indent=2) + "\n")
+    val = splits.select(dataset, "val")
+    if not len(val):
+        return folder
+    classifier = load_checkpoint(result.checkpoint)
+    name = next((alias for alias, role in splits.aliases.items() if role == "val"), "val")
+    report = evaluate(
+        classifier.predict_proba,
+        val,
+        classes=classifier.info.labels,
+        model={
+            "name": classifier.info.name,
+            "recipe": classifier.info.recipe,
+            "seed": classifier.info.seed,
+            "epoch": result.best_epoch,
+            "parameters": classifier.info.parameters,
+            "multiply_adds": classifier.info.multiply_adds,
+        },
+        protocol=splits.protocol,
+        split=f"{name} (the epoch was chosen on it)",
+    )
+    write_report(report, folder / "report")
+    return folder / "report"

@@ -1,0 +1,270 @@
+"""Training for real on small data: recipes, resume after a kill, augmentation, checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("lightning")
+
+from mien.data.augment import AugmentConfig, augment
+from mien.data.dataset import FaceDataset, Splits
+from mien.data.loaders import EpochBatches
+from mien.emotions import FER2013
+from mien.errors import ModelError, RecipeError
+from mien.train.callbacks import learning_rate
+from mien.train.checkpoint import load_checkpoint, read_checkpoint
+from mien.train.fit import fit
+from mien.train.recipe import Recipe, ScheduleConfig, flat_keys, override
+from mien.train.recipes import RECIPES, get_recipe
+
+
+def drawn_faces(n: int = 140, seed: int = 0) -> FaceDataset:
+    """Pictures whose class can be learned: a bright bar at a place that depends on the class."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 7
+    images = rng.integers(0, 90, (n, 48, 48), dtype=np.uint8)
+    for i, k in enumerate(labels):
+        images[i, 4 + 6 * k : 9 + 6 * k, 8:40] = 230
+    votes = np.zeros((n, 10), np.float32)
+    votes[:, 0] = 10
+    parts = np.where(np.arange(n) % 4 == 3, "PublicTest", "Training")
+    return FaceDataset(
+        images=images,
+        labels=labels.astype(np.int64),
+        ids=np.array([f"drawn:{i:05d}" for i in range(n)]),
+        classes=FER2013,
+        name="drawn",
+        splits=parts,
+        groups=np.array([""] * n),
+        votes=votes,
+    )
+
+
+def drawn_splits(data: FaceDataset) -> Splits:
+    train = data.ids[data.splits == "Training"]
+    val = data.ids[data.splits == "PublicTest"]
+    return Splits("fer2013", 0, {"train": train, "val": val, "test": val[:0]})
+
+
+def small_recipe(**changes: object) -> Recipe:
+    base = override(get_recipe("mien_small"), ["precision=32", "batch_size=16", "epochs=3"])
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_recipe_resolves_and_goes_to_json_and_back(name: str) -> None:
+    recipe = get_recipe(name)
+    assert recipe.name == name
+    assert Recipe.from_dict(json.loads(recipe.to_json())) == recipe
+
+
+def test_papers_hyperparameters() -> None:
+    debnath, bah = get_recipe("debnath_convnet"), get_recipe("bah_resnet")
+    assert (debnath.optimizer.name, debnath.optimizer.lr) == ("adam", 5e-4)
+    assert (debnath.batch_size, debnath.epochs, debnath.pixels) == (64, 30, "standardise")
+    assert not debnath.augment.geometric
+    assert (bah.optimizer.name, bah.schedule.patience, bah.early_stopping) == ("nadam", 15, 30)
+    assert bah.loss.class_weights == "balanced"
+    njoku = get_recipe("njoku_cnn")
+    assert (njoku.optimizer.lr, njoku.batch_size, njoku.epochs) == (1e-4, 32, 100)
+    assert njoku.protocol == "fer2013-folder"
+    assert get_recipe("mondal_deep").optimizer.lr == 1e-4
+
+
+def test_override_types_and_nearest_key() -> None:
+    recipe = override(get_recipe("mien_small"), ["optimizer.lr=0.5", "model_args.dropout=0.1"])
+    assert recipe.optimizer.lr == 0.5
+    assert recipe.model_args == {"dropout": 0.1}
+    with pytest.raises(RecipeError, match="did you mean 'batch_size'"):
+        override(recipe, ["batchsize=3"])
+    with pytest.raises(RecipeError, match=r"did you mean 'momentum'"):
+        override(recipe, ["optimizer.momentun=3"])
+    with pytest.raises(RecipeError, match="no int"):
+        override(recipe, ["epochs=many"])
+    with pytest.raises(RecipeError, match="key=value"):
+        override(recipe, ["epochs"])
+    with pytest.raises(RecipeError, match=r"optimizer\.lr"):
+        override(recipe, ["optimizer=sgd"])
+    with pytest.raises(RecipeError, match="must be one of"):
+        override(recipe, ["optimizer.name=lion"])
+    with pytest.raises(RecipeError, match="did you mean 'mien_small'"):
+        get_recipe("mien_smal")
+    assert "optimizer.lr" in flat_keys(recipe)
+
+
+def test_learning_rate_schedules() -> None:
+    one = ScheduleConfig("onecycle", warmup=0.25)
+    rates = [learning_rate(one, 1.0, s, 100) for s in range(100)]
+    assert np.argmax(rates) in (24, 25)
+    assert max(rates) == pytest.approx(1.0, abs=0.05)
+    assert rates[0] < 0.05
+    assert rates[-1] < 0.02
+    cos = ScheduleConfig("cosine", final=0.1)
+    assert learning_rate(cos, 1.0, 0, 100) == pytest.approx(1.0)
+    assert learning_rate(cos, 1.0, 100, 100) == pytest.approx(0.1)
+    assert learning_rate(ScheduleConfig(), 0.3, 77, 100) == 0.3
+
+
+def test_epoch_order_depends_on_seed_and_epoch_alone() -> None:
+    data = drawn_faces(70)
+
+    def order(seed: int, epoch: int) -> list[int]:
+        batches = EpochBatches(data, 10, seed=seed, shuffle=True, epoch=lambda: epoch)
+        return [int(v) for b in batches for v in b.images.float().mean((1, 2, 3)) * 1000]
+
+    assert order(1, 2) == order(1, 2)
+    assert order(1, 2) != order(1, 3)
+    assert order(1, 2) != order(2, 2)
+    assert sorted(order(1, 2)) == sorted(order(1, 3))
+    kept = EpochBatches(data, 16)
+    assert len(kept) == 5
+    assert torch.cat([b.labels for b in kept]).tolist() == data.labels.tolist()
+
+
+def test_augment_parts() -> None:
+    x = torch.rand(8, 1, 48, 48)
+    assert torch.equal(augment(x, AugmentConfig()), x)
+    flipped = augment(x, AugmentConfig(flip=1.0))
+    assert torch.allclose(flipped, x.flip(3), atol=1e-5)
+    full = AugmentConfig(0.5, 15, 0.15, 0.05, 0.1, 0.2, 0.2, 1.0, 0.2, crop=4, fill="reflect")
+    torch.manual_seed(0)
+    y = augment(x, full)
+    torch.manual_seed(0)
+    assert torch.equal(y, augment(x, full))
+    assert y.shape == x.shape
+    assert 0 <= float(y.min()) <= float(y.max()) <= 1
+    torch.manual_seed(0)
+    covered = (augment(x, AugmentConfig(erasing=1.0, erasing_area=0.2)) != x).float().mean((1, 2, 3))
+    assert 0 < float(covered.min()) <= float(covered.max()) < 0.3
+    # a shift moves a point by the fraction that was asked for, never more
+    dot = torch.zeros(64, 1, 48, 48)
+    dot[:, :, 24, 24] = 1
+    where = augment(dot, AugmentConfig(shift=0.1, fill="zeros")).flatten(1).argmax(1)
+    assert int(((where // 48) - 24).abs().max()) <= 5
+    assert int(((where % 48) - 24).abs().max()) in (3, 4, 5)
+
+
+def test_fit_learns_and_the_checkpoint_predicts(tmp_path: Path) -> None:
+    data = drawn_faces()
+    recipe = small_recipe(
+        epochs=8, augment=AugmentConfig(), clean_epochs=0, ema=0.9, model_args={"dropout": 0.0}
+    )
+    result = fit(recipe, data, drawn_splits(data), tmp_path / "run", device="cpu", quiet=True)
+    assert result.val_accuracy > 0.9
+    for name in ("recipe.json", "run.json", "splits.json", "curves.csv", "best.ckpt", "last.ckpt"):
+        assert (tmp_path / "run" / name).exists()
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["seed"] == 0
+    assert record["versions"]["torch"]
+    classifier = load_checkpoint(result.checkpoint)
+    val = drawn_splits(data).select(data, "val")
+    p = classifier.predict_proba(val.images)
+    assert p.shape == (len(val), 7)
+    assert np.allclose(p.sum(1), 1, atol=1e-5)
+    assert (p.argmax(1) == val.labels).mean() == pytest.approx(result.val_accuracy)
+    assert classifier.info.training_data == "drawn"
+    with pytest.raises(RecipeError, match="already holds a run"):
+        fit(recipe, data, drawn_splits(data), tmp_path / "run", device="cpu", quiet=True)
+    with pytest.raises(RecipeError, match="another recipe or seed"):
+        other = dataclasses.replace(recipe, epochs=9)
+        fit(other, data, drawn_splits(data), tmp_path / "run", device="cpu", resume=True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["loss.mixup=0.2", "loss.ferplus_blend=0.3"],
+        ["optimizer.name=nadam", "optimizer.lr=0.001", "loss.class_weights=balanced"],
+        ["optimizer.name=adamw", "schedule.name=plateau", "schedule.patience=1", "ema=0"],
+        ["schedule.name=cosine", "early_stopping=1", "model=njoku_cnn"],
+    ],
+)
+def test_options_run(tmp_path: Path, changes: list[str]) -> None:
+    data = drawn_faces(70)
+    recipe = override(small_recipe(epochs=2), changes)
+    if recipe.model == "njoku_cnn":
+        with pytest.raises(RecipeError, match="forward_features"):
+            fit(recipe, data, drawn_splits(data), tmp_path / "a", device="cpu", quiet=True)
+        recipe = override(recipe, ["loss.ferplus_auxiliary=0"])
+    fit(recipe, data, drawn_splits(data), tmp_path / "run", device="cpu", quiet=True)
+    assert len((tmp_path / "run" / "curves.csv").read_text().splitlines()) >= 2
+
+
+def test_votes_needed(tmp_path: Path) -> None:
+    data = dataclasses.replace(drawn_faces(70), votes=None)
+    with pytest.raises(RecipeError, match="FER"):
+        fit(small_recipe(), data, drawn_splits(data), tmp_path, device="cpu", quiet=True)
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from tests.test_train import drawn_faces, drawn_splits, small_recipe
+from mien.train.fit import fit
+from mien.train.recipe import ScheduleConfig
+import lightning as L, torch
+torch.set_num_threads(1)
+data = drawn_faces()
+recipe = small_recipe(epochs=6, schedule=ScheduleConfig("plateau", patience=1, factor=0.5))
+fit(recipe, data, drawn_splits(data), Path(sys.argv[1]), seed=3, resume=True, device="cpu")
+"""
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return read_checkpoint(folder / "last.ckpt")[1]
+
+
+def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    """SIGKILL in the middle, then --resume: the same weights as a run that was left alone."""
+    root = Path(__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+
+    def command(folder: Path) -> list[str]:
+        return [sys.executable, "-c", CHILD, str(folder)]
+
+    subprocess.run(command(tmp_path / "whole"), check=True, env=environment, capture_output=True)
+    broken = tmp_path / "broken"
+    child = subprocess.Popen(
+        command(broken), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    curves, deadline = broken / "curves.csv", time.monotonic() + 120
+    while time.monotonic() < deadline and child.poll() is None:
+        if curves.exists() and len(curves.read_text().splitlines()) >= 3:
+            break
+        time.sleep(0.02)
+    assert child.poll() is None, "the run ended before it could be killed"
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert len(curves.read_text().splitlines()) < 7
+    subprocess.run(command(broken), check=True, env=environment, capture_output=True)
+    ours, theirs = weights(broken), weights(tmp_path / "whole")
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        assert torch.equal(value, theirs[key]), key
+    rows = [line.rsplit(",", 1)[0] for line in curves.read_text().splitlines()]  # less the seconds
+    whole = (tmp_path / "whole" / "curves.csv").read_text().splitlines()
+    assert rows == [line.rsplit(",", 1)[0] for line in whole]
+
+
+def test_bad_checkpoints(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="No checkpoint"):
+        load_checkpoint(tmp_path / "none.ckpt")
+    junk = tmp_path / "junk.ckpt"
+    junk.write_bytes(b"not a checkpoint")
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_checkpoint(junk)
+    other = tmp_path / "other.ckpt"
+    torch.save({"state_dict": {}}, other)
+    with pytest.raises(ModelError, match="not a mien checkpoint"):
+        load_checkpoint(other)
