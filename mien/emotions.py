@@ -93,7 +93,9 @@ def parse_emotion(name: str) -> Emotion:
     if key in _ALIASES:
         return _ALIASES[key]
     near = difflib.get_close_matches(key, _ALIASES, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(e.value for e in ALL)}."
+    hint = (
+        f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(e.value for e in ALL)}."
+    )
     raise DataError(f"Unknown expression {name!r}{hint}")
 
 

@@ -145,7 +145,9 @@ def test_augment_parts() -> None:
     assert y.shape == x.shape
     assert 0 <= float(y.min()) <= float(y.max()) <= 1
     torch.manual_seed(0)
-    covered = (augment(x, AugmentConfig(erasing=1.0, erasing_area=0.2)) != x).float().mean((1, 2, 3))
+    covered = (
+        (augment(x, AugmentConfig(erasing=1.0, erasing_area=0.2)) != x).float().mean((1, 2, 3))
+    )
     assert 0 < float(covered.min()) <= float(covered.max()) < 0.3
     # a shift moves a point by the fraction that was asked for, never more
     dot = torch.zeros(64, 1, 48, 48)

@@ -18,13 +18,13 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="best.ckpt of a run.")],
     out: Annotated[Path | None, typer.Option(help="File to write [NAME.onnx].")] = None,
     data: Annotated[Path | None, typer.Option(help="Dataset in any published form.")] = None,
-    int8: Annotated[bool, typer.Option("--int8", help="Quantise; refused past 0.5 points.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise; gated at 0.5 points.")] = False,
     name: Annotated[str | None, typer.Option(help="Model name [the recipe's].")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "",
     calibration_method: Annotated[
         str, typer.Option(help="minmax, entropy or percentile.")
     ] = "minmax",
-    calibration_images: Annotated[int, typer.Option(help="Training images to calibrate on.")] = 1024,
+    calibration_images: Annotated[int, typer.Option(help="Images that calibrate int8.")] = 1024,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Write a checkpoint as ONNX with its ModelInfo, checked against torch on real faces.
@@ -36,13 +36,13 @@ def export(
         raise ModelError("--calibration-images must be at least 1.")
     from rich.console import Console
 
-    from mien.data import default_data_path, make_splits, read_dataset
+    from mien.data import make_splits, read_for_protocol
     from mien.data.dataset import Splits
     from mien.export import export_onnx
     from mien.train import load_checkpoint
 
     classifier = load_checkpoint(checkpoint)
-    dataset = read_dataset(data or default_data_path())
+    dataset = read_for_protocol(data, classifier.info.protocol)
     saved = checkpoint.parent / "splits.json"
     if saved.exists():
         splits = Splits.load(saved)

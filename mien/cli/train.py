@@ -35,6 +35,7 @@ def _relaunch_with_allocator() -> None:
 def train(
     recipe: Annotated[str | None, typer.Argument(help="Recipe name; none lists them all.")] = None,
     data: Annotated[Path | None, typer.Option(help="Dataset in any published form.")] = None,
+    name: Annotated[str | None, typer.Option(help="Which dataset of a folder of several.")] = None,
     protocol: Annotated[str | None, typer.Option(help="Named split; default: recipe's.")] = None,
     fold: Annotated[int | None, typer.Option(help="Fold of a cross-validation protocol.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
@@ -62,9 +63,9 @@ def train(
     from mien.train.recipes import RECIPES, get_recipe
 
     if recipe is None:
-        for name, make in RECIPES.items():
+        for known, make in RECIPES.items():
             doc = " ".join((make.__doc__ or "").split())
-            typer.echo(f"{name:18s} {doc}")
+            typer.echo(f"{known:18s} {doc}")
         return
     resolved = override(get_recipe(recipe), set_ or [])
     if protocol:
@@ -73,11 +74,11 @@ def train(
         typer.echo(resolved.to_json())
         return
 
-    from mien.data import default_data_path, make_splits, read_dataset
+    from mien.data import make_splits, read_for_protocol
     from mien.train.fit import fit
 
     console = Console(stderr=True)
-    dataset = read_dataset(data or default_data_path())
+    dataset = read_for_protocol(data, resolved.protocol, name)
     splits = make_splits(dataset, resolved.protocol, seed=seed, fold=fold)
     folder = out or Path("runs") / f"{resolved.name}-seed{seed}"
     result = fit(

@@ -5,7 +5,12 @@ from __future__ import annotations
 from mien.data.dataset import ROLES, FaceDataset, Sample, Splits
 from mien.data.duplicates import twin_free_ids
 from mien.data.photos import PhotoDataset
-from mien.data.readers import default_data_path, read_dataset, read_photo_dataset
+from mien.data.readers import (
+    default_data_path,
+    read_dataset,
+    read_for_protocol,
+    read_photo_dataset,
+)
 from mien.data.splits import PROTOCOLS, make_splits
 
 __all__ = [
@@ -18,6 +23,7 @@ __all__ = [
     "default_data_path",
     "make_splits",
     "read_dataset",
+    "read_for_protocol",
     "read_photo_dataset",
     "twin_free_ids",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,6 +172,29 @@ def read_dataset(
         f"{found.path} holds photos of varied size, not face crops; make crops of them with: "
         "mien data build-fergit."
     )
+
+
+def read_for_protocol(
+    path: str | os.PathLike[str] | None, protocol: str, name: str | None = None
+) -> FaceDataset:
+    """Read the dataset that ``protocol`` divides; in a folder of several, it picks the one.
+
+    Args:
+        path: as :func:`read_dataset`; None takes :func:`default_data_path`.
+        protocol: a key of ``PROTOCOLS``: "ckplus-random" looks for CK+, the others for FER2013
+            or FERGIT.
+        name: which dataset, if the folder has several and the protocol's guess is wrong.
+
+    Raises:
+        DataError: as :func:`read_dataset`.
+    """
+    source = default_data_path() if path is None else Path(path)
+    if name is None and source.is_dir():
+        guess = next((g for g in ("ckplus", "fergit") if protocol.startswith(g)), "fer2013")
+        with suppress(DataError):
+            locate(source, guess)
+            name = guess
+    return read_dataset(source, name)
 
 
 def read_photo_dataset(

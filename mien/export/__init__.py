@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["ExportResult", "export_onnx", "fit_temperature"]
+__all__ = ["ExportResult", "export_onnx", "fit_temperature", "record_scores"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,123 @@
+"""Export for real: a net trained on drawn faces goes to ONNX and to int8, and must agree."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxscript")
+
+from mien.classify import Classifier
+from mien.cli import main
+from mien.data.augment import AugmentConfig
+from mien.errors import ModelError
+from mien.export import export_onnx, fit_temperature, record_scores
+from mien.preprocess import softmax
+from mien.train.checkpoint import TorchClassifier, load_checkpoint
+from mien.train.fit import fit
+from tests.test_train import drawn_faces, drawn_splits, small_recipe
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TorchClassifier:
+    folder = tmp_path_factory.mktemp("run")
+    data = drawn_faces()
+    recipe = small_recipe(
+        epochs=8, augment=AugmentConfig(), clean_epochs=0, ema=0.9, model_args={"dropout": 0.0}
+    )
+    fit(recipe, data, drawn_splits(data), folder, device="cpu", quiet=True)
+    return load_checkpoint(folder / "best.ckpt")
+
+
+def split(name: str) -> object:
+    data = drawn_faces()
+    return drawn_splits(data).select(data, name)
+
+
+def test_float_export_agrees_and_describes_itself(trained: TorchClassifier, tmp_path: Path) -> None:
+    train, val = split("train"), split("val")
+    out = tmp_path / "m.onnx"
+    result = export_onnx(trained, out, train, val, val_name="PublicTest", licence="test only")
+    assert result.parity < 1e-3
+    model = Classifier(out)
+    assert model.info.labels == trained.info.labels
+    assert model.info.licence == "test only"
+    assert model.info.precision == "float32"
+    assert model.info.mean == trained.info.mean
+    assert model.info.scores["PublicTest"]["n"] == len(val)
+    for n in (1, 5, len(val)):  # the batch is dynamic
+        ours = trained.logits(val.images[:n])
+        assert np.allclose(model.logits(val.images[:n]), ours, atol=1e-3)
+    text = out.read_bytes()
+    assert str(Path(__file__).parent.parent).encode() not in text, "the file names a local path"
+
+
+def test_int8_is_smaller_and_gated(trained: TorchClassifier, tmp_path: Path) -> None:
+    train, val = split("train"), split("val")
+    whole = export_onnx(trained, tmp_path / "f.onnx", train, val)
+    small = export_onnx(trained, tmp_path / "q.onnx", train, val, int8=True, calibration=64)
+    assert small.size < 0.4 * whole.size
+    assert small.info.precision == "int8"
+    assert small.accuracy >= small.float_accuracy - 0.005
+    with pytest.raises(ModelError, match="int8 falls"):
+        export_onnx(trained, tmp_path / "no.onnx", train, val, int8=True, tolerance=-1.0)
+    assert not (tmp_path / "no.onnx").exists()
+    with pytest.raises(ModelError, match="minmax, entropy, percentile"):
+        export_onnx(trained, tmp_path / "no.onnx", train, val, int8=True, method="magic")
+
+
+def test_parity_gate_catches_a_wrong_network(trained: TorchClassifier, tmp_path: Path) -> None:
+    """A classifier whose logits do not come from its own network must not be exported."""
+
+    class Shifted(TorchClassifier):
+        def logits(self, faces: np.ndarray, batch_size: int = 256) -> np.ndarray:
+            return super().logits(faces, batch_size) + 0.1
+
+    wrong = Shifted(trained.model, trained.info)
+    with pytest.raises(ModelError, match="disagrees with torch"):
+        export_onnx(wrong, tmp_path / "no.onnx", split("train"), split("val"))
+    assert not (tmp_path / "no.onnx").exists()
+
+
+def test_temperature_undoes_overconfidence() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4000, 7)).astype(np.float32)
+    labels = np.array([rng.choice(7, p=p / p.sum()) for p in softmax(logits).astype(float)])
+    assert fit_temperature(logits, labels) == pytest.approx(1.0, abs=0.1)
+    assert fit_temperature(3 * logits, labels) == pytest.approx(3.0, abs=0.3)
+
+
+def test_scores_travel_with_the_file(trained: TorchClassifier, tmp_path: Path) -> None:
+    out = tmp_path / "m.onnx"
+    export_onnx(trained, out, split("train"), split("val"), val_name="PublicTest")
+    before = Classifier(out)
+    record_scores(out, "PrivateTest", {"accuracy": 0.5, "n": 10})
+    after = Classifier(out)
+    assert after.info.scores["PrivateTest"] == {"accuracy": 0.5, "n": 10}
+    assert "PublicTest" in after.info.scores
+    faces = split("val").images
+    assert np.array_equal(before.logits(faces), after.logits(faces))
+
+
+def test_train_and_export_commands_on_real_faces(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    data = str(data_dir / "fer2013.parquet")
+    arguments = ["train", "mien_small", "--data", data, "--out", str(run), "--dry-run"]
+    assert main([*arguments, "--set", "precision=32"]) == 0
+    for name in ("report/report.json", "curves.svg", "result.json"):
+        assert (run / name).exists(), name
+    capsys.readouterr()
+    out = tmp_path / "m.onnx"
+    command = ["export", str(run / "best.ckpt"), "--data", data, "--out", str(out), "--json"]
+    assert main(command) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["parity"] < 1e-3
+    assert record["split"] == "PublicTest"
+    assert Classifier(out).info.recipe == "mien_small"
+    assert main(["export", str(tmp_path / "none.ckpt"), "--data", data]) == 2
