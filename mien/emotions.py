@@ -84,7 +84,7 @@ FERPLUS_EMOTIONS: tuple[Emotion, ...] = tuple(_ALIASES[c] for c in FERPLUS_COLUM
 
 
 def parse_emotion(name: str) -> Emotion:
-    """Map any dataset's spelling of an expression ("anger", "Happiness", "sad") to :class:`Emotion`.
+    """Map any dataset's spelling ("anger", "Happiness", "sad") to :class:`Emotion`.
 
     Raises:
         DataError: the name is no known expression; the message gives the nearest one.

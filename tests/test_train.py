@@ -178,8 +178,8 @@ def test_fit_learns_and_the_checkpoint_predicts(tmp_path: Path) -> None:
     assert classifier.info.training_data == "drawn"
     with pytest.raises(RecipeError, match="already holds a run"):
         fit(recipe, data, drawn_splits(data), tmp_path / "run", device="cpu", quiet=True)
+    other = dataclasses.replace(recipe, epochs=9)
     with pytest.raises(RecipeError, match="another recipe or seed"):
-        other = dataclasses.replace(recipe, epochs=9)
         fit(other, data, drawn_splits(data), tmp_path / "run", device="cpu", resume=True)
 
 

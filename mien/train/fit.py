@@ -73,10 +73,8 @@ def environment() -> dict[str, Any]:
     cpu = platform.processor()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [
-            x.split(":", 1)[1].strip() for x in info.read_text().splitlines() if "model name" in x
-        ]
-        cpu = names[0] if names else cpu
+        lines = (x for x in info.read_text().splitlines() if x.startswith("model name"))
+        cpu = next(lines, "").partition(":")[2].strip() or cpu
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     versions = {}
     for name in PACKAGES:
