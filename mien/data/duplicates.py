@@ -161,10 +161,14 @@ def twin_free_ids(
     for split in (test_split, *against_splits):
         if not (dataset.splits == split).any():
             raise DataError(f"{dataset.source or dataset.name} has no split {split!r}.")
-    seen = {im.tobytes() for im in dataset.images[np.isin(dataset.splits, against_splits)]}
-    rows = [
-        i
-        for i in np.flatnonzero(dataset.splits == test_split)
-        if dataset.images[i].tobytes() not in seen
-    ]
-    return dataset.ids[np.array(rows, dtype=np.int64)]
+    return without_twins(
+        dataset.take(np.flatnonzero(dataset.splits == test_split)),
+        dataset.take(np.flatnonzero(np.isin(dataset.splits, against_splits))),
+    )
+
+
+def without_twins(samples: FaceDataset, *others: FaceDataset) -> NDArray[np.str_]:
+    """Ids of ``samples`` that have no byte-identical image in ``others``, in their order."""
+    seen = {image.tobytes() for other in others for image in other.images}
+    keep = [image.tobytes() not in seen for image in samples.images]
+    return samples.ids[np.array(keep, dtype=np.bool_)]

@@ -1,0 +1,184 @@
+"""``mien evaluate MODEL``: score a model on a split and write the report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mien.errors import DataError, ModelError, require_extra
+
+if TYPE_CHECKING:
+    from mien.evaluate import Report
+    from mien.modelinfo import ModelInfo
+
+app = typer.Typer(add_completion=False)
+
+FORMATS = ("table", "json", "markdown")
+
+
+def _load(model: str) -> Any:
+    """A checkpoint, an ONNX file or a shipped model: anything with ``info`` and predict_proba."""
+    if model.endswith(".ckpt"):
+        require_extra("train", ("torch", "lightning"), "A checkpoint")
+        from mien.train import load_checkpoint
+
+        return load_checkpoint(model)
+    from mien.classify import load_classifier
+
+    return load_classifier(model)
+
+
+def describe(info: ModelInfo) -> dict[str, Any]:
+    """What a report says of the model."""
+    return {
+        "name": info.name,
+        "architecture": info.architecture,
+        "recipe": info.recipe,
+        "seed": info.seed,
+        "parameters": info.parameters,
+        "multiply_adds": info.multiply_adds,
+        "precision": info.precision,
+        "temperature": info.temperature,
+        "trained_on": f"{info.training_data} ({info.protocol})",
+    }
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A .ckpt, an .onnx file or a shipped model's name.")],
+    data: Annotated[Path | None, typer.Option(help="Dataset in any published form.")] = None,
+    name: Annotated[str | None, typer.Option(help="Which dataset of a folder of several.")] = None,
+    split: Annotated[str, typer.Option(help="val, test, train, PublicTest, PrivateTest.")] = "val",
+    protocol: Annotated[str, typer.Option(help="Named split.")] = "fer2013",
+    seed: Annotated[int, typer.Option(help="Seed of the protocol and of the bootstrap.")] = 0,
+    fold: Annotated[int | None, typer.Option(help="Fold of a cross-validation protocol.")] = None,
+    format_: Annotated[str, typer.Option("--format", help="table, json or markdown.")] = "table",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for report.json, report.md and report.html.")
+    ] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored face.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Faces per call.")] = 256,
+    bootstrap: Annotated[int, typer.Option(min=1, help="Resamples of the intervals.")] = 1000,
+    exclude_unknown: Annotated[
+        bool, typer.Option("--exclude-unknown", help="Leave out classes the model has not.")
+    ] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Write the figures into the ONNX file's record.")
+    ] = False,
+) -> None:
+    """Score a model on a split; choose on PublicTest (val), score PrivateTest (test) once.
+
+    The report holds every figure twice: on all samples, and on those without a byte-identical twin
+    in the splits that were trained or chosen on.
+    """
+    if format_ not in FORMATS:
+        raise DataError(f"--format must be one of {', '.join(FORMATS)}, not {format_!r}.")
+    if record and not model.endswith(".onnx"):
+        raise ModelError(f"--record writes into an .onnx file, and {model} is none.")
+    require_extra("train", ("sklearn", "pyarrow"), "`mien evaluate`")
+    from mien.data import make_splits, read_for_protocol
+    from mien.data.duplicates import without_twins
+    from mien.evaluate import evaluate as score
+    from mien.evaluate import to_markdown, write_report
+
+    classifier = _load(model)
+    dataset = read_for_protocol(data, protocol, name)
+    splits = make_splits(dataset, protocol, seed=seed, fold=fold)
+    role = splits.role(split)
+    chosen = splits.select(dataset, role)
+    seen = {"train": (), "val": ("train",), "test": ("train", "val")}[role]
+    report = score(
+        classifier.predict_proba,
+        chosen,
+        classes=classifier.info.labels,
+        twin_free_ids=without_twins(chosen, *(splits.select(dataset, r) for r in seen))
+        if seen
+        else None,
+        bootstrap=bootstrap,
+        seed=seed,
+        batch_size=batch_size,
+        flip=flip,
+        exclude_unknown=exclude_unknown,
+        progress=True,
+        model=describe(classifier.info),
+        protocol=protocol,
+        split=next((a for a, r in splits.aliases.items() if r == role), role),
+        command=" ".join(["mien", *sys.argv[1:]]),
+    )
+    if out is not None:
+        for path in write_report(report, out).values():
+            typer.echo(f"wrote {path}", err=True)
+    if record:
+        _record(model, report)
+    if format_ == "json":
+        typer.echo(report.to_json())
+    elif format_ == "markdown":
+        typer.echo(to_markdown(report))
+    else:
+        _print(report)
+
+
+def _record(model: str, report: Report) -> None:
+    require_extra("train", ("onnx",), "--record")
+    from mien.export import record_scores
+
+    figures: dict[str, Any] = {"accuracy": round(report.accuracy, 6)}
+    figures["macro_f1"] = round(report.macro_f1, 6)
+    figures["ece"] = round(report.scores.summary["ece"], 6)
+    figures["n"] = report.n
+    if report.twin_free is not None:
+        figures["twin_free_accuracy"] = round(report.twin_free.summary["accuracy"], 6)
+        figures["twin_free_n"] = report.twin_free.n
+    split = report.split + ("" if report.tta == "none" else f" ({report.tta})")
+    record_scores(model, split, figures)
+    typer.echo(f"recorded {split} in {model}", err=True)
+
+
+def _print(report: Report) -> None:
+    """The terminal's view: summary, per-class table, confusion matrix."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from mien.evaluate.report import figure, interval, percent, provenance, title
+
+    console = Console()
+    console.print(f"[bold]{title(report)}[/bold]", highlight=False)
+    for key, value in provenance(report)[:4]:
+        console.print(f"[dim]{key}[/dim] {value}", highlight=False)
+    both = [s for s in (report.scores, report.twin_free) if s is not None]
+    table = Table(box=None, header_style="dim")
+    table.add_column("")
+    for scores, kind in zip(both, ("faces", "twin-free"), strict=False):
+        table.add_column(f"{scores.n:,} {kind}", justify="right")
+    rows = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "top2_accuracy")
+    for key in rows:
+        if key in both[0].summary:
+            cells = (f"{percent(s.summary[key])}  [dim]{interval(s, key)}[/dim]" for s in both)
+            table.add_row(key.replace("_", " "), *cells)
+    for key in ("ece", "nll", "brier", "aurc"):
+        if key in both[0].summary:
+            table.add_row(key.upper(), *(figure(s.summary[key]) for s in both))
+    console.print(table)
+    names = [c.value for c in report.scores.classes]
+    per_class = Table(box=None, header_style="dim", title="rows: true class; columns: predicted")
+    for column in ("class", "precision", "recall", "F1", "support", *(n[:3] for n in names)):
+        per_class.add_column(column, justify="left" if column == "class" else "right")
+    for i, (emotion, row) in enumerate(report.scores.per_class.items()):
+        counts = [
+            f"[bold]{c}[/bold]" if i == j else f"[dim]{c}[/dim]"
+            for j, c in enumerate(report.scores.confusion[i].tolist())
+        ]
+        per_class.add_row(
+            emotion.value,
+            figure(row.precision),
+            figure(row.recall),
+            figure(row.f1),
+            f"{row.support:,}",
+            *counts,
+        )
+    console.print(per_class)
+    for note in report.notes:
+        console.print(f"[yellow]note[/yellow] {note}", highlight=False)

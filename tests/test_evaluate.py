@@ -1,0 +1,231 @@
+"""Figures against scikit-learn, joins by id, reports, and the command on real faces."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+from sklearn import metrics as sk
+
+from mien.cli import main
+from mien.data.dataset import FaceDataset
+from mien.data.duplicates import without_twins
+from mien.emotions import CKPLUS, FER2013, Emotion
+from mien.errors import DataError, ModelError
+from mien.evaluate import Predictions, evaluate, metrics, score, to_markdown, write_report
+from mien.evaluate.metrics import reliability, roc_curve, suspicions
+
+
+def outcome(n: int = 700, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and probabilities of an imperfect classifier over seven classes."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 7, n)
+    logits = rng.normal(size=(n, 7)) + 1.5 * np.eye(7)[labels]
+    p = np.exp(logits)
+    return labels.astype(np.int64), p / p.sum(1, keepdims=True)
+
+
+def faces(labels: np.ndarray, classes: tuple[Emotion, ...] = FER2013) -> FaceDataset:
+    n = len(labels)
+    images = np.random.default_rng(1).integers(0, 255, (n, 12, 12), dtype=np.uint8)
+    blank = np.full(n, "", dtype=np.str_)
+    ids = np.array([f"t:{i:05d}" for i in range(n)])
+    return FaceDataset(images, labels, ids, classes, "drawn", blank, blank)
+
+
+def lookup(data: FaceDataset, p: np.ndarray) -> object:
+    """A predict callable that knows each picture: its answer depends on the pixels alone."""
+    table = {image.tobytes(): row for image, row in zip(data.images, p, strict=True)}
+    return lambda batch: np.array([table[image.tobytes()] for image in batch])
+
+
+def test_figures_agree_with_scikit_learn() -> None:
+    labels, p = outcome()
+    s = score(labels, p, FER2013)
+    guess = p.argmax(1)
+    expected = {
+        "accuracy": sk.accuracy_score(labels, guess),
+        "balanced_accuracy": sk.balanced_accuracy_score(labels, guess),
+        "macro_f1": sk.f1_score(labels, guess, average="macro"),
+        "weighted_f1": sk.f1_score(labels, guess, average="weighted"),
+        "macro_precision": sk.precision_score(labels, guess, average="macro"),
+        "weighted_recall": sk.recall_score(labels, guess, average="weighted"),
+        "cohen_kappa": sk.cohen_kappa_score(labels, guess),
+        "top2_accuracy": sk.top_k_accuracy_score(labels, p, k=2),
+        "nll": sk.log_loss(labels, p),
+        "macro_roc_auc": sk.roc_auc_score(labels, p, multi_class="ovr"),
+    }
+    for name, value in expected.items():
+        assert s.summary[name] == pytest.approx(value, abs=1e-9), name
+    assert np.array_equal(s.confusion, sk.confusion_matrix(labels, guess))
+    happy = s.per_class[Emotion.HAPPY]
+    assert happy.average_precision == pytest.approx(
+        sk.average_precision_score(labels == 3, p[:, 3])
+    )
+    curve = roc_curve(p[:, 3], labels == 3)
+    assert curve is not None
+    assert curve.area == pytest.approx(sk.roc_auc_score(labels == 3, p[:, 3]))
+
+
+def test_interval_covers_the_binomial_error() -> None:
+    labels, p = outcome(3589)
+    low, high = score(labels, p, FER2013).intervals["accuracy"]
+    accuracy = float((p.argmax(1) == labels).mean())
+    error = 1.96 * np.sqrt(accuracy * (1 - accuracy) / len(labels))
+    assert low == pytest.approx(accuracy - error, abs=0.003)
+    assert high == pytest.approx(accuracy + error, abs=0.003)
+    again = score(labels, p, FER2013).intervals["accuracy"]
+    assert (low, high) == again
+
+
+def test_calibration_error_of_known_cases() -> None:
+    sure = np.full(1000, 0.9)
+    right = np.arange(1000) < 900
+    assert reliability(sure, right).ece == pytest.approx(0.0, abs=1e-9)
+    assert reliability(sure, np.arange(1000) < 600).ece == pytest.approx(0.3)
+
+
+def test_class_that_does_not_occur() -> None:
+    labels, p = outcome()
+    keep = labels != 1
+    s = score(labels[keep], p[keep], FER2013)
+    assert s.per_class[Emotion.DISGUST].support == 0
+    assert np.isnan(s.per_class[Emotion.DISGUST].recall)
+    assert np.isfinite(s.summary["macro_f1"])
+    json.dumps(s.to_dict(), allow_nan=False)
+
+
+def test_a_shuffled_loader_cannot_change_a_report() -> None:
+    labels, p = outcome()
+    data = faces(labels)
+    predict = lookup(data, p)
+    order = np.random.default_rng(5).permutation(len(data))
+    one = evaluate(predict, data, classes=FER2013, batch_size=64).to_dict()
+    two = evaluate(predict, data.take(order), classes=FER2013, batch_size=100).to_dict()
+    for record in (one, two):
+        for key in ("seconds", "faces_per_second", "created"):
+            record.pop(key)
+    assert one == two
+
+
+def test_predictions_join_by_id_and_class_name() -> None:
+    labels, p = outcome(200)
+    data = faces(labels)
+    order = np.random.default_rng(2).permutation(200)
+    other = tuple(reversed(FER2013))  # the same model with its outputs listed otherwise
+    shuffled = Predictions(data.ids[order], p[order][:, ::-1], other).join(data)
+    accuracy = (shuffled.probabilities.argmax(1) == shuffled.labels).mean()
+    assert accuracy == pytest.approx((p.argmax(1) == labels).mean())
+    with pytest.raises(DataError, match="predicted twice"):
+        Predictions(data.ids[[0, 0]], p[:2], FER2013)
+    with pytest.raises(DataError, match="no prediction"):
+        Predictions(data.ids[:-1], p[:-1], FER2013).join(data)
+    with pytest.raises(DataError, match="has not"):
+        Predictions(np.append(data.ids, "t:x"), np.append(p, p[:1], 0), FER2013).join(data)
+    with pytest.raises(DataError, match="not probabilities"):
+        Predictions(data.ids, p * 3, FER2013)
+
+
+def test_the_njoku_mistake_is_noticed() -> None:
+    """Labels in file order beside predictions in shuffled order: accuracy falls to chance."""
+    labels, p = outcome(2000)
+    order = np.random.default_rng(3).permutation(2000)
+    wrong = metrics.confusion_matrix(labels, p[order].argmax(1), 7)
+    assert any("different orders" in note for note in suspicions(wrong, FER2013))
+    right = metrics.confusion_matrix(labels, p.argmax(1), 7)
+    assert not suspicions(right, FER2013)
+    turned = metrics.confusion_matrix((labels + 1) % 7, p.argmax(1), 7)
+    assert any("wrong order" in note for note in suspicions(turned, FER2013))
+
+
+def test_unknown_classes_are_refused_or_counted() -> None:
+    labels, p = outcome(210)
+    data = faces(labels, CKPLUS)
+    predict = lookup(data, p)
+    with pytest.raises(DataError, match="contempt"):
+        evaluate(predict, data, classes=FER2013)
+    report = evaluate(predict, data, classes=FER2013, exclude_unknown=True)
+    assert report.n == int((labels != 6).sum())
+    assert report.to_dict()["data"]["excluded"] == {"contempt": int((labels == 6).sum())}
+
+
+def test_flip_averages_and_bad_shapes_are_refused() -> None:
+    labels, _ = outcome(50)
+    data = faces(labels)
+
+    def left(batch: np.ndarray) -> np.ndarray:
+        """Sure of class 0 in the left half's light, of class 1 otherwise: flipping matters."""
+        light = batch[:, :, :6].mean((1, 2)) / batch.mean((1, 2)) / 2
+        p = np.zeros((len(batch), 7))
+        p[:, 0], p[:, 1] = light, 1 - light
+        return p
+
+    flipped = evaluate(left, data, classes=FER2013, flip=True)
+    assert flipped.tta == "flip"
+    assert flipped.scores.summary["mean_confidence"] == pytest.approx(0.5, abs=1e-6)
+    with pytest.raises(ModelError):
+        evaluate(lambda b: np.ones((len(b), 6)) / 6, data, classes=FER2013)
+
+
+def test_twin_free_subset() -> None:
+    labels, p = outcome(100)
+    data = faces(labels)
+    images = data.images.copy()
+    images[:10] = images[50:60]
+    twins = FaceDataset(images, labels, data.ids, FER2013, "drawn", data.splits, data.groups)
+    test, train = twins.take(np.arange(50)), twins.take(np.arange(50, 100))
+    ids = without_twins(test, train)
+    assert ids.tolist() == test.ids[10:].tolist()
+    report = evaluate(
+        lambda b: np.tile(p[:1], (len(b), 1)), test, classes=FER2013, twin_free_ids=ids
+    )
+    assert report.to_dict()["twin_free"]["n"] == 40
+    assert report.to_dict()["twin_free"]["removed"] == 10
+
+
+def test_report_files(tmp_path: Path) -> None:
+    labels, p = outcome()
+    data = faces(labels)
+    report = evaluate(
+        lookup(data, p), data, classes=FER2013, model={"name": "m<script>"}, split="PublicTest"
+    )
+    record = report.to_dict()
+    wanted = [
+        "accuracy",
+        "macro_f1",
+        "n",
+        "accuracy_ci",
+        "twin_free",
+        "ece",
+        "per_class",
+        "confusion",
+    ]
+    assert set(wanted) <= set(record)
+    write_report(report, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "<script>" not in page.replace("m&lt;script&gt;", "")
+    assert not re.search(r"(src|href)=[\"']?https?:", page), "the page asks the network"
+    assert page.count("data:image/png;base64") > 5, "the mistakes' pictures are missing"
+    assert json.loads((tmp_path / "report.json").read_text())["accuracy"] == record["accuracy"]
+    assert "| angry |" in to_markdown(report)
+
+
+def test_command_on_real_faces(
+    data_dir: Path, shipped_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The validation split: tests must not look at PrivateTest more often than people do."""
+    arguments = ["evaluate", shipped_model, "--data", str(data_dir), "--bootstrap", "100"]
+    assert main([*arguments, "--format", "json", "--out", str(tmp_path)]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["n"] == 3589
+    assert record["split"] == "PublicTest"
+    assert record["twin_free"]["n"] == 3589 - 280
+    assert record["accuracy"] > 0.69
+    assert (tmp_path / "report.html").exists()
+    assert main(["evaluate", shipped_model, "--data", str(data_dir), "--split", "nowhere"]) == 2
+    assert "no split 'nowhere'" in capsys.readouterr().err
