@@ -188,12 +188,13 @@ def _gallery(mistakes: Sequence[Mistake]) -> str:
     for m in mistakes:
         alt = f"face labelled {m.true.value}, predicted {m.predicted.value}"
         cards.append(
-            f'<figure title="{escape(m.id, quote=True)}"><img alt="{alt}" '
-            f'src="data:image/png;base64,{_png(m.image)}"><figcaption>'
+            f'<figure title="{escape(m.id, quote=True)}"><div class="face"><img alt="{alt}" '
+            f'src="data:image/png;base64,{_png(m.image)}">'
+            f'<span class="sure">{100 * m.confidence:.0f} %</span></div><figcaption>'
             f'<span><i class="chip" style="background:{colour(m.predicted)}"></i>'
-            f"<b>{m.predicted.value}</b> {100 * m.confidence:.0f} %</span>"
+            f"<b>{m.predicted.value}</b></span>"
             f'<span class="said"><i class="chip" style="background:{colour(m.true)}"></i>'
-            f"labelled {m.true.value}</span></figcaption></figure>"
+            f"label {m.true.value}</span></figcaption></figure>"
         )
     return f'<div class="gallery">{"".join(cards)}</div>'
 

@@ -50,7 +50,7 @@ def confusion_matrix(scores: Scores) -> str:
             opacity = f' fill-opacity="{math.sqrt(shade):.3f}" rx="4"'
             parts.append(rect(x + 1, y + 1, cell - 2, height - 2, "var(--grid)", extra=' rx="4"'))
             parts.append(rect(x + 1, y + 1, cell - 2, height - 2, fill, hint, opacity))
-            on = ' style="fill:var(--surface)"' if shade > 0.3 else ""
+            on = ' style="fill:var(--surface)"' if shade > 0.38 else ""
             centre = x + cell / 2
             shown = f"{100 * rate:.0f} %" if known else "–"
             parts.append(text(centre, y + height / 2 + 1, shown, "mid strong", on))
@@ -111,7 +111,7 @@ def _circle(x: float, y: float) -> str:
 def reliability_diagram(scores: Scores) -> str:
     """Accuracy of each confidence bin against its confidence, with the number of samples below."""
     data = scores.reliability
-    axes = Axes(box=(46, 12, 380, 230))
+    axes = Axes(box=(58, 14, 360, 230))
     axes.grid((), _QUARTERS)
     parts = axes.parts
     most = max(int(data.count.max()), 1)
@@ -133,16 +133,16 @@ def reliability_diagram(scores: Scores) -> str:
             rect(x0, low_top + low_height - share, x1 - x0, share, "var(--muted)", f"{n} samples")
         )
     axes.curve((0, 1), (0, 1), "var(--ink)", extra=' stroke-dasharray="4 5"', width=1.3)
-    axes.legend(
-        [
-            ("var(--accent)", "accuracy", ""),
-            ("var(--gap)", "gap to confidence", ""),
-            ("var(--muted)", "samples", f"{scores.n:,}"),
-        ],
-        axes.left + 8,
-        axes.top + 6,
-        150,
+    keys = (
+        ("var(--accent)", "1", "accuracy"),
+        ("var(--gap)", ".38", "gap to confidence"),
+        ("var(--muted)", "1", "samples"),
     )
+    for i, (fill, opacity, name) in enumerate(keys):
+        y = axes.top + 12 + 17 * i
+        style = f' rx="2" fill-opacity="{opacity}"'
+        parts.append(rect(axes.left + 12, y - 7, 14, 8, fill, extra=style))
+        parts.append(text(axes.left + 32, y + 1, name, "small"))
     base = low_top + low_height
     for tick in _QUARTERS:
         parts.append(text(axes.px(tick), base + 15, percent_tick(tick), "muted mid small"))
@@ -158,8 +158,7 @@ def roc_curves(scores: Scores) -> str:
     axes.labels("false positive rate", "true positive rate")
     axes.curve((0, 1), (0, 1), "var(--muted)", extra=' stroke-dasharray="4 5"', width=1.2)
     rows = _one_vs_rest(axes, scores, scores.roc)
-    axes.legend(rows, axes.left + axes.width - 138, axes.bottom - 16 * len(rows) - 14, 132)
-    return document(axes.parts, _WIDTH, axes.bottom + 40, "ROC curves, one class against the rest")
+    return document(axes.parts, _WIDTH, axes.key(rows), "ROC curves, one class against the rest")
 
 
 def pr_curves(scores: Scores) -> str:
@@ -168,9 +167,8 @@ def pr_curves(scores: Scores) -> str:
     axes.grid(_QUARTERS, _QUARTERS)
     axes.labels("recall", "precision")
     rows = _one_vs_rest(axes, scores, scores.pr)
-    axes.legend(rows, axes.left + 6, axes.bottom - 16 * len(rows) - 14, 132)
     return document(
-        axes.parts, _WIDTH, axes.bottom + 40, "Precision–recall curves, one class against the rest"
+        axes.parts, _WIDTH, axes.key(rows), "Precision–recall curves, one class against the rest"
     )
 
 
@@ -191,9 +189,11 @@ def _one_vs_rest(
 def risk_coverage(scores: Scores) -> str:
     """Error rate when only the surest share is answered, with the points at 50, 80 and 100 %."""
     curve = thin(scores.risk, 301)
-    top = max(0.05, math.ceil(float(np.max(curve.y)) * 20) / 20)
-    axes = Axes(y=(0.0, top))
-    axes.grid(_QUARTERS, [top * q for q in _QUARTERS], y_format=lambda v: f"{100 * v:.3g} %")
+    highest = float(np.max(curve.y))
+    step = next(s for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.25) if highest <= 5 * s or s == 0.25)
+    axes = Axes(y=(0.0, min(max(step * 2, highest * 1.12), 1.0)))
+    ticks = [step * i for i in range(11) if step * i <= axes.y_limits[1] + 1e-9]
+    axes.grid(_QUARTERS, ticks)
     axes.labels("share answered (surest first)", "error rate")
     xs, ys = curve.x.tolist(), curve.y.tolist()
     outline = " ".join(f"{num(axes.px(x))},{num(axes.py(y))}" for x, y in zip(xs, ys, strict=True))

@@ -127,7 +127,7 @@ class Axes:
         self,
         x: tuple[float, float] = (0.0, 1.0),
         y: tuple[float, float] = (0.0, 1.0),
-        box: tuple[float, float, float, float] = (46, 12, 380, 270),
+        box: tuple[float, float, float, float] = (58, 14, 360, 270),
     ) -> None:
         self.x_limits, self.y_limits = x, y
         self.left, self.top, self.width, self.height = box
@@ -197,17 +197,12 @@ class Axes:
             f'stroke="var(--surface)" stroke-width="1.5">{tip}</circle>'
         )
 
-    def legend(
-        self, rows: Sequence[tuple[str, str, str]], x: float, y: float, width: float
-    ) -> None:
-        """Rows of (colour, name, figure) in a box whose upper left corner is at pixel (x, y)."""
-        height = 16 * len(rows) + 8
-        self.parts.append(
-            rect(x, y, width, height, "var(--surface)", extra=' fill-opacity=".85" rx="6"')
-        )
+    def key(self, rows: Sequence[tuple[str, str, str]], columns: int = 4) -> float:
+        """Rows of (colour, name, figure) below the axes; returns the height of the whole picture."""
+        top, step = self.bottom + 52, (self.width + self.left - 12) / columns
         for i, (stroke, name, value) in enumerate(rows):
-            base = y + 16 * i + 16
-            self.parts.append(rect(x + 7, base - 7, 14, 4, stroke, extra=' rx="2"'))
-            self.parts.append(text(x + 27, base, name, "small"))
-            if value:
-                self.parts.append(text(x + width - 8, base, value, "small end strong"))
+            x, y = 12 + step * (i % columns), top + 18 * (i // columns)
+            self.parts.append(rect(x, y - 7, 12, 5, stroke, extra=' rx="2"'))
+            self.parts.append(text(x + 16, y, name, "small"))
+            self.parts.append(text(x + step - 10, y, value, "small end strong"))
+        return top + 18 * ((len(rows) - 1) // columns) + 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -112,7 +113,9 @@ def _record(folder: Path, recipe: Recipe, dataset: FaceDataset, splits: Splits, 
     write_text(folder / "splits.json", splits.to_json() + "\n")
     record = {
         **environment(),
-        "command": " ".join(sys.argv),
+        "command": shlex.join(
+            [Path(sys.argv[0]).name.replace("__main__.py", "mien"), *sys.argv[1:]]
+        ),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "data": {"name": dataset.name, "sha256": dataset.sha256, "n": len(dataset)},
         "protocol": splits.protocol,
