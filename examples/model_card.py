@@ -1,7 +1,7 @@
 """Write the model card of every shipped model from its own metadata and its committed reports.
 
-``python examples/model_card.py`` (part of ``make docs``) writes ``mien/zoo/NAME.md``; ``--check`` changes
-nothing and exits with 1 if a card is out of date.
+Part of ``make docs``: fills ``model_card.md`` into ``mien/zoo/NAME.md``. ``--check`` changes nothing
+and exits with 1 if a card is out of date.
 """
 
 from __future__ import annotations
@@ -18,54 +18,7 @@ from mien.classify import load_classifier
 
 ROOT = Path(__file__).resolve().parent.parent
 
-CARD = """# Model card: {name}
-
-{description}
-
-| | |
-|---|---|
-| task | one of {n_labels} expressions ({labels}) for a grey {size}×{size} face |
-| network | `{architecture}`: {parameters:.2f} M parameters, {macs:.0f} M multiply-adds a face |
-| file | `{file}`, {precision}, {bytes:.2f} MB, SHA-256 `{sha}` |
-| preprocessing | (pixel / 255 − {mean}) / {std}; softmax at temperature {temperature} |
-| trained on | {data} Training (28,709 faces), with the FER+ votes of those rows as an auxiliary target |
-| weights' licence | {licence} |
-
-## Scores
-
-{scores}
-
-Accuracy with its 95 % bootstrap interval over the split's images; "without twins" leaves out the images that have a
-byte-identical copy in a split that was trained or chosen on. One training run, so the spread over seeds is not in these figures: the
-binomial standard error alone is about 0.75 points. The epoch (of {epochs}) and the softmax temperature were chosen on PublicTest, so its
-figures flatter; PrivateTest was scored once, with this file, after every choice was made. No test-time augmentation.
-
-{per_class}
-
-## How it was made
-
-`{command}`, then `mien export --int8`. {seconds:.0f} minutes of training on two cores of {cpu} in {precision_train} at
-{rate:.0f} images/s, with other work beside it. torch {torch}. {extra}Recipe, environment, curves and the reports are in
-[results/{name}](../../results/{name}).
-
-## Limits
-
-- **An expression is not a feeling.** The model says which word the labellers of FER2013 would give a face. It does not know
-  what anyone feels, intends or will do, and it reads one moment without context.
-- FER2013's labels are noisy: people agree with them on about 65 ± 5 % of the images, and FER+'s ten raters side with the
-  original label on 63 % of PrivateTest. Fear and disgust are rare and are missed most: see the table.
-- The pictures came from web searches in 2013. Their balance of age, sex, skin colour and culture is unknown, and
-  errors will not be spread evenly. Nobody has measured this model's fairness.
-- Frontal faces, framed as FER2013 frames them. Profiles, masks, hands before the face and faces under about 20 pixels are outside
-  what it saw.
-- Probabilities are calibrated on FER2013; other pictures can be answered too surely.
-
-## Must not be used for
-
-Judging people: hiring, work, school, insurance, credit, policing, borders, or medical decisions. In the European Union the AI Act
-(Regulation (EU) 2024/1689, Article 5(1)(f)) bans systems that infer emotions of people at work and in education, except for
-medical or safety reasons, and other uses of emotion recognition carry duties of transparency.
-"""
+TEMPLATE = Path(__file__).with_suffix(".md")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -103,7 +56,7 @@ def card(name: str) -> str:
             f"| {label} | {r['precision']:.3f} | {r['recall']:.3f} | {r['f1']:.3f} | {r['support']} |"
         )
     path = zoo.model_path(name)
-    return CARD.format(
+    return TEMPLATE.read_text(encoding="utf-8").format(
         name=name,
         description=entry.description,
         n_labels=len(info.labels),
