@@ -1,4 +1,4 @@
-"""Write the model card of every shipped model from its own metadata and its committed reports.
+"""Write the card of every shipped model from its own metadata and its committed reports.
 
 Part of ``make docs``: fills ``model_card.md`` into ``mien/zoo/NAME.md``. ``--check`` changes nothing
 and exits with 1 if a card is out of date.
@@ -53,7 +53,8 @@ def card(name: str) -> str:
     per_class = ["| PrivateTest | precision | recall | F1 | support |", "|---|---:|---:|---:|---:|"]
     for label, r in test.items():
         per_class.append(
-            f"| {label} | {r['precision']:.3f} | {r['recall']:.3f} | {r['f1']:.3f} | {r['support']} |"
+            f"| {label} | {r['precision']:.3f} | {r['recall']:.3f} | {r['f1']:.3f} "
+            f"| {r['support']} |"
         )
     path = zoo.model_path(name)
     return TEMPLATE.read_text(encoding="utf-8").format(

@@ -198,7 +198,7 @@ class Axes:
         )
 
     def key(self, rows: Sequence[tuple[str, str, str]], columns: int = 4) -> float:
-        """Rows of (colour, name, figure) below the axes; returns the height of the whole picture."""
+        """Rows of (colour, name, figure) below the axes; returns the picture's height."""
         top, step = self.bottom + 52, (self.width + self.left - 12) / columns
         for i, (stroke, name, value) in enumerate(rows):
             x, y = 12 + step * (i % columns), top + 18 * (i // columns)
