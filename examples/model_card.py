@@ -1,6 +1,6 @@
 """Write the card of every shipped model from its own metadata and its committed reports.
 
-Part of ``make docs``: fills ``model_card.md`` into ``mien/zoo/NAME.md``. ``--check`` changes nothing
+Part of ``make docs``: fills ``model_card.md`` into ``mien/zoo/NAME.md``. ``--check`` only compares
 and exits with 1 if a card is out of date.
 """
 

@@ -11,6 +11,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
+from helpers_train import drawn_faces, drawn_splits, small_recipe
+
 from mien.classify import Classifier
 from mien.cli import main
 from mien.data.augment import AugmentConfig
@@ -19,7 +21,6 @@ from mien.export import export_onnx, fit_temperature, record_scores
 from mien.preprocess import softmax
 from mien.train.checkpoint import TorchClassifier, load_checkpoint
 from mien.train.fit import fit
-from tests.test_train import drawn_faces, drawn_splits, small_recipe
 
 
 @pytest.fixture(scope="module")

@@ -17,49 +17,16 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 
+from helpers_train import drawn_faces, drawn_splits, small_recipe
+
 from mien.data.augment import AugmentConfig, augment
-from mien.data.dataset import FaceDataset, Splits
 from mien.data.loaders import EpochBatches
-from mien.emotions import FER2013
 from mien.errors import ModelError, RecipeError
 from mien.train.callbacks import learning_rate
 from mien.train.checkpoint import load_checkpoint, read_checkpoint
 from mien.train.fit import fit
 from mien.train.recipe import Recipe, ScheduleConfig, flat_keys, override
 from mien.train.recipes import RECIPES, get_recipe
-
-
-def drawn_faces(n: int = 140, seed: int = 0) -> FaceDataset:
-    """Pictures whose class can be learned: a bright bar at a place that depends on the class."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(n) % 7
-    images = rng.integers(0, 90, (n, 48, 48), dtype=np.uint8)
-    for i, k in enumerate(labels):
-        images[i, 4 + 6 * k : 9 + 6 * k, 8:40] = 230
-    votes = np.zeros((n, 10), np.float32)
-    votes[:, 0] = 10
-    parts = np.where(np.arange(n) % 4 == 3, "PublicTest", "Training")
-    return FaceDataset(
-        images=images,
-        labels=labels.astype(np.int64),
-        ids=np.array([f"drawn:{i:05d}" for i in range(n)]),
-        classes=FER2013,
-        name="drawn",
-        splits=parts,
-        groups=np.array([""] * n),
-        votes=votes,
-    )
-
-
-def drawn_splits(data: FaceDataset) -> Splits:
-    train = data.ids[data.splits == "Training"]
-    val = data.ids[data.splits == "PublicTest"]
-    return Splits("fer2013", 0, {"train": train, "val": val, "test": val[:0]})
-
-
-def small_recipe(**changes: object) -> Recipe:
-    base = override(get_recipe("mien_small"), ["precision=32", "batch_size=16", "epochs=3"])
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -212,7 +179,7 @@ def test_votes_needed(tmp_path: Path) -> None:
 CHILD = """
 import sys, time
 from pathlib import Path
-from tests.test_train import drawn_faces, drawn_splits, small_recipe
+from helpers_train import drawn_faces, drawn_splits, small_recipe
 from mien.train.fit import fit
 from mien.train.recipe import ScheduleConfig
 import lightning as L, torch
@@ -229,8 +196,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     """SIGKILL in the middle, then --resume: the same weights as a run that was left alone."""
-    root = Path(__file__).parent.parent
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent)])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
     def command(folder: Path) -> list[str]:
         return [sys.executable, "-c", CHILD, str(folder)]
