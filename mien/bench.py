@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from mien import zoo
 from mien._version import __version__
+from mien.classify import available_cores
 from mien.errors import MienError, ModelError
 from mien.images import read_image
 
@@ -87,9 +88,7 @@ def system() -> dict[str, Any]:
         "mien": __version__,
         "python": platform.python_version(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": available_cores(),
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         **versions,
     }

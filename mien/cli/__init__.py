@@ -130,6 +130,8 @@ def _guarded(verb: str, arguments: list[str]) -> int:
     except OSError as error:
         return _os_failure(error)
     except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # click turns it into an exit of 1
+            return _os_failure(error.__context__)
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
     except Exception as error:
         if type(error).__name__ == "Abort":  # click's word for Ctrl-C or end of input
