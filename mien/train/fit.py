@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import logging
 import platform
 import shlex
 import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -204,9 +207,7 @@ def fit(
     }
     run = Run(folder, _tensorboard(folder))
     callbacks: list[L.Callback] = [run] if quiet else [run, ProgressLine(run)]
-    with warnings.catch_warnings():
-        # Lightning's advice on workers, loggers and leaf counts does not apply to in-memory data.
-        warnings.simplefilter("ignore")
+    with _lightning_quiet():
         trainer = L.Trainer(
             accelerator="gpu" if device == "cuda" else "cpu",
             devices=1,
@@ -233,6 +234,20 @@ def fit(
     if trainer.interrupted:
         raise KeyboardInterrupt
     return FitResult(folder, run.best_epoch, run.best, run.seconds, folder / BEST)
+
+
+@contextlib.contextmanager
+def _lightning_quiet() -> Iterator[None]:
+    """Lightning's advice on workers, loggers and devices does not apply to in-memory data."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _tensorboard(folder: Path) -> Any:
