@@ -54,8 +54,9 @@ def confusion_matrix(scores: Scores) -> str:
             centre = x + cell / 2
             shown = f"{100 * rate:.0f} %" if known else "–"
             parts.append(text(centre, y + height / 2 + 1, shown, "mid strong", on))
-            faded = ' style="fill:var(--surface);opacity:.85"' if on else ""
-            parts.append(text(centre, y + height / 2 + 14, str(count), "mid small muted", faded))
+            paint = "var(--surface)" if on else "var(--ink)"
+            faded = f' style="fill:{paint};opacity:.8"'
+            parts.append(text(centre, y + height / 2 + 14, str(count), "mid small", faded))
     return document(
         parts, _WIDTH, top + height * len(names) + 4, "Confusion matrix, rates per true class"
     )

@@ -199,10 +199,10 @@ class Axes:
 
     def key(self, rows: Sequence[tuple[str, str, str]], columns: int = 4) -> float:
         """Rows of (colour, name, figure) below the axes; returns the picture's height."""
-        top, step = self.bottom + 52, (self.width + self.left - 12) / columns
+        top, step = self.bottom + 52, 430 / columns
         for i, (stroke, name, value) in enumerate(rows):
-            x, y = 12 + step * (i % columns), top + 18 * (i // columns)
+            x, y = 8 + step * (i % columns), top + 18 * (i // columns)
             self.parts.append(rect(x, y - 7, 12, 5, stroke, extra=' rx="2"'))
             self.parts.append(text(x + 16, y, name, "small"))
-            self.parts.append(text(x + step - 10, y, value, "small end strong"))
+            self.parts.append(text(x + step - 8, y, value, "small end strong"))
         return top + 18 * ((len(rows) - 1) // columns) + 8
