@@ -17,7 +17,15 @@ from mien.data.dataset import FaceDataset
 from mien.data.duplicates import without_twins
 from mien.emotions import CKPLUS, FER2013, Emotion
 from mien.errors import DataError, ModelError
-from mien.evaluate import Predictions, evaluate, metrics, score, to_markdown, write_report
+from mien.evaluate import (
+    Predictions,
+    evaluate,
+    metrics,
+    plots,
+    score,
+    to_markdown,
+    write_report,
+)
 from mien.evaluate.metrics import reliability, roc_curve, suspicions
 
 
@@ -231,3 +239,18 @@ def test_command_on_real_faces(
         main(["evaluate", str(shipped_model), "--data", str(data_dir), "--split", "nowhere"]) == 2
     )
     assert "no split 'nowhere'" in capsys.readouterr().err
+
+
+def test_curves_of_a_run(tmp_path: Path) -> None:
+    log = tmp_path / "curves.csv"
+    log.write_text(
+        "epoch,train_loss,val_loss,train_accuracy,val_accuracy,learning_rate\n"
+        "1,2.0,1.9,0.2,0.25,0.1\n2,1.5,1.4,0.4,0.45,0.05\n3,1.2,1.3,0.6,0.55,0.0\n"
+    )
+    svg = plots.plot_curves(log)
+    for name in ("train_loss", "val_loss", "val_accuracy", "learning_rate"):
+        assert name in svg
+    empty = tmp_path / "empty.csv"
+    empty.write_text("epoch\n")
+    with pytest.raises(DataError, match=r"empty\.csv"):
+        plots.plot_curves(empty)

@@ -78,7 +78,6 @@ def evaluate(
         raise DataError(f"--format must be one of {', '.join(FORMATS)}, not {format_!r}.")
     if record and not model.endswith(".onnx"):
         raise ModelError(f"--record writes into an .onnx file, and {model} is none.")
-    require_extra("train", ("sklearn", "pyarrow"), "`mien evaluate`")
     from mien.data import make_splits, read_for_protocol
     from mien.data.duplicates import without_twins
     from mien.evaluate import evaluate as score
