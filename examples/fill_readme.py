@@ -93,17 +93,15 @@ def filled(path: Path) -> str:
     return text
 
 
-def main(arguments: list[str]) -> int:
-    """Write the files, or only compare them."""
+def write_or_compare(texts: dict[Path, str], arguments: list[str]) -> int:
+    """Write the files, or with ``--check`` only compare them; the exit code."""
     stale = []
-    for name in BLOCKS:
-        path = ROOT / name
-        text = filled(path)
-        if text != path.read_text(encoding="utf-8"):
-            stale.append(name)
+    for path, text in texts.items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(path.name)
             if "--check" not in arguments:
                 write_text(path, text)
-                print(f"wrote {name}")
+                print(f"wrote {path.relative_to(ROOT)}")
     if stale and "--check" in arguments:
         print(f"out of date: {', '.join(stale)}; run `make docs`", file=sys.stderr)
         return 1
@@ -111,4 +109,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(write_or_compare({ROOT / name: filled(ROOT / name) for name in BLOCKS}, sys.argv[1:]))

@@ -12,11 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mien import zoo
-from mien.atomic import write_text
-from mien.classify import load_classifier
+from fill_readme import ROOT, write_or_compare
 
-ROOT = Path(__file__).resolve().parent.parent
+from mien import zoo
+from mien.classify import load_classifier
 
 TEMPLATE = Path(__file__).with_suffix(".md")
 
@@ -88,21 +87,6 @@ def card(name: str) -> str:
     )
 
 
-def main(arguments: list[str]) -> int:
-    """Write the cards, or only compare them."""
-    stale = []
-    for name in zoo.MODELS:
-        path, text = ROOT / "mien" / "zoo" / f"{name}.md", card(name)
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            stale.append(path.name)
-            if "--check" not in arguments:
-                write_text(path, text)
-                print(f"wrote {path.relative_to(ROOT)}")
-    if stale and "--check" in arguments:
-        print(f"out of date: {', '.join(stale)}; run `make docs`", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    cards = {ROOT / "mien" / "zoo" / f"{name}.md": card(name) for name in zoo.MODELS}
+    sys.exit(write_or_compare(cards, sys.argv[1:]))

@@ -170,6 +170,15 @@ def test_options_run(tmp_path: Path, changes: list[str]) -> None:
     assert len((tmp_path / "run" / "curves.csv").read_text().splitlines()) >= 2
 
 
+def test_without_validation_the_last_epoch_counts(tmp_path: Path) -> None:
+    data = drawn_faces(70)
+    splits = dataclasses.replace(drawn_splits(data), ids={"train": data.ids, "val": data.ids[:0]})
+    recipe = small_recipe(epochs=3, early_stopping=1)
+    result = fit(recipe, data, splits, tmp_path / "run", device="cpu", quiet=True)
+    assert (result.best_epoch, result.val_accuracy) == (3, None)
+    assert "val_accuracy" not in (tmp_path / "run" / "curves.csv").read_text()
+
+
 def test_votes_needed(tmp_path: Path) -> None:
     data = dataclasses.replace(drawn_faces(70), votes=None)
     with pytest.raises(RecipeError, match="FER"):

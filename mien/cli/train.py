@@ -94,8 +94,11 @@ def train(
     from mien.train.report import write_run_report
 
     write_run_report(result, dataset, splits)
+    chosen = "the last, for there is no validation split"
+    if result.val_accuracy is not None:
+        chosen = f"val accuracy {result.val_accuracy:.4f}"
     console.print(
-        f"best epoch {result.best_epoch}: val accuracy {result.val_accuracy:.4f}; "
+        f"epoch {result.best_epoch} ({chosen}); "
         f"{result.seconds / 60:.1f} min of training; {result.checkpoint}",
         highlight=False,
         soft_wrap=True,

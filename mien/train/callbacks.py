@@ -62,7 +62,7 @@ class Run(L.Callback):
         self.folder = folder
         self.tensorboard = tensorboard
         self.rows: list[dict[str, float]] = []
-        self.best = -1.0
+        self.best: float | None = None
         self.best_epoch = -1
         self.factor = 1.0  # of the plateau schedule
         self.plateau_best = -1.0
@@ -104,9 +104,11 @@ class Run(L.Callback):
             "seconds": round(spent, 2),
         }
         self.rows = [r for r in self.rows if r["epoch"] <= epoch] + [row]
-        score = metrics.get("val_accuracy", metrics.get("train_accuracy", 0.0))
-        self._plateau(pl_module.recipe.schedule, pl_module.recipe.optimizer.lr, score)
-        improved = score > self.best
+        score = metrics.get("val_accuracy")
+        if score is not None:
+            self._plateau(pl_module.recipe.schedule, pl_module.recipe.optimizer.lr, score)
+        # Without a validation split nothing may be chosen: the last epoch counts.
+        improved = score is None or self.best is None or score > self.best
         if improved:
             self.best, self.best_epoch = score, epoch + 1
         patience = pl_module.recipe.early_stopping

@@ -37,11 +37,14 @@ PACKAGES = ("torch", "lightning", "numpy", "opencv-python-headless", "onnxruntim
 
 @dataclass(frozen=True)
 class FitResult:
-    """Where a run ended: its folder, best epoch, best val accuracy and training seconds."""
+    """Where a run ended: its folder, best epoch, best val accuracy and training seconds.
+
+    Without a validation split ``val_accuracy`` is None and the last epoch is the best one.
+    """
 
     folder: Path
     best_epoch: int
-    val_accuracy: float
+    val_accuracy: float | None
     seconds: float
     checkpoint: Path
 
