@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import zoo
+from mien._system import processor, versions
 from mien._version import __version__
 from mien.classify import available_cores
 from mien.errors import MienError, ModelError
@@ -83,14 +84,13 @@ def run_bench(
 
 def system() -> dict[str, Any]:
     """What the figures were measured on."""
-    versions = {name: metadata.version(name) for name in ("numpy", "onnxruntime")}
     return {
         "mien": __version__,
         "python": platform.python_version(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": available_cores(),
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        **versions,
+        **versions(("numpy", "onnxruntime")),
     }
 
 
@@ -253,15 +253,6 @@ def _median_ms(run: Callable[[], object], repeats: int) -> float:
         run()
         times.append(time.perf_counter() - start)
     return statistics.median(times) * 1e3
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor() or platform.machine()
-    match = re.search(r"model name\s*:\s*(.+)", text)
-    return match.group(1) if match else platform.machine()
 
 
 def _summary(out: dict[str, Any]) -> list[dict[str, Any]]:

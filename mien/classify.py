@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from mien import zoo
 from mien.errors import ModelError
 from mien.modelinfo import ModelInfo
-from mien.preprocess import normalize, softmax
+from mien.preprocess import normalize, probabilities
 
 #: Most faces per run of the session. From 8 to 64 the speed is the same within noise
 #: (`mien bench`); small runs need less memory.
@@ -154,12 +155,8 @@ class Classifier:
         Returns:
             float32 (N, K); each row sums to 1.
         """
-        p = softmax(self.logits(faces, batch_size), self.info.temperature)
-        if flip:
-            mirrored = np.ascontiguousarray(faces[:, :, ::-1])
-            p += softmax(self.logits(mirrored, batch_size), self.info.temperature)
-            p /= 2
-        return p
+        logits = partial(self.logits, batch_size=batch_size)
+        return probabilities(logits, faces, self.info.temperature, flip)
 
 
 def load_classifier(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -134,6 +135,25 @@ def normalize(faces: NDArray[np.uint8], info: ModelInfo) -> NDArray[np.float32]:
     x *= scale
     x -= np.float32(info.mean / info.std)
     return np.repeat(x, 3, axis=1) if info.channels == 3 else x
+
+
+def probabilities(
+    logits: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    faces: NDArray[np.uint8],
+    temperature: float,
+    flip: bool,
+) -> NDArray[np.float32]:
+    """Softmax of ``logits(faces)``; with ``flip`` the mean with the mirrored faces'.
+
+    Args:
+        logits: uint8 (N, H, W) -> float32 (N, K).
+        faces: uint8 (N, H, W), 0..255.
+    """
+    p = softmax(logits(faces), temperature)
+    if flip:
+        p += softmax(logits(np.ascontiguousarray(faces[:, :, ::-1])), temperature)
+        p /= 2
+    return p
 
 
 def softmax(logits: NDArray[np.floating[Any]], temperature: float = 1.0) -> NDArray[np.float32]:

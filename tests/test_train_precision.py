@@ -129,7 +129,7 @@ def test_the_finding_is_kept_for_one_processor_version_and_environment(
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
     choose_precision("auto", "cpu", tmp_path)
     assert _runs(tmp_path) == 2
-    monkeypatch.setattr(precision, "_processor", lambda: "another processor")
+    monkeypatch.setattr(precision, "processor", lambda: "another processor")
     choose_precision("auto", "cpu", tmp_path)
     assert _runs(tmp_path) == 3
     monkeypatch.setattr(torch, "__version__", "99.0")

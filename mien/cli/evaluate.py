@@ -12,7 +12,6 @@ from mien.errors import DataError, ModelError, require_extra
 
 if TYPE_CHECKING:
     from mien.evaluate import Report
-    from mien.modelinfo import ModelInfo
 
 app = typer.Typer(add_completion=False)
 
@@ -29,21 +28,6 @@ def _load(model: str) -> Any:
     from mien.classify import load_classifier
 
     return load_classifier(model)
-
-
-def describe(info: ModelInfo) -> dict[str, Any]:
-    """What a report says of the model."""
-    return {
-        "name": info.name,
-        "architecture": info.architecture,
-        "recipe": info.recipe,
-        "seed": info.seed,
-        "parameters": info.parameters,
-        "multiply_adds": info.multiply_adds,
-        "precision": info.precision,
-        "temperature": info.temperature,
-        "trained_on": f"{info.training_data} ({info.protocol})",
-    }
 
 
 @app.command()
@@ -80,8 +64,8 @@ def evaluate(
         raise ModelError(f"--record writes into an .onnx file, and {model} is none.")
     from mien.data import make_splits, read_for_protocol
     from mien.data.duplicates import without_twins
+    from mien.evaluate import describe_model, to_markdown, write_report
     from mien.evaluate import evaluate as score
-    from mien.evaluate import to_markdown, write_report
 
     classifier = _load(model)
     dataset = read_for_protocol(data, protocol, name)
@@ -102,9 +86,9 @@ def evaluate(
         flip=flip,
         exclude_unknown=exclude_unknown,
         progress=True,
-        model=describe(classifier.info),
+        model=describe_model(classifier.info),
         protocol=protocol,
-        split=next((a for a, r in splits.aliases.items() if r == role), role),
+        split=splits.published_name(role),
         command=" ".join(["mien", *sys.argv[1:]]),
     )
     if out is not None:
@@ -141,7 +125,7 @@ def _print(report: Report) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mien.evaluate.report import figure, interval, percent, provenance, title
+    from mien.evaluate.report import figure, provenance, summary_cells, title
 
     console = Console()
     console.print(f"[bold]{title(report)}[/bold]", highlight=False)
@@ -155,7 +139,7 @@ def _print(report: Report) -> None:
     rows = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "top2_accuracy")
     for key in rows:
         if key in both[0].summary:
-            cells = (f"{percent(s.summary[key])}  [dim]{interval(s, key)}[/dim]" for s in both)
+            cells = ("{}  [dim]{}[/dim]".format(*summary_cells(s, key, True)) for s in both)
             table.add_row(key.replace("_", " "), *cells)
     for key in ("ece", "nll", "brier", "aurc"):
         if key in both[0].summary:

@@ -48,7 +48,7 @@ def export(
         splits = Splits.load(saved)
     else:
         splits = make_splits(dataset, classifier.info.protocol, seed=classifier.info.seed or 0)
-    val_name = next((alias for alias, role in splits.aliases.items() if role == "val"), "val")
+    val_name = splits.published_name("val")
     changes = {"name": name} if name else {}
     if licence:
         changes["licence"] = licence

@@ -128,6 +128,10 @@ class Splits:
             raise DataError(f"Protocol {self.protocol!r} has no split {name!r}; known: {known}.")
         return role
 
+    def published_name(self, role: str) -> str:
+        """The publisher's name of a role's split ("PublicTest" for "val"); else the role."""
+        return next((alias for alias, r in self.aliases.items() if r == role), role)
+
     def select(self, dataset: FaceDataset, name: str) -> FaceDataset:
         """The samples of split ``name`` ("train", "PublicTest", ...)."""
         return dataset.take(dataset.indices_of(self.ids[self.role(name)]))

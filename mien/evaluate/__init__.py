@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mien.evaluate.predictions import Joined, Predictions
-from mien.evaluate.report import Mistake, Report, to_markdown, write_report
+from mien.evaluate.report import Mistake, Report, describe_model, to_markdown, write_report
 from mien.evaluate.runner import evaluate
 from mien.evaluate.scores import Scores, score
 
@@ -13,6 +13,7 @@ __all__ = [
     "Predictions",
     "Report",
     "Scores",
+    "describe_model",
     "evaluate",
     "score",
     "to_markdown",

@@ -15,6 +15,7 @@ from mien import atomic
 from mien.emotions import Emotion
 from mien.errors import OutputError
 from mien.evaluate.scores import Scores, plain
+from mien.modelinfo import ModelInfo
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,21 @@ def summary_cells(scores: Scores, key: str, in_percent: bool) -> tuple[str, str]
     """One figure of ``scores`` and its interval, as text."""
     value = scores.summary[key]
     return (percent(value) if in_percent else figure(value)), interval(scores, key)
+
+
+def describe_model(info: ModelInfo) -> dict[str, Any]:
+    """What a report says of the model."""
+    return {
+        "name": info.name,
+        "architecture": info.architecture,
+        "recipe": info.recipe,
+        "seed": info.seed,
+        "parameters": info.parameters,
+        "multiply_adds": info.multiply_adds,
+        "precision": info.precision,
+        "temperature": info.temperature,
+        "trained_on": f"{info.training_data} ({info.protocol})",
+    }
 
 
 def title(report: Report) -> str:

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien import _system
 from mien.data.dataset import FaceDataset
 from mien.emotions import Emotion
 from mien.errors import DataError, ModelError
@@ -211,10 +211,4 @@ def _worst(joined: Joined, dataset: FaceDataset, count: int) -> tuple[Mistake, .
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that matter, without importing any."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version(), **_system.versions(_PACKAGES)}

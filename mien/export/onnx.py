@@ -225,9 +225,7 @@ def export_onnx(
         raise ModelError("Export needs a validation split to fit the temperature; it is empty.")
     reference = classifier.logits(val.images)
     float_accuracy = float((reference.argmax(1) == val.labels).mean())
-    info = dataclasses.replace(
-        classifier.info, temperature=fit_temperature(reference, val.labels), **changes
-    )
+    info = dataclasses.replace(classifier.info, **changes)
     proto = _to_onnx(classifier)
     data = _with_info(proto, info)
     faces = val.images[: min(len(val), 512)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import sys
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mien.atomic import write_text
+from mien.atomic import atomic_path, write_text
 from mien.train.module import ExpressionModule
 from mien.train.recipe import ScheduleConfig
 
@@ -31,11 +30,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target and renames, so that a kill leaves the old checkpoint whole."""
 
     def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
-        partial = f"{path}.part"
-        super().save_checkpoint(checkpoint, partial, storage_options)
-        with Path(partial).open("rb") as file:
-            os.fsync(file.fileno())
-        Path(partial).replace(path)
+        with atomic_path(path) as partial:
+            super().save_checkpoint(checkpoint, partial, storage_options)
 
 
 def learning_rate(schedule: ScheduleConfig, base: float, step: int, steps: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mien.emotions import Emotion
 from mien.errors import ModelError
 from mien.modelinfo import ModelInfo
 from mien.models import count_multiply_adds, count_parameters, create_model
-from mien.preprocess import normalize, softmax
+from mien.preprocess import normalize, probabilities
 from mien.train.recipe import Recipe
 
 
@@ -48,11 +49,8 @@ class TorchClassifier:
         self, faces: NDArray[np.uint8], batch_size: int = 256, flip: bool = False
     ) -> NDArray[np.float32]:
         """Probabilities, float32 (N, K); ``flip`` averages a face and its mirror image."""
-        p = softmax(self.logits(faces, batch_size), self.info.temperature)
-        if flip:
-            mirrored = np.ascontiguousarray(faces[:, :, ::-1])
-            p = (p + softmax(self.logits(mirrored, batch_size), self.info.temperature)) / 2
-        return p
+        logits = partial(self.logits, batch_size=batch_size)
+        return probabilities(logits, faces, self.info.temperature, flip)
 
 
 def load_checkpoint(path: str | Path, device: str = "cpu") -> TorchClassifier:

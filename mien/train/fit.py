@@ -14,7 +14,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import lightning as L
 import numpy as np
 import torch
 
+from mien._system import processor, versions
 from mien._version import __version__
 from mien.atomic import write_text
 from mien.data.dataset import FaceDataset, Splits
@@ -77,26 +77,14 @@ def environment() -> dict[str, Any]:
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         commit = ""
-    cpu = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = (x for x in info.read_text().splitlines() if x.startswith("model name"))
-        cpu = next(lines, "").partition(":")[2].strip() or cpu
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = None
     return {
         "mien": __version__,
         "commit": commit,
         "python": platform.python_version(),
-        "versions": versions,
-        "cpu": cpu,
+        "versions": versions(PACKAGES),
+        "cpu": processor(),
         "threads": torch.get_num_threads(),
-        "gpu": gpu,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 
 

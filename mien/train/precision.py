@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from typing import Any, Literal
 import torch
 
 from mien import atomic
+from mien._system import processor
 from mien.errors import MienError, RecipeError
 
 #: bfloat16 is chosen when it is this many times as fast as float32; it costs some accuracy.
@@ -139,7 +139,7 @@ def _find(env: Mapping[str, str], cache_dir: Path | str | None) -> _Finding:
     path = _cache_folder(cache_dir) / "precision.json"
     settings = {**os.environ, **env}
     key = json.dumps(
-        [_processor(), torch.__version__, *(settings.get(name, "") for name in DECISIVE)]
+        [processor(), torch.__version__, *(settings.get(name, "") for name in DECISIVE)]
     )
     findings = _read(path)
     with suppress(KeyError, TypeError, ValueError):
@@ -208,11 +208,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return findings if isinstance(findings, dict) else {}
-
-
-def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n"):
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mien.atomic import write_text
 from mien.data.dataset import FaceDataset, Splits
-from mien.evaluate import evaluate, write_report
+from mien.evaluate import describe_model, evaluate, write_report
 from mien.evaluate.plots import plot_curves
 from mien.evaluate.svg import standalone
 from mien.train.callbacks import CURVES
@@ -34,21 +34,13 @@ def write_run_report(result: FitResult, dataset: FaceDataset, splits: Splits) ->
     if not len(val):
         return folder
     classifier = load_checkpoint(result.checkpoint)
-    name = next((alias for alias, role in splits.aliases.items() if role == "val"), "val")
     report = evaluate(
         classifier.predict_proba,
         val,
         classes=classifier.info.labels,
-        model={
-            "name": classifier.info.name,
-            "recipe": classifier.info.recipe,
-            "seed": classifier.info.seed,
-            "epoch": result.best_epoch,
-            "parameters": classifier.info.parameters,
-            "multiply_adds": classifier.info.multiply_adds,
-        },
+        model={**describe_model(classifier.info), "epoch": result.best_epoch},
         protocol=splits.protocol,
-        split=f"{name} (the epoch was chosen on it)",
+        split=f"{splits.published_name('val')} (the epoch was chosen on it)",
     )
     write_report(report, folder / "report")
     return folder / "report"
