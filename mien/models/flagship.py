@@ -13,13 +13,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mien.models.fast import Conv2d, Dropout
 from mien.models.registry import register_model
 
 
 def _conv_bn(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs)
-    )
+    return nn.Sequential(Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
 
 
 class ResidualBlock(nn.Module):
@@ -68,7 +67,7 @@ class CompactResNet(nn.Module):
             channels = width
         self.body = nn.Sequential(*layers)
         self.num_features = channels
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.head = nn.Linear(channels, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

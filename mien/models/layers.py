@@ -13,6 +13,8 @@ import math
 import torch
 from torch import nn
 
+from mien.models.fast import Conv2d, Dropout
+
 # Standard deviation of a unit normal truncated at two standard deviations (Keras divides by it).
 _TRUNCATED_STD = 0.87962566103423978
 
@@ -38,7 +40,7 @@ def conv2d(
 
     ``kernel`` must be odd. Weights are Glorot-uniform, or He-normal on request; the bias is zero.
     """
-    layer = nn.Conv2d(inputs, filters, kernel, padding=kernel // 2 if padding == "same" else 0)
+    layer = Conv2d(inputs, filters, kernel, padding=kernel // 2 if padding == "same" else 0)
     if he_normal:
         he_normal_(layer.weight)
     else:
@@ -62,6 +64,16 @@ def batch_norm(channels: int, *, maps: bool = True) -> nn.Module:
     """
     kind = nn.BatchNorm2d if maps else nn.BatchNorm1d
     return kind(channels, eps=1e-3, momentum=0.01)
+
+
+def dropout(rate: float) -> nn.Dropout:
+    """Drop single activations with probability ``rate``, also in maps."""
+    return Dropout(rate)
+
+
+def relu() -> nn.ReLU:
+    """ReLU in place: it follows convolutions, sums and batch norm, which do not need its input."""
+    return nn.ReLU(inplace=True)
 
 
 def he_normal_(weight: torch.Tensor) -> torch.Tensor:

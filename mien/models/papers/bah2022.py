@@ -12,7 +12,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mien.models.layers import Add, GlobalAveragePooling2D, batch_norm, conv2d, dense
+from mien.models.layers import (
+    Add,
+    GlobalAveragePooling2D,
+    batch_norm,
+    conv2d,
+    dense,
+    dropout,
+    relu,
+)
 from mien.models.registry import register_model
 
 # (kernel, filters, max-pool, dropout, followed by a residual block)
@@ -33,11 +41,11 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = conv2d(filters, filters, he_normal=True)
         self.norm1 = batch_norm(filters)
-        self.relu1 = nn.ReLU()
+        self.relu1 = relu()
         self.conv2 = conv2d(filters, filters, he_normal=True)
         self.norm2 = batch_norm(filters)
         self.add = Add()
-        self.relu2 = nn.ReLU()
+        self.relu2 = relu()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.relu1(self.norm1(self.conv1(x)))
@@ -46,26 +54,24 @@ class ResidualBlock(nn.Module):
         return out
 
 
-def _conv_block(
-    inputs: int, filters: int, kernel: int, pool: bool, dropout: float
-) -> nn.Sequential:
+def _conv_block(inputs: int, filters: int, kernel: int, pool: bool, rate: float) -> nn.Sequential:
     layers: list[nn.Module] = []
     for width in (inputs, filters):
         layers += [
             conv2d(width, filters, kernel, he_normal=True),
-            nn.ReLU(),
+            relu(),
             batch_norm(filters),
         ]
     if pool:
         layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers, nn.Dropout(dropout))
+    return nn.Sequential(*layers, dropout(rate))
 
 
 def _network(num_classes: int, residual: bool) -> nn.Sequential:
     layers: list[nn.Module] = []
     width = 1
-    for kernel, filters, pool, dropout, with_residual in _BLOCKS:
-        layers.append(_conv_block(width, filters, kernel, pool, dropout))
+    for kernel, filters, pool, rate, with_residual in _BLOCKS:
+        layers.append(_conv_block(width, filters, kernel, pool, rate))
         width = filters
         if residual and with_residual:
             layers.append(ResidualBlock(filters))

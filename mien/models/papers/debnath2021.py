@@ -9,24 +9,23 @@ from __future__ import annotations
 
 from torch import nn
 
-from mien.models.layers import batch_norm, conv2d, dense
+from mien.models.fast import Sequential
+from mien.models.layers import batch_norm, conv2d, dense, dropout, relu
 from mien.models.registry import register_model
 
 
 def _conv_block(inputs: int, filters: int) -> nn.Sequential:
-    return nn.Sequential(
+    return Sequential(
         conv2d(inputs, filters),
         batch_norm(filters),
-        nn.ReLU(),
+        relu(),
         nn.MaxPool2d(2),
-        nn.Dropout(0.25),
+        dropout(0.25),
     )
 
 
 def _dense_block(inputs: int, units: int) -> nn.Sequential:
-    return nn.Sequential(
-        dense(inputs, units), batch_norm(units, maps=False), nn.ReLU(), nn.Dropout(0.25)
-    )
+    return nn.Sequential(dense(inputs, units), batch_norm(units, maps=False), relu(), dropout(0.25))
 
 
 @register_model(

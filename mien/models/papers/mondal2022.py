@@ -9,30 +9,29 @@ from __future__ import annotations
 
 from torch import nn
 
-from mien.models.layers import batch_norm, conv2d, dense
+from mien.models.fast import Sequential
+from mien.models.layers import batch_norm, conv2d, dense, dropout, relu
 from mien.models.registry import register_model
 
 
-def _shallow(num_classes: int, dropout: bool) -> nn.Sequential:
+def _shallow(num_classes: int, regularised: bool) -> Sequential:
     def drop(rate: float) -> list[nn.Module]:
-        return [nn.Dropout(rate)] if dropout else []
+        return [dropout(rate)] if regularised else []
 
-    def conv(inputs: int, filters: int) -> list[nn.Module]:
-        return [conv2d(inputs, filters, padding="valid"), nn.ReLU()]
+    def conv(inputs: int, filters: int, pool: bool) -> list[nn.Module]:
+        pooling: list[nn.Module] = [nn.MaxPool2d(2)] if pool else []
+        return [conv2d(inputs, filters, padding="valid"), relu(), *pooling]
 
-    return nn.Sequential(
-        *conv(1, 32),
-        *conv(32, 64),
-        nn.MaxPool2d(2),
+    return Sequential(
+        *conv(1, 32, pool=False),
+        *conv(32, 64, pool=True),
         *drop(0.25),
-        *conv(64, 128),
-        nn.MaxPool2d(2),
-        *conv(128, 128),
-        nn.MaxPool2d(2),
+        *conv(64, 128, pool=True),
+        *conv(128, 128, pool=True),
         *drop(0.25),
         nn.Flatten(),
         dense(128 * 4 * 4, 1024),
-        nn.ReLU(),
+        relu(),
         *drop(0.5),
         dense(1024, num_classes),
     )
@@ -45,7 +44,7 @@ def _shallow(num_classes: int, dropout: bool) -> nn.Sequential:
 )
 def mondal_shallow(num_classes: int = 7) -> nn.Module:
     """Float32 (N, 1, 48, 48) -> logits (N, num_classes); the softmax belongs to the loss."""
-    return _shallow(num_classes, dropout=False)
+    return _shallow(num_classes, regularised=False)
 
 
 @register_model(
@@ -55,7 +54,7 @@ def mondal_shallow(num_classes: int = 7) -> nn.Module:
 )
 def mondal_dropout(num_classes: int = 7) -> nn.Module:
     """Float32 (N, 1, 48, 48) -> logits (N, num_classes); the softmax belongs to the loss."""
-    return _shallow(num_classes, dropout=True)
+    return _shallow(num_classes, regularised=True)
 
 
 @register_model(
@@ -69,14 +68,14 @@ def mondal_deep(num_classes: int = 7) -> nn.Module:
     width = 1
     for kernel, filters, depth in ((3, 64, 2), (5, 128, 3), (3, 512, 4), (3, 512, 4)):
         for _ in range(depth):
-            layers += [conv2d(width, filters, kernel), batch_norm(filters), nn.ReLU()]
+            layers += [conv2d(width, filters, kernel), batch_norm(filters), relu()]
             width = filters
-        layers += [nn.MaxPool2d(2), nn.Dropout(0.25)]
-    return nn.Sequential(
+        layers += [nn.MaxPool2d(2), dropout(0.25)]
+    return Sequential(
         *layers,
         nn.Flatten(),
         dense(512 * 3 * 3, 512),
-        nn.ReLU(),
-        nn.Dropout(0.5),
+        relu(),
+        dropout(0.5),
         dense(512, num_classes),
     )

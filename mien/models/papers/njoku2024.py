@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from mien.models.layers import conv2d, dense
+from mien.models.fast import Sequential
+from mien.models.layers import conv2d, dense, dropout, relu
 from mien.models.registry import register_model
 
 
@@ -20,19 +21,19 @@ from mien.models.registry import register_model
 )
 def njoku_cnn(num_classes: int = 7) -> nn.Module:
     """Float32 (N, 1, 48, 48) -> logits (N, num_classes); the softmax belongs to the loss."""
-    layers: list[nn.Module] = [conv2d(1, 32), nn.ReLU()]
+    layers: list[nn.Module] = [conv2d(1, 32), relu()]
     for inputs, filters in ((32, 64), (64, 128), (128, 256)):
         layers += [
             conv2d(inputs, filters, padding="valid"),
-            nn.ReLU(),
+            relu(),
             nn.MaxPool2d(2),
-            nn.Dropout(0.1),
+            dropout(0.1),
         ]
-    return nn.Sequential(
+    return Sequential(
         *layers,
         nn.Flatten(),
         dense(256 * 4 * 4, 512),
-        nn.ReLU(),
-        nn.Dropout(0.2),
+        relu(),
+        dropout(0.2),
         dense(512, num_classes),
     )
