@@ -114,7 +114,10 @@ def mondal_deep() -> Recipe:
 def _cycle(base: Recipe, name: str, **changes: object) -> Recipe:
     """A fast variant: one cycle of the learning rate instead of many epochs at a constant one."""
     return replace(
-        base, name=name, schedule=ScheduleConfig("onecycle", warmup=0.2), **changes  # type: ignore[arg-type]
+        base,
+        name=name,
+        schedule=ScheduleConfig("onecycle", warmup=0.2),
+        **changes,  # type: ignore[arg-type]
     )
 
 
