@@ -34,7 +34,7 @@ def to_html(report: Report) -> str:
     scores = report.scores
     return Template(template).substitute(
         title=escape(title(report)),
-        style=STYLE,
+        style=f"{STYLE}\n{page_style()}",
         subtitle=escape(_subtitle(report)),
         hero=_hero(report),
         notes="".join(f'<p class="note">{escape(note)}</p>' for note in report.notes),
@@ -124,7 +124,12 @@ def _risk_text(scores: Scores) -> str:
     )
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def page_style() -> str:
+    """The CSS of every page mien reports on: colours, panels, tables, light and dark."""
+    return resources.files("mien.evaluate").joinpath("page.css").read_text(encoding="utf-8")
+
+
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table whose cells are HTML already."""
     head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
     body = "".join(
@@ -157,7 +162,7 @@ def _class_table(scores: Scores) -> str:
         if name == "macro":
             areas = [figure(sums["macro_roc_auc"]), figure(sums["macro_average_precision"])]
         rows.append([f"<em>{name} mean</em>", *cells, *areas, f"{scores.n:,}"])
-    return _table(["class", "precision", "recall", "F1", "ROC area", "AP", "support"], rows)
+    return html_table(["class", "precision", "recall", "F1", "ROC area", "AP", "support"], rows)
 
 
 def _figures(report: Report) -> str:
@@ -171,7 +176,7 @@ def _figures(report: Report) -> str:
         if twin_free is not None:
             row += summary_cells(twin_free, key, in_percent)
         rows.append(row)
-    return _table(header, rows)
+    return html_table(header, rows)
 
 
 def _provenance(report: Report) -> str:
@@ -189,7 +194,7 @@ def _gallery(mistakes: Sequence[Mistake]) -> str:
         alt = f"face labelled {m.true.value}, predicted {m.predicted.value}"
         cards.append(
             f'<figure title="{escape(m.id, quote=True)}"><div class="face"><img alt="{alt}" '
-            f'src="data:image/png;base64,{_png(m.image)}">'
+            f'src="data:image/png;base64,{png_base64(m.image)}">'
             f'<span class="sure">{100 * m.confidence:.0f} %</span></div><figcaption>'
             f'<span><i class="chip" style="background:{colour(m.predicted)}"></i>'
             f"<b>{m.predicted.value}</b></span>"
@@ -199,7 +204,8 @@ def _gallery(mistakes: Sequence[Mistake]) -> str:
     return f'<div class="gallery">{"".join(cards)}</div>'
 
 
-def _png(image: NDArray[np.uint8]) -> str:
+def png_base64(image: NDArray[np.uint8]) -> str:
+    """A uint8 picture (H, W) or BGR (H, W, 3) as PNG for a ``data:`` address."""
     import cv2
 
     done, buffer = cv2.imencode(".png", image)

@@ -15,9 +15,12 @@ import numpy as np
 
 from mien.emotions import Emotion
 from mien.errors import DataError
-from mien.evaluate.metrics import Curve, row_rates, thin
+from mien.evaluate.metrics import Curve, Ints, row_rates, thin
 from mien.evaluate.scores import Scores
 from mien.evaluate.svg import Axes, colour, document, line, num, percent_tick, rect, text
+
+#: One class's curve: emotion, x, y (same length), area under it.
+ClassCurve = tuple[Emotion, Sequence[float], Sequence[float], float]
 
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _WIDTH = 440.0
@@ -25,8 +28,12 @@ _WIDTH = 440.0
 
 def confusion_matrix(scores: Scores) -> str:
     """Heat map: row rates as shade and percentage, counts below; rows are the true class."""
-    names = [c.value for c in scores.classes]
-    rates = row_rates(scores.confusion)
+    return confusion_heat_map([c.value for c in scores.classes], scores.confusion)
+
+
+def confusion_heat_map(names: Sequence[str], confusion: Ints) -> str:
+    """:func:`confusion_matrix` of counts (K, K) alone, rows the true class."""
+    rates = row_rates(confusion)
     left, top = 84.0, 40.0
     cell = (_WIDTH - left - 4) / len(names)
     height = min(cell, 46.0)
@@ -36,12 +43,12 @@ def confusion_matrix(scores: Scores) -> str:
     ]
     for i, name in enumerate(names):
         y = top + i * height
-        support = int(scores.confusion[i].sum())
+        support = int(confusion[i].sum())
         parts.append(text(left + (i + 0.5) * cell, top - 8, name, "mid small"))
         parts.append(text(left - 8, y + height / 2, name, "end"))
         parts.append(text(left - 8, y + height / 2 + 13, f"{support:,}", "muted end small"))
         for j, other in enumerate(names):
-            count, rate = int(scores.confusion[i, j]), float(rates[i, j])
+            count, rate = int(confusion[i, j]), float(rates[i, j])
             x, known = left + j * cell, not math.isnan(rate)
             shade = rate if known else 0.0
             hint = f"{count} of {support} labelled {name} are predicted {other}"
@@ -154,12 +161,17 @@ def reliability_diagram(scores: Scores) -> str:
 
 def roc_curves(scores: Scores) -> str:
     """One-vs-rest ROC curves, a line a class, with the areas."""
+    return roc_plot(_one_vs_rest(scores, scores.roc))
+
+
+def roc_plot(curves: Sequence[ClassCurve]) -> str:
+    """:func:`roc_curves` of points alone: false positive rates, true positive rates, area."""
     axes = Axes()
     axes.grid(_QUARTERS, _QUARTERS)
     axes.labels("false positive rate", "true positive rate")
     axes.curve((0, 1), (0, 1), "var(--muted)", extra=' stroke-dasharray="4 5"', width=1.2)
-    rows = _one_vs_rest(axes, scores, scores.roc)
-    return document(axes.parts, _WIDTH, axes.key(rows), "ROC curves, one class against the rest")
+    height = _draw_curves(axes, curves)
+    return document(axes.parts, _WIDTH, height, "ROC curves, one class against the rest")
 
 
 def pr_curves(scores: Scores) -> str:
@@ -167,24 +179,29 @@ def pr_curves(scores: Scores) -> str:
     axes = Axes()
     axes.grid(_QUARTERS, _QUARTERS)
     axes.labels("recall", "precision")
-    rows = _one_vs_rest(axes, scores, scores.pr)
+    height = _draw_curves(axes, _one_vs_rest(scores, scores.pr))
     return document(
-        axes.parts, _WIDTH, axes.key(rows), "Precision–recall curves, one class against the rest"
+        axes.parts, _WIDTH, height, "Precision–recall curves, one class against the rest"
     )
 
 
-def _one_vs_rest(
-    axes: Axes, scores: Scores, curves: dict[Emotion, Curve | None]
-) -> list[tuple[str, str, str]]:
-    rows = []
+def _one_vs_rest(scores: Scores, curves: dict[Emotion, Curve | None]) -> list[ClassCurve]:
+    found = []
     for emotion in scores.classes:
         curve = curves[emotion]
-        if curve is None:
-            continue
-        t = thin(curve, 201)
-        axes.curve(t.x.tolist(), t.y.tolist(), colour(emotion), f"{emotion}: {curve.area:.3f}")
-        rows.append((colour(emotion), emotion.value, f"{curve.area:.3f}"))
-    return rows
+        if curve is not None:
+            t = thin(curve, 201)
+            found.append((emotion, t.x.tolist(), t.y.tolist(), curve.area))
+    return found
+
+
+def _draw_curves(axes: Axes, curves: Sequence[ClassCurve]) -> float:
+    """A line a class and the key below; the picture's height."""
+    rows = []
+    for emotion, xs, ys, area in curves:
+        axes.curve(xs, ys, colour(emotion), f"{emotion}: {area:.3f}")
+        rows.append((colour(emotion), emotion.value, f"{area:.3f}"))
+    return axes.key(rows)
 
 
 def risk_coverage(scores: Scores) -> str:

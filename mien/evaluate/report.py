@@ -220,7 +220,7 @@ def _text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _table(header: list[str], rows: list[list[str]], left: int = 1) -> str:
+def markdown_table(header: list[str], rows: list[list[str]], left: int = 1) -> str:
     """A Markdown table; the first ``left`` columns are left-aligned, the others right-aligned."""
     rule = [":--" if i < left else "--:" for i in range(len(header))]
     lines = [header, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
@@ -253,14 +253,14 @@ def to_markdown(report: Report) -> str:
     parts = [
         f"# {title(report)}",
         *(f"> **Note.** {note}" for note in report.notes),
-        _table(header, summary),
+        markdown_table(header, summary),
         "## Classes",
-        _table(
+        markdown_table(
             ["class", "precision", "recall", "F1", "ROC area", "AP", "support"],
             per_class,
         ),
         "## Confusion matrix (rows: true class, columns: predicted)",
-        _table(["", *names], matrix),
+        markdown_table(["", *names], matrix),
     ]
     if report.mistakes:
         rows = [
@@ -269,11 +269,11 @@ def to_markdown(report: Report) -> str:
         ]
         parts += [
             "## Most confident mistakes",
-            _table(["sample", "labelled", "predicted", "confidence"], rows, left=3),
+            markdown_table(["sample", "labelled", "predicted", "confidence"], rows, left=3),
         ]
     parts += [
         "## How this was made",
-        _table(["what", "value"], [list(r) for r in provenance(report)], left=2),
+        markdown_table(["what", "value"], [list(r) for r in provenance(report)], left=2),
     ]
     return "\n\n".join(parts) + "\n"
 
