@@ -1,0 +1,202 @@
+"""What a reproduction is made of: a paper's system, its runs, its scores and its printed figures.
+
+A paper is one file in :mod:`mien.reproduce.papers` that holds one :class:`System`, nothing but
+data: :mod:`mien.reproduce.plan` finds or trains its runs, :mod:`mien.reproduce.scoring` scores
+them once, :mod:`mien.reproduce.assemble` sets our figures beside the paper's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+#: "paper" is the paper's own recipe; "fast" reaches the same headline as soon as it can.
+BUDGETS = ("fast", "paper")
+
+#: Datasets that a run may need.
+DATASETS = ("fer2013", "fergit", "ckplus")
+
+
+@dataclass(frozen=True)
+class ScoreSpec:
+    """One scoring of one checkpoint.
+
+    Attributes:
+        key: "val", "test" or "paper"; unique in its run.
+        checkpoint: "best" (the epoch chosen on the validation split) or "last".
+        roles: the splits scored, as one set: ("val", "test") is FER2013's 7,178.
+        why: one sentence: what was chosen on what.
+        split: what the set is called; the publisher's names by default.
+        twin_free: score also the samples without a byte-identical twin in the splits that were
+            trained or chosen on, as "<key>_twin_free".
+        subsets: name -> prefix of the sample ids; each is scored too, as "<key>_<name>".
+    """
+
+    key: str
+    checkpoint: str
+    roles: tuple[str, ...]
+    why: str
+    split: str = ""
+    twin_free: bool = False
+    subsets: Mapping[str, str] = field(default_factory=dict)
+
+
+#: The house rule: the epoch chosen on the validation split, the test split scored once.
+HOUSE_SCORES = (
+    ScoreSpec("val", "best", ("val",), "The epoch was chosen on this split."),
+    ScoreSpec(
+        "test",
+        "best",
+        ("test",),
+        "Scored once, at the epoch chosen on the validation split.",
+        twin_free=True,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One thing in which a run differs from the paper, or in which the paper had to be read.
+
+    Attributes:
+        field: the recipe's key, or a word.
+        paper, ours: the values as text; paper is "not given" where it is silent.
+        why: one sentence.
+    """
+
+    field: str
+    paper: str
+    ours: str
+    why: str
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One network trained one way, for some seeds or folds.
+
+    Attributes:
+        id: unique in its system; stable, it stands in reports and in ``--only``.
+        label: for people.
+        recipes: budget -> name of a recipe, or a function without arguments that returns one. A
+            budget that is missing does not have this run: its report says "not run".
+        protocol: data protocol; replaces the recipe's where they differ.
+        dataset: one of :data:`DATASETS`.
+        suffix: stands in the folder's name where the recipe's own data was replaced.
+        seeds: budget -> number of seeds (0, 1, …); 1 where it is missing.
+        folds: number of folds of a cross-validation protocol, each trained once; 0 = none.
+        scores: what is scored, in order.
+        readings: what the recipe cannot say; differences of recipe keys are found by themselves.
+        whys: recipe key -> why the fast recipe differs there from the paper's.
+        parameters: the paper's total (Keras count), or None.
+        seconds: the paper's wall-clock time, or None; ``hardware`` on what.
+        report: the paper's classification report, class name -> (precision, recall, F1, support).
+        printed: figures that the paper prints for this run, for its row in comparison tables.
+    """
+
+    id: str
+    label: str
+    recipes: Mapping[str, str | Callable[[], Any]]
+    protocol: str = "fer2013"
+    dataset: str = "fer2013"
+    suffix: str = ""
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    folds: int = 0
+    scores: tuple[ScoreSpec, ...] = HOUSE_SCORES
+    readings: tuple[Reading, ...] = ()
+    whys: Mapping[str, str] = field(default_factory=dict)
+    parameters: int | None = None
+    seconds: float | None = None
+    hardware: str = ""
+    report: Mapping[str, tuple[float, float, float, int]] = field(default_factory=dict)
+    printed: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One figure that the paper is known for, and the mark that ours must reach.
+
+    Attributes:
+        key, label: unique name, and for people.
+        run: id of the run.
+        figure: where ours stands: "last.train_accuracy" or "best.val_accuracy" (a column of the
+            curves at the last or the chosen epoch), or the key of a score, "test" (its accuracy)
+            or "test.macro_f1". The mean over seeds (or folds) counts.
+        paper: the paper's figure as a fraction; None where the paper has no such figure.
+        target: ours must be at least this; None where nothing was asked.
+        paper_text: as the paper prints it, with its place ("65.38 %, section 5").
+        remark: one sentence, or "".
+    """
+
+    key: str
+    label: str
+    run: str
+    figure: str
+    paper: float | None
+    target: float | None
+    paper_text: str
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class PrintedEpochs:
+    """The table of epochs that a paper prints.
+
+    Attributes:
+        run: id of the run.
+        source: where in the paper.
+        epochs: of the paper's training, to map its epochs onto a shorter one.
+        rows: epoch (from 1) -> column of curves.csv -> value.
+    """
+
+    run: str
+    source: str
+    epochs: int
+    rows: Mapping[int, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What in the paper could not be right, or is worth knowing, and why."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class System:
+    """A paper's whole reproduction.
+
+    Attributes:
+        name: "debnath2021"; title and citation of the paper.
+        runs: in the order of the report.
+        headlines: in the order of the report.
+        printed_epochs: the paper's table of epochs, if any.
+        comparison: ids of the runs in the model-comparison table; () = none.
+        photos: id of the run that predicts on public-domain photos; "" = none.
+        extra: "module:function", called with an :class:`mien.reproduce.assemble.Assembly`;
+            returns the report's "extra" record (plain JSON). Where it depends on trained runs it
+            must say "not run" itself.
+        train: "module:function" that replaces the plain training of missing runs (a sweep); called
+            with a :class:`mien.reproduce.plan.Plan`. "" = plain training.
+        remarks: in the order of the report.
+    """
+
+    name: str
+    title: str
+    citation: str
+    runs: tuple[RunSpec, ...]
+    headlines: tuple[Headline, ...]
+    printed_epochs: PrintedEpochs | None = None
+    comparison: tuple[str, ...] = ()
+    photos: str = ""
+    extra: str = ""
+    train: str = ""
+    remarks: tuple[Remark, ...] = ()
+
+    def run(self, run_id: str) -> RunSpec:
+        """The run called ``run_id``. Raises KeyError."""
+        for run in self.runs:
+            if run.id == run_id:
+                return run
+        raise KeyError(run_id)
