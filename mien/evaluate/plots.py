@@ -17,7 +17,17 @@ from mien.emotions import Emotion
 from mien.errors import DataError
 from mien.evaluate.metrics import Curve, Ints, row_rates, thin
 from mien.evaluate.scores import Scores
-from mien.evaluate.svg import Axes, colour, document, line, num, percent_tick, rect, text
+from mien.evaluate.svg import (
+    Axes,
+    colour,
+    diamond,
+    document,
+    line,
+    num,
+    percent_tick,
+    rect,
+    text,
+)
 
 #: One class's curve: emotion, x, y (same length), area under it.
 ClassCurve = tuple[Emotion, Sequence[float], Sequence[float], float]
@@ -87,26 +97,18 @@ def per_class_bars(scores: Scores) -> str:
         parts.append(rect(axes.left, y + 9, width, step - 18, colour(emotion), hint, ' rx="4"'))
         low, high = sorted((axes.px(s.precision), axes.px(s.recall)))
         parts.append(line(low, middle, high, middle, "var(--ink)", ' stroke-opacity=".5"'))
-        parts.append(_diamond(axes.px(s.precision), middle))
+        parts.append(diamond(axes.px(s.precision), middle))
         parts.append(_circle(axes.px(s.recall), middle))
         parts.append(text(_WIDTH - 4, middle + 4, f"{100 * s.f1:.1f}", "end strong"))
     parts += [
         rect(84, 7, 14, 8, "var(--muted)", extra=' rx="2"'),
         text(103, 15, "F1", "small"),
-        _diamond(136, 11),
+        diamond(136, 11),
         text(146, 15, "precision", "small"),
         _circle(214, 11),
         text(224, 15, "recall", "small"),
     ]
     return document(parts, _WIDTH, axes.bottom + 24, "F1, precision and recall of each class")
-
-
-def _diamond(x: float, y: float) -> str:
-    corners = ((x, y - 6), (x + 6, y), (x, y + 6), (x - 6, y))
-    points = " ".join(f"{num(a)},{num(b)}" for a, b in corners)
-    return (
-        f'<polygon points="{points}" fill="var(--surface)" stroke="var(--ink)" stroke-width="1.5"/>'
-    )
 
 
 def _circle(x: float, y: float) -> str:

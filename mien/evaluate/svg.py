@@ -92,6 +92,17 @@ def line(x1: float, y1: float, x2: float, y2: float, stroke: str, extra: str = "
     )
 
 
+def diamond(x: float, y: float, stroke: str = "var(--ink)", hint: str = "") -> str:
+    """A hollow diamond around (x, y)."""
+    corners = ((x, y - 6), (x + 6, y), (x, y + 6), (x - 6, y))
+    points = " ".join(f"{num(a)},{num(b)}" for a, b in corners)
+    tip = f"<title>{escape(hint)}</title>" if hint else ""
+    return (
+        f'<polygon points="{points}" fill="var(--surface)" stroke="{stroke}" '
+        f'stroke-width="1.5">{tip}</polygon>'
+    )
+
+
 def document(parts: Sequence[str], width: float, height: float, label: str) -> str:
     """A complete ``<svg>`` that scales to its container; ``label`` is read to the blind."""
     return (
