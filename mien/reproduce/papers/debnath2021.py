@@ -1,0 +1,129 @@
+"""Debnath et al. 2021: a ConvNet of four convolutional and two dense blocks."""
+
+from __future__ import annotations
+
+from mien.reproduce.papers.common import FAST
+from mien.reproduce.spec import Headline, PrintedEpochs, Reading, Remark, RunSpec, System
+
+#: Table 2: epoch, training accuracy, validation accuracy, in percent.
+_TABLE_2 = (
+    (1, 34.14, 44.04),
+    (2, 47.87, 50.40),
+    (3, 53.05, 53.91),
+    (4, 56.14, 56.76),
+    (5, 58.87, 58.32),
+    (6, 60.35, 56.98),
+    (7, 62.28, 59.32),
+    (8, 63.88, 61.44),
+    (15, 77.30, 64.14),
+    (30, 96.50, 65.05),
+)
+
+SYSTEM = System(
+    name="debnath2021",
+    title="Four-layer ConvNet to Facial Emotion Recognition With Minimal Epochs and the "
+    "Significance of Data Diversity",
+    citation="Debnath et al. 2021, doi:10.21203/rs.3.rs-511221/v1",
+    runs=(
+        RunSpec(
+            id="debnath_convnet",
+            label="Four-layer ConvNet",
+            recipes={"fast": "debnath_convnet_fast", "paper": "debnath_convnet"},
+            whys=FAST,
+            readings=(
+                Reading(
+                    "filters",
+                    "not given",
+                    "128, 256, 512, 512; dense 256, 512",
+                    "The counts come from the authors' published code.",
+                ),
+                Reading(
+                    "pixels",
+                    "'normalization', not specified",
+                    "training mean and deviation, for every split",
+                    "The authors' code standardises each split by its own statistics, which looks "
+                    "at the whole test set at once.",
+                ),
+                Reading(
+                    "optimizer, batch_size",
+                    "not given",
+                    "Adam, 64",
+                    "From the authors' published code.",
+                ),
+            ),
+            parameters=5_160_199,
+            hardware="not named",
+        ),
+    ),
+    headlines=(
+        Headline(
+            "train_accuracy",
+            "Training accuracy, last epoch",
+            "debnath_convnet",
+            "last.train_accuracy",
+            0.9650,
+            0.9450,
+            "96.50 % (table 2, epoch 30)",
+            "Running accuracy with dropout on, as Keras prints it.",
+        ),
+        Headline(
+            "val_accuracy",
+            "Validation accuracy, last epoch",
+            "debnath_convnet",
+            "last.val_accuracy",
+            0.6505,
+            0.6305,
+            "65.05 % (table 2, epoch 30)",
+        ),
+        Headline(
+            "best_val_accuracy",
+            "Validation accuracy, chosen epoch",
+            "debnath_convnet",
+            "best.val_accuracy",
+            0.6505,
+            0.6305,
+            "65.05 % (table 2); '65% to 70%' (abstract)",
+            "The best of all epochs on the split that chooses it, so a little too high.",
+        ),
+    ),
+    printed_epochs=PrintedEpochs(
+        run="debnath_convnet",
+        source="table 2",
+        epochs=30,
+        rows={
+            epoch: {"train_accuracy": round(train / 100, 4), "val_accuracy": round(val / 100, 4)}
+            for epoch, train, val in _TABLE_2
+        },
+    ),
+    remarks=(
+        Remark(
+            "96 % is training accuracy",
+            "Table 1 sets 'FER (our proposed) 75–96 %' against other networks' test accuracy, and "
+            "the conclusion speaks of 'a very good classification accuracy of emotions – 96%'. By "
+            "table 2 that figure is the training accuracy of epoch 30; the validation accuracy of "
+            "the same network is 65.05 %. With 31 points between the two, the network does not "
+            "'perfectly fit the data': it overfits.",
+        ),
+        Remark(
+            "70 % 'after several epochs' is not shown",
+            "The text expects a validation accuracy of 70 % after more epochs, the abstract "
+            "reports '65% to 70% (considering different datasets)'. Table 2 gains 0.91 points "
+            "from epoch 15 to 30, and no other dataset appears in the paper.",
+        ),
+        Remark(
+            "Which split validated is not clear",
+            "One paragraph trains on Training and PublicTest and validates on PrivateTest, another "
+            "has 28,709 training images and evaluates on 3,589, a third speaks of 'random "
+            "division of data'. Eight of table 2's ten validation accuracies are multiples of "
+            "1/3,589 to two decimals (44.04 and 65.05 % are one hundredth off), so 3,589 images "
+            "validated: PublicTest or PrivateTest, and the paper does not say which. Here "
+            "Training trains, PublicTest chooses, PrivateTest is scored once.",
+        ),
+        Remark(
+            "The loss figure is read upside down",
+            "The paper takes it that validation loss may fall below training loss 'in the last "
+            "stages'. At 96.5 % training and 65 % validation accuracy the validation loss is far "
+            "above the training loss and rising; our curves show it.",
+        ),
+    ),
+)

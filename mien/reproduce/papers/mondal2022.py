@@ -1,0 +1,203 @@
+"""Mondal 2022: a shallow CNN, the same with dropout, and a deep one."""
+
+from __future__ import annotations
+
+from mien.reproduce.papers.common import FAST
+from mien.reproduce.spec import Headline, Reading, Remark, RunSpec, System
+
+_BATCH = Reading("batch_size", "not given", "64", "The paper does not say; 64 is usual.")
+_DEEP_AUGMENT = Reading(
+    "augment",
+    "Keras ImageDataGenerator, ranges not given (section 2.1)",
+    "flip, 10°, 10 % shift and scale",
+    "The paper gives no ranges; used for the deep network alone, because the others' curves show "
+    "the overfitting that they would have prevented.",
+)
+
+SYSTEM = System(
+    name="mondal2022",
+    title="Convolutional Neural Networks for Facial Expression Recognition",
+    citation="Mondal 2022, University of Strathclyde, CS826",
+    runs=(
+        RunSpec(
+            id="mondal_shallow",
+            label="Shallow",
+            recipes={"fast": "mondal_shallow", "paper": "mondal_shallow"},
+            seeds={"fast": 3, "paper": 3},
+            readings=(
+                _BATCH,
+                Reading(
+                    "augment",
+                    "Keras ImageDataGenerator (section 2.1)",
+                    "none",
+                    "90 % training accuracy in 10 epochs is out of reach with augmentation.",
+                ),
+            ),
+            parameters=2_345_607,
+            hardware="GPU, not named",
+            printed={
+                "train_loss": 0.26,
+                "val_loss": 1.8,
+                "train_accuracy": 0.90,
+                "val_accuracy": 0.58,
+            },
+        ),
+        RunSpec(
+            id="mondal_dropout",
+            label="Improved (dropout)",
+            recipes={"fast": "mondal_dropout", "paper": "mondal_dropout"},
+            seeds={"fast": 3, "paper": 3},
+            readings=(
+                _BATCH,
+                Reading(
+                    "dropout",
+                    "places given (figure 7), rates not",
+                    ".25, .25, .5",
+                    "The usual rates of these places.",
+                ),
+            ),
+            parameters=2_345_607,
+            hardware="GPU, not named",
+            printed={
+                "train_loss": 0.91,
+                "val_loss": 1.0,
+                "train_accuracy": 0.65,
+                "val_accuracy": 0.60,
+            },
+        ),
+        RunSpec(
+            id="mondal_deep",
+            label="Deep",
+            recipes={"fast": "mondal_deep_fast", "paper": "mondal_deep"},
+            readings=(
+                _BATCH,
+                _DEEP_AUGMENT,
+                Reading(
+                    "dropout",
+                    "places given (figure 8), rates not",
+                    ".25 after each pool, .5 after the dense layer",
+                    "The usual rates of these places.",
+                ),
+            ),
+            whys=FAST,
+            parameters=20_552_775,
+            hardware="GPU, not named",
+            printed={
+                "train_loss": 1.0,
+                "val_loss": 1.1,
+                "train_accuracy": 0.59,
+                "val_accuracy": 0.58,
+                "test_accuracy": 0.58,
+            },
+        ),
+    ),
+    headlines=(
+        Headline(
+            "shallow_val",
+            "Shallow: validation accuracy",
+            "mondal_shallow",
+            "last.val_accuracy",
+            0.58,
+            0.58,
+            "58 % (table 3)",
+        ),
+        Headline(
+            "shallow_train",
+            "Shallow: training accuracy",
+            "mondal_shallow",
+            "last.train_accuracy",
+            0.90,
+            None,
+            "90 % (table 3)",
+            "A sign of overfitting, not a mark to reach.",
+        ),
+        Headline(
+            "dropout_val",
+            "Improved: validation accuracy",
+            "mondal_dropout",
+            "last.val_accuracy",
+            0.60,
+            0.60,
+            "60 % (table 3)",
+        ),
+        Headline(
+            "dropout_val_text",
+            "Improved: validation accuracy, as the text has it",
+            "mondal_dropout",
+            "last.val_accuracy",
+            0.61,
+            0.61,
+            "61 % (section 2.2)",
+            "The text and table 3 disagree by a point.",
+        ),
+        Headline(
+            "dropout_train",
+            "Improved: training accuracy",
+            "mondal_dropout",
+            "last.train_accuracy",
+            0.65,
+            None,
+            "65 % (table 3)",
+        ),
+        Headline(
+            "deep_val",
+            "Deep: validation accuracy",
+            "mondal_deep",
+            "last.val_accuracy",
+            0.59,
+            0.59,
+            "59 % (section 2.2); 58 % (table 3)",
+        ),
+        Headline(
+            "deep_train",
+            "Deep: training accuracy",
+            "mondal_deep",
+            "last.train_accuracy",
+            0.59,
+            None,
+            "59 % (table 3)",
+        ),
+        Headline(
+            "deep_test",
+            "Deep: test accuracy",
+            "mondal_deep",
+            "test",
+            0.58,
+            0.58,
+            "58 % (section 2.2)",
+            "Ours at the epoch chosen on PublicTest, on PrivateTest.",
+        ),
+    ),
+    comparison=("mondal_shallow", "mondal_dropout", "mondal_deep"),
+    remarks=(
+        Remark(
+            "Two sets of figures",
+            "The text gives the improved network 61 % and the deep one 59 % validation accuracy, "
+            "table 3 gives 60 and 58 %. Both are set against ours. With about 3,589 validation "
+            "images the standard error of one accuracy is 0.8 points, so none of these differences "
+            "shows that one network is better than another.",
+        ),
+        Remark(
+            "65 % is training, not test",
+            "Section 2.2 says that accuracy 'has been changed to 65% on the test data and 61% on "
+            "the validation data set'. Table 3 has the same 65 % as training accuracy. A test "
+            "accuracy four points above validation, from a network that reaches 65 % on its own "
+            "training images, cannot be.",
+        ),
+        Remark(
+            "The text describes other networks than the summaries",
+            "Section 2.2 has two convolutional layers in the shallow network and batch "
+            "normalisation in the improved one; figures 6 and 7 show four layers and no batch "
+            "normalisation. The deep network is said to have 4 convolutional layers and to be "
+            "tuned by 'a few more dense layers'; figure 8 shows thirteen convolutions and two "
+            "dense layers. The summaries, whose parameters add up, are built here.",
+        ),
+        Remark(
+            "The overfitting was not cured by depth",
+            "The conclusion prefers the deep network because its training and validation accuracy "
+            "are close. They are close because it was stopped at 59 % training accuracy after 10 "
+            "epochs at a tenth of the learning rate; it had not been trained long enough to "
+            "overfit.",
+        ),
+    ),
+)
