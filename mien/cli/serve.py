@@ -1,0 +1,110 @@
+"""``mien serve``: the REST and WebSocket server and its page."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mien.web.settings import Settings
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
+    model: Annotated[
+        str | None, typer.Option(help="A shipped model's name or an .onnx file.")
+    ] = None,
+    detector: Annotated[str, typer.Option(help="yunet or haar.")] = "yunet",
+    min_face: Annotated[
+        float, typer.Option(help="Smallest face to find, as a fraction of the long side.")
+    ] = 0.05,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MIEN_TOKEN",
+            help="What clients must show; needed beyond this machine. 'auto' makes one.",
+        ),
+    ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(help="A web page's origin that may call, e.g. https://example.org."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads that look at pictures; default one a core.")
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log one line a request: never a picture.")
+    ] = False,
+) -> None:
+    """Serve the web page, REST and WebSocket until Ctrl-C or SIGTERM.
+
+    Nothing that is sent is kept. The page is at /, the description of the API at /openapi.json.
+    """
+    from mien.web import require_web
+
+    require_web("`mien serve`")
+    from mien.web.settings import Settings, new_token
+
+    if token == "auto":
+        token = new_token()
+    settings = Settings(
+        host=host, port=port, token=token, origins=tuple(origin or ()), workers=workers
+    )
+    start(settings, model=model, detector=detector, min_face=min_face, verbose=verbose)
+
+
+def start(
+    settings: Settings,
+    *,
+    model: str | None,
+    detector: str = "yunet",
+    min_face: float = 0.05,
+    verbose: bool = False,
+    query: str = "",
+    open_browser: bool = False,
+) -> None:
+    """Bind, load the models, say where the page is and serve; ``mien live`` uses it too."""
+    from rich.console import Console
+
+    from mien import zoo
+    from mien.web.app import create_app
+    from mien.web.server import address_of, listen, run
+
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    logging.getLogger("mien.web").setLevel(logging.INFO if verbose else logging.WARNING)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    listener = listen(settings)
+    try:
+        application = create_app(
+            settings, model=model or zoo.DEFAULT, detector=detector, min_face=min_face
+        )
+        url = address_of(listener, settings) + query
+        # Behind the # it stays in the browser: it is in no request line and no log.
+        page = f"{url}#token={settings.token}" if settings.token else url
+        run(application, settings, listener, started=lambda: _say(console, page, open_browser))
+    finally:
+        listener.close()
+
+
+def _say(console: Console, page: str, open_browser: bool) -> None:
+    console.print(f"mien is at {page}  (Ctrl-C stops it)", markup=False)
+    if open_browser:
+        import threading
+
+        threading.Thread(target=_open, args=(console, page), daemon=True).start()
+
+
+def _open(console: Console, page: str) -> None:
+    """In a thread: some browsers' launchers do not return at once."""
+    import webbrowser
+
+    if not webbrowser.open(page):
+        console.print("No browser was found: open that address yourself.", markup=False)

@@ -1,0 +1,37 @@
+"""The REST and WebSocket server and its page; needs the extra ``[web]``.
+
+from mien.web import Settings, create_app
+app = create_app(Settings())          # any ASGI server runs it; `mien serve` does
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from mien.errors import require_extra
+
+if TYPE_CHECKING:
+    from mien.web.app import create_app
+    from mien.web.settings import Limits, Settings
+
+__all__ = ["Limits", "Settings", "create_app", "require_web"]
+
+_HOMES = {
+    "Limits": "mien.web.settings",
+    "Settings": "mien.web.settings",
+    "create_app": "mien.web.app",
+}
+
+
+def require_web(what: str) -> None:
+    """Raise MissingExtraError unless the extra ``[web]`` is installed. ``what`` needs it."""
+    require_extra("web", ("fastapi", "uvicorn", "python_multipart", "websockets"), what)
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        if name == "create_app":
+            require_web("The server")
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,270 @@
+"""The application: four routes of REST, one WebSocket and the page."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request, WebSocket
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from mien import zoo
+from mien._version import __version__
+from mien.classify import Classifier
+from mien.errors import MienError
+from mien.modelinfo import ModelInfo
+from mien.pipeline import Analyzer
+from mien.web import metrics as exposition
+from mien.web import schemas
+from mien.web.guard import Guard
+from mien.web.metrics import Metrics
+from mien.web.page import page_files
+from mien.web.problems import Problem
+from mien.web.settings import Settings
+from mien.web.stream import serve_stream
+from mien.web.uploads import read_uploads
+from mien.web.work import Workers
+
+logger = logging.getLogger("mien.web")
+
+_ABOUT = (
+    "Finds faces in pictures and names their expressions. Nothing that is sent is kept. "
+    "An expression is not a feeling: do not use it to judge people."
+)
+
+#: Answers that any route may give; the door (``mien.web.guard``) gives them.
+_DOOR = (401, 403, 503)
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    model: str | Path = zoo.DEFAULT,
+    detector: str = "yunet",
+    min_face: float = 0.05,
+) -> FastAPI:
+    """Build the application. The models are loaded now.
+
+    Args:
+        settings: who may call and how much; :class:`Settings` by default.
+        model, detector, min_face: as for :class:`mien.Analyzer`.
+
+    Raises:
+        ModelError: unknown or unusable model or detector.
+    """
+    settings = settings or Settings()
+    workers = Workers(
+        lambda: Analyzer(model, detector, min_face=min_face, threads=1), settings.workers
+    )
+    metrics = Metrics(__version__, workers.info.name)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        workers.close()
+
+    app = FastAPI(
+        title="mien",
+        version=__version__,
+        description=_ABOUT,
+        license_info={"name": "Apache-2.0"},
+        lifespan=lifespan,
+        docs_url=None,  # its pages load scripts from other servers
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.workers, app.state.metrics, app.state.settings = workers, metrics, settings
+    app.add_middleware(Guard, settings=settings, metrics=metrics)
+    _add_problems(app)
+    _add_predict(app, workers, metrics, settings)
+    _add_facts(app, workers, metrics, settings)
+    _add_page(app, workers.info)
+
+    @app.websocket("/v1/stream")
+    async def stream(websocket: WebSocket) -> None:
+        await serve_stream(websocket, workers, metrics, settings)
+
+    return app
+
+
+def _json(value: object) -> Response:
+    body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    headers = {"cache-control": "no-store"}
+    return Response(body.encode(), media_type="application/json", headers=headers)
+
+
+def _add_problems(app: FastAPI) -> None:
+    """Whatever goes wrong below the door becomes a problem document."""
+
+    def answer(problem: Problem) -> Response:
+        response = Response(problem.body(), problem.status, media_type=None)
+        response.raw_headers = problem.asgi_headers()
+        return response
+
+    @app.exception_handler(HTTPException)
+    async def known(_: Request, error: Any) -> Response:
+        texts = {
+            404: "There is nothing under this address; /openapi.json lists what there is.",
+            405: "This address does not take this method; /openapi.json lists what it takes.",
+        }
+        detail = texts.get(error.status_code, str(error.detail))
+        return answer(Problem(error.status_code, detail, headers=error.headers))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: Any) -> Response:
+        first = error.errors()[0]
+        place = str(first["loc"][-1]) if first["loc"] else "the query"
+        allowed = ", ".join(schemas.Options.model_fields)
+        if first["type"] == "extra_forbidden":
+            return answer(Problem(422, f"Unknown option {place[:60]!r}; known: {allowed}."))
+        return answer(Problem(422, f"The option {place[:60]!r}: {first['msg']}."))
+
+    plain = app.openapi
+
+    def with_problem_schema() -> dict[str, Any]:
+        document = plain()
+        components = document.setdefault("components", {}).setdefault("schemas", {})
+        components["ProblemSchema"] = schemas.ProblemSchema.model_json_schema()
+        return document
+
+    app.openapi = with_problem_schema  # type: ignore[method-assign]
+
+
+def _picture_body(most: int) -> dict[str, Any]:
+    """The request body in OpenAPI: files of a form, or one picture's bytes."""
+    binary = {"type": "string", "format": "binary"}
+    form = {
+        "type": "object",
+        "properties": {"images": {"type": "array", "items": binary, "maxItems": most}},
+        "required": ["images"],
+    }
+    kinds = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
+    content: dict[str, Any] = {kind: {"schema": binary} for kind in kinds}
+    return {"required": True, "content": {"multipart/form-data": {"schema": form}, **content}}
+
+
+def _add_predict(app: FastAPI, workers: Workers, metrics: Metrics, settings: Settings) -> None:
+    limits = settings.limits
+
+    @app.post(
+        "/v1/predict",
+        summary="Find the faces of one or many pictures",
+        description=(
+            "Send one picture as the body (`curl -H 'Content-Type: image/jpeg' "
+            "--data-binary @photo.jpg`) or many as the files of a form (`curl -F images=@a.jpg "
+            "-F images=@b.png`). No path and no URL is ever read for a client."
+        ),
+        response_model=schemas.PredictSchema,
+        responses={
+            200: {"content": {"application/json": {"example": schemas.example_predict()}}},
+            **schemas.problem_responses(400, 408, 413, 415, 422, *_DOOR),
+        },
+        openapi_extra={"requestBody": _picture_body(limits.images)},
+    )
+    async def predict(request: Request, options: Annotated[schemas.Options, Query()]) -> Response:
+        uploads = await read_uploads(request, limits)
+        outcomes = await workers.look(
+            uploads,
+            faces=options.faces,
+            min_confidence=options.min_confidence,
+            pixels=limits.pixels,
+        )
+        errors = []
+        for index, (upload, outcome) in enumerate(zip(uploads, outcomes, strict=True)):
+            metrics.analysis_seconds.observe(outcome.seconds)
+            metrics.images["read" if outcome.result else "refused"] += 1
+            if outcome.result is None:
+                errors.append({"index": index, "source": upload.name, "detail": outcome.error})
+            else:
+                metrics.faces += len(outcome.result.faces)
+        if len(errors) == len(uploads):
+            more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+            raise Problem(422, f"{errors[0]['detail']}{more}", errors=errors)
+        results = [outcome.result and outcome.result.to_dict() for outcome in outcomes]
+        return _json({"results": results, "errors": errors})
+
+
+def _add_facts(app: FastAPI, workers: Workers, metrics: Metrics, settings: Settings) -> None:
+    @app.get(
+        "/v1/models",
+        summary="The models, and the limits of this server",
+        response_model=schemas.ModelsSchema,
+        responses=schemas.problem_responses(*_DOOR),
+    )
+    async def models() -> Response:
+        limits = {name: getattr(settings.limits, name) for name in settings.limits.__slots__}
+        return _json(
+            {"models": known_models(workers.info), "detector": workers.detector, "limits": limits}
+        )
+
+    @app.get(
+        "/healthz",
+        summary="Whether the server answers",
+        response_model=schemas.HealthSchema,
+        responses=schemas.problem_responses(403),
+    )
+    async def health() -> Response:
+        return _json({"status": "ok", "version": __version__, "model": workers.info.name})
+
+    @app.get(
+        "/metrics",
+        summary="Counters in Prometheus' text format",
+        response_class=Response,
+        responses={
+            200: {"content": {"text/plain": {"example": "mien_faces_total 3"}}},
+            **schemas.problem_responses(*_DOOR),
+        },
+    )
+    async def prometheus() -> Response:
+        return Response(metrics.render(), media_type=exposition.MEDIA_TYPE)
+
+
+def known_models(loaded: ModelInfo) -> list[dict[str, Any]]:
+    """The loaded model and every other that ships, as :class:`schemas.ModelSchema` says.
+
+    A shipped file that is damaged is left out, and the log says so.
+    """
+    out, seen = [], False
+    for name, entry in zoo.MODELS.items():
+        try:
+            info = loaded if name == loaded.name else Classifier(zoo.model_path(name), 1).info
+        except MienError as error:
+            logger.warning("%s", error)
+            continue
+        seen = seen or info is loaded
+        out.append(_model(info, info is loaded, entry.description, entry.sha256))
+    return out if seen else [_model(loaded, True, "", None), *out]
+
+
+def _model(info: ModelInfo, loaded: bool, description: str, sha256: str | None) -> dict[str, Any]:
+    facts = ("name", "input_size", "precision", "parameters", "training_data", "licence")
+    return {
+        **{key: getattr(info, key) for key in facts},
+        "loaded": loaded,
+        "description": description,
+        "sha256": sha256,
+        "labels": [label.value for label in info.labels],
+        "scores": dict(info.scores),
+    }
+
+
+def _add_page(app: FastAPI, info: ModelInfo) -> None:
+    files = page_files(info.labels)
+
+    async def file(request: Request) -> Response:
+        found = files.get(request.url.path)
+        if found is None:
+            raise HTTPException(404)
+        headers = {"cache-control": "no-cache", "etag": found.etag}
+        if request.headers.get("if-none-match") == found.etag:
+            return Response(status_code=304, headers=headers)
+        return Response(found.data, media_type=found.media_type, headers=headers)
+
+    app.add_route("/", file, ["GET"], include_in_schema=False)
+    app.add_route("/static/{name}", file, ["GET"], include_in_schema=False)

@@ -1,0 +1,61 @@
+"""The page's files, read once from the package. What Python knows is written into one script."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from mien._version import __version__
+from mien.draw import PALETTE
+from mien.emotions import Emotion
+from mien.sinks import LANDMARKS, columns
+
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PageFile:
+    """One file of the page with what HTTP says of it."""
+
+    data: bytes
+    media_type: str
+
+    @property
+    def etag(self) -> str:
+        """Strong validator: the content's hash."""
+        return f'"{hashlib.sha256(self.data).hexdigest()[:24]}"'
+
+
+def page_files(labels: Sequence[Emotion]) -> dict[str, PageFile]:
+    """Every address of the page ("/" and "/static/…") with its file.
+
+    Args:
+        labels: the classes of the model that is served.
+    """
+    out = {}
+    for entry in resources.files("mien.web").joinpath("static").iterdir():
+        suffix = entry.name[entry.name.rfind(".") :]
+        if suffix in _TYPES:
+            out[f"/static/{entry.name}"] = PageFile(entry.read_bytes(), _TYPES[suffix])
+    out["/"] = out.pop("/static/index.html")
+    out["/static/facts.js"] = PageFile(_facts(labels).encode(), _TYPES[".js"])
+    return out
+
+
+def _facts(labels: Sequence[Emotion]) -> str:
+    """Emotions, their colours and the columns of the CSV: one source, :mod:`mien`."""
+    values = {
+        "VERSION": __version__,
+        "PALETTE": {label.value: PALETTE[label] for label in labels},
+        "LANDMARKS": LANDMARKS,
+        "CSV_COLUMNS": columns(labels),
+    }
+    return "".join(f"export const {k} = {json.dumps(v)};\n" for k, v in values.items())

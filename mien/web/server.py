@@ -1,0 +1,202 @@
+"""Runs the application in this process: its own socket, bounded connections, a quick stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from mien.web.problems import Problem, busy
+from mien.web.settings import Limits, ServerError, Settings
+
+if TYPE_CHECKING:
+    from h11 import Request
+    from starlette.types import ASGIApp
+
+
+def listen(settings: Settings) -> socket.socket:
+    """A bound, listening socket.
+
+    Raises:
+        ServerError: the address is in use, not of this machine, or not permitted.
+    """
+    host, port = settings.host.strip("[]"), settings.port
+    try:
+        (family, _, _, _, address), *_ = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError):
+        raise ServerError(f"{settings.host!r} is no address of this machine.") from None
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform != "win32":  # there it would let two programs share the port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(settings.limits.connections)
+    except OSError as error:
+        listener.close()
+        if isinstance(error, PermissionError):
+            why = "is reserved for the system; choose one from 1024"
+        elif error.errno is not None and "in use" in (error.strerror or ""):
+            why = "is in use; choose another with --port, or --port 0 for a free one"
+        else:
+            why = f"cannot be used: {error.strerror or error}"
+        raise ServerError(f"Port {port} on {host} {why}.") from None
+    return listener
+
+
+def address_of(listener: socket.socket, settings: Settings) -> str:
+    """The URL under which this machine's browser reaches the server, with its last slash."""
+    host, port = settings.host.strip("[]"), listener.getsockname()[1]
+    if host in ("0.0.0.0", "::", ""):
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def run(
+    app: ASGIApp,
+    settings: Settings,
+    listener: socket.socket,
+    *,
+    started: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C; then finish what runs, within ``limits.drain_seconds``.
+
+    Args:
+        app: what :func:`mien.web.create_app` returned.
+        settings: the same that ``app`` was made with.
+        listener: from :func:`listen`; closed at the end.
+        started: called once the server answers.
+    """
+    server = _Server(make_config(app, settings.limits), started)
+    try:
+        asyncio.run(server.serve([listener]))
+    finally:
+        listener.close()
+
+
+def make_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
+    """uvicorn's settings: no access log, no headers of its own, no trust in proxies' headers."""
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    return uvicorn.Config(
+        app,
+        http=_protocol(limits),
+        ws="websockets-sansio",
+        ws_max_size=limits.frame_bytes,
+        ws_per_message_deflate=False,  # a JPEG gains nothing, and nothing can be inflated
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=max(1, round(limits.drain_seconds)),
+        h11_max_incomplete_event_size=16 * 1024,
+    )
+
+
+class _Server(uvicorn.Server):
+    """Ends without raising the signal again, so that the program exits with 0."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._announce()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self.handle_exit(number, frame)
+
+        before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _protocol(limits: Limits) -> type[H11Protocol]:
+    class Protocol(_Protocol):
+        bounds = limits
+
+    return Protocol
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's HTTP with a bound on connections and on the time a request's head may take."""
+
+    bounds: Limits
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.bounds.connections:
+            self._close_with(busy("The server has as many connections as it takes"))
+        else:
+            self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_came()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            self._await_head()
+        else:
+            self._head_came()
+
+    def handle_websocket_upgrade(self, event: Request) -> None:
+        self._head_came()
+        super().handle_websocket_upgrade(event)
+        # From here on the transport speaks to another protocol; data_received must not arm again.
+        self._await_head = lambda: None  # type: ignore[method-assign]
+
+    def send_400_response(self, msg: str) -> None:
+        self._close_with(Problem(400, "This is not a valid HTTP request."))
+
+    def _await_head(self) -> None:
+        if self._head_timer is None and not self.transport.is_closing():
+            self._head_timer = self.loop.call_later(self.bounds.header_seconds, self._too_slow)
+
+    def _head_came(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _too_slow(self) -> None:
+        self._head_timer = None
+        if not self.transport.is_closing():
+            self._close_with(Problem(408, "The request's head did not come in time."))
+
+    def _close_with(self, problem: Problem) -> None:
+        """Answer outside of any request and close."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.close()  # an answer is on its way already
+            return
+        head = f"HTTP/1.1 {problem.status} {problem.title}\r\n".encode()
+        headers = [*problem.asgi_headers(), (b"connection", b"close")]
+        lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        self.transport.write(head + lines + b"\r\n" + problem.body())
+        self.transport.close()

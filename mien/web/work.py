@@ -1,0 +1,121 @@
+"""The threads that look at pictures. Each has an analyser of its own, so that none waits."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.classify import available_cores
+from mien.errors import ImageError
+from mien.images import read_image
+from mien.modelinfo import ModelInfo
+from mien.pipeline import Analyzer
+from mien.results import Result
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One picture as it came: its encoded bytes and, perhaps, what the client calls it."""
+
+    data: bytes
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one :class:`Upload`: a result, or the sentence that says why not."""
+
+    seconds: float
+    result: Result | None = None
+    error: str | None = None
+
+
+class Workers:
+    """Runs work on pictures in ``count`` threads; nothing is queued here without a waiter.
+
+    Args:
+        make: builds an analyser; called once a thread, now, so that a bad model fails at start.
+        count: threads; None takes one a core.
+    """
+
+    def __init__(self, make: Callable[[], Analyzer], count: int | None = None) -> None:
+        self.count = count or available_cores()
+        analyzers = [make() for _ in range(self.count)]
+        self.info: ModelInfo = analyzers[0].info
+        self.detector: str = analyzers[0].detector.name
+        self._idle: queue.SimpleQueue[Analyzer] = queue.SimpleQueue()
+        for analyzer in analyzers:
+            _warm(analyzer)
+            self._idle.put(analyzer)
+        self._pool = ThreadPoolExecutor(self.count, "mien-web")
+        self._stopping = threading.Event()
+
+    async def run(self, work: Callable[[Analyzer], T]) -> T:
+        """Run ``work`` in a thread. A cancelled wait leaves the queue."""
+        future = self._pool.submit(self._borrowed, work)
+        return await asyncio.wrap_future(future)
+
+    def _borrowed(self, work: Callable[[Analyzer], T]) -> T:
+        analyzer = self._idle.get()
+        try:
+            return work(analyzer)
+        finally:
+            self._idle.put(analyzer)
+
+    async def look(
+        self, uploads: list[Upload], *, faces: bool, min_confidence: float, pixels: int
+    ) -> list[Outcome]:
+        """Analyse each picture, in order; one that cannot be read does not stop the others."""
+        out = []
+        for upload in uploads:  # one by one, so that requests take turns
+            if self._stopping.is_set():
+                raise asyncio.CancelledError
+            work = partial(
+                _look, upload=upload, faces=faces, min_confidence=min_confidence, pixels=pixels
+            )
+            out.append(await self.run(work))
+        return out
+
+    def close(self) -> None:
+        """Take no more work; what runs is finished in the background."""
+        self._stopping.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _look(
+    analyzer: Analyzer, *, upload: Upload, faces: bool, min_confidence: float, pixels: int
+) -> Outcome:
+    start = time.perf_counter()
+    try:
+        image = read_image(upload.data, name=upload.name or "The picture", max_pixels=pixels)
+        result = analyze(analyzer, image, faces=faces, source=upload.name)
+    except ImageError as error:
+        return Outcome(time.perf_counter() - start, error=str(error))
+    kept = tuple(face for face in result.faces if face.confidence >= min_confidence)
+    return Outcome(time.perf_counter() - start, replace(result, faces=kept))
+
+
+def _warm(analyzer: Analyzer) -> None:
+    """The first picture costs a third of a second; nobody should wait for it."""
+    grey = np.full((240, 320, 3), 127, np.uint8)
+    analyzer.analyze(grey, color="bgr")
+    analyzer.analyze(grey, color="bgr", faces=True)
+
+
+def analyze(
+    analyzer: Analyzer, image: NDArray[np.uint8], *, faces: bool = False, source: str | None = None
+) -> Result:
+    """Analyse a decoded picture, uint8 (H, W, 3) BGR."""
+    return analyzer.analyze(image, color="bgr", faces=faces, source=source)
