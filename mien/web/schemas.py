@@ -48,6 +48,9 @@ class FaceSchema(_Strict):
     box: BoxSchema
     landmarks: list[tuple[float, float]]
     detection_score: float | None
+    track: int | None = Field(None, description="In a stream: the same face, the same number.")
+    smoothed: dict[Emotion, float] | None = Field(None, description="Averaged over time.")
+    steady: Emotion | None = Field(None, description="The name of the smoothed expression.")
 
 
 class ResultSchema(_Strict):

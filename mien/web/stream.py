@@ -5,7 +5,8 @@ follow is kept; the others count as dropped. Answers are JSON text messages:
 
 - ``hello`` once, with the model, the labels and the limits;
 - ``result`` for a frame: ``frame`` (its number, from 0), ``dropped`` (so far), ``milliseconds``
-  (from its arrival to this answer) and ``result`` (``mien.Result``);
+  (from its arrival to this answer) and ``result`` (``mien.Result``, its faces tracked and smoothed
+  over this stream);
 - ``problem`` for a frame that cannot be read, as an RFC 9457 document with ``frame``.
 
 A client paces itself by its answers: two frames on the way keep the server busy. Close codes:
@@ -19,7 +20,7 @@ import asyncio
 import json
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -28,6 +29,7 @@ from mien.errors import ImageError
 from mien.images import read_image
 from mien.pipeline import Analyzer
 from mien.results import Result
+from mien.track import Smoother, Tracker
 from mien.web.problems import Problem
 from mien.web.settings import Limits, Settings
 from mien.web.work import Workers, analyze
@@ -107,6 +109,7 @@ class _Stream:
         self._ready = asyncio.Event()
         self._dropped = 0
         self._bad = 0
+        self._tracker, self._smoother = Tracker(), Smoother()
 
     async def run(self) -> None:
         """Until one side ends; the other is cancelled."""
@@ -187,7 +190,9 @@ class _Stream:
         if not frame.data.startswith(b"\xff\xd8\xff"):
             raise ImageError(f"{name} is not a JPEG.")
         image = read_image(frame.data, name=name, max_pixels=self._limits.frame_pixels)
-        return analyze(analyzer, image)
+        result = analyze(analyzer, image)
+        tracked = self._tracker.update(result.faces, frame.arrived)
+        return replace(result, faces=self._smoother.update(tracked, frame.arrived))
 
     def _hello(self) -> dict[str, Any]:
         limits, info = self._limits, self._workers.info
