@@ -52,12 +52,19 @@ class Face:
             (Haar) or the picture was declared a face (``faces=True``).
         landmarks: right eye, left eye, nose tip, right and left mouth corner (the person's own
             right and left), in pixels; empty where the detector gives none.
+        track: the same number for the same face in every frame (:class:`mien.track.Tracker`);
+            None for a single picture.
+        smoothed: the probabilities smoothed over time (:class:`mien.track.Smoother`), or None.
+        steady: the expression named from ``smoothed`` with hysteresis, or None.
     """
 
     box: Box
     probabilities: Mapping[Emotion, float]
     detection_score: float | None = None
     landmarks: tuple[Point, ...] = ()
+    track: int | None = None
+    smoothed: Mapping[Emotion, float] | None = None
+    steady: Emotion | None = None
 
     @property
     def emotion(self) -> Emotion:
@@ -69,32 +76,60 @@ class Face:
         """Probability of :attr:`emotion`."""
         return self.probabilities[self.emotion]
 
+    @property
+    def shown(self) -> tuple[Emotion, Mapping[Emotion, float]]:
+        """What to show a viewer: the smoothed expression and probabilities, else the raw ones."""
+        if self.smoothed is None:
+            return self.emotion, self.probabilities
+        best = max(self.smoothed, key=self.smoothed.__getitem__)
+        return self.steady or best, self.smoothed
+
     def top(self, k: int = 3) -> tuple[tuple[Emotion, float], ...]:
         """The ``k`` most probable classes with their probabilities, best first."""
         ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
         return tuple(ranked[:k])
 
     def to_dict(self) -> dict[str, Any]:
-        return {
+        """JSON-ready; "track", "smoothed" and "steady" are there only where they are known."""
+        out: dict[str, Any] = {
             "emotion": self.emotion.value,
             "confidence": round(self.confidence, 6),
-            "probabilities": {e.value: round(p, 6) for e, p in self.probabilities.items()},
+            "probabilities": _rounded(self.probabilities),
             "box": self.box.to_dict(),
             "landmarks": [[round(x, 2), round(y, 2)] for x, y in self.landmarks],
             "detection_score": None
             if self.detection_score is None
             else round(self.detection_score, 6),
         }
+        if self.track is not None:
+            out["track"] = self.track
+        if self.smoothed is not None:
+            out["smoothed"] = _rounded(self.smoothed)
+        if self.steady is not None:
+            out["steady"] = self.steady.value
+        return out
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Face:
-        score = data.get("detection_score")
+        score, track = data.get("detection_score"), data.get("track")
+        smoothed, steady = data.get("smoothed"), data.get("steady")
         return cls(
             box=Box.from_dict(data["box"]),
-            probabilities={Emotion(k): float(v) for k, v in data["probabilities"].items()},
+            probabilities=_probabilities(data["probabilities"]),
             detection_score=None if score is None else float(score),
             landmarks=tuple((float(x), float(y)) for x, y in data.get("landmarks", ())),
+            track=None if track is None else int(track),
+            smoothed=None if smoothed is None else _probabilities(smoothed),
+            steady=None if steady is None else Emotion(steady),
         )
+
+
+def _rounded(values: Mapping[Emotion, float]) -> dict[str, float]:
+    return {e.value: round(p, 6) for e, p in values.items()}
+
+
+def _probabilities(values: Mapping[str, Any]) -> dict[Emotion, float]:
+    return {Emotion(k): float(v) for k, v in values.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +142,8 @@ class Result:
         source: the path or name the picture came from; None for an array.
         model: name of the classifier.
         detector: "yunet", "haar" or "none" (the picture was declared a face).
+        frame: number of the frame in its film, from 0; None for a picture.
+        time: seconds from the film's start, by the container's time stamps; None for a picture.
     """
 
     faces: tuple[Face, ...]
@@ -115,10 +152,19 @@ class Result:
     source: str | None = None
     model: str = ""
     detector: str = ""
+    frame: int | None = None
+    time: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; "frame" and "time" are there only for frames of a film."""
+        film: dict[str, Any] = {}
+        if self.frame is not None:
+            film["frame"] = self.frame
+        if self.time is not None:
+            film["time"] = round(self.time, 6)
         return {
             "source": self.source,
+            **film,
             "width": self.width,
             "height": self.height,
             "model": self.model,
@@ -135,4 +181,6 @@ class Result:
             source=data.get("source"),
             model=data.get("model", ""),
             detector=data.get("detector", ""),
+            frame=None if data.get("frame") is None else int(data["frame"]),
+            time=None if data.get("time") is None else float(data["time"]),
         )

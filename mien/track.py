@@ -1,0 +1,289 @@
+"""Faces over time: who is who from frame to frame, and scores that do not flicker.
+
+    tracker, smoother = Tracker(), Smoother()
+    for frame, seconds in film:
+        faces = analyzer.analyze(frame, color="bgr").faces
+        faces = smoother.update(tracker.update(faces, seconds), seconds)
+
+Tracking is by overlap and motion, as in SORT (Bewley et al. 2016), with ByteTrack's second round
+of matching (Zhang et al. 2022) for what the first leaves over. It is written here, in plain
+Python, because the libraries that do it (supervision, norfair) bring SciPy and matplotlib or a
+Kalman filter package, a hundred times the size of this file, and ``mien video`` shall work with
+the base install.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mien.emotions import Emotion
+from mien.errors import MienError
+from mien.results import Box, Face
+
+#: Least overlap (intersection over union) of the predicted and the found box: first round.
+MIN_IOU = 0.25
+#: Second round: distance between the centres in face sides, and what a second without a match adds.
+REACH, REACH_PER_SECOND = 0.75, 2.0
+#: Faces that differ more than this in side are never the same in the second round.
+MAX_SIDE_RATIO = 1.7
+#: Seconds over which a speed is averaged, and after which a hidden face's speed is forgotten.
+SPEED_SECONDS, SPEED_MEMORY = 0.15, 0.4
+
+
+@dataclass
+class _Track:
+    """A face that is followed: its last box, its centre's speed in pixels a second."""
+
+    id: int
+    box: Box
+    time: float
+    speed: tuple[float, float] = (0.0, 0.0)
+
+    def predict(self, time: float) -> Box:
+        """Where the face should be now; a hidden face coasts to a stop."""
+        gap = max(0.0, time - self.time)
+        moved = SPEED_MEMORY * (1 - math.exp(-gap / SPEED_MEMORY))
+        dx, dy = (v * moved for v in self.speed)
+        return Box(self.box.x + dx, self.box.y + dy, self.box.width, self.box.height)
+
+    def see(self, box: Box, time: float) -> None:
+        gap = time - self.time
+        if gap > 0:
+            (x, y), (old_x, old_y) = box.center, self.box.center
+            weight = 1 - math.exp(-gap / SPEED_SECONDS)
+            self.speed = (
+                self.speed[0] + weight * ((x - old_x) / gap - self.speed[0]),
+                self.speed[1] + weight * ((y - old_y) / gap - self.speed[1]),
+            )
+            self.time = time
+        self.box = box
+
+
+class Tracker:
+    """Gives every face the number it had in the frames before. One per film or stream.
+
+    A number is never given twice. Faces are matched by their boxes alone, so after a cut a face
+    in the same place may inherit the number of the one before it: call :meth:`cut` there.
+
+    Args:
+        max_gap: seconds a face may be hidden (or missed by the detector) and keep its number.
+
+    Raises:
+        MienError: ``max_gap`` is negative or not finite.
+    """
+
+    def __init__(self, max_gap: float = 1.0) -> None:
+        self.max_gap = _at_least_zero("max_gap", max_gap)
+        self._tracks: list[_Track] = []
+        self._next = 1
+
+    def update(self, faces: Sequence[Face], timestamp: float) -> tuple[Face, ...]:
+        """The faces of the next frame, in the order given, with their ``track`` numbers.
+
+        Args:
+            faces: all faces of one frame.
+            timestamp: seconds, on any clock that does not go backwards.
+        """
+        ids = self.assign([face.box for face in faces], timestamp)
+        return tuple(dataclasses.replace(f, track=i) for f, i in zip(faces, ids, strict=True))
+
+    def assign(self, boxes: Sequence[Box], timestamp: float) -> list[int]:
+        """The tracks' numbers, from 1, for the boxes of the next frame."""
+        self._tracks = [t for t in self._tracks if timestamp - t.time <= self.max_gap]
+        ids = [0] * len(boxes)
+        free = list(range(len(boxes)))
+        open_tracks = list(self._tracks)
+        for similarity in (_overlap, _nearness):
+            table = [[similarity(t, boxes[i], timestamp) for i in free] for t in open_tracks]
+            pairs = assignment(table)
+            for row, column in pairs:
+                open_tracks[row].see(boxes[free[column]], timestamp)
+                ids[free[column]] = open_tracks[row].id
+            rows, columns = {r for r, _ in pairs}, {c for _, c in pairs}
+            open_tracks = [t for n, t in enumerate(open_tracks) if n not in rows]
+            free = [i for n, i in enumerate(free) if n not in columns]
+        for i in free:
+            ids[i] = self._next
+            self._tracks.append(_Track(self._next, boxes[i], timestamp))
+            self._next += 1
+        return ids
+
+    def cut(self) -> None:
+        """Forget where the faces were: the next frame's faces all get new numbers."""
+        self._tracks = []
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on later, as JSON-ready values: see :meth:`restore`."""
+        tracks = [
+            {"id": t.id, "box": dataclasses.astuple(t.box), "time": t.time, "speed": t.speed}
+            for t in self._tracks
+        ]
+        return {"next": self._next, "tracks": tracks}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+        self._next = int(state["next"])
+        self._tracks = [
+            _Track(int(t["id"]), Box(*t["box"]), float(t["time"]), (t["speed"][0], t["speed"][1]))
+            for t in state["tracks"]
+        ]
+
+
+@dataclass
+class _Score:
+    values: dict[Emotion, float]
+    steady: Emotion
+    time: float
+
+
+class Smoother:
+    """Averages every track's probabilities over time and holds on to the expression's name.
+
+    The average is exponential: a frame's weight falls to 1/e after ``seconds``, whatever the frame
+    rate. The name changes only when another expression leads the one held by ``margin``, so that
+    two equal ones do not take turns.
+
+    Args:
+        seconds: time constant; 0 switches the averaging off (the hysteresis stays).
+        margin: lead in probability, 0..1, that another expression needs; 0 switches it off.
+        max_gap: a track unseen for more seconds starts afresh.
+
+    Raises:
+        MienError: a value is out of range.
+    """
+
+    def __init__(self, seconds: float = 0.4, margin: float = 0.1, max_gap: float = 1.0) -> None:
+        self.seconds = _at_least_zero("seconds", seconds)
+        self.margin = _at_least_zero("margin", margin)
+        self.max_gap = _at_least_zero("max_gap", max_gap)
+        if margin > 1:
+            raise MienError(f"margin is {margin}; expected 0 to 1.")
+        self._scores: dict[int, _Score] = {}
+
+    def update(self, faces: Sequence[Face], timestamp: float) -> tuple[Face, ...]:
+        """The faces with ``smoothed`` and ``steady`` filled in; those without a track unchanged.
+
+        Args:
+            faces: all faces of one frame, after :meth:`Tracker.update`.
+            timestamp: seconds, on the tracker's clock.
+        """
+        self._scores = {k: s for k, s in self._scores.items() if timestamp - s.time <= self.max_gap}
+        return tuple(self._smooth(face, timestamp) for face in faces)
+
+    def _smooth(self, face: Face, time: float) -> Face:
+        if face.track is None:
+            return face
+        score = self._scores.get(face.track)
+        if score is None or score.values.keys() != face.probabilities.keys():
+            score = _Score(dict(face.probabilities), face.emotion, time)
+            self._scores[face.track] = score
+        else:
+            gap = max(0.0, time - score.time)
+            weight = 1 - math.exp(-gap / self.seconds) if self.seconds else 1.0
+            for emotion, value in face.probabilities.items():
+                score.values[emotion] += weight * (value - score.values[emotion])
+            best = max(score.values, key=score.values.__getitem__)
+            if score.values[best] - score.values[score.steady] >= self.margin:
+                score.steady = best
+            score.time = max(time, score.time)
+        return dataclasses.replace(face, smoothed=dict(score.values), steady=score.steady)
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on later, as JSON-ready values: see :meth:`restore`."""
+        return {
+            str(track): {
+                "values": {e.value: p for e, p in s.values.items()},
+                "steady": s.steady.value,
+                "time": s.time,
+            }
+            for track, s in self._scores.items()
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+        self._scores = {
+            int(track): _Score(
+                {Emotion(k): float(v) for k, v in s["values"].items()},
+                Emotion(s["steady"]),
+                float(s["time"]),
+            )
+            for track, s in state.items()
+        }
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes, 0..1."""
+    wide = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
+    high = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
+    if wide <= 0 or high <= 0:
+        return 0.0
+    both = wide * high
+    return both / (a.area + b.area - both)
+
+
+def _overlap(track: _Track, box: Box, time: float) -> float:
+    value = iou(track.predict(time), box)
+    return value if value >= MIN_IOU else 0.0
+
+
+def _nearness(track: _Track, box: Box, time: float) -> float:
+    """1 at the predicted place, 0 at the end of reach, which grows while the face is hidden."""
+    side, other = math.sqrt(max(track.box.area, 1e-9)), math.sqrt(max(box.area, 1e-9))
+    if max(side, other) > MAX_SIDE_RATIO * min(side, other):
+        return 0.0
+    (x, y), (to_x, to_y) = track.predict(time).center, box.center
+    reach = REACH + REACH_PER_SECOND * max(0.0, time - track.time)
+    distance = math.hypot(to_x - x, to_y - y) / ((side + other) / 2)
+    return max(0.0, 1 - distance / reach)
+
+
+def assignment(table: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
+    """Pairs (row, column) with the greatest sum of similarities; a pair of 0 is never made.
+
+    The Hungarian method by shortest augmenting paths (Jonker and Volgenant 1987), O(n³): a few
+    microseconds for the handful of faces in a frame.
+    """
+    if not table or not table[0]:
+        return []
+    n, m = len(table), len(table[0])
+    if n > m:
+        turned = [[row[j] for row in table] for j in range(m)]
+        return sorted((i, j) for j, i in assignment(turned))
+    u, v = [0.0] * (n + 1), [0.0] * (m + 1)  # prices of rows and columns; 0 is a dummy
+    owner, way = [0] * (m + 1), [0] * (m + 1)
+    for i in range(1, n + 1):
+        owner[0], at = i, 0
+        least, used = [math.inf] * (m + 1), [False] * (m + 1)
+        while owner[at]:
+            used[at] = True
+            row, step, nearest = owner[at], math.inf, 0
+            for j in range(1, m + 1):
+                if used[j]:
+                    continue
+                cost = -table[row - 1][j - 1] - u[row] - v[j]
+                if cost < least[j]:
+                    least[j], way[j] = cost, at
+                if least[j] < step:
+                    step, nearest = least[j], j
+            for j in range(m + 1):
+                if used[j]:
+                    u[owner[j]] += step
+                    v[j] -= step
+                else:
+                    least[j] -= step
+            at = nearest
+        while at:
+            owner[at] = owner[way[at]]
+            at = way[at]
+    pairs = sorted((owner[j] - 1, j - 1) for j in range(1, m + 1) if owner[j])
+    return [(i, j) for i, j in pairs if table[i][j] > 0]
+
+
+def _at_least_zero(name: str, value: float) -> float:
+    if not (math.isfinite(value) and value >= 0):
+        raise MienError(f"{name} is {value}; expected 0 or more.")
+    return float(value)
