@@ -261,7 +261,7 @@ SYSTEM = System(
             "reach 75 % both as training accuracy and as 'the best the model could achieve'.",
         ),
         Remark(
-            "Brightness, flips and no weights",
+            "Class weights cost accuracy",
             "The paper weighs the loss by class and reports accuracy, the figure that weights "
             "lower. The fast recipe trains without them; the paper budget keeps them.",
         ),

@@ -183,9 +183,9 @@ SYSTEM = System(
             "All ten training accuracies of table 3 are multiples of 1/28,677 to six decimals, "
             "and 28,677 is 28,709 less one batch of 32; nine of the ten validation accuracies are "
             "multiples of 1/7,168 = 224 batches of 32, which leaves out ten of the 7,178 images. "
-            "So steps_per_epoch was rounded down, and images were drawn in shuffled order: in "
-            "file order the batch of 5 at the end, not one of 32, would have been left out. The "
-            "same shuffling spoils tables 4 and 5.",
+            "So the number of steps was rounded down, and the training batches came in shuffled "
+            "order (in file order the short batch of 5 would have been left out). The curves of "
+            "table 3 compare every batch with its own labels, so they are sound.",
         ),
         Remark(
             "Two sets of final figures",
