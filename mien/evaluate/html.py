@@ -129,12 +129,20 @@ def page_style() -> str:
     return resources.files("mien.evaluate").joinpath("page.css").read_text(encoding="utf-8")
 
 
-def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose cells are HTML already."""
-    head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
+def html_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], kinds: Sequence[str] = ()
+) -> str:
+    """A table whose cells are HTML already; ``kinds`` are CSS classes of the columns, if any."""
+    classes = [f' class="{kind}"' if kind else "" for kind in kinds]
+    classes += [""] * (len(header) - len(classes))
+    head = "".join(
+        f'<th scope="col"{kind}>{cell}</th>' for cell, kind in zip(header, classes, strict=True)
+    )
     body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>'
-        + "".join(f"<td>{cell}</td>" for cell in row[1:])
+        f'<tr><th scope="row"{classes[0]}>{row[0]}</th>'
+        + "".join(
+            f"<td{kind}>{cell}</td>" for cell, kind in zip(row[1:], classes[1:], strict=True)
+        )
         + "</tr>"
         for row in rows
     )

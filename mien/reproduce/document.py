@@ -1,0 +1,190 @@
+"""What a report is made of, once for HTML and Markdown: sections of text, tables and charts.
+
+:mod:`mien.reproduce.report` builds the sections; :mod:`mien.reproduce.html` and
+:mod:`mien.reproduce.markdown` write them. All text is plain: the writers escape it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.emotions import Emotion
+
+NOT_RUN = "not run"
+#: Cells that are a verdict, not a figure; the page gives them a colour.
+VERDICTS = ("met", "missed", NOT_RUN, "partial", "done")
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; a ``note`` stands out."""
+
+    text: str
+    note: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of plain text; the first ``left`` columns are names, the others figures.
+
+    ``wrap`` names the columns that hold sentences.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: int = 1
+    wrap: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture from :mod:`mien.reproduce.charts`; ``name`` is its file name without ``.svg``."""
+
+    name: str
+    svg: str
+    title: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Charts:
+    """Charts side by side where the page is wide enough."""
+
+    charts: Sequence[Chart]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Names and what they stand for."""
+
+    rows: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Face:
+    """One picture of a dataset, uint8 (H, W), with the words below it."""
+
+    image: NDArray[np.uint8]
+    label: str
+    emotion: Emotion | None = None
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Rows of faces; only the HTML page, which is not committed, shows them."""
+
+    rows: Sequence[tuple[str, Sequence[Face]]]
+
+
+Block = Text | Table | Charts | Pairs | Gallery
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands below it.
+
+    Attributes:
+        id: anchor, unique in the page; see :func:`slug`.
+        title: of the heading.
+        blocks: its content.
+        children: sections one level deeper.
+        folded: closed until the reader opens it.
+        html_only: left out of Markdown.
+    """
+
+    id: str
+    title: str
+    blocks: Sequence[Block] = ()
+    children: Sequence[Section] = field(default=())
+    folded: bool = False
+    html_only: bool = False
+
+
+@dataclass(frozen=True)
+class Document:
+    """A whole report: title, the line below it, cards of the main figures, sections."""
+
+    title: str
+    subtitle: str
+    sections: Sequence[Section]
+    cards: Sequence[tuple[str, str, str]] = ()
+    footer: str = ""
+
+    def charts(self) -> list[Chart]:
+        """Every chart, in reading order."""
+
+        def walk(section: Section) -> list[Chart]:
+            own = [c for b in section.blocks if isinstance(b, Charts) for c in b.charts]
+            return own + [c for child in section.children for c in walk(child)]
+
+        return [chart for section in self.sections for chart in walk(section)]
+
+
+def slug(text: str) -> str:
+    """A name for an anchor or a file: "Four-layer ConvNet (fast)" -> "four-layer-convnet-fast"."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "part"
+
+
+def number(value: Any) -> float | None:
+    """``value`` as a finite float; None where it is missing or no number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def points(value: Any) -> str:
+    """A difference of fractions in points: -.0105 -> "−1.05", .0035 -> "+0.35"."""
+    known = number(value)
+    if known is None:
+        return "–"
+    shown = f"{abs(100 * known):.2f}"
+    return shown if float(shown) == 0 else f"{'+' if known > 0 else '−'}{shown}"
+
+
+def count(value: Any) -> str:
+    """5160199 -> "5,160,199"; a missing figure is a dash."""
+    known = number(value)
+    return "–" if known is None else f"{known:,.0f}"
+
+
+def millions(value: Any) -> str:
+    """429000000 -> "429 M"; a missing figure is a dash."""
+    known = number(value)
+    return "–" if known is None else f"{known / 1e6:,.{0 if known >= 1e7 else 1}f} M"
+
+
+def duration(seconds: Any) -> str:
+    """61200 -> "17 h", 2640 -> "44 min", 95 -> "1 min 35 s", 7500 -> "2 h 05 min"."""
+    known = number(seconds)
+    if known is None:
+        return "–"
+    total = round(known)
+    if total < 60:
+        return f"{known:.1f} s" if known < 10 else f"{total} s"
+    if total < 3600:
+        minutes, rest = divmod(total, 60)
+        return f"{minutes} min {rest:02d} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(round(known / 60), 60)
+    return f"{hours} h {minutes:02d} min" if minutes else f"{hours} h"
+
+
+def shown(value: Any) -> str:
+    """A recipe's value as text: True -> "yes", 0.0005 -> "0.0005", a list -> "1, 2"."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(shown(v) for v in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {shown(v)}" for k, v in value.items()) or "–"
+    return str(value)

@@ -1,0 +1,301 @@
+"""The sections of a whole reproduction: headlines, time, comparison, data, photos, remarks."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mien.data.dataset import FaceDataset
+from mien.evaluate.report import figure, percent
+from mien.reproduce import charts
+from mien.reproduce.document import (
+    NOT_RUN,
+    Block,
+    Chart,
+    Charts,
+    Face,
+    Gallery,
+    Pairs,
+    Section,
+    Table,
+    Text,
+    count,
+    duration,
+    number,
+    points,
+    shown,
+    slug,
+)
+from mien.reproduce.run_sections import column_name, done_seeds, seed_name
+
+Record = Mapping[str, Any]
+
+#: Faces of each class in the gallery.
+SAMPLES = 8
+
+
+def paper_figure(headline: Record) -> str:
+    """The paper's figure as it prints it."""
+    return str(headline.get("paper_text") or percent(headline.get("paper")))
+
+
+def our_figure(headline: Record) -> str:
+    """Our figure with its spread; "not run" where there is none."""
+    if number(headline.get("ours")) is None:
+        return NOT_RUN
+    return str(headline.get("ours_text") or percent(headline["ours"]))
+
+
+def verdict(headline: Record) -> str:
+    """ "met", "missed", "not run", or a dash where nothing was asked."""
+    if number(headline.get("ours")) is None:
+        return NOT_RUN
+    met = headline.get("met")
+    return "–" if met is None else "met" if met else "missed"
+
+
+def asked(headline: Record) -> str:
+    """The mark that ours must reach: "≥ 63.05 %"."""
+    target = number(headline.get("target"))
+    return "–" if target is None else f"≥ {percent(target)}"
+
+
+def difference(headline: Record) -> str:
+    """Ours minus the paper's, in points."""
+    return points(headline.get("difference"))
+
+
+def headline_section(result: Record) -> Section:
+    """The paper's figures and ours, one row each."""
+    header = ["figure", "paper", "ours", "difference", "asked", "", "remark"]
+    rows = [
+        [
+            str(h.get("label") or h.get("key")),
+            paper_figure(h),
+            our_figure(h),
+            difference(h),
+            asked(h),
+            verdict(h),
+            str(h.get("remark") or ""),
+        ]
+        for h in result.get("headlines") or ()
+    ]
+    blocks: list[Block] = [Table(header, rows, wrap=(0, 6))]
+    blocks.append(Text("Differences are in points of a percent; a plus says that ours is higher."))
+    return Section("headlines", "The paper and ours", blocks)
+
+
+def cards(result: Record) -> list[tuple[str, str, str]]:
+    """The first headlines as (name, ours, "paper 65.05 %, met")."""
+    found = []
+    for h in list(result.get("headlines") or ())[:4]:
+        below = f"paper {percent(h.get('paper'))}"
+        said = verdict(h)
+        found.append(
+            (
+                str(h.get("label") or h.get("key")),
+                our_figure(h) if said == NOT_RUN else percent(h.get("ours")),
+                below if said in ("–", NOT_RUN) else f"{below} · {said}",
+            )
+        )
+    return found
+
+
+def time_section(result: Record) -> Section:
+    """What was done, and how long it took beside the paper's wall clock."""
+    runs = list(result.get("runs") or ())
+    rows = []
+    for run in runs:
+        seeds, sums = done_seeds(run), run.get("seconds") or {}
+        folds = any(s.get("fold") is not None for s in seeds)
+        mean = number(sums.get("mean"))
+        hardware = f" ({run['paper_hardware']})" if run.get("paper_hardware") else ""
+        known = number(run.get("paper_seconds")) is not None
+        rows.append(
+            [
+                str(run.get("label") or run["id"]),
+                _data_name(run),
+                str(run.get("state", NOT_RUN)),
+                f"{len(seeds)} {'fold' if folds else 'seed'}{'' if len(seeds) == 1 else 's'}",
+                NOT_RUN if mean is None else duration(mean),
+                f"{duration(run['paper_seconds'])}{hardware}" if known else "not given",
+            ]
+        )
+    header = ["run", "data", "state", "trained", "our time, each", "the paper's time"]
+    return Section(
+        "time", "What was done", [Text(_done(runs, result)), Table(header, rows, left=4, wrap=(5,))]
+    )
+
+
+def _data_name(run: Record) -> str:
+    data, protocol = str(run.get("dataset") or "–"), str(run.get("protocol") or "")
+    return data if protocol in ("", data) else f"{data}, {protocol}"
+
+
+def _done(runs: Sequence[Record], result: Record) -> str:
+    trained = [s for run in runs for s in done_seeds(run)]
+    budget = f"the {result['budget']} budget" if result.get("budget") else "this budget"
+    if not trained:
+        return f"Nothing was trained yet under {budget}: every figure of ours reads “{NOT_RUN}”."
+    seconds = [v for s in trained if (v := number(s.get("seconds"))) is not None]
+    done = sum(run.get("state") == "done" for run in runs)
+    where = sorted({_machine(s.get("environment") or {}) for s in trained} - {""})
+    words = f"{done} of {len(runs)} {'run' if len(runs) == 1 else 'runs'} of {budget} "
+    words += f"{'is' if done == 1 else 'are'} done: {len(trained)} "
+    words += "training" if len(trained) == 1 else "trainings"
+    words += f", {duration(sum(seconds))} in all" if seconds else ""
+    words += f", on {' and '.join(where)}." if where else "."
+    theirs = [
+        f"{run.get('label') or run['id']} {duration(run['paper_seconds'])}"
+        + (f" ({run['paper_hardware']})" if run.get("paper_hardware") else "")
+        for run in runs
+        if number(run.get("paper_seconds")) is not None
+    ]
+    said = "; ".join(theirs)
+    return (
+        f"{words} The paper's own time: {said}."
+        if said
+        else (f"{words} The paper does not give its time.")
+    )
+
+
+def _machine(environment: Record) -> str:
+    if environment.get("gpu"):
+        return str(environment["gpu"])
+    cpu, threads = environment.get("cpu"), environment.get("threads")
+    return f"{cpu} ({threads} threads)" if cpu and threads else str(cpu or "")
+
+
+def comparison_section(result: Record) -> Section | None:
+    """The models of the paper beside each other, as a chart and as a table."""
+    rows = list(result.get("comparison") or ())
+    if not rows:
+        return None
+    keys = list(
+        dict.fromkeys(k for r in rows for side in ("paper", "ours") for k in (r.get(side) or {}))
+    )
+    header, drawn = ["model"], []
+    for key in keys:
+        header += [f"{column_name(key)}, paper", "ours"]
+        bars = [
+            (
+                str(r["label"]),
+                number((r.get("paper") or {}).get(key)),
+                number((r.get("ours") or {}).get(key)),
+            )
+            for r in rows
+        ]
+        name, loss = column_name(key), key.endswith("loss")
+        svg = charts.paired_bars(bars, name.capitalize(), share=not loss)
+        drawn.append(Chart(f"comparison-{slug(key)}", svg, name.capitalize()))
+    table = []
+    for r in rows:
+        cells = [str(r["label"])]
+        for key in keys:
+            show = figure if key.endswith("loss") else percent
+            theirs = number((r.get("paper") or {}).get(key))
+            mine = number((r.get("ours") or {}).get(key))
+            cells += [show(theirs), NOT_RUN if mine is None else show(mine)]
+        table.append(cells)
+    blocks: list[Block] = [Charts(drawn), Table(header, table)]
+    return Section("comparison", "The models beside each other", blocks)
+
+
+def class_section(result: Record) -> Section | None:
+    """Images of each class and split, a chart and a table for each dataset."""
+    blocks: list[Block] = []
+    drawn: list[Chart] = []
+    for data in result.get("data") or ():
+        counts, classes = data.get("counts") or {}, list(data.get("classes") or ())
+        if not counts or not classes:
+            continue
+        name = str(data.get("name", "data"))
+        svg = charts.class_distribution(counts, classes)
+        drawn.append(Chart(f"classes-{slug(name)}", svg, f"Images of each class, {name}"))
+        rows = [
+            [str(split or "all"), *(count(by.get(c, 0)) for c in classes), count(sum(by.values()))]
+            for split, by in counts.items()
+        ]
+        blocks.append(Table([name, *classes, "all"], rows))
+    if not drawn:
+        return None
+    return Section("classes", "Class distribution", [Charts(drawn), *blocks])
+
+
+def sample_section(datasets: Iterable[FaceDataset], seed: int = 0) -> Section | None:
+    """Some faces of each class, drawn with a seed; only for the HTML page."""
+    children = []
+    for data in datasets:
+        rng = np.random.default_rng(seed)
+        rows = []
+        for k, emotion in enumerate(data.classes):
+            found = np.flatnonzero(data.labels == k)
+            picked = np.sort(rng.permutation(found)[:SAMPLES])
+            faces = [
+                Face(data.images[i], f"{emotion.value}, {data.ids[i]}", emotion) for i in picked
+            ]
+            if faces:
+                rows.append((emotion.value, faces))
+        children.append((data.name, Gallery(rows)))
+    if not children:
+        return None
+    said = Text(
+        f"Up to {SAMPLES} of each class, drawn with seed {seed}. The pictures come from your copy "
+        "of the dataset: mind its licence before you pass this page on."
+    )
+    blocks: list[Block] = [said]
+    for name, gallery in children:
+        blocks += [Text(f"{name}:"), gallery] if len(children) > 1 else [gallery]
+    return Section("samples", "Sample images", blocks, html_only=True)
+
+
+def data_section(result: Record) -> Section:
+    """Data, hardware, versions, commits and commands."""
+    pairs = [("Command", shown(result.get("command"))), ("Made", shown(result.get("created")))]
+    for data in result.get("data") or ():
+        said = f"{count(data.get('n'))} images, SHA-256 {shown(data.get('sha256'))}"
+        pairs.append((f"Data: {data.get('name')}", said))
+    environment = result.get("environment") or {}
+    for key in ("mien", "commit", "python", "cpu", "threads", "gpu", "versions"):
+        if environment.get(key):
+            pairs.append((key.capitalize() if key != "cpu" else "CPU", shown(environment[key])))
+    rows = []
+    for run in result.get("runs") or ():
+        for seed in done_seeds(run):
+            own = seed.get("environment") or {}
+            rows.append(
+                [
+                    f"{run.get('label') or run['id']}, {seed_name(seed)}",
+                    shown(seed.get("epochs")),
+                    shown(seed.get("best_epoch")),
+                    duration(seed.get("seconds")),
+                    shown(own.get("precision")),
+                    shown(own.get("commit")),
+                    _machine(own) or "–",
+                    shown(seed.get("command")),
+                ]
+            )
+    blocks: list[Block] = [Pairs(pairs)]
+    if rows:
+        header = ["training", "epochs", "chosen", "time", "precision", "commit", "on", "command"]
+        blocks.append(Table(header, rows, wrap=(6, 7)))
+    return Section("provenance", "Data, hardware and commands", blocks)
+
+
+def remark_section(result: Record) -> Section | None:
+    """What in the paper could not be right, and why."""
+    remarks = list(result.get("remarks") or ())
+    if not remarks:
+        return None
+    children = [
+        Section(
+            f"remark-{i}",
+            str(r.get("title", "")),
+            [Text(" ".join(textwrap.dedent(str(r.get("text", ""))).split()))],
+        )
+        for i, r in enumerate(remarks, 1)
+    ]
+    return Section("remarks", "What in the paper could not be right", children=children)
