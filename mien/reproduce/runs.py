@@ -38,7 +38,7 @@ def train_all(
     """
     tasks = [t for t in plan.waiting if not only or t.run.id in only]
     if plan.system.train:
-        _call(plan.system.train)(replace(plan, tasks=tuple(tasks)), datasets, options, say)
+        call(plan.system.train)(replace(plan, tasks=tuple(tasks)), datasets, options, say)
         return
     for number, task in enumerate(tasks, 1):
         verb = "training" if task.state == NOT_RUN else "resuming"
@@ -87,7 +87,7 @@ def _name(task: Task) -> str:
     return str(_saved(task).get("name", task.recipe.name))
 
 
-def _call(path: str) -> Any:
+def call(path: str) -> Any:
     """The function at "module:function"."""
     module, _, function = path.partition(":")
     return getattr(importlib.import_module(module), function)
