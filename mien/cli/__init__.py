@@ -33,6 +33,7 @@ VERBS: dict[str, Verb] = {
     "models": Verb("mien.cli.models", "List the architectures and the shipped models."),
     "data": Verb("mien.cli.data", "Audit, convert, split and build datasets."),
     "train": Verb("mien.cli.train", "Train a classifier from a named recipe."),
+    "reproduce": Verb("mien.cli.reproduce", "Reproduce a paper and report beside it."),
     "evaluate": Verb("mien.cli.evaluate", "Score a model on a split and write the report."),
     "export": Verb("mien.cli.export", "Turn a checkpoint into a self-describing ONNX file."),
     "bench": Verb("mien.cli.bench", "Measure speed, start-up time and memory."),

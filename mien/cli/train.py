@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mien.cli._allocator import relaunch_with_allocator
 from mien.errors import RecipeError, require_extra
 
 app = typer.Typer(add_completion=False)
-
-# glibc hands big blocks back to the system after each step, which halves training speed on a CPU.
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": "8589934592",
-    "MALLOC_TRIM_THRESHOLD_": "17179869184",
-    "MALLOC_TOP_PAD_": "268435456",
-}
-
-
-def _relaunch_with_allocator() -> None:
-    """Start this process anew with the allocator's settings, which glibc reads only at start."""
-    if not sys.platform.startswith("linux") or "MALLOC_TRIM_THRESHOLD_" in os.environ:
-        return
-    if "PYTEST_CURRENT_TEST" in os.environ or sys.argv[0].endswith("pytest"):
-        return
-    arguments = [sys.executable, "-m", "mien", *sys.argv[1:]]
-    os.execve(sys.executable, arguments, {**os.environ, **ALLOCATOR})
 
 
 @app.command()
@@ -55,7 +37,7 @@ def train(
     if device not in ("auto", "cpu", "cuda"):
         raise RecipeError(f"--device must be auto, cpu or cuda, not {device!r}.")
     if not show and recipe is not None:
-        _relaunch_with_allocator()
+        relaunch_with_allocator()
     from rich.console import Console
 
     require_extra("train", ("torch", "lightning", "pyarrow"), "`mien train`")

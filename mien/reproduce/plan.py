@@ -135,7 +135,8 @@ def make_plan(
         if why and need_data and (not only or run.id in only):
             raise DataError(why)
         if why:
-            missing[run.id] = why
+            # Not the reader's sentence: that names folders, and this goes into the report.
+            missing[run.id] = f"The dataset {run.dataset} was not there."
             continue
         if dry:
             from mien.train.fit import dry as shorten

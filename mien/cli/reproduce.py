@@ -1,0 +1,110 @@
+"""``mien reproduce NAME``: a paper's system, trained, scored, and set beside the paper."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mien.cli._allocator import relaunch_with_allocator
+from mien.errors import RecipeError, require_extra
+
+app = typer.Typer(add_completion=False)
+
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "32", "bf16")
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str | None, typer.Argument(help="The paper; none lists them all.")] = None,
+    budget: Annotated[
+        str, typer.Option(help="paper: the full recipe; fast: the same headline, sooner.")
+    ] = "fast",
+    out: Annotated[Path | None, typer.Option(help="Folder of the report [out/NAME].")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the trainings.")] = Path("runs"),
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of FER2013, muxspace and CK+, or FER2013 alone.")
+    ] = None,
+    fergit: Annotated[Path | None, typer.Option(help="FERGIT, where it is built.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds of every run [the run's own].")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Train this run alone; may be repeated.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, 32 or bf16; of fresh runs.")] = "auto",
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Train nothing; report what is there.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Two epochs of everything on a few images.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+) -> None:
+    """Train a paper's system as the paper does and report the paper's figures beside ours.
+
+    Stopped anywhere and called again, it goes on where it was. Trainings made with `mien train` and
+    found in --runs are taken. The HTML page shows sample images of your data: keep it to yourself.
+    """
+    from mien.reproduce.systems import PAPERS, get_system
+
+    for option, value, known in (("device", device, DEVICES), ("precision", precision, PRECISIONS)):
+        if value not in known:
+            raise RecipeError(f"--{option} must be one of {', '.join(known)}, not {value!r}.")
+    if name is None:
+        for paper in PAPERS:
+            system = get_system(paper)
+            typer.echo(f"{paper:12s} {system.citation}: {', '.join(r.id for r in system.runs)}")
+        return
+    get_system(name)  # an unknown name fails before anything heavy is loaded
+    require_extra("train", ("torch", "lightning", "pyarrow"), "`mien reproduce`")
+    relaunch_with_allocator()
+    from rich.console import Console
+
+    from mien.reproduce.api import reproduce as run
+    from mien.reproduce.runs import TrainOptions
+
+    console = Console(stderr=True)
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    record, paths = run(
+        name,
+        out or Path("out") / name,
+        runs=runs,
+        budget=budget,
+        data=data,
+        fergit=fergit,
+        seeds=seeds,
+        only=only or [],
+        report_only=report_only,
+        options=TrainOptions(device, precision, dry_run),
+        command=shlex.join(["mien", *sys.argv[1:]]),
+        say=say,
+    )
+    for path in paths.values():
+        say(f"wrote {path}")
+    if json:
+        from json import dumps
+
+        typer.echo(dumps(record))
+        return
+    _print(record)
+
+
+def _print(record: dict[str, Any]) -> None:
+    """The headline table, to standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="dim", title=f"{record['system']}, {record['budget']}")
+    for column in ("figure", "paper", "ours", ""):
+        table.add_column(column)
+    words = {True: "met", False: "missed", None: ""}
+    for row in record["headlines"]:
+        table.add_row(row["label"], row["paper_text"], row["ours_text"], words[row["met"]])
+    Console().print(table, highlight=False)
