@@ -55,7 +55,7 @@ def _ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [step * i for i in range(first, max(last, first + 1) + 1)]
 
 
-def _wide(words: str, size: float = 6.4) -> float:
+def _wide(words: str, size: float = 7.0) -> float:
     """About the width of ``words`` in pixels."""
     return size * len(words)
 
@@ -175,52 +175,71 @@ def _disc(x: float, y: float, fill: str, hint: str = "", radius: float = 5, more
     )
 
 
-def paired_bars(
-    rows: Sequence[tuple[str, float | None, float | None]], title: str, share: bool = True
-) -> str:
-    """Of each row (name, the paper's figure, ours) a hollow and a filled bar; None is not run.
+#: How the bars of a series look: fill and whether they are hollow.
+_LOOKS = {
+    "paper": ("var(--surface)", True),
+    "ours": (_OURS, False),
+    "ours, labels shuffled": ("var(--muted)", False),
+}
 
-    ``share``: the figures are fractions, shown in percent; else plain numbers (a loss).
+
+def bars(
+    rows: Sequence[tuple[str, Sequence[float | None]]],
+    title: str,
+    series: Sequence[str] = ("paper", "ours"),
+    share: bool = True,
+) -> str:
+    """Of each row (name, one figure a series) a bar a series; None is "not run".
+
+    Args:
+        rows: names and figures, in order.
+        title: read to the blind.
+        series: keys of the looks: "paper" (hollow), "ours", "ours, labels shuffled".
+        share: the figures are fractions, shown in percent; else plain numbers (a loss).
     """
-    left = min(max((_wide(r[0]) for r in rows), default=60) + 16, 190)
-    top, step = 26.0, 46.0
-    known = [v for _, *pair in rows for v in pair if v is not None]
+    left = min(max((_wide(r[0]) for r in rows), default=60) + 18, 200)
+    top, step = 26.0, 12.0 + 17 * len(series)
+    known = [v for _, values in rows for v in values if v is not None]
     high = 1.0 if share else (max(known, default=1.0) or 1.0) * 1.05
-    ticks = (0.0, 0.25, 0.5, 0.75, 1.0) if share else [t for t in _ticks(0, high) if t <= high]
+    ticks = [t for t in _ticks(0, high, 4) if t <= high + 1e-9]
     axes = Axes((0, high), (0, 1), (left, top, _WIDTH - left - 62, step * len(rows)))
     plain: Callable[[float], str] = percent_tick if share else (lambda v: f"{v:g}")
     axes.grid(ticks, (), plain)
     parts = axes.parts
-    for i, (name, paper, ours) in enumerate(rows):
+    for i, (name, values) in enumerate(rows):
         y = top + step * i + 6
-        parts.append(text(left - 8, y + step / 2 - 2, _cut(name, left), "end"))
-        for j, (value, mine) in enumerate(((paper, False), (ours, True))):
-            at = y + 17 * j
-            if value is None:
-                words = NOT_RUN if mine else "not in the paper"
-                parts.append(text(left + 6, at + 11, words, "muted small"))
-                continue
-            width = axes.px(value) - left
-            words = f"{100 * value:.2f} %" if share else f"{value:.3f}"
-            hint = f"{name}: {'ours' if mine else 'paper'} {words}"
-            extra = ' rx="3"' if mine else ' rx="3" stroke="var(--ink)" stroke-width="1.2"'
-            fill = _OURS if mine else "var(--surface)"
-            parts.append(rect(left, at, width, 14, fill, hint, extra))
-            parts.append(
-                text(left + width + 6, at + 11, words, "small strong" if mine else "small")
-            )
-    outline = ' rx="2" stroke="var(--ink)" stroke-width="1.2"'
-    parts += [
-        rect(left, 7, 14, 8, "var(--surface)", extra=outline),
-        text(left + 20, 15, "paper", "small"),
-        rect(left + 64, 7, 14, 8, _OURS, extra=' rx="2"'),
-        text(left + 84, 15, "ours", "small"),
-    ]
+        parts.append(text(left - 8, top + step * (i + 0.5) + 4, _cut(name, left), "end"))
+        for j, (kind, value) in enumerate(zip(series, values, strict=True)):
+            parts += _bar(axes, y + 17 * j, name, kind, value, share)
+    at = left
+    for kind in series:
+        fill, hollow = _LOOKS[kind]
+        outline = ' stroke="var(--ink)" stroke-width="1.2"' if hollow else ""
+        parts.append(rect(at, 7, 14, 8, fill, extra=f' rx="2"{outline}'))
+        parts.append(text(at + 20, 15, kind, "small"))
+        at += 34 + _wide(kind, 5.8)
     return document(parts, _WIDTH, axes.bottom + 24, title)
 
 
+def _bar(
+    axes: Axes, y: float, name: str, kind: str, value: float | None, share: bool
+) -> tuple[str, ...]:
+    fill, hollow = _LOOKS[kind]
+    if value is None:
+        words = "not in the paper" if hollow else NOT_RUN
+        return (text(axes.left + 6, y + 11, words, "muted small"),)
+    width = axes.px(value) - axes.left
+    words = f"{100 * value:.2f} %" if share else f"{value:.3f}"
+    outline = ' stroke="var(--ink)" stroke-width="1.2"' if hollow else ""
+    bold = "small strong" if kind == "ours" else "small"
+    return (
+        rect(axes.left, y, width, 14, fill, f"{name}, {kind}: {words}", f' rx="3"{outline}'),
+        text(axes.left + width + 6, y + 11, words, bold),
+    )
+
+
 def _cut(words: str, room: float) -> str:
-    most = int((room - 10) / 6.2)
+    most = int((room - 10) / 6.6)
     return words if len(words) <= most else f"{words[: most - 1]}…"
 
 
@@ -236,7 +255,7 @@ def seed_dots(
         return ""
     values += [paper for *_, paper in rows if paper is not None]
     ticks = [t for t in _ticks(min(values) - 0.004, max(values) + 0.004, 5) if t <= 1.0 + 1e-9]
-    left = min(max(_wide(r[0]) for r in rows) + 16, 150)
+    left = min(max(_wide(r[0]) for r in rows) + 18, 200)
     top, step = 30.0, 48.0
     axes = Axes((ticks[0], ticks[-1]), (0, 1), (left, top, _WIDTH - left - 24, step * len(rows)))
     fine = min((b - a for a, b in pairwise(ticks)), default=1) < 0.0099

@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.emotions import Emotion
-
 NOT_RUN = "not run"
 #: Cells that are a verdict, not a figure; the page gives them a colour.
 VERDICTS = ("met", "missed", NOT_RUN, "partial", "done")
@@ -24,9 +22,10 @@ VERDICTS = ("met", "missed", NOT_RUN, "partial", "done")
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; a ``note`` stands out."""
+    """A paragraph, after a few words in bold; a ``note`` stands out."""
 
     text: str
+    title: str = ""
     note: bool = False
 
 
@@ -73,7 +72,7 @@ class Face:
 
     image: NDArray[np.uint8]
     label: str
-    emotion: Emotion | None = None
+    caption: str = ""
 
 
 @dataclass(frozen=True)

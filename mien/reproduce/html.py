@@ -16,6 +16,7 @@ from mien.reproduce.document import (
     Chart,
     Charts,
     Document,
+    Face,
     Gallery,
     Pairs,
     Section,
@@ -55,12 +56,14 @@ def _verdict(text: str) -> str:
 def _navigation(sections: Sequence[Section]) -> str:
     links = []
     for section in sections:
+        link = f'<a href="#{section.id}">{escape(section.title)}</a>'
         inner = "".join(
             f'<li><a href="#{child.id}">{escape(child.title)}</a></li>'
             for child in section.children
+            if not child.folded
         )
-        below = f"<ul>{inner}</ul>" if inner else ""
-        links.append(f'<li><a href="#{section.id}">{escape(section.title)}</a>{below}</li>')
+        run = ' class="run"' if inner else ""
+        links.append(f"<li{run}>{link}{f'<ul>{inner}</ul>' if inner else ''}</li>")
     return f'<nav aria-label="Contents"><ul>{"".join(links)}</ul></nav>'
 
 
@@ -86,7 +89,8 @@ def _section(section: Section, level: int) -> str:
 def _block(block: Block) -> str:
     if isinstance(block, Text):
         kind = ' class="note"' if block.note else ' class="say"'
-        return f"<p{kind}>{escape(block.text)}</p>"
+        head = f"<b>{escape(block.title)}.</b> " if block.title else ""
+        return f"<p{kind}>{head}{escape(block.text)}</p>"
     if isinstance(block, Table):
         return _table(block)
     if isinstance(block, Charts):
@@ -120,11 +124,15 @@ def _cell(text: str) -> str:
 def _gallery(gallery: Gallery) -> str:
     parts = []
     for name, faces in gallery.rows:
-        pictures = "".join(
-            f'<img alt="{escape(face.label, quote=True)}" '
-            f'src="data:image/png;base64,{png_base64(face.image)}">'
-            for face in faces
-        )
+        pictures = "".join(_face(face) for face in faces)
         chip = f'<i class="chip" style="background:{class_colour(name)}"></i>'
         parts.append(f'<div class="faces"><p>{chip}{escape(name)}</p><div>{pictures}</div></div>')
     return "".join(parts)
+
+
+def _face(face: Face) -> str:
+    below = f"<span>{escape(face.caption)}</span>" if face.caption else ""
+    return (
+        f'<span class="one"><img alt="{escape(face.label, quote=True)}" '
+        f'src="data:image/png;base64,{png_base64(face.image)}">{below}</span>'
+    )

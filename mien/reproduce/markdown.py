@@ -49,7 +49,8 @@ def _section(section: Section, level: int) -> list[str]:
 
 def _block(block: Block) -> str:
     if isinstance(block, Text):
-        return f"> **Note.** {plain(block.text)}" if block.note else plain(block.text)
+        head = f"**{plain(block.title)}.** " if block.title else ""
+        return f"{'> ' if block.note else ''}{head}{plain(block.text)}"
     if isinstance(block, Table):
         rows = [[plain(cell) for cell in row] for row in block.rows]
         return markdown_table([plain(h) for h in block.header], rows, left=block.left)

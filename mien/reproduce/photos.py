@@ -7,18 +7,31 @@ record itself carries.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 import cv2
+import numpy as np
 
+from mien.data.dataset import FaceDataset
 from mien.evaluate.report import percent
 from mien.evaluate.svg import document, num, rect, text
 from mien.images import read_image
 from mien.reproduce import charts
 from mien.reproduce.charts import class_colour
-from mien.reproduce.document import Block, Chart, Charts, Section, Table, Text, number, slug
+from mien.reproduce.document import (
+    Block,
+    Chart,
+    Charts,
+    Face,
+    Gallery,
+    Section,
+    Table,
+    Text,
+    number,
+    slug,
+)
 
 Record = Mapping[str, Any]
 
@@ -26,8 +39,11 @@ _WIDTH = 440
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 82]
 
 
-def photo_section(result: Record) -> Section | None:
-    """What the network says of every face on the record's photos, with its confidence."""
+def photo_section(result: Record, datasets: Sequence[FaceDataset] = ()) -> Section | None:
+    """What the network says of every face on the record's photos, with its confidence.
+
+    With a dataset of the record's classes, the average faces are shown too, in the HTML page only.
+    """
     photos = [p for p in result.get("photos") or () if p.get("faces")]
     if not photos:
         return None
@@ -56,7 +72,32 @@ def photo_section(result: Record) -> Section | None:
     said_of = str((result.get("photos_run") or {}).get("text", ""))
     if said_of:
         blocks.insert(0, Text(said_of))
+    blocks += _average_faces(photos, datasets)
     return Section("photos", "Predictions on photos", [*blocks, Charts(drawn)])
+
+
+def _average_faces(photos: Sequence[Record], datasets: Sequence[FaceDataset]) -> list[Block]:
+    """The average PublicTest face of each class that was predicted on, with what was said."""
+    faces = []
+    for photo in photos:
+        expected, said = photo.get("expected"), photo["faces"][0]
+        image = _average(str(expected), datasets) if expected else None
+        if image is not None:
+            sure = percent((said.get("probabilities") or {}).get(said.get("emotion")), 0)
+            faces.append(
+                Face(image, f"average {expected} face", f"{expected} → {said['emotion']}, {sure}")
+            )
+    return [Gallery([("average faces", faces)])] if faces else []
+
+
+def _average(name: str, datasets: Sequence[FaceDataset]) -> Any:
+    for data in datasets:
+        names = [c.value for c in data.classes]
+        if name in names and "PublicTest" in data.splits:
+            chosen = (data.splits == "PublicTest") & (data.labels == names.index(name))
+            if chosen.any():
+                return data.images[chosen].mean(axis=0).round().astype(np.uint8)
+    return None
 
 
 def _picture(name: str, photo: Record) -> Any:

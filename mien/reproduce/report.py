@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -21,7 +21,8 @@ from mien.reproduce.extras import extra_sections
 from mien.reproduce.html import to_html
 from mien.reproduce.markdown import CHARTS, to_markdown
 from mien.reproduce.photos import photo_section
-from mien.reproduce.run_sections import done_seeds, run_sections
+from mien.reproduce.run_sections import run_sections
+from mien.reproduce.score_sections import done_seeds
 from mien.reproduce.sections import (
     cards,
     class_section,
@@ -128,7 +129,7 @@ def published(value: Any, key: str = "") -> Any:
     return value
 
 
-def build_document(result: Record, datasets: Iterable[FaceDataset] = ()) -> Document:
+def build_document(result: Record, datasets: Sequence[FaceDataset] = ()) -> Document:
     """The report of ``result``: with one run flat, with several one group of sections each."""
     runs = list(result.get("runs") or ())
     found: list[Section | None] = [headline_section(result), time_section(result)]
@@ -141,7 +142,7 @@ def build_document(result: Record, datasets: Iterable[FaceDataset] = ()) -> Docu
         found.append(comparison_section(result))
         found += [_group(run, result, len(runs)) for run in runs]
     found += extra_sections(result)
-    found += [class_section(result), sample_section(datasets), photo_section(result)]
+    found += [class_section(result), sample_section(datasets), photo_section(result, datasets)]
     found += [remark_section(result), data_section(result)]
     sections = [section for section in found if section]
     if len(runs) == 1:
@@ -185,7 +186,12 @@ def _group(run: Record, result: Record, n: int) -> Section | None:
     if not done and n > _MANY:
         return None
     children = run_sections(run, _printed(result, run), _final(result, run), folded=True)
-    lead: list[Block] = [] if done else [Text("This run was not run.", note=True)]
+    lead: list[Block] = [] if done else [Text(_why_not_run(run), note=True)]
     return Section(
         f"run-{slug(str(run['id']))}", str(run.get("label") or run["id"]), lead, children
     )
+
+
+def _why_not_run(run: Record) -> str:
+    why = str(run.get("why_not_run") or "")
+    return f"This run was not run{f': {why}' if why else '.'}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -29,7 +28,8 @@ from mien.reproduce.document import (
     shown,
     slug,
 )
-from mien.reproduce.run_sections import column_name, done_seeds, seed_name
+from mien.reproduce.run_sections import column_name
+from mien.reproduce.score_sections import done_seeds, seed_name
 
 Record = Mapping[str, Any]
 
@@ -83,7 +83,7 @@ def headline_section(result: Record) -> Section:
         ]
         for h in result.get("headlines") or ()
     ]
-    blocks: list[Block] = [Table(header, rows, wrap=(0, 6))]
+    blocks: list[Block] = [Table(header, rows, wrap=(0, 1, 6))]
     blocks.append(Text("Differences are in points of a percent; a plus says that ours is higher."))
     return Section("headlines", "The paper and ours", blocks)
 
@@ -110,6 +110,7 @@ def time_section(result: Record) -> Section:
     rows = []
     for run in runs:
         seeds, sums = done_seeds(run), run.get("seconds") or {}
+        wanted = max(len(run.get("seeds") or ()), len(seeds))
         folds = any(s.get("fold") is not None for s in seeds)
         mean = number(sums.get("mean"))
         hardware = f" ({run['paper_hardware']})" if run.get("paper_hardware") else ""
@@ -119,7 +120,7 @@ def time_section(result: Record) -> Section:
                 str(run.get("label") or run["id"]),
                 _data_name(run),
                 str(run.get("state", NOT_RUN)),
-                f"{len(seeds)} {'fold' if folds else 'seed'}{'' if len(seeds) == 1 else 's'}",
+                _of(len(seeds), wanted, "fold" if folds else "seed"),
                 NOT_RUN if mean is None else duration(mean),
                 f"{duration(run['paper_seconds'])}{hardware}" if known else "not given",
             ]
@@ -128,6 +129,12 @@ def time_section(result: Record) -> Section:
     return Section(
         "time", "What was done", [Text(_done(runs, result)), Table(header, rows, left=4, wrap=(5,))]
     )
+
+
+def _of(done: int, wanted: int, what: str) -> str:
+    """ "3 seeds", "2 of 3 seeds"."""
+    said = f"{wanted} {what}{'' if wanted == 1 else 's'}"
+    return said if done == wanted else f"{done} of {said}"
 
 
 def _data_name(run: Record) -> str:
@@ -180,16 +187,15 @@ def comparison_section(result: Record) -> Section | None:
     header, drawn = ["model"], []
     for key in keys:
         header += [f"{column_name(key)}, paper", "ours"]
-        bars = [
+        rows_of = [
             (
                 str(r["label"]),
-                number((r.get("paper") or {}).get(key)),
-                number((r.get("ours") or {}).get(key)),
+                [number((r.get(side) or {}).get(key)) for side in ("paper", "ours")],
             )
             for r in rows
         ]
         name, loss = column_name(key), key.endswith("loss")
-        svg = charts.paired_bars(bars, name.capitalize(), share=not loss)
+        svg = charts.bars(rows_of, name.capitalize(), share=not loss)
         drawn.append(Chart(f"comparison-{slug(key)}", svg, name.capitalize()))
     table = []
     for r in rows:
@@ -234,9 +240,7 @@ def sample_section(datasets: Iterable[FaceDataset], seed: int = 0) -> Section | 
         for k, emotion in enumerate(data.classes):
             found = np.flatnonzero(data.labels == k)
             picked = np.sort(rng.permutation(found)[:SAMPLES])
-            faces = [
-                Face(data.images[i], f"{emotion.value}, {data.ids[i]}", emotion) for i in picked
-            ]
+            faces = [Face(data.images[i], f"{emotion.value}, {data.ids[i]}") for i in picked]
             if faces:
                 rows.append((emotion.value, faces))
         children.append((data.name, Gallery(rows)))
@@ -290,12 +294,8 @@ def remark_section(result: Record) -> Section | None:
     remarks = list(result.get("remarks") or ())
     if not remarks:
         return None
-    children = [
-        Section(
-            f"remark-{i}",
-            str(r.get("title", "")),
-            [Text(" ".join(textwrap.dedent(str(r.get("text", ""))).split()))],
-        )
-        for i, r in enumerate(remarks, 1)
+    blocks = [
+        Text(" ".join(str(r.get("text", "")).split()), title=str(r.get("title", "")))
+        for r in remarks
     ]
-    return Section("remarks", "What in the paper could not be right", children=children)
+    return Section("remarks", "What in the paper could not be right", blocks)
