@@ -1,0 +1,97 @@
+// The server: photos by POST, frames by WebSocket. Only this page's own origin is ever spoken to.
+const KEY = "mien-token";
+
+// The token comes behind the #, which browsers never send, and lives as long as the tab.
+export function takeToken() {
+  const found = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!found) return;
+  sessionStorage.setItem(KEY, found);
+  history.replaceState(null, "", location.pathname + location.search);
+}
+
+export const setToken = (token) => sessionStorage.setItem(KEY, token);
+const token = () => sessionStorage.getItem(KEY);
+
+export class Trouble extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export async function predict(file) {
+  const body = new FormData();
+  body.append("images", file, file.name || "pasted picture");
+  const headers = token() ? { authorization: `Bearer ${token()}` } : {};
+  let response;
+  try {
+    response = await fetch("/v1/predict", { method: "POST", body, headers });
+  } catch {
+    throw new Trouble("The server does not answer: is it still running?");
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) {
+    throw new Trouble(answer.detail ?? `The server answered ${response.status}.`, response.status);
+  }
+  return answer.results[0];
+}
+
+// Why the server refuses: what a WebSocket that is turned away cannot tell. Null if it does not.
+export async function refusal() {
+  const headers = token() ? { authorization: `Bearer ${token()}` } : {};
+  try {
+    const response = await fetch("/v1/models", { headers });
+    if (response.ok) return null;
+    const answer = await response.json().catch(() => ({}));
+    return new Trouble(answer.detail ?? `The server answered ${response.status}.`, response.status);
+  } catch {
+    return new Trouble("The server does not answer: is it still running?");
+  }
+}
+
+// Frames out, answers in. At most `ahead` frames are on the way: the server never has to drop any
+// unless it is busy with others, and what is shown is never old.
+export class Stream {
+  constructor({ onResult, onTrouble, onClose, ahead = 2 }) {
+    this.ahead = ahead;
+    this.sent = 0;
+    this.open = false;
+    this.waiting = new Map(); // frames without an answer, by number
+    const url = new URL("/v1/stream", location.href);
+    url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+    const protocols = token() ? ["mien.v1", `token.${token()}`] : ["mien.v1"];
+    this.socket = new WebSocket(url, protocols);
+    this.socket.binaryType = "arraybuffer";
+    this.socket.onmessage = (event) => {
+      const message = JSON.parse(event.data);
+      if (message.type === "hello") {
+        this.open = true;
+        return;
+      }
+      const sent = this.waiting.get(message.frame);
+      // An answer to frame n also settles those before it: they were dropped.
+      for (const number of this.waiting.keys()) if (number <= message.frame) this.waiting.delete(number);
+      if (message.type === "result") onResult(message, performance.now() - sent.taken, sent.blob);
+      else onTrouble(message.detail);
+    };
+    this.socket.onclose = (event) => {
+      this.open = false;
+      if (!this.closed) onClose(event.code, event.reason);
+    };
+  }
+
+  get ready() {
+    return this.open && this.waiting.size < this.ahead && this.socket.bufferedAmount === 0;
+  }
+
+  send(blob, taken) {
+    this.waiting.set(this.sent, { blob, taken });
+    this.sent += 1;
+    this.socket.send(blob);
+  }
+
+  close() {
+    this.closed = true;
+    this.socket.close(1000);
+  }
+}

@@ -1,0 +1,78 @@
+// Boxes and names over the picture, as SVG: sharp at any size, and the same drawing goes into the PNG.
+import { PALETTE } from "./facts.js";
+import { inkOn, percent, shown, svg } from "./dom.js";
+
+const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
+const pen = document.createElement("canvas").getContext("2d");
+
+function textWidth(text, size, weight) {
+  pen.font = `${weight} ${size}px ${FONT}`;
+  return pen.measureText(text).width;
+}
+
+const overlaps = (a, b) =>
+  a.x < b.x + b.w && b.x < a.x + a.w && a.y < b.y + b.h && b.y < a.y + a.h;
+
+// Above the box, below it, inside it, or further up: the first place that is free.
+function place(box, size, gap, width, height, taken) {
+  const x = Math.max(0, Math.min(box.x, width - size.w));
+  const rows = [box.y - size.h - gap, box.y + box.h + gap, box.y + gap, box.y - 2 * (size.h + gap)];
+  const spots = rows.map((y) => ({ x, y: Math.max(0, Math.min(y, height - size.h)), ...size }));
+  return spots.find((spot) => !taken.some((other) => overlaps(spot, other))) ?? spots[0];
+}
+
+// Fills `root` with the faces of `result`. `unit` is how many picture pixels one screen pixel is.
+export function paint(root, result, { unit = 1, mirrored = false } = {}) {
+  const { width, height } = result;
+  root.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  root.replaceChildren();
+  const taken = [];
+  const faces = result.faces.map((face) => {
+    const x = mirrored ? width - face.box.x - face.box.width : face.box.x;
+    return { face, box: { x, y: face.box.y, w: face.box.width, h: face.box.height } };
+  });
+  const labels = svg("g");
+  for (const { face, box } of faces) {
+    const { word, sure } = shown(face);
+    const color = PALETTE[word];
+    const r = 0.12 * Math.min(box.w, box.h);
+    const shape = { x: box.x, y: box.y, width: box.w, height: box.h, rx: r, fill: "none" };
+    root.append(svg("rect", { ...shape, stroke: "#12141a", "stroke-width": 5 * unit, opacity: 0.75 }));
+    root.append(
+      svg("rect", { ...shape, stroke: color, "stroke-width": 3 * unit, class: "box", "data-word": word }),
+    );
+    const size = Math.max(13 * unit, Math.min(0.15 * box.w, 22 * unit));
+    const pad = 0.55 * size;
+    const first = textWidth(word, size, 650);
+    const value = percent(sure);
+    const second = textWidth(value, 0.88 * size, 450);
+    const extent = { w: first + second + 0.45 * size + 2 * pad, h: 1.62 * size };
+    const spot = place(box, extent, 5 * unit, width, height, taken);
+    taken.push(spot);
+    const ink = inkOn(color);
+    const text = { y: spot.y + 1.16 * size, fill: ink, "font-family": FONT };
+    labels.append(
+      svg("rect", { x: spot.x, y: spot.y, width: spot.w, height: spot.h, rx: 0.42 * size, fill: color }),
+      svg("text", { ...text, x: spot.x + pad, "font-size": size, "font-weight": 650, class: "word" }, word),
+      svg("text", { ...text, x: spot.x + pad + first + 0.45 * size, "font-size": 0.88 * size, "font-weight": 450 }, value),
+    );
+  }
+  root.append(labels);
+}
+
+// The same drawing as a picture, for the PNG.
+export async function overlayImage(result, mirrored) {
+  const { width, height } = result;
+  const root = svg("svg", { xmlns: "http://www.w3.org/2000/svg", width, height });
+  paint(root, result, { unit: Math.max(width, height) / 900, mirrored });
+  const text = new XMLSerializer().serializeToString(root);
+  const url = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
+  try {
+    const image = new Image();
+    image.src = url;
+    await image.decode();
+    return image;
+  } finally {
+    URL.revokeObjectURL(url);
+  }
+}
