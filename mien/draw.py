@@ -6,6 +6,7 @@ leaves the picture and never covers another label; bars are left out where they 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import cv2
@@ -39,6 +40,7 @@ _CAP = 22.0  # Height in pixels of a capital letter of this font at scale 1.
 _SUPER = 4  # Sprites are drawn this many times larger.
 _INK: Bgr = (26, 20, 18)
 _PAPER: Bgr = (245, 242, 240)
+_FAINT: Bgr = (178, 170, 166)
 
 
 def color_of(emotion: Emotion) -> Bgr:
@@ -74,6 +76,13 @@ class _Canvas:
         self._color = np.zeros((*shape, 3), np.uint8)
         self._alpha = np.zeros(shape, np.uint8)
 
+    def copy(self) -> _Canvas:
+        """Another canvas with the same content."""
+        other = _Canvas.__new__(_Canvas)
+        other.width, other.height = self.width, self.height
+        other._color, other._alpha = self._color.copy(), self._alpha.copy()
+        return other
+
     def rounded(
         self,
         rect: tuple[float, float, float, float],
@@ -85,22 +94,26 @@ class _Canvas:
         """Fill a rounded rectangle; the ``base`` also decides where the sprite is transparent."""
         x, y, w, h = (round(v * _SUPER) for v in rect)
         r = max(0, min(round(radius * _SUPER), w // 2, h // 2))
-        mask = np.zeros_like(self._alpha)
+        mask = np.zeros((h, w), np.uint8)  # of the rectangle alone: the canvas is much larger
         if r:
-            cv2.rectangle(mask, (x + r, y), (x + w - r - 1, y + h - 1), 255, -1)
-            cv2.rectangle(mask, (x, y + r), (x + w - 1, y + h - r - 1), 255, -1)
-            for cx in (x + r, x + w - r - 1):
-                for cy in (y + r, y + h - r - 1):
+            cv2.rectangle(mask, (r, 0), (w - r - 1, h - 1), 255, -1)
+            cv2.rectangle(mask, (0, r), (w - 1, h - r - 1), 255, -1)
+            for cx in (r, w - r - 1):
+                for cy in (r, h - r - 1):
                     cv2.circle(mask, (cx, cy), r, 255, -1)
         elif w and h:
-            cv2.rectangle(mask, (x, y), (x + w - 1, y + h - 1), 255, -1)
-        where = mask > 0
+            mask[:] = 255
+        top, left = max(0, y), max(0, x)
+        area = self._color[top : y + h, left : x + w]
+        where = mask[top - y :, left - x :][: area.shape[0], : area.shape[1]] > 0
         if base:
             self._color[:] = color
-            self._alpha[where] = round(255 * opacity)
+            self._alpha[top : y + h, left : x + w][where] = round(255 * opacity)
+        elif opacity == 1:
+            area[where] = color
         else:
-            mixed = (1 - opacity) * self._color[where] + opacity * np.array(color, np.float32)
-            self._color[where] = mixed.astype(np.uint8)
+            mixed = (1 - opacity) * area[where] + opacity * np.array(color, np.float32)
+            area[where] = mixed.astype(np.uint8)
 
     def text(self, text: str, x: float, baseline: float, cap: float, color: Bgr) -> None:
         scale = cap * _SUPER / _CAP
@@ -124,9 +137,16 @@ def _text_width(text: str, cap: float) -> float:
 
 
 def _label(face: Face, cap: float) -> _Sprite:
-    """The tag with the expression and its probability."""
-    color = color_of(face.emotion)
-    name, value = face.emotion.value, f"{100 * face.confidence:.0f}%"
+    """The tag with the expression and its probability; in a film also the face's number."""
+    emotion, probabilities = face.shown
+    number = "" if face.track is None else f"{face.track}  "
+    return _tag(f"{number}{emotion.value}", f"{100 * probabilities[emotion]:.0f}%", emotion, cap)
+
+
+@functools.lru_cache(maxsize=256)
+def _tag(name: str, value: str, emotion: Emotion, cap: float) -> _Sprite:
+    """Kept, because a film shows the same few tags in frame after frame."""
+    color = color_of(emotion)
     pad, gap = 0.75 * cap, 0.6 * cap
     first = _text_width(name, cap)
     canvas = _Canvas(
@@ -139,26 +159,40 @@ def _label(face: Face, cap: float) -> _Sprite:
     return canvas.sprite()
 
 
+@functools.lru_cache(maxsize=8)
+def _empty_bars(names: tuple[str, ...], cap: float) -> tuple[_Canvas, float]:
+    """The panel without values, and where its bars begin; kept for the next frame of a film."""
+    pad, row, track = 0.95 * cap, 1.95 * cap, 6.2 * cap
+    longest = max(_text_width(name, cap) for name in names)
+    width = round(longest + track + _text_width("100", cap) + 2 * pad + 1.7 * cap)
+    canvas = _Canvas(width, round(row * len(names) + 2 * pad - (row - cap)))
+    canvas.rounded((0, 0, width, canvas.height), 0.7 * cap, _INK, 0.8, base=True)
+    left = pad + longest + 0.85 * cap
+    for index, name in enumerate(names):
+        top = pad + index * row
+        canvas.text(name, pad, top + cap, cap, _FAINT)
+        canvas.rounded((left, top, track, cap), cap * 0.3, _PAPER, 0.13)
+    return canvas, left
+
+
 def _bars(face: Face, cap: float) -> _Sprite:
     """The panel with a bar for every class, in the model's order."""
     cap = cap * 0.78
-    pad, row = 0.95 * cap, 1.95 * cap
-    names = max(_text_width(e.value, cap) for e in face.probabilities)
-    track, percent = 6.2 * cap, _text_width("100", cap)
-    width = round(names + track + percent + 2 * pad + 1.7 * cap)
-    canvas = _Canvas(width, round(row * len(face.probabilities) + 2 * pad - (row - cap)))
-    canvas.rounded((0, 0, width, canvas.height), 0.7 * cap, _INK, 0.8, base=True)
-    left = pad + names + 0.85 * cap
-    for index, (emotion, value) in enumerate(face.probabilities.items()):
+    shown, probabilities = face.shown
+    empty, left = _empty_bars(tuple(e.value for e in probabilities), cap)
+    canvas = empty.copy()
+    pad, row, track = 0.95 * cap, 1.95 * cap, 6.2 * cap
+    for index, (emotion, value) in enumerate(probabilities.items()):
         top = pad + index * row
-        best = emotion == face.emotion
-        ink: Bgr = _PAPER if best else (178, 170, 166)
-        canvas.text(emotion.value, pad, top + cap, cap, ink)
-        canvas.rounded((left, top, track, cap), cap * 0.3, _PAPER, 0.13)
+        ink = _FAINT
+        if emotion == shown:
+            ink = _PAPER
+            canvas.text(emotion.value, pad, top + cap, cap, ink)
         length = max(0.35 * cap, track * min(1.0, max(0.0, value)))
         canvas.rounded((left, top, length, cap), cap * 0.3, color_of(emotion))
         number = f"{100 * value:.0f}"
-        canvas.text(number, width - pad - _text_width(number, cap), top + cap, cap, ink)
+        right = canvas.width - pad - _text_width(number, cap)
+        canvas.text(number, right, top + cap, cap, ink)
     return canvas.sprite()
 
 
@@ -292,11 +326,13 @@ def draw(image: Image, result: Result, *, bars: bool = True) -> Image:
     boxes = [_scaled(face.box, scale, width, height) for face in result.faces]
     for face, box in zip(result.faces, boxes, strict=True):
         thickness = max(2, round(min(longest / 260, max(2.0, box[2] / 28))))
-        _outline(canvas, box, color_of(face.emotion), thickness)
+        _outline(canvas, box, color_of(face.shown[0]), thickness)
     taken: list[Rect] = []
     caps: list[float] = []
     for face, box in zip(result.faces, boxes, strict=True):
         cap = float(np.clip(box[2] * 0.12, max(9.5, longest / 95), max(11.5, longest / 42)))
+        if face.track is not None:  # in a film the text must not swell with every frame
+            cap = round(cap)
         caps.append(cap)
         label = _label(face, cap)
         place = _place_label(box, label.size, gap, frame, taken)
