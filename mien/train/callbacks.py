@@ -14,12 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import lightning as L
-from lightning.fabric.plugins import TorchCheckpointIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mien.atomic import atomic_path, write_text
+from mien.train._lightning import L, TorchCheckpointIO
 from mien.train.module import ExpressionModule
 from mien.train.recipe import ScheduleConfig
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 
@@ -27,6 +26,7 @@ from mien.atomic import write_text
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.loaders import EpochBatches
 from mien.errors import RecipeError
+from mien.train._lightning import L
 from mien.train.callbacks import BEST, LAST, AtomicCheckpointIO, ProgressLine, Run
 from mien.train.module import ExpressionModule
 from mien.train.precision import choose_precision

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from mien.data.loaders import Batch
 from mien.emotions import FERPLUS_EMOTIONS, Emotion
 from mien.errors import RecipeError
 from mien.models import create_model
+from mien.train._lightning import L
 from mien.train.recipe import Recipe
 
 FERPLUS_OUTPUTS = 10
