@@ -15,6 +15,9 @@ from mien.reproduce.spec import System
 from mien.reproduce.systems import get_system
 
 
+DEFAULT = TrainOptions()
+
+
 def plan_of(
     system: System,
     budget: str,
@@ -50,7 +53,7 @@ def reproduce(
     seeds: int | None = None,
     only: Sequence[str] = (),
     report_only: bool = False,
-    options: TrainOptions = TrainOptions(),
+    options: TrainOptions = DEFAULT,
     command: str = "",
     say: Say = lambda _: None,
 ) -> tuple[dict[str, Any], dict[str, Path]]:
