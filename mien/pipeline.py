@@ -29,8 +29,11 @@ CHUNK = 32
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A picture after detection: nothing of it is kept but the crops."""
+class Found:
+    """A picture after detection: what :meth:`Analyzer.find` hands to :meth:`Analyzer.classify`.
+
+    Nothing of the picture is kept but its faces' crops, uint8 (input_size, input_size), grey.
+    """
 
     source: str | None
     width: int
@@ -104,7 +107,7 @@ class Analyzer:
         Raises:
             ImageError: the picture cannot be read.
         """
-        return self._classify([self._find(image, color, faces, source)])[0]
+        return self.classify([self.find(image, color, faces, source)])[0]
 
     def analyze_many(
         self,
@@ -142,15 +145,22 @@ class Analyzer:
             while batch:  # popped, so that an array is freed once its crops are taken
                 index, image = batch.pop(0)
                 try:
-                    found.append(self._find(image, color, faces, None))
+                    found.append(self.find(image, color, faces, None))
                 except MienError as error:
                     if on_error is None:
                         raise
                     on_error(_name(image) or f"picture {index}", error)
                 del image
-            yield from self._classify(found)
+            yield from self.classify(found)
 
-    def _find(self, image: ImageLike, color: str | None, faces: bool, source: str | None) -> _Found:
+    def find(
+        self,
+        image: ImageLike,
+        color: str | None = None,
+        faces: bool = False,
+        source: str | None = None,
+    ) -> Found:
+        """The first half of :meth:`analyze`: detect and crop. Same arguments, same errors."""
         name = source if source is not None else _name(image)
         if isinstance(image, np.ndarray):
             bgr = as_bgr(image, color, name or "the array")
@@ -161,12 +171,13 @@ class Analyzer:
         height, width = bgr.shape[:2]
         if faces:
             whole = Detection(Box(0.0, 0.0, float(width), float(height)))
-            return _Found(name, width, height, "none", (whole,), (whole_face(bgr, self.info),))
+            return Found(name, width, height, "none", (whole,), (whole_face(bgr, self.info),))
         detections = self.detector.detect(bgr)
         crops = tuple(crop_face(bgr, d, self.info) for d in detections)
-        return _Found(name, width, height, self.detector.name, detections, crops)
+        return Found(name, width, height, self.detector.name, detections, crops)
 
-    def _classify(self, found: Sequence[_Found]) -> list[Result]:
+    def classify(self, found: Sequence[Found]) -> list[Result]:
+        """The second half: the faces of several pictures in one call; a Result each, in order."""
         crops = [crop for picture in found for crop in picture.crops]
         rows: list[list[float]] = []
         if crops:

@@ -59,7 +59,7 @@ def model_file() -> Path:
 
 
 class YuNet:
-    """OpenCV's ``FaceDetectorYN`` behind a lock; may be shared between threads.
+    """OpenCV's ``FaceDetectorYN``; may be shared between threads, each call has its own network.
 
     Args:
         min_face: side of the smallest face to find, as a fraction of the picture's long side,
@@ -74,9 +74,13 @@ class YuNet:
         self.min_face = min_face
         self.min_score = min_score
         self.long_side = 32 * math.ceil(RELIABLE_PIXELS / min_face / 32)
+        self._file = str(model_file())
         self._lock = threading.Lock()
-        self._net = cv2.FaceDetectorYN.create(
-            str(model_file()), "", (320, 320), score_threshold=min_score, nms_threshold=0.3
+        self._idle = [self._load()]
+
+    def _load(self) -> cv2.FaceDetectorYN:
+        return cv2.FaceDetectorYN.create(
+            self._file, "", (320, 320), score_threshold=self.min_score, nms_threshold=0.3
         )
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
@@ -84,9 +88,13 @@ class YuNet:
         height, width = image.shape[:2]
         small_h, small_w = fit_long_side(height, width, self.long_side, LEAST_SIDE)
         small = resize(image, small_h, small_w)
+        with self._lock:  # a network cannot be shared; there are as many as calls at a time
+            net = self._idle.pop() if self._idle else None
+        net = net or self._load()
+        net.setInputSize((small_w, small_h))
+        _, rows = net.detect(small)
         with self._lock:
-            self._net.setInputSize((small_w, small_h))
-            _, rows = self._net.detect(small)
+            self._idle.append(net)
         if rows is None:
             return ()
         table = np.array(rows, dtype=np.float64)
