@@ -29,6 +29,7 @@ class Verb(NamedTuple):
 VERBS: dict[str, Verb] = {
     "predict": Verb("mien.cli.predict", "Find faces in pictures and name their expressions."),
     "demo": Verb("mien.cli.demo", "Analyse a bundled photo, offline, and show the result."),
+    "live": Verb("mien.cli.live", "Watch this machine's camera, on a page or as JSON lines."),
     "serve": Verb("mien.cli.serve", "Serve the web page, REST and WebSocket."),
     "models": Verb("mien.cli.models", "List the architectures and the shipped models."),
     "data": Verb("mien.cli.data", "Audit, convert, split and build datasets."),

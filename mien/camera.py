@@ -1,0 +1,171 @@
+"""A camera through OpenCV: its newest picture, and one sentence when it is missing or lost."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import MienError
+
+Image = NDArray[np.uint8]
+
+#: Seconds without a picture after which a camera counts as lost.
+SILENCE = 5.0
+
+#: Seconds between attempts to open a camera that is waited for.
+RETRY = 1.0
+
+
+class CameraError(MienError):
+    """A camera is missing, busy, not permitted or was lost."""
+
+
+class Capture(Protocol):
+    """What is used of ``cv2.VideoCapture``."""
+
+    def isOpened(self) -> bool: ...  # noqa: N802 - OpenCV's name
+
+    def read(self) -> tuple[bool, Any]: ...
+
+    def release(self) -> None: ...
+
+
+def open_capture(camera: str) -> Capture:
+    """OpenCV's capture of a camera's number or path, asked for 640×480 and no queue of its own."""
+    import cv2
+
+    # OpenCV would print its own warnings beside our sentence.
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        capture = cv2.VideoCapture(int(camera) if camera.isdecimal() else camera)
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, 640)
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, 480)
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    return capture
+
+
+def camera_frames(
+    camera: str = "0",
+    *,
+    wait: bool = False,
+    on_message: Callable[[str], None] = lambda _: None,
+    opener: Callable[[str], Capture] = open_capture,
+    silence: float = SILENCE,
+    retry: float = RETRY,
+) -> Iterator[tuple[float, Image]]:
+    """The camera's pictures as they come; while one is worked on, only the newest is kept.
+
+    Args:
+        camera: its number, from 0, or the path of its device.
+        wait: wait for a camera that is missing, busy or lost, instead of giving up.
+        on_message: told in one sentence when waiting begins and when it ends.
+        opener: opens a capture.
+        silence: seconds without a picture after which the camera counts as lost.
+        retry: seconds between attempts.
+
+    Yields:
+        (seconds on the monotonic clock when the picture came, uint8 (H, W, 3) BGR).
+
+    Raises:
+        CameraError: missing, busy, not permitted, or lost, and not to be waited for.
+    """
+    waiting = False
+    seen = False
+    while True:
+        capture = opener(camera)
+        reader = _Reader(capture) if capture.isOpened() else None
+        first = reader.newest(silence) if reader else None
+        if reader is None or first is None:
+            capture.release() if reader is None else reader.stop()
+            problem = CameraError(missing(camera))
+            if not wait:
+                raise problem
+            if not waiting:
+                on_message(f"{problem} Waiting for it.")
+                waiting = True
+            time.sleep(retry)
+            continue
+        if waiting:
+            on_message(f"{name_of(camera)} is there.")
+        try:
+            frame: tuple[float, Image] | None = first
+            while frame is not None:
+                seen = True
+                yield frame
+                frame = reader.newest(silence)
+        finally:
+            reader.stop()
+        lost = CameraError(f"{name_of(camera)} gives no more pictures: it was unplugged or taken.")
+        lost.exit_code = 1 if seen else 2  # 1: what came before was done
+        if not wait:
+            raise lost
+        on_message(f"{lost} Waiting for it to come back.")
+        waiting = True
+        time.sleep(retry)
+
+
+class _Reader:
+    """Reads in a thread of its own, so that a picture is never older than the camera's last."""
+
+    def __init__(self, capture: Capture) -> None:
+        self._capture = capture
+        self._changed = threading.Condition()
+        self._newest: tuple[float, Image] | None = None
+        self._over = False
+        self._thread = threading.Thread(target=self._run, name="mien-camera", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while not self._over:
+                good, image = self._capture.read()
+                if not good or image is None:
+                    break
+                with self._changed:
+                    self._newest = (time.monotonic(), image)
+                    self._changed.notify()
+        finally:
+            with self._changed:
+                self._over = True
+                self._changed.notify()
+            self._capture.release()
+
+    def newest(self, timeout: float) -> tuple[float, Image] | None:
+        """Wait for a picture not given before; None when there will be none."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest is not None or self._over, timeout)
+            found, self._newest = self._newest, None
+            return found
+
+    def stop(self) -> None:
+        """Let go of the camera. A driver that hangs is left to its thread."""
+        self._over = True
+        self._thread.join(timeout=1.0)
+
+
+def name_of(camera: str) -> str:
+    """The camera as messages call it."""
+    return f"Camera {camera}"
+
+
+def missing(camera: str) -> str:
+    """Why a camera cannot be opened, as far as the system tells, and what to do."""
+    path = Path(f"/dev/video{camera}" if camera.isdecimal() else camera)
+    name = name_of(camera)
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        return f"{name} may not be used: permission denied for {path} (join the group 'video')."
+    if path.exists():
+        return f"{name} is busy or gives no picture: close the program that uses it."
+    known = sorted(p.name.removeprefix("video") for p in Path("/dev").glob("video[0-9]*"))
+    others = f" (there are: {', '.join(known)})" if known else ""
+    return f"{name} is not there: plug it in or choose another with --camera{others}."
