@@ -16,5 +16,6 @@ if importlib.util.find_spec("torchvision") is not None:
         import_torchvision()
 
 import lightning as L
+from lightning.fabric.plugins import TorchCheckpointIO
 
 __all__ = ["L", "TorchCheckpointIO"]
