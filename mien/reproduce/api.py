@@ -14,7 +14,6 @@ from mien.reproduce.runs import Say, TrainOptions, train_all
 from mien.reproduce.spec import System
 from mien.reproduce.systems import get_system
 
-
 DEFAULT = TrainOptions()
 
 
