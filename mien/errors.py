@@ -16,6 +16,10 @@ class ImageError(MienError):
     """A picture cannot be read or is not usable."""
 
 
+class VideoError(MienError):
+    """A film cannot be read, or a stopped run cannot be gone on with."""
+
+
 class DataError(MienError):
     """A dataset, a label or a split is missing, malformed or contradictory."""
 

@@ -30,6 +30,8 @@ LANDMARKS = ("right_eye", "left_eye", "nose_tip", "right_mouth", "left_mouth")
 
 _PICTURE = ("source", "width", "height", "model", "detector", "faces")
 _FACE = ("face", "emotion", "confidence", "detection_score")
+_FILM = ("frame", "time")
+_FILM_FACE = ("track", "steady")
 _BOX = ("box_x", "box_y", "box_width", "box_height")
 _POINTS = tuple(f"{name}_{axis}" for name in LANDMARKS for axis in "xy")
 
@@ -130,6 +132,8 @@ class CsvSink(_TextSink):
     Args:
         target: a file's path, or an open text stream such as ``sys.stdout``.
         labels: the model's classes: one ``p_…`` column each.
+        film: add the columns of a film: see :func:`columns`.
+        header: whether to begin with the columns' names; not when a file is gone on with.
     """
 
     def __init__(
@@ -137,12 +141,16 @@ class CsvSink(_TextSink):
         target: str | os.PathLike[str] | IO[str],
         *,
         labels: Sequence[Emotion] = FER2013,
+        film: bool = False,
+        header: bool = True,
     ) -> None:
         super().__init__(target)
-        self._columns = columns(labels)
+        self._columns = columns(labels, film)
+        self._header = header
 
     def _begin(self, stream: IO[str]) -> None:
-        self._row(self._columns)
+        if self._header:
+            self._row(self._columns)
 
     def write(self, result: Result, image: Image | None = None) -> None:
         for row in face_rows(result):
@@ -170,6 +178,7 @@ class ParquetSink(_Base):
     Args:
         path: the file to write.
         labels: the model's classes: one ``p_…`` column each.
+        film: add the columns of a film: see :func:`columns`.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -178,26 +187,27 @@ class ParquetSink(_Base):
     _GROUP = 4096
 
     def __init__(
-        self, path: str | os.PathLike[str], *, labels: Sequence[Emotion] = FER2013
+        self,
+        path: str | os.PathLike[str],
+        *,
+        labels: Sequence[Emotion] = FER2013,
+        film: bool = False,
     ) -> None:
         super().__init__()
         require_extra("train", ("pyarrow",), "Parquet output")
         self._path = path
-        self._columns = columns(labels)
+        self._columns = columns(labels, film)
         self._rows: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        text = {"source", "model", "detector", "emotion"}
-        whole = {"width", "height", "faces", "face"}
-        self._schema = pa.schema(
-            [
-                (c, pa.string() if c in text else pa.int32() if c in whole else pa.float32())
-                for c in self._columns
-            ]
-        )
+        text = ("source", "model", "detector", "emotion", "steady")
+        whole = ("width", "height", "faces", "face", "frame", "track")
+        kinds = {name: pa.string() for name in text} | {name: pa.int32() for name in whole}
+        kinds["time"] = pa.float64()
+        self._schema = pa.schema([(c, kinds.get(c, pa.float32())) for c in self._columns])
         temporary = self._stack.enter_context(atomic_path(self._path))
         self._writer = self._stack.enter_context(pq.ParquetWriter(str(temporary), self._schema))
         return self
@@ -299,9 +309,18 @@ def printable(name: str | None) -> str | None:
     return None if name is None else name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def columns(labels: Sequence[Emotion] = FER2013) -> tuple[str, ...]:
-    """The columns of :class:`CsvSink` and :class:`ParquetSink`, in order."""
-    return (*_PICTURE, *_FACE, *_BOX, *_POINTS, *(f"p_{label.value}" for label in labels))
+def columns(labels: Sequence[Emotion] = FER2013, film: bool = False) -> tuple[str, ...]:
+    """The columns of :class:`CsvSink` and :class:`ParquetSink`, in order.
+
+    A film's tables also have ``frame`` and ``time`` (seconds), the face's ``track``, the ``steady``
+    name and the smoothed probabilities, ``s_…``.
+    """
+    raw = tuple(f"p_{label.value}" for label in labels)
+    if not film:
+        return (*_PICTURE, *_FACE, *_BOX, *_POINTS, *raw)
+    smoothed = tuple(f"s_{label.value}" for label in labels)
+    face = (_FACE[0], *_FILM_FACE, *_FACE[1:])
+    return (_PICTURE[0], *_FILM, *_PICTURE[1:], *face, *_BOX, *_POINTS, *raw, *smoothed)
 
 
 def face_rows(result: Result) -> list[dict[str, Any]]:
@@ -312,6 +331,8 @@ def face_rows(result: Result) -> list[dict[str, Any]]:
     """
     picture: dict[str, Any] = {
         "source": printable(result.source),
+        "frame": result.frame,
+        "time": None if result.time is None else round(result.time, 6),
         "width": result.width,
         "height": result.height,
         "model": result.model,
@@ -327,5 +348,7 @@ def face_rows(result: Result) -> list[dict[str, Any]]:
         for name, (x, y) in zip(LANDMARKS, record["landmarks"], strict=False):
             row[f"{name}_x"], row[f"{name}_y"] = x, y
         row.update({f"p_{key}": value for key, value in record["probabilities"].items()})
+        row.update({key: record.get(key) for key in _FILM_FACE})
+        row.update({f"s_{key}": value for key, value in record.get("smoothed", {}).items()})
         rows.append(row)
     return rows or [picture]

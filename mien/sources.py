@@ -1,4 +1,4 @@
-"""Where pictures come from: files, folders, globs and standard input."""
+"""Where pictures and films come from: files, folders, globs and standard input."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from mien.errors import ImageError, MienError
 #: File endings that are looked for in folders; a file named outright may end in anything.
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm")
+)
+
+#: The same for films.
+VIDEO_SUFFIXES = frozenset(
+    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .3gp .wmv .flv .ogv .vob .mjpeg "
+    ".y4m".split()
 )
 
 #: Stands for standard input.
@@ -36,9 +42,26 @@ def find_images(
     Yields:
         Paths, and "-" for standard input: what :meth:`mien.Analyzer.analyze` takes.
     """
+    return _find(inputs, SUFFIXES, "pictures", recursive, on_error)
+
+
+def find_videos(
+    inputs: Iterable[str | Path], *, recursive: bool = True, on_error: OnError | None = None
+) -> Iterator[str | Path]:
+    """Expand files, folders and globs to the films they mean; see :func:`find_images`."""
+    return _find(inputs, VIDEO_SUFFIXES, "films", recursive, on_error)
+
+
+def _find(
+    inputs: Iterable[str | Path],
+    suffixes: frozenset[str],
+    what: str,
+    recursive: bool,
+    on_error: OnError | None,
+) -> Iterator[str | Path]:
     for item in inputs:
         try:
-            yield from _expand(item, recursive, on_error)
+            yield from _expand(item, suffixes, what, recursive, on_error)
         except ImageError as error:
             if on_error is None:
                 raise
@@ -52,18 +75,24 @@ def read_stdin() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def _expand(item: str | Path, recursive: bool, on_error: OnError | None) -> Iterator[str | Path]:
+def _expand(
+    item: str | Path,
+    suffixes: frozenset[str],
+    what: str,
+    recursive: bool,
+    on_error: OnError | None,
+) -> Iterator[str | Path]:
     if str(item) == STDIN:
         yield STDIN
         return
     path = Path(item)
     if path.is_dir():
         found = False
-        for picture in _walk(path, recursive, on_error):
+        for file in _walk(path, suffixes, recursive, on_error):
             found = True
-            yield picture
+            yield file
         if not found:
-            raise ImageError(f"{path} holds no pictures ({', '.join(sorted(SUFFIXES))}).")
+            raise ImageError(f"{path} holds no {what} ({', '.join(sorted(suffixes))}).")
     elif not path.exists() and glob.has_magic(str(item)):
         matches = sorted(glob.glob(str(item), recursive=True))  # noqa: PTH207 - absolute too
         if not matches:
@@ -75,7 +104,9 @@ def _expand(item: str | Path, recursive: bool, on_error: OnError | None) -> Iter
         yield path
 
 
-def _walk(folder: Path, recursive: bool, on_error: OnError | None) -> Iterator[Path]:
+def _walk(
+    folder: Path, suffixes: frozenset[str], recursive: bool, on_error: OnError | None
+) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
             listing = sorted(entries, key=lambda entry: entry.name)
@@ -90,6 +121,6 @@ def _walk(folder: Path, recursive: bool, on_error: OnError | None) -> Iterator[P
             continue
         if entry.is_dir(follow_symlinks=False):
             if recursive:
-                yield from _walk(Path(entry.path), recursive, on_error)
-        elif Path(entry.name).suffix.lower() in SUFFIXES:
+                yield from _walk(Path(entry.path), suffixes, recursive, on_error)
+        elif Path(entry.name).suffix.lower() in suffixes:
             yield Path(entry.path)

@@ -1,0 +1,227 @@
+"""Decode, detect and classify side by side: frames in, Results out, in order, in bounded memory.
+
+Three stages overlap: one thread decodes, as many as there are cores find faces (the detector looks
+at every frame), one call classifies the faces of several frames. The outcome does not depend on
+the number of threads or on the size of a batch.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Self, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.classify import available_cores
+from mien.detect.base import Detection
+from mien.pipeline import Analyzer, Found
+from mien.preprocess import face_square
+from mien.results import Result
+from mien.video.film import Frame
+
+#: Frames whose faces are classified in one call, where memory allows.
+BATCH = 16
+#: Decoded pictures that wait for the next stage may take so many bytes, or be one a stage.
+PICTURE_BYTES = 64 << 20
+#: Side in pixels of the little pictures for the timeline.
+THUMBNAIL = 88
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A frame after analysis.
+
+    Attributes:
+        result: its faces, with ``frame`` and ``time``.
+        image: uint8 (H, W, 3) BGR where it was asked for, else None.
+        thumbnails: one uint8 (88, 88, 3) BGR a face where they were asked for, else empty.
+    """
+
+    result: Result
+    image: NDArray[np.uint8] | None
+    thumbnails: tuple[NDArray[np.uint8], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    frame: Frame
+    found: Found
+    image: NDArray[np.uint8] | None
+    thumbnails: tuple[NDArray[np.uint8], ...]
+
+
+def analyze_frames(
+    analyzer: Analyzer,
+    frames: Iterable[Frame],
+    *,
+    source: str | None = None,
+    frame_bytes: int = 640 * 480 * 3,
+    batch: int = BATCH,
+    workers: int | None = None,
+    images: bool = False,
+    thumbnails: bool = False,
+) -> Iterator[Seen]:
+    """Analyse frames lazily and in order.
+
+    Args:
+        analyzer: shared between the threads.
+        frames: decoded in a thread of its own.
+        source: what to call the film in the results.
+        frame_bytes: size of a decoded frame, by which the stages' buffers are measured.
+        batch: frames a classifier call, at most; fewer where large pictures are kept.
+        workers: threads that find faces; None takes every core.
+        images: keep each frame's picture until its result is there.
+        thumbnails: cut out a little colour picture of every face.
+    """
+    workers = workers or available_cores()
+    room = max(1, PICTURE_BYTES // max(1, frame_bytes))
+    if images:
+        batch = max(1, min(batch, room // 3))  # a batch collected, one classified, one taken
+
+    def look(frame: Frame) -> _Looked:
+        found = analyzer.find(frame.image, "bgr", source=source)
+        little: tuple[NDArray[np.uint8], ...] = ()
+        if thumbnails:
+            little = tuple(thumbnail(frame.image, d) for d in found.detections)
+        picture = frame.image if images else None
+        # Without its picture a frame takes a few kilobytes while it waits for the classifier.
+        return _Looked(replace(frame, image=_NOTHING), found, picture, little)
+
+    def name(looked: list[_Looked]) -> list[Seen]:
+        results = analyzer.classify([one.found for one in looked])
+        return [
+            Seen(
+                replace(result, frame=one.frame.number, time=one.frame.time),
+                one.image,
+                _kept(one, result),
+            )
+            for one, result in zip(looked, results, strict=True)
+        ]
+
+    with ExitStack() as stack:
+        finders = stack.enter_context(ThreadPoolExecutor(workers, "mien-detect"))
+        namer = stack.enter_context(ThreadPoolExecutor(1, "mien-batch"))
+        decoded = stack.enter_context(Prefetch(frames, min(4, room)))
+        chunks = batched(in_order(finders, look, decoded, workers + min(2, room - 1)), batch)
+        for part in in_order(namer, name, chunks, 1):
+            yield from part
+
+
+_NOTHING = np.empty((0, 0, 3), np.uint8)
+
+
+def _kept(looked: _Looked, result: Result) -> tuple[NDArray[np.uint8], ...]:
+    """The thumbnails of the faces that ``min_confidence`` left in the result."""
+    if not looked.thumbnails:
+        return ()
+    pairs = zip(looked.found.detections, looked.thumbnails, strict=True)
+    of = {detection.box: little for detection, little in pairs}
+    return tuple(of[face.box] for face in result.faces)
+
+
+def thumbnail(image: NDArray[np.uint8], detection: Detection) -> NDArray[np.uint8]:
+    """The face's square in colour, uint8 (88, 88, 3) BGR; black beyond the picture's edge."""
+    square = face_square(detection)
+    side = max(1.0, square.width * 1.25)
+    x, y = square.center
+    scale = THUMBNAIL / side
+    matrix = np.array([[scale, 0, (side / 2 - x) * scale], [0, scale, (side / 2 - y) * scale]])
+    how = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
+    out = cv2.warpAffine(image, matrix, (THUMBNAIL, THUMBNAIL), flags=how)
+    return np.asarray(out, np.uint8)
+
+
+class Prefetch(Iterator[_In]):
+    """Runs ``items`` in a thread of its own, ``depth`` ahead at most. Close it, or exhaust it."""
+
+    _END = object()
+
+    def __init__(self, items: Iterable[_In], depth: int) -> None:
+        self._queue: queue.Queue[object] = queue.Queue(max(1, depth))
+        self._stop = threading.Event()
+        self._items = items
+        self._thread = threading.Thread(target=self._run, name="mien-decode", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        end: object = self._END
+        iterator = iter(self._items)
+        try:
+            for item in iterator:
+                if not self._put(item):
+                    return
+        except BaseException as error:
+            end = error
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+        self._put(end)
+
+    def _put(self, item: object) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def __next__(self) -> _In:
+        if self._stop.is_set():
+            raise StopIteration
+        item = self._queue.get()
+        if item is self._END or isinstance(item, BaseException):
+            self.close()
+            if isinstance(item, BaseException):
+                raise item
+            raise StopIteration
+        return item  # type: ignore[return-value]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the thread and wait for it."""
+        self._stop.set()
+        self._thread.join()
+
+
+def in_order(
+    executor: Executor, work: Callable[[_In], _Out], items: Iterable[_In], ahead: int
+) -> Iterator[_Out]:
+    """``map`` over an executor that takes at most ``ahead`` items more than it has given back."""
+    waiting: deque[Future[_Out]] = deque()
+    try:
+        for item in items:
+            waiting.append(executor.submit(work, item))
+            del item  # or the loop would hold one picture more
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def batched(items: Iterable[_In], size: int) -> Iterator[list[_In]]:
+    """Lists of ``size`` items, the last one shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
