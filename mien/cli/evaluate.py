@@ -18,18 +18,6 @@ app = typer.Typer(add_completion=False)
 FORMATS = ("table", "json", "markdown")
 
 
-def _load(model: str) -> Any:
-    """A checkpoint, an ONNX file or a shipped model: anything with ``info`` and predict_proba."""
-    if model.endswith(".ckpt"):
-        require_extra("train", ("torch", "lightning"), "A checkpoint")
-        from mien.train import load_checkpoint
-
-        return load_checkpoint(model)
-    from mien.classify import load_classifier
-
-    return load_classifier(model)
-
-
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="A .ckpt, an .onnx file or a shipped model's name.")],
@@ -62,12 +50,13 @@ def evaluate(
         raise DataError(f"--format must be one of {', '.join(FORMATS)}, not {format_!r}.")
     if record and not model.endswith(".onnx"):
         raise ModelError(f"--record writes into an .onnx file, and {model} is none.")
+    from mien.cli._model import load_model
     from mien.data import make_splits, read_for_protocol
     from mien.data.duplicates import without_twins
     from mien.evaluate import describe_model, to_markdown, write_report
     from mien.evaluate import evaluate as score
 
-    classifier = _load(model)
+    classifier = load_model(model)
     dataset = read_for_protocol(data, protocol, name)
     splits = make_splits(dataset, protocol, seed=seed, fold=fold)
     role = splits.role(split)

@@ -1,0 +1,25 @@
+"""FER2013-C: how a classifier stands up to bad photos and to crops that miss. No torch."""
+
+from __future__ import annotations
+
+from mien.robustness.corruptions import CORRUPTIONS, FRAMING, SEVERITIES, VERSION, corrupt
+from mien.robustness.report import (
+    RobustnessReport,
+    corruption_error,
+    to_markdown,
+    write_report,
+)
+from mien.robustness.runner import robustness
+
+__all__ = [
+    "CORRUPTIONS",
+    "FRAMING",
+    "SEVERITIES",
+    "VERSION",
+    "RobustnessReport",
+    "corrupt",
+    "corruption_error",
+    "robustness",
+    "to_markdown",
+    "write_report",
+]

@@ -1,0 +1,403 @@
+"""What a robustness run found: figures from the cells, as JSON and Markdown."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien import atomic
+from mien.errors import DataError
+from mien.evaluate.report import markdown_table, percent
+from mien.evaluate.scores import plain
+from mien.robustness.cells import Cell
+from mien.robustness.corruptions import CORRUPTIONS, FRAMING, CellKey
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An accuracy, and what it lost against the same faces untouched, both 0..1.
+
+    ``error`` is the standard error of the loss. It is paired: taken of the differences face by
+    face, so it is smaller than that of two independent accuracies.
+    """
+
+    accuracy: float
+    loss: float
+    error: float
+
+    def to_dict(self) -> dict[str, float]:
+        return {
+            "accuracy": round(self.accuracy, 6),
+            "loss": round(self.loss, 6),
+            "loss_se": round(self.error, 6),
+        }
+
+
+@dataclass(frozen=True)
+class RobustnessReport:
+    """What :func:`mien.robustness.robustness` found.
+
+    Attributes:
+        cells: every scored cell, the clean one first.
+        run: version, model, data, split and number of samples.
+        twin_free: bool (N,), samples without a twin elsewhere, in the order of the ids; or None.
+        generator: see :func:`mien.robustness.corruptions.generator_record`.
+        notes, versions, command, created: as in :class:`mien.evaluate.Report`.
+    """
+
+    cells: tuple[Cell, ...]
+    run: Mapping[str, Any]
+    twin_free: NDArray[np.bool_] | None = None
+    generator: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
+    created: str = ""
+
+    @cached_property
+    def _by_key(self) -> dict[CellKey, Cell]:
+        return {cell.key: cell for cell in self.cells}
+
+    @property
+    def clean(self) -> Cell:
+        """The untouched pictures."""
+        return self._by_key[CellKey("clean", 0)]
+
+    @property
+    def n(self) -> int:
+        return len(self.clean.correct)
+
+    @property
+    def seconds(self) -> float:
+        """Time in the model, all cells."""
+        return sum(cell.seconds for cell in self.cells)
+
+    @property
+    def corruptions(self) -> tuple[str, ...]:
+        """The corruptions scored, in order."""
+        return tuple(dict.fromkeys(c.key.corruption for c in self.cells if c.key.severity))
+
+    @property
+    def severities(self) -> tuple[int, ...]:
+        return tuple(sorted({c.key.severity for c in self.cells if c.key.severity}))
+
+    def cell(self, corruption: str, severity: int, variant: str | None = None) -> Figure:
+        """One cell; over all its variants unless one is named."""
+        variants = CORRUPTIONS[corruption].variants if variant is None else (variant,)
+        return self._figure(self._rows([CellKey(corruption, severity, v) for v in variants]))
+
+    def corruption(self, name: str) -> Figure:
+        """The mean over a corruption's severities."""
+        return self._figure(self._mean([name]))
+
+    @property
+    def mean(self) -> Figure:
+        """The mean over all corruptions, each of the same weight."""
+        return self._figure(self._mean(self.corruptions))
+
+    @property
+    def retained(self) -> float:
+        """Share of the clean accuracy that is left on the mean of the corruptions."""
+        return _ratio(self.mean.accuracy, self.clean.accuracy)
+
+    @property
+    def framing(self) -> dict[str, Figure]:
+        """Crops 15 % tighter, 15 % looser, shifted by 10 %; empty where they were not scored."""
+        if not all(key in self._by_key for key in FRAMING):
+            return {}
+        shifts = [key for key in FRAMING if key.corruption == "translation"]
+        found = {
+            "15 % tighter": self._figure(self._rows(FRAMING[:1])),
+            "15 % looser": self._figure(self._rows(FRAMING[1:2])),
+            "shifted by 10 %, mean of 4": self._figure(self._rows(shifts)),
+        }
+        for key in shifts:
+            found[f"shifted by 10 % {key.variant}"] = self._figure(self._rows([key]))
+        return found
+
+    def _rows(self, keys: Any) -> Floats:
+        """Share of the given cells in which each sample is right, float64 (N,)."""
+        mean: Floats = np.mean([self._by_key[k].correct for k in keys], axis=0, dtype=np.float64)
+        return mean
+
+    def _mean(self, names: Any) -> Floats:
+        rows = [
+            self._rows([CellKey(name, s, v) for v in CORRUPTIONS[name].variants])
+            for name in names
+            for s in self.severities
+        ]
+        mean: Floats = np.mean(rows, axis=0)
+        return mean
+
+    def _figure(self, right: Floats, keep: NDArray[np.bool_] | None = None) -> Figure:
+        clean = self.clean.correct.astype(np.float64)
+        if keep is not None:
+            right, clean = right[keep], clean[keep]
+        difference = clean - right
+        spread = float(difference.std(ddof=1)) if len(difference) > 1 else math.nan
+        return Figure(
+            accuracy=float(right.mean()),
+            loss=float(difference.mean()),
+            error=spread / math.sqrt(len(difference)),
+        )
+
+    def without_twins(self) -> dict[str, Any] | None:
+        """Clean, mean and framing figures of the samples without a twin; None if not asked for."""
+        keep = self.twin_free
+        if keep is None or not keep.any():
+            return None
+        record: dict[str, Any] = {
+            "n": int(keep.sum()),
+            "clean": float(self.clean.correct[keep].mean()),
+            "mean": self._figure(self._mean(self.corruptions), keep).to_dict(),
+        }
+        if self.framing:
+            parts = {"15 % tighter": FRAMING[:1], "15 % looser": FRAMING[1:2]}
+            parts["shifted by 10 %, mean of 4"] = FRAMING[2:]
+            record["framing"] = {
+                name: self._figure(self._rows(keys), keep).to_dict() for name, keys in parts.items()
+            }
+        return record
+
+    def _corruption_record(self, name: str) -> dict[str, Any]:
+        c = CORRUPTIONS[name]
+        levels = {}
+        for severity in self.severities:
+            cells = [self._by_key[CellKey(name, severity, v)] for v in c.variants]
+            levels[str(severity)] = {
+                "strength": c.strengths[severity - 1],
+                **self.cell(name, severity).to_dict(),
+                "confidence": float(np.mean([x.confidence for x in cells])),
+                "ece": float(np.mean([x.ece for x in cells])),
+                "variants": {x.key.variant: x.accuracy for x in cells if x.key.variant},
+            }
+        figure = self.corruption(name)
+        return {
+            "group": c.group,
+            "unit": c.unit,
+            **figure.to_dict(),
+            "retained": _ratio(figure.accuracy, self.clean.accuracy),
+            "severities": levels,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every figure, JSON-ready; the answers to single samples stay in the cell files."""
+        accuracy = self.clean.accuracy
+        return {
+            "fer2013c": self.run["version"],
+            "generator": dict(self.generator),
+            "run": dict(self.run),
+            "clean": {
+                "accuracy": plain(accuracy),
+                "se": plain(math.sqrt(accuracy * (1 - accuracy) / self.n)),
+                "confidence": plain(self.clean.confidence),
+                "ece": plain(self.clean.ece),
+            },
+            "mean": {**self.mean.to_dict(), "retained": plain(self.retained)},
+            "corruptions": {n: plain(self._corruption_record(n)) for n in self.corruptions},
+            "framing": {name: f.to_dict() for name, f in self.framing.items()},
+            "twin_free": plain(self.without_twins()),
+            "notes": list(self.notes),
+            "seconds": plain(self.seconds),
+            "versions": dict(self.versions),
+            "command": self.command,
+            "created": self.created,
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
+
+
+def _ratio(top: float, bottom: float) -> float:
+    return top / bottom if bottom else math.nan
+
+
+def read_report(path: str | Path) -> dict[str, Any]:
+    """A ``robustness.json`` written earlier, as a dictionary.
+
+    Raises:
+        DataError: the file is missing, damaged or no robustness report.
+    """
+    try:
+        record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not {"fer2013c", "run", "clean", "corruptions"} <= record.keys():
+            raise ValueError("it has no FER2013-C figures")
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{path} is no robustness.json of `mien robustness --out`: {error}."
+        ) from None
+    return record
+
+
+def corruption_error(report: RobustnessReport, baseline: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean and relative corruption error against another model (Hendrycks and Dietterich 2019).
+
+    A corruption's error is the sum of the error rates over its severities, divided by the
+    baseline's; the relative one first subtracts each model's clean error. Below 1 is better than
+    the baseline.
+
+    Args:
+        report: the model.
+        baseline: :func:`read_report` of the other's, on the same samples and grid.
+
+    Returns:
+        "baseline", "mce", "relative_mce" and "by_corruption".
+
+    Raises:
+        DataError: the two were not scored on the same samples, version and grid.
+    """
+    mine = json.loads(report.to_json())
+    for key in ("version", "ids_sha256", "split", "data_sha256"):
+        if mine["run"][key] != baseline["run"].get(key):
+            raise DataError(
+                f"The baseline was scored on another {key.replace('_', ' ')} "
+                f"({baseline['run'].get(key)!r}); score both on the same samples."
+            )
+    theirs = baseline["corruptions"]
+    errors = {}
+    for name, record in mine["corruptions"].items():
+        if name not in theirs or theirs[name]["severities"].keys() != record["severities"].keys():
+            raise DataError(f"The baseline lacks {name} at these severities; score its whole grid.")
+        errors[name] = _error_ratio(record, theirs[name], mine, baseline)
+    return {
+        "baseline": str(baseline["run"].get("model", {}).get("name", "baseline")),
+        "mce": plain(float(np.mean([e[0] for e in errors.values()]))),
+        "relative_mce": plain(float(np.mean([e[1] for e in errors.values()]))),
+        "by_corruption": {name: plain(e[0]) for name, e in errors.items()},
+    }
+
+
+def _error_ratio(
+    mine: Mapping[str, Any], theirs: Mapping[str, Any], a: Mapping[str, Any], b: Mapping[str, Any]
+) -> tuple[float, float]:
+    def errors(record: Mapping[str, Any], clean: float) -> tuple[float, float]:
+        rates = [1 - s["accuracy"] for s in record["severities"].values()]
+        return sum(rates), sum(r - (1 - clean) for r in rates)
+
+    own = errors(mine, a["clean"]["accuracy"])
+    other = errors(theirs, b["clean"]["accuracy"])
+    return _ratio(own[0], other[0]), _ratio(own[1], other[1])
+
+
+def points(figure: Figure) -> str:
+    """A loss in points with twice its standard error: "−2.3 ± 0.8"; minus means lost."""
+    sign = "−" if figure.loss > 0 else "+"
+    return f"{sign}{100 * abs(figure.loss):.1f} ± {200 * figure.error:.1f}"
+
+
+def title(report: RobustnessReport) -> str:
+    """E.g. "mien_small on FER2013-C, PublicTest"."""
+    split = report.run.get("split")
+    return f"{report.run['model'].get('name', 'model')} on FER2013-C" + (
+        f", {split}" if split else ""
+    )
+
+
+def framing_table(report: RobustnessReport) -> str:
+    """The framing figures as Markdown."""
+    rows = [["as published", percent(report.clean.accuracy, 1), ""]]
+    rows += [[name, percent(f.accuracy, 1), points(f)] for name, f in report.framing.items()]
+    return markdown_table(["crop", "accuracy", "points"], rows)
+
+
+def grid_table(report: RobustnessReport) -> str:
+    """Accuracy by corruption and severity as Markdown."""
+    rows = []
+    for name in report.corruptions:
+        levels = [percent(report.cell(name, s).accuracy, 1) for s in report.severities]
+        mean = report.corruption(name)
+        kept = percent(_ratio(mean.accuracy, report.clean.accuracy), 0)
+        rows.append([CORRUPTIONS[name].title, *levels, percent(mean.accuracy, 1), kept])
+    blank = [""] * len(report.severities)
+    rows.append(["all", *blank, percent(report.mean.accuracy, 1), percent(report.retained, 0)])
+    header = ["corruption", *(f"severity {s}" for s in report.severities), "mean", "of clean"]
+    return markdown_table(header, rows)
+
+
+def provenance(report: RobustnessReport) -> list[tuple[str, str]]:
+    """What produced the figures, as (name, text) rows."""
+    run = report.run
+    same = not report.generator.get("differs")
+    rows = [
+        ("Benchmark", f"{run['version']}, pictures SHA-256 {report.generator.get('sha256', '')}"),
+        (
+            "Pictures",
+            "as published, byte for byte"
+            if same
+            else f"differ here in {', '.join(report.generator['differs'])}",
+        ),
+        ("Model", ", ".join(f"{k} {v}" for k, v in run["model"].items() if v not in ("", None))),
+        ("Data", f"{run['data']}, SHA-256 {run['data_sha256']}"),
+        ("Split", f"{run['split']} ({report.n:,} samples)"),
+        ("Test-time augmentation", str(run["tta"])),
+        ("Time in the model", f"{report.seconds:.1f} s"),
+        ("Versions", ", ".join(f"{k} {v}" for k, v in report.versions.items())),
+        ("Command", report.command),
+        ("Made", report.created),
+    ]
+    return [(name, text) for name, text in rows if text]
+
+
+def to_markdown(report: RobustnessReport, against: Mapping[str, Any] | None = None) -> str:
+    """The report as Markdown; ``against`` is :func:`corruption_error`'s answer, if any."""
+    parts = [
+        f"# {title(report)}",
+        *(f"> **Note.** {note}" for note in report.notes),
+        f"{report.n:,} faces. Clean: {percent(report.clean.accuracy)}. Mean of the corruptions: "
+        f"{percent(report.mean.accuracy)}, {percent(report.retained, 1)} of the clean accuracy.",
+    ]
+    if against is not None:
+        parts.append(
+            f"Corruption error relative to {against['baseline']}: mean {against['mce']:.3f}, "
+            f"relative {against['relative_mce']:.3f} (below 1: better than the baseline)."
+        )
+    parts += ["## Accuracy", grid_table(report)]
+    if report.framing:
+        parts += ["## Framing", framing_table(report), "Points lost, ± twice the paired error."]
+    rows = [list(row) for row in provenance(report)]
+    parts += ["## How this was made", markdown_table(["what", "value"], rows, left=2)]
+    return "\n\n".join(parts) + "\n"
+
+
+def write_report(
+    report: RobustnessReport, folder: str | Path, against: Mapping[str, Any] | None = None
+) -> dict[str, Path]:
+    """Write ``robustness.json``, ``.md`` and ``.html`` and ``curves.svg`` into ``folder``.
+
+    None of them holds a picture of the dataset.
+
+    Returns:
+        format -> path.
+
+    Raises:
+        OutputError: the folder cannot be made or a file cannot be written.
+    """
+    from mien.evaluate.svg import standalone
+    from mien.robustness.page import curves, to_html
+
+    target = atomic.make_folder(folder)
+    record = report.to_dict()
+    if against is not None:
+        record["corruption_error"] = dict(against)
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    paths = {
+        "json": target / "robustness.json",
+        "markdown": target / "robustness.md",
+        "html": target / "robustness.html",
+        "svg": target / "curves.svg",
+    }
+    atomic.write_text(paths["json"], text)
+    atomic.write_text(paths["markdown"], to_markdown(report, against))
+    atomic.write_text(paths["html"], to_html(report, against))
+    atomic.write_text(paths["svg"], standalone(curves(report)))
+    return paths

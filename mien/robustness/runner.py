@@ -1,0 +1,195 @@
+"""Score any predict callable over the grid of FER2013-C, cell by cell, resumable."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data.dataset import FaceDataset
+from mien.emotions import Emotion
+from mien.errors import DataError
+from mien.evaluate.metrics import reliability
+from mien.evaluate.runner import PredictProba, predict, versions
+from mien.robustness.cells import Cell, CellFolder
+from mien.robustness.corruptions import (
+    CORRUPTIONS,
+    SEVERITIES,
+    SIZE,
+    VERSION,
+    CellKey,
+    corrupt,
+    generator_record,
+    known,
+)
+from mien.robustness.report import RobustnessReport
+
+#: Called after every cell: its corruption, severity, mean accuracy, and whether it was read again.
+OnCell = Callable[[str, int, float, bool], None]
+
+_PRIVATE = (
+    "Scored on PrivateTest: do that once, after every choice was made on PublicTest, and choose "
+    "nothing by these figures."
+)
+
+
+def robustness(
+    predict_proba: PredictProba,
+    dataset: FaceDataset,
+    *,
+    classes: Sequence[Emotion],
+    corruptions: Sequence[str] | None = None,
+    severities: Sequence[int] = SEVERITIES,
+    limit: int | None = None,
+    out: str | Path | None = None,
+    model: Mapping[str, Any] | None = None,
+    twin_free_ids: NDArray[np.str_] | None = None,
+    flip: bool = False,
+    batch_size: int = 256,
+    split: str = "",
+    command: str = "",
+    on_cell: OnCell | None = None,
+) -> RobustnessReport:
+    """Score ``predict_proba`` on ``dataset``, clean and spoiled in every way of FER2013-C.
+
+    Args:
+        predict_proba: uint8 (N, 48, 48) -> (N, K) probabilities: mien's or anyone's.
+        dataset: the split to score, 48×48; its order does not matter.
+        classes: the K classes of ``predict_proba``, in output order; matched by name.
+        corruptions, severities: parts of the grid; all by default.
+        limit: only so many samples, the same for everyone: those whose ids hash lowest.
+        out: a folder for the cell files; a run with the same folder goes on where it stopped.
+        model: what the model is; a cell of another model in ``out`` is refused.
+        twin_free_ids: samples without a byte-identical twin elsewhere, for a second set of means.
+        flip, batch_size: see :func:`mien.evaluate.evaluate`.
+        split, command: said in the report.
+        on_cell: see :data:`OnCell`.
+
+    Raises:
+        DataError: empty split, pictures of another size, an unknown corruption or severity, or a
+            cell file of another run.
+        ModelError: ``predict_proba`` gives another shape than (N, K).
+    """
+    names = known(CORRUPTIONS if corruptions is None else dict.fromkeys(corruptions))
+    levels = sorted(set(severities))
+    if not names or not levels or not set(levels) <= set(SEVERITIES):
+        raise DataError("Give at least one corruption and severities from 1 to 5.")
+    chosen = subset(dataset, limit)
+    run = _identity(chosen, dict(model or {}), classes, split, flip)
+    folder = CellFolder(Path(out) / "cells", run) if out is not None else None
+    grid = [("clean", 0), *((name, s) for name in names for s in levels)]
+    scored: list[Cell] = []
+    for name, severity in grid:
+        variants = CORRUPTIONS[name].variants if severity else ("",)
+        cells = folder.load(name, severity, variants) if folder else None
+        again = cells is not None
+        if cells is None:
+            keys = [CellKey(name, severity, variant) for variant in variants]
+            cells = [_score(predict_proba, chosen, k, classes, flip, batch_size) for k in keys]
+            if folder:
+                folder.save(cells)
+        scored += cells
+        if on_cell:
+            on_cell(name, severity, float(np.mean([c.accuracy for c in cells])), again)
+    order = np.argsort(chosen.ids, kind="stable")
+    return RobustnessReport(
+        cells=tuple(scored),
+        run=run,
+        twin_free=None
+        if twin_free_ids is None
+        else np.isin(chosen.ids[order], np.asarray(twin_free_ids)),
+        generator=generator_record(),
+        notes=(_PRIVATE,) if split == "PrivateTest" else (),
+        versions={**versions(), **_opencv()},
+        command=command,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def subset(dataset: FaceDataset, limit: int | None) -> FaceDataset:
+    """The ``limit`` samples whose ids hash lowest: a smaller limit's are among a larger one's.
+
+    Raises:
+        DataError: the dataset is empty, the limit is below 1, or the pictures are not 48×48.
+    """
+    where = dataset.source or dataset.name
+    if len(dataset) == 0:
+        raise DataError(f"{where} has no samples to score.")
+    if dataset.images.shape[1:] != (SIZE, SIZE):
+        side = "×".join(map(str, dataset.images.shape[1:]))
+        raise DataError(f"FER2013-C is made of 48×48 faces; those of {where} are {side}.")
+    if limit is None:
+        return dataset
+    if limit < 1:
+        raise DataError(f"The limit is {limit}; it must be at least 1.")
+    keys = [hashlib.sha256(key.encode()).digest() for key in dataset.ids.tolist()]
+    lowest = sorted(range(len(keys)), key=keys.__getitem__)[:limit]
+    return dataset.take(np.array(sorted(lowest), dtype=np.int64))
+
+
+def _identity(
+    dataset: FaceDataset,
+    model: dict[str, Any],
+    classes: Sequence[Emotion],
+    split: str,
+    flip: bool,
+) -> dict[str, Any]:
+    """What a cell must agree in to be of the same run."""
+    ids = hashlib.sha256("\n".join(sorted(dataset.ids.tolist())).encode()).hexdigest()
+    return {
+        "version": VERSION,
+        "model": model,
+        "classes": [Emotion(c).value for c in classes],
+        "data": dataset.name,
+        "data_sha256": dataset.sha256,
+        "ids_sha256": ids,
+        "split": split,
+        "n": len(dataset),
+        "tta": "flip" if flip else "none",
+    }
+
+
+def _score(
+    predict_proba: PredictProba,
+    dataset: FaceDataset,
+    key: CellKey,
+    classes: Sequence[Emotion],
+    flip: bool,
+    batch_size: int,
+) -> Cell:
+    spoiled = dataset
+    if key.severity:
+        ids = dataset.ids.tolist()
+        images = np.empty_like(dataset.images)
+        for k in range(0, len(ids), 512):  # bounds the memory of the integer arithmetic
+            part = slice(k, k + 512)
+            images[part] = corrupt(
+                dataset.images[part], ids[part], key.corruption, key.severity, key.variant
+            )
+        spoiled = dataclasses.replace(dataset, images=images)
+    predictions, seconds = predict(
+        predict_proba, spoiled, classes, batch_size=batch_size, flip=flip
+    )
+    joined = predictions.join(spoiled)
+    confidence = joined.probabilities.max(axis=1)
+    correct = joined.probabilities.argmax(axis=1) == joined.labels
+    return Cell(
+        key=key,
+        correct=correct,
+        confidence=float(confidence.mean()),
+        ece=reliability(confidence, correct).ece,
+        seconds=seconds,
+    )
+
+
+def _opencv() -> dict[str, str]:
+    """OpenCV's version: its JPEG codec is the one part that is not mien's arithmetic."""
+    import cv2
+
+    return {"opencv": cv2.__version__}
