@@ -1,0 +1,183 @@
+"""Encoders for the annotated film: ffmpeg where it is installed, else OpenCV's own."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shutil
+import subprocess
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import OutputError, VideoError
+
+#: Endings of an annotated film.
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+
+#: H.264 quality (lower is better; 18 is hard to tell from the original) and speed.
+CRF, PRESET = "20", "veryfast"
+
+
+class Encoder(Protocol):
+    """Writes pictures of one size to a film of a constant rate."""
+
+    def write(self, image: NDArray[np.uint8]) -> None:
+        """Add a picture, uint8 (H, W, 3) BGR."""
+        ...
+
+    def close(self) -> None:
+        """Finish the file. Raises OutputError when it is not whole."""
+        ...
+
+
+def ffmpeg_path() -> str | None:
+    """The system's ffmpeg, or None."""
+    return shutil.which("ffmpeg")
+
+
+@functools.lru_cache(maxsize=4)
+def ffmpeg_codec(ffmpeg: str, suffix: str) -> tuple[str, ...] | None:
+    """ffmpeg's options for a film of this ending; None if this ffmpeg has no fitting encoder."""
+    done = subprocess.run(
+        [ffmpeg, "-hide_banner", "-encoders"], capture_output=True, text=True, check=False
+    )
+    known = {line.split()[1] for line in done.stdout.splitlines() if len(line.split()) > 1}
+    wanted: dict[str, tuple[str, ...]] = {
+        "libx264": ("-preset", PRESET, "-crf", CRF),
+        "libopenh264": ("-b:v", "4M"),
+        "mpeg4": ("-q:v", "4"),
+    }
+    if suffix == ".avi":  # the container cannot reorder frames, as H.264 needs it to
+        wanted = {"mpeg4": wanted["mpeg4"]}
+    if suffix == ".webm":
+        fast = ("-deadline", "realtime", "-cpu-used", "6")
+        wanted = {
+            "libvpx-vp9": (*fast, "-crf", "32", "-b:v", "0"),
+            "libvpx": (*fast, "-crf", "12", "-b:v", "4M"),
+        }
+    for name, options in wanted.items():
+        if name in known:
+            return ("-c:v", name, *options, "-pix_fmt", "yuv420p")
+    return None
+
+
+class FfmpegEncoder:
+    """Pipes pictures into ffmpeg.
+
+    Args:
+        ffmpeg: the program.
+        path: the file to write; the ending chooses the container.
+        size: width and height of every picture; odd ones are padded, as H.264 asks.
+        fps: frames a second.
+        codec: see :func:`ffmpeg_codec`.
+    """
+
+    def __init__(
+        self, ffmpeg: str, path: Path, size: tuple[int, int], fps: float, codec: tuple[str, ...]
+    ) -> None:
+        self._path, self._size = path, size
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        rate = Fraction(fps).limit_denominator(1001)
+        command = [ffmpeg, "-v", "error", "-nostdin", "-y", "-f", "rawvideo", "-pix_fmt", "bgr24"]
+        command += ["-s", f"{size[0]}x{size[1]}", "-r", str(rate), "-i", "pipe:0"]
+        command += ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", *codec, str(path)]
+        # A session of its own: Ctrl-C is ours to handle, and the segment shall be finished.
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self._log,
+            start_new_session=True,
+        )
+
+    def write(self, image: NDArray[np.uint8]) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            stdin.write(np.ascontiguousarray(image).data)
+        except (BrokenPipeError, OSError):
+            self.close()
+            raise OutputError(f"Cannot write {str(self._path)!r}: ffmpeg stopped.") from None
+
+    def close(self) -> None:
+        if self._log.closed:
+            return
+        stdin = self._process.stdin
+        assert stdin is not None
+        with contextlib.suppress(OSError):  # ffmpeg may have gone first; its exit code says why
+            stdin.close()
+        code = self._process.wait()
+        self._log.seek(0)
+        lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
+        self._log.close()
+        if code:
+            why = lines[-1] if lines else f"exit code {code}"
+            raise OutputError(f"Cannot write {str(self._path)!r}: ffmpeg says: {why}.")
+
+
+class OpenCvEncoder:
+    """OpenCV's bundled encoders: no H.264 (they may not ship it), no sound.
+
+    MPEG-4 part 2 in MP4, MOV and MKV, VP8 in WebM, Motion JPEG in AVI.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
+        names = {".webm": "VP80", ".avi": "MJPG"}
+        code = names.get(path.suffix.lower(), "mp4v")
+        self._path = path
+        self._writer = cv2.VideoWriter(
+            str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*code), fps, size
+        )
+        if not self._writer.isOpened():
+            raise OutputError(
+                f"Cannot write {str(path)!r}: OpenCV cannot encode {code} at "
+                f"{size[0]}×{size[1]}; install ffmpeg, or choose another ending."
+            )
+
+    def write(self, image: NDArray[np.uint8]) -> None:
+        self._writer.write(image)
+
+    def close(self) -> None:
+        self._writer.release()
+        if not self._path.is_file() or self._path.stat().st_size == 0:
+            raise OutputError(f"Cannot write {str(self._path)!r}: OpenCV's encoder wrote nothing.")
+
+
+def run_ffmpeg(ffmpeg: str, arguments: list[str]) -> str | None:
+    """Run ffmpeg to its end; None if it succeeded, else its last words."""
+    done = subprocess.run(
+        [ffmpeg, "-v", "error", "-nostdin", "-y", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = done.stderr.strip().splitlines()
+    return None if done.returncode == 0 else (lines[-1] if lines else "no message")
+
+
+def start_offset(ffmpeg: str, film: Path) -> float:
+    """Seconds by which the film's first picture comes after the container's start; 0 if unknown.
+
+    ffmpeg counts from the container's start, mien from the first picture; sound may begin earlier.
+    """
+    probe = shutil.which("ffprobe") or str(Path(ffmpeg).with_name("ffprobe"))
+    command = [probe, "-v", "error", "-select_streams", "v:0", "-show_entries"]
+    command += ["stream=start_time:format=start_time", "-of", "default=nw=1:nk=1", str(film)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        picture, container = (float(v) for v in done.stdout.split()[:2])
+    except (OSError, ValueError):
+        return 0.0
+    return max(0.0, picture - container)
+
+
+def check_suffix(path: Path) -> None:
+    """Raises VideoError when no film can have this ending."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise VideoError(f"{path} does not end like a film; use one of {', '.join(SUFFIXES)}.")

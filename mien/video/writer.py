@@ -1,0 +1,233 @@
+"""The annotated film: segments that survive a kill, joined at the end, with the film's sound.
+
+A film that is being written cannot be read when its writer is killed. So it is written as short
+segments, one from checkpoint to checkpoint; a stopped run loses only the segment it was in. With
+ffmpeg they are joined without touching the pictures; without it they are decoded and encoded once
+more.
+
+Players want a constant rate, so the film has the mean rate of the original (divided by
+``--every``): where the original's frames come slower a picture is repeated, where they come faster
+one is left out, and picture and sound stay together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.atomic import atomic_path, make_folder, output_error
+from mien.errors import OutputError, VideoError
+from mien.video.encode import (
+    Encoder,
+    FfmpegEncoder,
+    OpenCvEncoder,
+    check_suffix,
+    ffmpeg_codec,
+    ffmpeg_path,
+    run_ffmpeg,
+    start_offset,
+)
+from mien.video.tables import part_of
+
+#: A gap in the time stamps is filled with repeated pictures, but not beyond so many seconds.
+LONGEST_GAP = 600.0
+
+
+class FilmWriter:
+    """Writes the annotated film.
+
+    Args:
+        target: the film to make; the ending chooses the container.
+        fps: its rate.
+        film: the original, for its sound; None leaves the film silent.
+        state: what :meth:`checkpoint` gave, to go on with a stopped run.
+
+    Raises:
+        VideoError: unknown ending, or a segment of the stopped run is gone.
+        OutputError: it cannot be written.
+    """
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str],
+        fps: float,
+        film: Path | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.target = Path(target)
+        check_suffix(self.target)
+        self.fps, self._film = fps, film
+        self._folder = part_of(target)
+        self._ffmpeg = ffmpeg_path()
+        self._codec = ffmpeg_codec(self._ffmpeg, self._suffix) if self._ffmpeg else None
+        self._encoder: Encoder | None = None
+        self._last: NDArray[np.uint8] | None = None
+        self._current: str | None = None
+        self._segments: list[str] = []
+        self._size: tuple[int, int] | None = None
+        self._slot = 0
+        self._begin: float | None = None
+        if state is not None:
+            self._restore(state)
+        else:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        if self.target.is_dir():
+            raise output_error(target, IsADirectoryError(21, "it is a folder"))
+        if not self.target.absolute().parent.is_dir():
+            raise output_error(target, FileNotFoundError(2, "no such folder"))
+        make_folder(self._folder)
+        for file in self._folder.iterdir():
+            if file.name not in self._segments:
+                file.unlink()
+
+    @property
+    def _suffix(self) -> str:
+        return self.target.suffix.lower()
+
+    @property
+    def codec(self) -> str:
+        """The encoder in use, for messages."""
+        return f"ffmpeg, {self._codec[1]}" if self._codec else "OpenCV, without sound"
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self._segments = [str(name) for name in state["segments"]]
+        self._slot, self._begin = int(state["slot"]), state["begin"]
+        self._size = tuple(state["size"]) if state["size"] else None
+        missing = [name for name in self._segments if not (self._folder / name).is_file()]
+        if missing:
+            raise VideoError(
+                f"{self._folder / missing[0]} is missing, a part of the stopped run's film; "
+                "leave --resume out to start over."
+            )
+
+    def write(self, image: NDArray[np.uint8], time: float) -> None:
+        """Add a painted frame.
+
+        Args:
+            image: uint8 (H, W, 3), BGR.
+            time: the frame's time stamp in seconds.
+        """
+        if self._size is None:
+            self._size = (image.shape[1], image.shape[0])
+        if self._begin is None:
+            self._begin = time
+        if (image.shape[1], image.shape[0]) != self._size:  # a film may change its size
+            image = np.asarray(cv2.resize(image, self._size), np.uint8)
+        wanted = round((time - self._begin) * self.fps)
+        gap = min(max(0, wanted - self._slot), round(LONGEST_GAP * self.fps))
+        for _ in range(gap):
+            self._put(image if self._last is None else self._last)
+        if wanted >= self._slot:
+            self._put(image)
+        self._last = image
+
+    def _put(self, image: NDArray[np.uint8]) -> None:
+        if self._encoder is None:
+            self._encoder = self._open()
+        self._encoder.write(image)
+        self._slot += 1
+
+    def _open(self) -> Encoder:
+        assert self._size is not None
+        # A name of its own: an ffmpeg that outlived a killed run may still write its segment.
+        self._current = f"{len(self._segments):05d}-{secrets.token_hex(4)}{self._suffix}"
+        path = self._folder / self._current
+        if self._ffmpeg and self._codec:
+            return FfmpegEncoder(self._ffmpeg, path, self._size, self.fps, self._codec)
+        return OpenCvEncoder(path, self._size, self.fps)
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Finish the segment; the state to go on from, JSON-ready."""
+        self._close_segment()
+        return {
+            "segments": list(self._segments),
+            "slot": self._slot,
+            "begin": self._begin,
+            "size": self._size,
+        }
+
+    def _close_segment(self) -> None:
+        if self._encoder is None or self._current is None:
+            return
+        encoder, self._encoder = self._encoder, None
+        encoder.close()
+        self._segments.append(self._current)
+
+    def abandon(self) -> None:
+        """Stop without making the film; the segments stay for a later run."""
+        if self._encoder is not None:
+            encoder, self._encoder = self._encoder, None
+            with contextlib.suppress(OutputError):  # an error is on its way already
+                encoder.close()
+
+    def finish(self) -> bool:
+        """Join the segments and add the sound. Returns whether a film was made (frames came)."""
+        self._close_segment()
+        if not self._segments:
+            return False
+        with atomic_path(self.target) as temporary:
+            if self._ffmpeg and self._codec:
+                self._join(self._ffmpeg, temporary)
+            elif len(self._segments) == 1:
+                shutil.copyfile(self._folder / self._segments[0], temporary)
+            else:
+                self._encode_again(temporary)
+        return True
+
+    def clean(self) -> None:
+        """Remove the segments, once nothing refers to them."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _join(self, ffmpeg: str, path: Path) -> None:
+        listing = self._folder / "segments.txt"
+        # Names only, without quotes or spaces; ffmpeg looks for them beside the list.
+        lines = [f"file {name}\n" for name in self._segments]
+        listing.write_text("ffconcat version 1.0\n" + "".join(lines), encoding="utf-8")
+        pictures = ["-f", "concat", "-safe", "0", "-i", str(listing.absolute())]
+        tail = ["-c:v", "copy", *(["-movflags", "+faststart"] if self._is_mp4 else []), str(path)]
+        errors = []
+        for sound in self._sounds(ffmpeg):
+            problem = run_ffmpeg(ffmpeg, [*pictures, *sound, *tail])
+            if problem is None:
+                return
+            errors.append(problem)
+        raise OutputError(f"Cannot write {str(self.target)!r}: ffmpeg says: {errors[-1]}.")
+
+    @property
+    def _is_mp4(self) -> bool:
+        return self._suffix in (".mp4", ".m4v", ".mov")
+
+    def _sounds(self, ffmpeg: str) -> list[list[str]]:
+        """Options for the sound, the best first: as it is, encoded anew, none."""
+        if self._film is None:
+            return [[]]
+        begin = (self._begin or 0.0) + start_offset(ffmpeg, self._film)
+        cut = ["-ss", f"{begin:.6f}"] if begin else []
+        cut += ["-t", f"{self._slot / self.fps:.6f}", "-i", str(self._film.absolute())]
+        cut += ["-map", "0:v:0", "-map", "1:a?"]
+        anew = "libopus" if self._suffix == ".webm" else "aac"
+        return [[*cut, "-c:a", "copy"], [*cut, "-c:a", anew, "-b:a", "160k"], []]
+
+    def _encode_again(self, path: Path) -> None:
+        assert self._size is not None
+        out = OpenCvEncoder(path, self._size, self.fps)
+        for name in self._segments:
+            capture = cv2.VideoCapture(str(self._folder / name), cv2.CAP_FFMPEG)
+            try:
+                while True:
+                    good, image = capture.read()
+                    if not good:
+                        break
+                    out.write(np.asarray(image, np.uint8))
+            finally:
+                capture.release()
+        out.close()
