@@ -42,6 +42,7 @@ format: $(DEV_VENV)/.stamp ## let ruff put the code in order
 docs: $(DEV_VENV)/.stamp ## fill the generated tables and paint the README's picture
 	$(DEV_VENV)/bin/python examples/fill_readme.py
 	$(DEV_VENV)/bin/python examples/model_card.py
+	$(DEV_VENV)/bin/python examples/fill_results.py
 	$(DEV_VENV)/bin/mien models --markdown > docs/models.md
 	$(DEV_VENV)/bin/mien demo --output docs/images/demo.png
 

@@ -170,6 +170,9 @@ def _printed_report(report: Record) -> Table:
     return Table(["class", "precision", "recall", "F1", "support"], rows)
 
 
+_WHERE = ("in_training", "seen")
+
+
 def _leakage(key: str, value: Record) -> Section:
     """How many CK+ test frames have a neighbour in training, for every random division."""
     each = list(value.get("each") or ())
@@ -184,8 +187,7 @@ def _leakage(key: str, value: Record) -> Section:
         "same person in training",
         "… or validation",
     ]
-    parts = ("same_sequence_in_training", "same_sequence_seen")
-    parts += ("same_subject_in_training", "same_subject_seen")
+    parts = [f"same_{what}_{where}" for what in ("sequence", "subject") for where in _WHERE]
     rows = [
         [f"seed {row['seed']}", count(row["test"]), *(_of(row[p], row["test"]) for p in parts)]
         for row in each

@@ -121,7 +121,8 @@ def _printed(run: Record, printed: Record | None) -> Section | None:
         ours_epoch = row.get("ours_epoch")
         cells = [count(row["epoch"]), NOT_RUN if ours_epoch is None else count(ours_epoch)]
         for column in columns:
-            cells += _pair(column, (row.get("paper") or {}), (row.get("ours") or {}))
+            sides = (number((row.get(side) or {}).get(column)) for side in ("paper", "ours"))
+            cells += paired_cells(column, *sides)
             if same:
                 exact = number((row.get("ours_same_epoch") or {}).get(column))
                 cells.append(figure(exact) if column.endswith("loss") else percent(exact))
@@ -133,14 +134,13 @@ def _printed(run: Record, printed: Record | None) -> Section | None:
     return Section(section_id(run, "epochs"), "The epochs that the paper prints", blocks)
 
 
-def _pair(column: str, paper: Record, ours: Record) -> list[str]:
-    """The cells paper, ours, difference of one column."""
-    theirs, mine = number(paper.get(column)), number(ours.get(column))
-    gap = None if theirs is None or mine is None else mine - theirs
+def paired_cells(column: str, paper: float | None, ours: float | None) -> list[str]:
+    """The cells paper, ours, difference of one column: losses as they are, shares in percent."""
+    gap = None if paper is None or ours is None else ours - paper
     if column.endswith("loss"):
         signed = "–" if gap is None else f"{gap:+.3f}".replace("-", "−")
-        return [figure(theirs), NOT_RUN if mine is None else figure(mine), signed]
-    return [percent(theirs), NOT_RUN if mine is None else percent(mine), points(gap)]
+        return [figure(paper), NOT_RUN if ours is None else figure(ours), signed]
+    return [percent(paper), NOT_RUN if ours is None else percent(ours), points(gap)]
 
 
 def _layers(run: Record, folded: bool) -> Section | None:

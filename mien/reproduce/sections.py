@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mien.data.dataset import FaceDataset
-from mien.evaluate.report import figure, percent
+from mien.evaluate.report import percent
 from mien.reproduce import charts
 from mien.reproduce.document import (
     NOT_RUN,
@@ -28,7 +28,7 @@ from mien.reproduce.document import (
     shown,
     slug,
 )
-from mien.reproduce.run_sections import column_name
+from mien.reproduce.run_sections import column_name, paired_cells
 from mien.reproduce.score_sections import done_seeds, seed_name
 
 Record = Mapping[str, Any]
@@ -148,11 +148,11 @@ def _done(runs: Sequence[Record], result: Record) -> str:
     if not trained:
         return f"Nothing was trained yet under {budget}: every figure of ours reads “{NOT_RUN}”."
     seconds = [v for s in trained if (v := number(s.get("seconds"))) is not None]
-    done = sum(run.get("state") == "done" for run in runs)
+    wanted = sum(max(len(run.get("seeds") or ()), len(done_seeds(run))) for run in runs)
+    done = sum(s.get("state", "done") == "done" for s in trained)
     where = sorted({_machine(s.get("environment") or {}) for s in trained} - {""})
-    words = f"{done} of {len(runs)} {'run' if len(runs) == 1 else 'runs'} of {budget} "
-    words += f"{'is' if done == 1 else 'are'} done: {len(trained)} "
-    words += "training" if len(trained) == 1 else "trainings"
+    words = f"{done} of {wanted} {'training' if wanted == 1 else 'trainings'} of {budget} "
+    words += "is done" if done == 1 else "are done"
     words += f", {duration(sum(seconds))} in all" if seconds else ""
     words += f", on {' and '.join(where)}." if where else "."
     theirs = [
@@ -184,29 +184,18 @@ def comparison_section(result: Record) -> Section | None:
     keys = list(
         dict.fromkeys(k for r in rows for side in ("paper", "ours") for k in (r.get(side) or {}))
     )
-    header, drawn = ["model"], []
+    drawn, table = [], []
     for key in keys:
-        header += [f"{column_name(key)}, paper", "ours"]
-        rows_of = [
-            (
-                str(r["label"]),
-                [number((r.get(side) or {}).get(key)) for side in ("paper", "ours")],
-            )
+        name, loss = column_name(key), key.endswith("loss")
+        pairs = [
+            (str(r["label"]), [number((r.get(side) or {}).get(key)) for side in ("paper", "ours")])
             for r in rows
         ]
-        name, loss = column_name(key), key.endswith("loss")
-        svg = charts.bars(rows_of, name.capitalize(), share=not loss)
+        svg = charts.bars(pairs, name.capitalize(), share=not loss)
         drawn.append(Chart(f"comparison-{slug(key)}", svg, name.capitalize()))
-    table = []
-    for r in rows:
-        cells = [str(r["label"])]
-        for key in keys:
-            show = figure if key.endswith("loss") else percent
-            theirs = number((r.get("paper") or {}).get(key))
-            mine = number((r.get("ours") or {}).get(key))
-            cells += [show(theirs), NOT_RUN if mine is None else show(mine)]
-        table.append(cells)
-    blocks: list[Block] = [Charts(drawn), Table(header, table)]
+        table += [[label, name, *paired_cells(key, *pair)] for label, pair in pairs]
+    header = ["model", "figure", "paper", "ours", "difference"]
+    blocks: list[Block] = [Charts(drawn), Table(header, table, left=2)]
     return Section("comparison", "The models beside each other", blocks)
 
 
