@@ -87,17 +87,17 @@ class Guard:
             async with asyncio.timeout(patience):
                 await self.app(scope, body.receive, answer.send)
         except Problem as problem:
-            await self._refuse(problem, answer, receive)
+            await self._refuse(problem, answer, body)
         except TimeoutError:
-            await self._refuse(busy("The server did not get to it in time"), answer, receive)
-        except asyncio.CancelledError:
-            if not answer.started:  # SIGTERM, and the time to drain is over
-                await self._refuse(busy("The server is stopping"), answer, None)
-            raise
+            await self._refuse(busy("The server did not get to it in time"), answer, body)
+        except asyncio.CancelledError:  # SIGTERM, and the time to drain is over
+            if answer.started:
+                raise
+            await self._refuse(busy("The server is stopping"), answer, None)
         except Exception:
             logger.exception("%s %s failed", scope["method"], _route(scope))
             failure = Problem(500, "Something went wrong in the server; its log says what.")
-            await self._refuse(failure, answer, receive)
+            await self._refuse(failure, answer, body)
         finally:
             self.metrics.active -= 1
             body.free()
@@ -191,24 +191,21 @@ class Guard:
             (b"access-control-max-age", b"600"),
         ]
 
-    async def _refuse(self, problem: Problem, answer: _Answer, receive: Receive | None) -> None:
+    async def _refuse(self, problem: Problem, answer: _Answer, body: _Body | None) -> None:
         """Answer with ``problem`` and drop what the client still sends."""
         if answer.started:
             if not answer.finished:  # half an answer cannot be taken back: break it off
                 raise ConnectionAbortedError("the answer was cut short")
             return
-        headers = [*problem.asgi_headers(), (b"connection", b"close")]
+        unread = body is not None and not body.done
+        headers = problem.asgi_headers()
+        if unread:
+            headers.append((b"connection", b"close"))
         start = {"type": "http.response.start", "status": problem.status, "headers": headers}
         await answer.send(start)
         await answer.send({"type": "http.response.body", "body": problem.body(), "more_body": True})
-        if receive is not None:
-            try:
-                async with asyncio.timeout(_LINGER_SECONDS):
-                    message = await receive()
-                    while message["type"] == "http.request" and message.get("more_body"):
-                        message = await receive()
-            except TimeoutError:
-                pass
+        if unread and body is not None:
+            await body.drop(_LINGER_SECONDS)
         await answer.send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -243,7 +240,8 @@ class _Body:
         self._receive = receive
         self._length = _header(scope, b"content-length")
         self._size = 0
-        self._done = False
+        bare = self._length in (None, "0") and not _header(scope, b"transfer-encoding")
+        self.done = bare  # whether all of it has come; what follows is the disconnect
         self._deadline = time.monotonic() + guard.limits.body_seconds
 
     def check_declared(self) -> None:
@@ -261,7 +259,7 @@ class _Body:
             )
 
     async def receive(self) -> Message:
-        if self._done:  # what follows is the disconnect, which may be long in coming
+        if self.done:
             return await self._receive()
         try:
             async with asyncio.timeout(max(0.0, self._deadline - time.monotonic())):
@@ -269,7 +267,7 @@ class _Body:
         except TimeoutError:
             raise Problem(408, "The request's body did not come in time; send it again.") from None
         if message["type"] != "http.request":
-            self._done = True
+            self.done = True
             return message
         count = len(message.get("body", b""))
         self._size += count
@@ -277,8 +275,18 @@ class _Body:
         self._check_size(self._size)
         if self._guard._buffered > self._guard.limits.buffered_bytes:
             raise busy("The server holds as many pictures as it can")
-        self._done = not message.get("more_body", False)
+        self.done = not message.get("more_body", False)
         return message
+
+    async def drop(self, seconds: float) -> None:
+        """Read what still comes and forget it, for so long at most."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not self.done:
+                    message = await self._receive()
+                    self.done = message["type"] != "http.request" or not message.get("more_body")
+        except TimeoutError:
+            pass
 
     def free(self) -> None:
         """The body is no longer held."""

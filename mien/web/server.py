@@ -78,7 +78,7 @@ def run(
         listener: from :func:`listen`; closed at the end.
         started: called once the server answers.
     """
-    server = _Server(make_config(app, settings.limits), started)
+    server = Server(make_config(app, settings.limits), started)
     try:
         asyncio.run(server.serve([listener]))
     finally:
@@ -105,7 +105,7 @@ def make_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
     )
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Ends without raising the signal again, so that the program exits with 0."""
 
     def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
