@@ -67,8 +67,11 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> TorchClassifier:
     weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     try:
         model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ModelError(f"{path} does not fit model {recipe.model!r}: {error}") from None
+    except RuntimeError:  # torch lists every weight, on many lines
+        raise ModelError(
+            f"{path} does not fit model {recipe.model!r}: its weights have other names or shapes; "
+            "it was made by another version, train it again."
+        ) from None
     model.eval().to(device)
     shape = (1, 48, 48)
     data = record.get("data", {})
