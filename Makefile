@@ -16,6 +16,8 @@ TYPED := mien/__init__.py mien/__main__.py mien/_headers.py mien/_system.py mien
 	mien/classify.py mien/draw.py mien/emotions.py mien/errors.py mien/images.py \
 	mien/modelinfo.py mien/pipeline.py mien/preprocess.py mien/results.py mien/sinks.py \
 	mien/sources.py mien/zoo mien/detect mien/cli mien/evaluate mien/web mien/robustness \
+	mien/reproduce \
+	$(filter-out mien/explain/gradcam.py,$(wildcard mien/explain/*.py)) \
 	$(filter-out mien/data/loaders.py mien/data/augment.py,$(wildcard mien/data/*.py))
 
 .DEFAULT_GOAL := help

@@ -53,7 +53,7 @@ def _block(block: Block) -> str:
         return f"{'> ' if block.note else ''}{head}{plain(block.text)}"
     if isinstance(block, Table):
         rows = [[plain(cell) for cell in row] for row in block.rows]
-        return markdown_table([plain(h) for h in block.header], rows, left=block.left)
+        return markdown_table([plain(h) for h in block.header], rows, block.left, block.wrap)
     if isinstance(block, Charts):
         return "\n\n".join(
             f"![{plain(chart.title)}]({CHARTS}/{chart.name}.svg)\n\n"
