@@ -16,7 +16,14 @@ PACKAGE = ROOT / "mien"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 #: Where torch and what is built on it may be imported.
-TORCH_HOMES = ("data/loaders.py", "data/augment.py", "models/", "train/", "export/")
+TORCH_HOMES = (
+    "data/loaders.py",
+    "data/augment.py",
+    "models/",
+    "train/",
+    "export/",
+    "explain/gradcam.py",
+)
 TORCH = {"torch", "torchvision", "torchmetrics", "lightning", "timm", "safetensors"}
 
 #: The runtime half: what `mien predict` needs.

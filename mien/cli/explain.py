@@ -1,0 +1,120 @@
+"""``mien explain PHOTO``: which parts of a face an answer rests on, as a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mien.errors import DataError, ImageError, ModelError
+
+if TYPE_CHECKING:
+    from mien.emotions import Emotion
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def explain(
+    photo: Annotated[
+        str | None, typer.Argument(help="A picture, or - for one on standard input.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A shipped model's name, an .onnx file or a .ckpt.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="occlusion (any model) or gradcam (a .ckpt).")
+    ] = "occlusion",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The picture to write.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, max=8, help="Classes explained a face.")] = 2,
+    patch: Annotated[int, typer.Option(min=1, help="Side of the covering patch, pixels.")] = 15,
+    stride: Annotated[int, typer.Option(min=1, help="Its step, pixels.")] = 3,
+    detector: Annotated[
+        str, typer.Option(help="yunet, haar, or none (same as --faces).")
+    ] = "yunet",
+    faces: Annotated[
+        bool, typer.Option("--faces", help="The picture already is a face: detect nothing.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the maps as one JSON object.")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="Instead of a photo: a dataset, for each class's mean map.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of --data.")] = "PublicTest",
+    per_class: Annotated[int, typer.Option(min=1, help="Faces a class, of --data.")] = 100,
+) -> None:
+    """Paint what an answer rests on: maps over each face, or a dataset's mean maps."""
+    if (photo is None) == (data is None):
+        raise DataError("Give either a PHOTO or --data DATASET to explain.")
+    if output is None and not as_json:
+        raise DataError("Nothing would be shown; give --output FILE, --json or both.")
+    from mien import zoo
+    from mien.cli._model import load_model
+    from mien.cli._picture import check_name, write_picture
+
+    if output is not None:
+        check_name(output)
+    classifier = load_model(model or zoo.DEFAULT)
+    if data is not None:
+        if method != "occlusion":
+            raise ModelError("Mean maps are made by occlusion; leave --method out.")
+        picture, record = _mean(classifier, data, split, per_class, patch, stride)
+    else:
+        options = {"method": method, "top": top, "patch": patch, "stride": stride}
+        found = None if faces or detector == "none" else detector
+        picture, record = _photo(classifier, str(photo), found, options)
+    if output is not None:
+        write_picture(output, picture)
+        typer.echo(f"wrote {output}", err=True)
+    if as_json:
+        typer.echo(json.dumps({"model": classifier.info.name, **record}, allow_nan=False))
+
+
+def _photo(
+    classifier: Any, photo: str, detector: str | None, options: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    from mien.detect import load_detector
+    from mien.explain import explain_photo
+    from mien.explain.paint import paint
+    from mien.images import read_image
+    from mien.sources import STDIN, read_stdin
+
+    name = "standard input" if photo == STDIN else photo
+    image = read_image(read_stdin() if photo == STDIN else photo, name=name)
+    explained = explain_photo(
+        image, classifier, None if detector is None else load_detector(detector), **options
+    )
+    if not explained:
+        raise ImageError(
+            f"{name} shows no face that {detector} finds; if it is one face alone, add --faces."
+        )
+    return paint(image, explained), {"source": name, "faces": [e.to_dict() for e in explained]}
+
+
+def _mean(
+    classifier: Any, data: Path, split: str, per_class: int, patch: int, stride: int
+) -> tuple[Any, dict[str, Any]]:
+    from mien.cli._model import on_48, samples_of
+    from mien.explain import mean_maps
+    from mien.explain.paint import paint_mean
+
+    _, chosen, _ = samples_of(data, None, split)
+
+    def said(emotion: Emotion, count: int) -> None:
+        typer.echo(f"{emotion}: {count} faces", err=True)
+
+    found = mean_maps(
+        on_48(classifier),
+        chosen,
+        classifier.info.labels,
+        per_class=per_class,
+        patch=patch,
+        stride=stride,
+        on_class=said,
+    )
+    return paint_mean(found), {"split": split, "patch": patch, "stride": stride, **found.to_dict()}
