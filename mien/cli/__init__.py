@@ -28,6 +28,7 @@ class Verb(NamedTuple):
 #: Every verb, in the order of the help page.
 VERBS: dict[str, Verb] = {
     "predict": Verb("mien.cli.predict", "Find faces in pictures and name their expressions."),
+    "video": Verb("mien.cli.video", "Follow faces through films and name their expressions."),
     "demo": Verb("mien.cli.demo", "Analyse a bundled photo, offline, and show the result."),
     "live": Verb("mien.cli.live", "Watch this machine's camera, on a page or as JSON lines."),
     "serve": Verb("mien.cli.serve", "Serve the web page, REST and WebSocket."),

@@ -1,8 +1,59 @@
 """Films: frames in, tracked and smoothed Results out, in constant memory.
 
-from mien.video import analyze_video
-for result in analyze_video("film.mp4", every=2):
-    print(result.time, [(face.track, face.steady) for face in result.faces])
+    from mien.video import analyze_video
+    for result in analyze_video("film.mp4", every=2):
+        print(result.time, [(face.track, face.steady) for face in result.faces])
+
+``mien video`` writes the same as tables, an annotated film and a timeline: :mod:`mien.video.run`.
 """
 
 from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mien.pipeline import Analyzer
+    from mien.results import Result
+
+__all__ = ["analyze_video"]
+
+
+def analyze_video(
+    path: str | os.PathLike[str],
+    analyzer: Analyzer | None = None,
+    *,
+    every: int = 1,
+    start: float = 0.0,
+    end: float | None = None,
+    smooth: float = 0.4,
+    margin: float = 0.1,
+    max_gap: float = 1.0,
+) -> Iterator[Result]:
+    """Analyse a film lazily: one Result a frame, in order, in constant memory.
+
+    Args:
+        path: any film that OpenCV reads.
+        analyzer: model, detector and their options; the defaults if None.
+        every: look at every N-th frame.
+        start, end: seconds; frames with ``start <= time < end`` are looked at.
+        smooth: time constant of the smoothing in seconds; 0 leaves ``smoothed`` out.
+        margin: lead that another expression needs to take over the name, 0..1.
+        max_gap: seconds a face may be hidden and keep its number.
+
+    Yields:
+        Results with ``frame`` and ``time``; their faces have ``track`` and, with smoothing,
+        ``smoothed`` and ``steady``.
+
+    Raises:
+        VideoError: the film cannot be read, or a value is out of range.
+    """
+    from mien.pipeline import Analyzer
+    from mien.video.options import Options
+    from mien.video.run import film_results
+
+    options = Options(
+        every=every, start=start, end=end, smooth=smooth, margin=margin, max_gap=max_gap
+    )
+    return film_results(path, analyzer or Analyzer(), options)

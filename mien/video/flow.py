@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -72,7 +72,7 @@ def analyze_frames(
     workers: int | None = None,
     images: bool = False,
     thumbnails: bool = False,
-) -> Iterator[Seen]:
+) -> Generator[Seen, None, None]:
     """Analyse frames lazily and in order.
 
     Args:

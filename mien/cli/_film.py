@@ -1,0 +1,37 @@
+"""The terminal table of a film's faces."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mien.draw import PALETTE
+from mien.emotions import Emotion
+from mien.sinks import printable
+from mien.timeline import Timeline, clock
+
+
+def print_film(timeline: Timeline, name: str, faces: int = 12) -> None:
+    """Print one row a face of a film, longest seen first, with its commonest expressions."""
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("film", overflow="fold", max_width=max(14, console.width // 3))
+    for title in ("face", "seen", "from", "to"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("in the lead")
+    ranked = timeline.ranked()
+    for index, track in enumerate(ranked[:faces]):
+        total = track.seconds or 1.0
+        shares = sorted(((s / total, e.value) for e, s in track.shares.items()), reverse=True)
+        words = Text()
+        for share, emotion in shares[:3]:
+            words.append(f"{emotion} {share:.0%}  ", PALETTE[Emotion(emotion)])
+        row = (str(track.track), f"{track.seconds:.1f} s", clock(track.first), clock(track.last))
+        table.add_row(Text(printable(name) or "" if not index else ""), *row, words)
+    rest = len(ranked) - faces + timeline.dropped
+    if rest > 0:
+        table.add_row("", "", "", "", "", Text(f"and {rest:,} more faces", "dim"))
+    if not ranked:
+        table.add_row(Text(printable(name) or ""), "", "", "", "", Text("no face", "dim"))
+    console.print(table)

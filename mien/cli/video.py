@@ -1,0 +1,284 @@
+"""``mien video``: films in, tables, an annotated film and a timeline out."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mien.errors import MienError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from mien.results import Result
+    from mien.video.film import Film
+    from mien.video.options import Options
+    from mien.video.run import FilmSummary, VideoRun
+
+app = typer.Typer(add_completion=False)
+
+#: Without a terminal a line of progress is printed every so many seconds.
+PLAIN_SECONDS = 30.0
+
+
+@app.command()
+def video(
+    films: Annotated[
+        list[str],
+        typer.Argument(metavar="FILM...", help="Films, folders of films, quoted globs."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write an annotated film; a folder for several films."),
+    ] = None,
+    csv: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write CSV, one row a face; - prints it.")
+    ] = None,
+    jsonl: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write JSON lines, one object a frame; - prints them."),
+    ] = None,
+    parquet: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write Parquet (needs pyarrow).")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a timeline page; a folder for several films."),
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Look at every N-th frame.")] = 1,
+    start: Annotated[
+        str, typer.Option("--from", metavar="TIME", help="Begin here: seconds, M:SS or H:MM:SS.")
+    ] = "0",
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Stop before this time.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a stopped run of the same command.")
+    ] = False,
+    smooth: Annotated[
+        float, typer.Option(min=0, help="Smoothing's time constant in seconds; 0 is --no-smooth.")
+    ] = 0.4,
+    no_smooth: Annotated[
+        bool, typer.Option("--no-smooth", help="Raw scores only: no smoothing, no hysteresis.")
+    ] = False,
+    margin: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Lead another expression needs to take over the name."),
+    ] = 0.1,
+    max_gap: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds a face may be hidden and keep its number."),
+    ] = 1.0,
+    bars: Annotated[
+        bool, typer.Option("--bars/--no-bars", help="Paint the panels of probabilities.")
+    ] = True,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Frames whose faces are classified in one call.")
+    ] = 16,
+    model: Annotated[
+        str | None, typer.Option(help="A shipped model's name or an .onnx file.")
+    ] = None,
+    detector: Annotated[str, typer.Option(help="yunet or haar.")] = "yunet",
+    min_face: Annotated[
+        float, typer.Option(help="Smallest face to find, as a fraction of the long side.")
+    ] = 0.05,
+    min_confidence: Annotated[
+        float, typer.Option(help="Leave out faces whose expression is less sure than this, 0 to 1.")
+    ] = 0.0,
+) -> None:
+    """Find, follow and name the expressions in films.
+
+    Exit codes: 0 every film was read, 1 some could not be read, 2 none could, or an option is
+    wrong. A run that was stopped goes on with --resume.
+    """
+    if csv == "-" and jsonl == "-":
+        raise typer.BadParameter("--csv - and --jsonl - would both print; give one a file")
+    # ffmpeg inside OpenCV writes its own lines about every odd packet; ours say what matters.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    import cv2
+    from rich.console import Console
+
+    from mien import zoo
+    from mien.pipeline import Analyzer
+    from mien.video.options import Options, Outputs, parse_time
+    from mien.video.run import VideoRun
+
+    cv2.utils.logging.setLogLevel(0)
+    # Frames are shared out over threads; threads inside a frame would only get in their way.
+    cv2.setNumThreads(1)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    options = Options(
+        every=every,
+        start=parse_time(start),
+        end=None if end is None else parse_time(end),
+        smooth=0.0 if no_smooth else smooth,
+        margin=margin,
+        max_gap=max_gap,
+        batch=batch,
+        bars=bars,
+    )
+    outputs = Outputs(csv, jsonl, parquet, out, plot)
+    failed: list[str] = []
+    good = _readable(films, console, failed)
+    if not good:
+        raise typer.Exit(2)
+    analyzer = Analyzer(
+        model or zoo.DEFAULT, detector, min_face=min_face, min_confidence=min_confidence
+    )
+    run = VideoRun(good, analyzer, options, outputs, go_on=resume)
+    _work(run, console, options, printed="-" in (csv, jsonl))
+    raise typer.Exit(1 if failed else 0)
+
+
+def _readable(films: list[str], console: Console, failed: list[str]) -> list[Path]:
+    """The films that can be opened, each once; the others are named on standard error."""
+    from mien.sources import STDIN, find_videos
+    from mien.video.film import Film
+
+    def report(name: str, error: MienError) -> None:
+        failed.append(name)
+        console.print(f"error: {error}", markup=False)
+
+    good: dict[Path, None] = {}
+    for item in find_videos(films, on_error=report):
+        try:
+            if item == STDIN:
+                raise MienError("A film cannot come from standard input; give its file.")
+            good[Film(item).path] = None
+        except MienError as error:
+            report(str(item), error)
+    return list(good)
+
+
+def _work(run: VideoRun, console: Console, options: Options, printed: bool) -> None:
+    if run.stopped is not None:
+        console.print("Going on with the stopped run.")
+    elif run.was_stopped:
+        console.print("A stopped run was found; starting over (--resume would go on with it).")
+    watch = _Watch(console, options)
+    with watch.bar:
+        for summary in run.run(watch.frame):
+            watch.done()
+            _tell(summary, console)
+            if not printed:
+                from mien.cli._film import print_film
+
+                print_film(summary.timeline, str(summary.film))
+    if run.stopped is not None and not watch.films:
+        console.print("All frames were looked at before; the files are complete now.")
+
+
+class _Watch:
+    """Shows frames, frames a second and the time left."""
+
+    def __init__(self, console: Console, options: Options) -> None:
+        self._console, self._options = console, options
+        self.bar = _progress(console)
+        self.films = 0
+        self._film: Film | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._task = self.bar.add_task("", total=None, rate="")
+        self._count, self._skipped, self._printed = 0, 0, time.monotonic()
+        self._started = 0.0
+        self._total: int | None = None
+
+    def frame(self, film: Film, result: Result) -> None:
+        now = time.monotonic()
+        if film is not self._film:
+            self._film, self._started = film, now
+            self._total = self._expected(film)
+            self.bar.update(self._task, description=film.path.name, total=self._total)
+        if not self._count:
+            step = self._options.every
+            first = round(self._options.start * film.fps)
+            self._skipped = max(0, ((result.frame or 0) - first) // step)
+        self._count += 1
+        if self.bar.disable:
+            if now - self._printed >= PLAIN_SECONDS:
+                self._printed = now
+                self._line(now)
+        elif self._count % 8 == 0 or self._count == 1:
+            # The first frame's time is the skipping before it; it says nothing of the rate.
+            rate = (self._count - 1) / max(1e-9, now - self._started)
+            self.bar.update(
+                self._task, completed=self._skipped + self._count, rate=f"{rate:.0f} frames/s"
+            )
+
+    def _expected(self, film: Film) -> int | None:
+        seconds, o = film.seconds_expected, self._options
+        if seconds is None:
+            return None
+        end = seconds if o.end is None else min(o.end, seconds)
+        return max(1, round((end - o.start) * film.fps / o.every))
+
+    def _line(self, now: float) -> None:
+        done = self._skipped + self._count
+        rate = self._count / max(1e-9, now - self._started)
+        text = f"{self._film.path.name if self._film else ''}: {done:,} frames"
+        if self._total:
+            left = max(0, self._total - done) / max(rate, 1e-9)
+            text = f"{text} of about {self._total:,}, {rate:.0f} frames/s, {_clock(left)} left"
+        else:
+            text = f"{text}, {rate:.0f} frames/s"
+        self._console.print(text, markup=False)
+
+    def done(self) -> None:
+        """A film is done: say how fast, and begin the next."""
+        self.films += 1
+        if self._count > 1:
+            seconds = time.monotonic() - self._started
+            rate = (self._count - 1) / max(1e-9, seconds)
+            self._console.print(
+                f"{self._count:,} frames in {_clock(seconds)}, {rate:.0f} frames/s.", markup=False
+            )
+        self.bar.remove_task(self._task)
+        self._film = None
+        self._begin()
+
+
+def _clock(seconds: float) -> str:
+    from mien.timeline import clock
+
+    return clock(seconds)
+
+
+def _progress(console: Console) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeLeft(),
+    )
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _tell(summary: FilmSummary, console: Console) -> None:
+    """What was written, and what the reader should know about it."""
+    name = summary.film.name
+    if summary.resumed:
+        console.print(f"{name}: went on at frame {summary.resumed:,}.", markup=False)
+    if not summary.timeline.frames:
+        console.print(f"{name}: no frame lies in the chosen time.", markup=False)
+    if summary.cut_short:
+        console.print(
+            f"{name}: ends at {_clock(summary.timeline.end)}, before its container says; "
+            "it may be damaged or cut short.",
+            markup=False,
+        )
+    if summary.video is not None:
+        console.print(f"{name}: annotated film {summary.video} ({summary.encoder}).", markup=False)
+        if "without sound" in summary.encoder:
+            console.print("Install ffmpeg for H.264 and for the sound.")
+    if summary.plot is not None:
+        console.print(f"{name}: timeline {summary.plot}.", markup=False)

@@ -1,0 +1,106 @@
+"""What a run over films does and where its results go."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mien.errors import VideoError
+from mien.video.flow import BATCH
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How films are looked at.
+
+    Attributes:
+        every: look at every N-th frame.
+        start, end: seconds; None is the film's end.
+        smooth: time constant of the smoothing in seconds; 0 switches it off, hysteresis too.
+        margin: lead that another expression needs to take over the name, 0..1.
+        max_gap: seconds a face may be hidden and keep its number.
+        batch: frames whose faces are classified in one call.
+        workers: threads that find faces; None takes every core.
+        bars: paint the panels of probabilities on the annotated film.
+    """
+
+    every: int = 1
+    start: float = 0.0
+    end: float | None = None
+    smooth: float = 0.4
+    margin: float = 0.1
+    max_gap: float = 1.0
+    batch: int = BATCH
+    workers: int | None = None
+    bars: bool = True
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise VideoError(f"every is {self.every}; expected 1 or more.")
+        if self.start < 0:
+            raise VideoError(f"The start is {self.start:g} s; expected 0 or more.")
+        if self.end is not None and self.end <= self.start:
+            raise VideoError(f"The film would end at {self.end:g} s but begin at {self.start:g} s.")
+        if self.batch < 1 or (self.workers is not None and self.workers < 1):
+            raise VideoError("batch and workers must be 1 or more.")
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where results go; None is nowhere.
+
+    Attributes:
+        csv, jsonl, parquet: tables of all films; "-" is standard output, for the first two.
+        video: the annotated film; a folder for several.
+        plot: the timeline page; a folder for several films.
+    """
+
+    csv: str | None = None
+    jsonl: str | None = None
+    parquet: str | None = None
+    video: Path | None = None
+    plot: Path | None = None
+
+    @property
+    def tables(self) -> dict[str, str]:
+        """Kind -> target of each table wanted."""
+        given = {"csv": self.csv, "jsonl": self.jsonl, "parquet": self.parquet}
+        return {kind: target for kind, target in given.items() if target is not None}
+
+    def for_film(self, film: Path, several: bool, taken: set[Path]) -> Outputs:
+        """The same with this film's own names; in folders, two films of one name get numbers."""
+        video, plot = self.video, self.plot
+        if several or (video is not None and video.is_dir()):
+            suffix = film.suffix.lower()
+            video = _inside(video, film, suffix if suffix in (".webm", ".mkv") else ".mp4", taken)
+        if several or (plot is not None and plot.is_dir()):
+            plot = _inside(plot, film, ".html", taken)
+        return Outputs(self.csv, self.jsonl, self.parquet, video, plot)
+
+
+def _inside(folder: Path | None, film: Path, suffix: str, taken: set[Path]) -> Path | None:
+    if folder is None:
+        return None
+    number = 1
+    while True:
+        tail = "-mien" if number == 1 else f"-mien-{number}"
+        path = folder / f"{film.stem}{tail}{suffix}"
+        if path not in taken:
+            taken.add(path)
+            return path
+        number += 1
+
+
+def parse_time(text: str) -> float:
+    """Seconds from "90", "1:30", "0:01:30" or "1:30.5".
+
+    Raises:
+        VideoError: something else.
+    """
+    if re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text.strip()) is None:
+        raise VideoError(f"{text!r} is no time; write seconds, M:SS or H:MM:SS.")
+    seconds = 0.0
+    for part in text.strip().split(":"):
+        seconds = 60 * seconds + float(part)
+    return seconds

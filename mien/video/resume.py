@@ -1,0 +1,93 @@
+"""The state of a run, saved beside its outputs, from which a killed run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mien._version import __version__
+from mien.atomic import write_text
+from mien.errors import VideoError
+from mien.pipeline import Analyzer
+from mien.video.options import Options, Outputs
+from mien.video.tables import is_stream
+
+#: Raised when what is saved changes its meaning.
+FORMAT = 1
+
+
+def state_file(outputs: Outputs) -> Path | None:
+    """``NAME.resume`` beside the first output that is a file; None if there is none."""
+    targets: list[str | Path | None] = [outputs.video, *outputs.tables.values(), outputs.plot]
+    for target in targets:
+        if target is not None and not is_stream(target):
+            path = Path(os.path.realpath(target))
+            return path.with_name(path.name + ".resume")
+        if isinstance(target, Path) and target.is_dir():
+            return target / "mien-video.resume"
+    return None
+
+
+def fingerprint(
+    films: Sequence[Path], analyzer: Analyzer, options: Options, outputs: Outputs
+) -> dict[str, Any]:
+    """What must be the same for a run to be gone on with, by the user's word for it."""
+    chosen = asdict(options)
+    for name in ("batch", "workers"):  # they change nothing in the results
+        del chosen[name]
+    stats = [film.stat() for film in films]
+    return {
+        "films": [
+            [str(film.absolute()), s.st_size, s.st_mtime_ns]
+            for film, s in zip(films, stats, strict=True)
+        ],
+        "model": hashlib.sha256(analyzer.classifier.path.read_bytes()).hexdigest(),
+        "detector": {
+            "name": analyzer.detector.name,
+            "min_face": getattr(analyzer.detector, "min_face", None),
+            "min_score": getattr(analyzer.detector, "min_score", None),
+            "min_confidence": analyzer.min_confidence,
+            "flip": analyzer.flip,
+        },
+        "options": chosen,
+        "outputs": {
+            name: None if value is None else str(value) for name, value in asdict(outputs).items()
+        },
+    }
+
+
+def save(path: Path, fingerprint: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Write the state whole or not at all."""
+    record = {"format": FORMAT, "mien": __version__, "run": fingerprint, **state}
+    write_text(path, json.dumps(record))
+
+
+def load(path: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A stopped run's state; None if there is none.
+
+    Raises:
+        VideoError: damaged, or of another run.
+    """
+    if not path.exists():
+        return None
+    again = "leave --resume out to start over."
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        saved, form = record["run"], record["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise VideoError(f"{path} is damaged; {again}") from None
+    if form != FORMAT:
+        raise VideoError(f"{path} is of mien {record.get('mien')}; {again}")
+    wanted = json.loads(json.dumps(fingerprint))
+    other = [name for name in wanted if saved.get(name) != wanted[name]]
+    if other:
+        raise VideoError(
+            f"{path} belongs to a run with other {', '.join(other)}: repeat that run's command, or "
+            + again
+        )
+    return dict(record)
