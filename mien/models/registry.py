@@ -26,11 +26,25 @@ _PROVIDERS = (
     "mien.models.papers.njoku2024",
     "mien.models.papers.bah2022",
     "mien.models.papers.mondal2022",
+    "mien.models.transfer",
     "mien.models.flagship",
 )
 
 _REGISTRY: dict[str, ModelSpec] = {}
 _loaded = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Size and cost with the default classes, for an architecture that is not always installed.
+
+    Attributes:
+        parameters, trainable, multiply_adds: as in `mien.models.summary.ModelSummary`.
+    """
+
+    parameters: int
+    trainable: int
+    multiply_adds: int
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,8 @@ class ModelSpec:
         description: one line.
         builder: called with ``num_classes=…`` and the options of `create_model`; returns a module
             whose output is logits, float32 (N, num_classes): the softmax belongs to the loss.
+        measured: size and cost where they are known without building; a test holds them.
+        extra: the extra of mien that building needs beside "train"; "" = none.
     """
 
     name: str
@@ -54,6 +70,8 @@ class ModelSpec:
     classes: int
     description: str
     builder: Builder = field(repr=False)
+    measured: Measured | None = None
+    extra: str = ""
 
     def create(self, num_classes: int | None = None, **kwargs: Any) -> nn.Module:
         """Build the network with fresh weights; see `create_model`."""
@@ -78,6 +96,8 @@ def register_model(
     input: tuple[int, int, int] = (1, 48, 48),
     classes: int = 7,
     description: str,
+    measured: Measured | None = None,
+    extra: str = "",
 ) -> Callable[[Builder], Builder]:
     """Decorator that puts a builder (a function or an ``nn.Module`` class) into the registry.
 
@@ -90,7 +110,9 @@ def register_model(
         # Reloading a module registers the same builder again, which is harmless.
         if taken is not None and _origin(taken.builder) != _origin(builder):
             raise ModelError(f"Two models are called {name!r}; rename one.")
-        _REGISTRY[name] = ModelSpec(name, paper, input, classes, description, builder)
+        _REGISTRY[name] = ModelSpec(
+            name, paper, input, classes, description, builder, measured, extra
+        )
         return builder
 
     return decorate

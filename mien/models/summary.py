@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from mien.models.counting import LayerRow, count_multiply_adds, layer_table, split_parameters
-from mien.models.registry import ModelSpec, get_spec, list_models
+from mien.models.registry import Measured, ModelSpec, get_spec, list_models
 
 
 @dataclass(frozen=True)
@@ -44,25 +44,35 @@ class ModelSummary:
 
 
 def summarise(spec: ModelSpec) -> ModelSummary:
-    """Measure one architecture."""
-    with torch.device("meta"):
-        module = spec.create()
-    split = split_parameters(module)
+    """Size and cost of one architecture: known beforehand, else measured."""
+    size = spec.measured or measure(spec)
     return ModelSummary(
         name=spec.name,
         paper=spec.paper,
         input=spec.input,
         classes=spec.classes,
-        parameters=split.total,
-        trainable=split.trainable,
-        multiply_adds=count_multiply_adds(module, spec.input),
-        megabytes=round(split.total * 4 / 1e6, 2),
+        parameters=size.parameters,
+        trainable=size.trainable,
+        multiply_adds=size.multiply_adds,
+        megabytes=round(size.parameters * 4 / 1e6, 2),
         description=spec.description,
     )
 
 
+def measure(spec: ModelSpec) -> Measured:
+    """Build one architecture and measure it.
+
+    Raises:
+        MissingExtraError: it needs an extra that is not installed.
+    """
+    with torch.device("meta"):
+        module = spec.create()
+    split = split_parameters(module)
+    return Measured(split.total, split.trainable, count_multiply_adds(module, spec.input))
+
+
 def summarise_all() -> tuple[ModelSummary, ...]:
-    """Measure every architecture of the registry."""
+    """Size and cost of every architecture of the registry."""
     return tuple(summarise(spec) for spec in list_models())
 
 
