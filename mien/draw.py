@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.emotions import Emotion
-from mien.results import Box, Face, Result
+from mien.results import Box, Face, Result, blend_of
 
 Image = NDArray[np.uint8]
 Rect = tuple[int, int, int, int]  # x, y, width, height
@@ -136,11 +136,20 @@ def _text_width(text: str, cap: float) -> float:
     return width / _SUPER
 
 
-def _label(face: Face, cap: float) -> _Sprite:
-    """The tag with the expression and its probability; in a film also the face's number."""
+def _label(face: Face, cap: float, mixed: bool = True) -> _Sprite:
+    """The tag with the expression and its probability; in a film also the face's number.
+
+    A blend is named with both ("happy / surprise"), unless ``mixed`` is False.
+    """
     emotion, probabilities = face.shown
     number = "" if face.track is None else f"{face.track}  "
-    return _tag(f"{number}{emotion.value}", f"{100 * probabilities[emotion]:.0f}%", emotion, cap)
+    name, value = emotion.value, f"{100 * probabilities[emotion]:.0f}%"
+    pair = blend_of(probabilities) if mixed else None
+    if pair is not None and emotion in pair:
+        other = pair[1] if emotion == pair[0] else pair[0]
+        name = f"{name} / {other.value}"
+        value = f"{value[:-1]} + {100 * probabilities[other]:.0f}%"
+    return _tag(f"{number}{name}", value, emotion, cap)
 
 
 @functools.lru_cache(maxsize=256)
@@ -336,6 +345,9 @@ def draw(image: Image, result: Result, *, bars: bool = True) -> Image:
         caps.append(cap)
         label = _label(face, cap)
         place = _place_label(box, label.size, gap, frame, taken)
+        if place is None:  # no room for two names
+            label = _label(face, cap, mixed=False)
+            place = _place_label(box, label.size, gap, frame, taken)
         if place is not None:
             _paste(canvas, label, place[0], place[1])
             taken.append(place)

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mien.emotions import Emotion
 
 Point = tuple[float, float]
+
+#: When a face reads as two expressions (:func:`is_blend`). Chosen on FER2013's PublicTest so that
+#: the shipped model says so as often as FER+'s raters are split: docs/blend.md.
+BLEND_GAP = 0.30
+BLEND_SUM = 0.60
+
+
+def is_blend(probabilities: Iterable[float]) -> bool:
+    """Whether neither of the two leading expressions dominates.
+
+    True where the first leads the second by less than ``BLEND_GAP`` and the two together have at
+    least ``BLEND_SUM``; below that sum the face is unclear rather than mixed.
+    """
+    first, second, *_ = (*sorted(probabilities, reverse=True), 0.0, 0.0)
+    return first - second < BLEND_GAP and first + second >= BLEND_SUM
+
+
+def blend_of(probabilities: Mapping[Emotion, float]) -> tuple[Emotion, Emotion] | None:
+    """The two leading expressions, stronger first, where neither dominates; else None."""
+    if not is_blend(probabilities.values()):
+        return None
+    first, second = sorted(probabilities, key=lambda e: -probabilities[e])[:2]
+    return first, second
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +100,11 @@ class Face:
         return self.probabilities[self.emotion]
 
     @property
+    def blend(self) -> tuple[Emotion, Emotion] | None:
+        """The two leading expressions, stronger first, where neither dominates; else None."""
+        return blend_of(self.probabilities)
+
+    @property
     def shown(self) -> tuple[Emotion, Mapping[Emotion, float]]:
         """What to show a viewer: the smoothed expression and probabilities, else the raw ones."""
         if self.smoothed is None:
@@ -90,11 +118,15 @@ class Face:
         return tuple(ranked[:k])
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; "track", "smoothed" and "steady" are there only where they are known."""
+        """JSON-ready; "blend" is null or two names.
+
+        "track", "smoothed" and "steady" are there only where they are known.
+        """
         out: dict[str, Any] = {
             "emotion": self.emotion.value,
             "confidence": round(self.confidence, 6),
             "probabilities": _rounded(self.probabilities),
+            "blend": None if self.blend is None else [e.value for e in self.blend],
             "box": self.box.to_dict(),
             "landmarks": [[round(x, 2), round(y, 2)] for x, y in self.landmarks],
             "detection_score": None

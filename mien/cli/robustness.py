@@ -60,10 +60,9 @@ def robustness(
             raise DataError("Name a MODEL to score, or --sheet FILE to see the corruptions.")
         return
     from mien.cli._model import facts_of, load_model, on_48, samples_of
-    from mien.robustness import corruption_error, write_report
+    from mien.robustness import corruption_error, read_report, write_report
     from mien.robustness import robustness as score
     from mien.robustness.corruptions import SEVERITIES
-    from mien.robustness.report import read_report
 
     other = read_report(baseline) if baseline is not None else None
     classifier = load_model(model)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from mien.robustness.baseline import corruption_error, read_report
 from mien.robustness.corruptions import CORRUPTIONS, FRAMING, SEVERITIES, VERSION, corrupt
 from mien.robustness.report import (
     RobustnessReport,
-    corruption_error,
     to_markdown,
     write_report,
 )
@@ -19,6 +19,7 @@ __all__ = [
     "RobustnessReport",
     "corrupt",
     "corruption_error",
+    "read_report",
     "robustness",
     "to_markdown",
     "write_report",

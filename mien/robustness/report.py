@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import atomic
-from mien.errors import DataError
 from mien.evaluate.report import markdown_table, percent
 from mien.evaluate.scores import plain
 from mien.robustness.cells import Cell
@@ -108,7 +107,7 @@ class RobustnessReport:
     @property
     def retained(self) -> float:
         """Share of the clean accuracy that is left on the mean of the corruptions."""
-        return _ratio(self.mean.accuracy, self.clean.accuracy)
+        return ratio(self.mean.accuracy, self.clean.accuracy)
 
     @property
     def framing(self) -> dict[str, Figure]:
@@ -186,7 +185,7 @@ class RobustnessReport:
             "group": c.group,
             "unit": c.unit,
             **figure.to_dict(),
-            "retained": _ratio(figure.accuracy, self.clean.accuracy),
+            "retained": ratio(figure.accuracy, self.clean.accuracy),
             "severities": levels,
         }
 
@@ -218,75 +217,9 @@ class RobustnessReport:
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
 
 
-def _ratio(top: float, bottom: float) -> float:
+def ratio(top: float, bottom: float) -> float:
+    """``top / bottom``; NaN where ``bottom`` is 0."""
     return top / bottom if bottom else math.nan
-
-
-def read_report(path: str | Path) -> dict[str, Any]:
-    """A ``robustness.json`` written earlier, as a dictionary.
-
-    Raises:
-        DataError: the file is missing, damaged or no robustness report.
-    """
-    try:
-        record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-        if not {"fer2013c", "run", "clean", "corruptions"} <= record.keys():
-            raise ValueError("it has no FER2013-C figures")
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"{path} is no robustness.json of `mien robustness --out`: {error}."
-        ) from None
-    return record
-
-
-def corruption_error(report: RobustnessReport, baseline: Mapping[str, Any]) -> dict[str, Any]:
-    """Mean and relative corruption error against another model (Hendrycks and Dietterich 2019).
-
-    A corruption's error is the sum of the error rates over its severities, divided by the
-    baseline's; the relative one first subtracts each model's clean error. Below 1 is better than
-    the baseline.
-
-    Args:
-        report: the model.
-        baseline: :func:`read_report` of the other's, on the same samples and grid.
-
-    Returns:
-        "baseline", "mce", "relative_mce" and "by_corruption".
-
-    Raises:
-        DataError: the two were not scored on the same samples, version and grid.
-    """
-    mine = json.loads(report.to_json())
-    for key in ("version", "ids_sha256", "split", "data_sha256"):
-        if mine["run"][key] != baseline["run"].get(key):
-            raise DataError(
-                f"The baseline was scored on another {key.replace('_', ' ')} "
-                f"({baseline['run'].get(key)!r}); score both on the same samples."
-            )
-    theirs = baseline["corruptions"]
-    errors = {}
-    for name, record in mine["corruptions"].items():
-        if name not in theirs or theirs[name]["severities"].keys() != record["severities"].keys():
-            raise DataError(f"The baseline lacks {name} at these severities; score its whole grid.")
-        errors[name] = _error_ratio(record, theirs[name], mine, baseline)
-    return {
-        "baseline": str(baseline["run"].get("model", {}).get("name", "baseline")),
-        "mce": plain(float(np.mean([e[0] for e in errors.values()]))),
-        "relative_mce": plain(float(np.mean([e[1] for e in errors.values()]))),
-        "by_corruption": {name: plain(e[0]) for name, e in errors.items()},
-    }
-
-
-def _error_ratio(
-    mine: Mapping[str, Any], theirs: Mapping[str, Any], a: Mapping[str, Any], b: Mapping[str, Any]
-) -> tuple[float, float]:
-    def errors(record: Mapping[str, Any], clean: float) -> tuple[float, float]:
-        rates = [1 - s["accuracy"] for s in record["severities"].values()]
-        return sum(rates), sum(r - (1 - clean) for r in rates)
-
-    own = errors(mine, a["clean"]["accuracy"])
-    other = errors(theirs, b["clean"]["accuracy"])
-    return _ratio(own[0], other[0]), _ratio(own[1], other[1])
 
 
 def points(figure: Figure) -> str:
@@ -316,7 +249,7 @@ def grid_table(report: RobustnessReport) -> str:
     for name in report.corruptions:
         levels = [percent(report.cell(name, s).accuracy, 1) for s in report.severities]
         mean = report.corruption(name)
-        kept = percent(_ratio(mean.accuracy, report.clean.accuracy), 0)
+        kept = percent(ratio(mean.accuracy, report.clean.accuracy), 0)
         rows.append([CORRUPTIONS[name].title, *levels, percent(mean.accuracy, 1), kept])
     blank = [""] * len(report.severities)
     rows.append(["all", *blank, percent(report.mean.accuracy, 1), percent(report.retained, 0)])

@@ -45,6 +45,9 @@ class FaceSchema(_Strict):
     emotion: Emotion
     confidence: float = Field(ge=0, le=1)
     probabilities: dict[Emotion, float]
+    blend: tuple[Emotion, Emotion] | None = Field(
+        None, description="The two leading expressions where neither dominates."
+    )
     box: BoxSchema
     landmarks: list[tuple[float, float]]
     detection_score: float | None

@@ -1,0 +1,115 @@
+"""``mien blend MODEL``: a model's mixed expressions beside the votes of FER+'s raters."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mien.errors import DataError
+
+app = typer.Typer(add_completion=False)
+
+_PRIVATE = "PrivateTest: score it once, after every choice was made on PublicTest."
+
+
+@app.command()
+def blend(
+    model: Annotated[str, typer.Argument(help="A .ckpt, an .onnx file or a shipped model's name.")],
+    data: Annotated[Path | None, typer.Option(help="FER2013 with its FER+ votes.")] = None,
+    name: Annotated[str | None, typer.Option(help="Which dataset of a folder of several.")] = None,
+    split: Annotated[str, typer.Option(help="PublicTest, PrivateTest or train.")] = "PublicTest",
+    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored face.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Faces per call.")] = 256,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object to stdout.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
+) -> None:
+    """Compare the probabilities, taken as a mixture, with what ten people voted (FER+)."""
+    from mien import atomic
+    from mien.cli._model import facts_of, load_model, on_48, samples_of
+    from mien.data import make_splits
+    from mien.evaluate.blend import blend_scores
+    from mien.evaluate.runner import predict, versions
+
+    classifier = load_model(model)
+    dataset, chosen, _ = samples_of(data, name, split)
+    if dataset.votes is None:
+        raise DataError(
+            f"{dataset.source or dataset.name} has no FER+ votes; put fer2013new.csv beside it."
+        )
+    training = make_splits(dataset, "fer2013").select(dataset, "train")
+    predictions, _ = predict(
+        on_48(classifier),
+        chosen,
+        classifier.info.labels,
+        batch_size=batch_size,
+        flip=flip,
+        progress=True,
+    )
+    rows = chosen.indices_of(predictions.ids)  # votes are joined by id, as labels are
+    report = blend_scores(
+        predictions.probabilities,
+        chosen.votes[rows],
+        classifier.info.labels,
+        reference_votes=training.votes,
+    )
+    record = {
+        "model": facts_of(model, classifier),
+        "data": {"name": dataset.name, "sha256": dataset.sha256, "split": split},
+        "tta": "flip" if flip else "none",
+        **report.to_dict(),
+        "notes": [_PRIVATE] if split == "PrivateTest" else [],
+        "versions": versions(),
+        "command": " ".join(["mien", *sys.argv[1:]]),
+    }
+    text = json.dumps(record, indent=1, allow_nan=False)
+    if out is not None:
+        atomic.write_text(out, text + "\n")
+        typer.echo(f"wrote {out}", err=True)
+    if as_json:
+        typer.echo(text)
+    else:
+        _print(record)
+
+
+def _print(record: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mien.evaluate.report import percent
+
+    console = Console(highlight=False)
+    console.print(
+        f"[bold]{record['model']['name']}, {record['data']['split']}[/bold]: {record['kept']:,} of "
+        f"{record['images']:,} images have two votes left; {100 * record['votes_dropped']:.1f} % "
+        "of their votes are for contempt, unknown or no face"
+    )
+    table = Table(box=None, header_style="dim")
+    for column in ("nats", "KL of all votes", "JS", "KL of the other raters"):
+        table.add_column(column, justify="left" if column == "nats" else "right")
+    one = record["one_rater"]["kl"]
+    for key, value in one.items():
+        whole = record["kl"].get(key)
+        cells = ("–", "–") if whole is None else (f"{whole:.3f}", f"{record['js'][key]:.3f}")
+        table.add_row(key, *cells, f"{value:.3f}")
+    console.print(table)
+    agree, pair, rule = record["agreement"], record["top2"], record["blend"]
+    console.print(
+        f"agrees with a random rater: model {percent(agree['model'], 1)}, another rater "
+        f"{percent(agree['rater'], 1)}, the most voted class {percent(agree['most_voted'], 1)}"
+    )
+    console.print(
+        f"the same two leading classes: {percent(pair['same_pair'], 1)} of {pair['images']:,}; "
+        f"people's first among the model's two: {percent(pair['leader_in_two'], 1)} of "
+        f"{pair['images_with_one_leader']:,}"
+    )
+    console.print(
+        f"blend: said of {percent(rule['said'], 1)}, votes split on {percent(rule['split'], 1)}; "
+        f"precision {percent(rule['precision'], 1)}, recall {percent(rule['recall'], 1)}, same "
+        f"pair where both {percent(rule['same_pair_where_both'], 1)}"
+    )
+    for note in record["notes"]:
+        console.print(f"[yellow]note[/yellow] {note}")

@@ -1,0 +1,278 @@
+"""Mixed expressions: a model's probabilities beside the votes of FER+'s ten raters.
+
+Barsoum et al., "Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label
+Distribution", ICMI 2016. Only the seven classes that FER2013 and FER+ share are compared: votes for
+contempt, unknown and "not a face" are dropped and the rest is taken as the distribution. Every
+divergence is in nats. Nothing here asks FER2013's own label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.emotions import FERPLUS_EMOTIONS, Emotion
+from mien.errors import DataError
+from mien.evaluate.scores import plain
+from mien.results import BLEND_GAP, BLEND_SUM, is_blend
+
+Floats = NDArray[np.float64]
+
+#: The second expression's share of the votes from which people are said to see two.
+SPLIT_SHARE = 0.3
+
+#: Exponents tried on the probabilities: p^(1/t), normalised. Above 1 is flatter.
+TEMPERATURES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
+
+#: Votes an image must have left, so that one rater can be compared with another.
+MIN_VOTES = 2
+
+_TINY = 1e-9
+
+
+def shared_votes(votes: NDArray[np.floating[Any]], classes: Sequence[Emotion]) -> Floats:
+    """The votes for ``classes``, float64 (N, K), from FER+'s ten columns.
+
+    Args:
+        votes: (N, 10), columns as ``FERPLUS_COLUMNS``.
+        classes: K classes in the order wanted.
+
+    Raises:
+        DataError: FER+ does not have a class.
+    """
+    unknown = [c.value for c in classes if c not in FERPLUS_EMOTIONS]
+    if unknown:
+        raise DataError(f"FER+ has no votes for {', '.join(unknown)}.")
+    columns = [FERPLUS_EMOTIONS.index(c) for c in classes]
+    return np.asarray(votes, np.float64)[:, columns]
+
+
+def _normalised(values: Floats) -> Floats:
+    total: Floats = values.sum(axis=1, keepdims=True)
+    return np.asarray(values / total, np.float64)
+
+
+def kl(p: Floats, q: Floats) -> Floats:
+    """KL divergence of each row of ``q`` from ``p``, float64 (N,), nats; q is kept above 1e-9."""
+    safe = np.where(p > 0, p, 1.0)
+    terms = p * (np.log(safe) - np.log(np.maximum(q, _TINY)))
+    return np.asarray(terms.sum(axis=1), np.float64)
+
+
+def jensen_shannon(p: Floats, q: Floats) -> Floats:
+    """Jensen–Shannon divergence of each row, float64 (N,), nats: 0 to ln 2."""
+    middle = (p + q) / 2
+    return np.asarray((kl(p, middle) + kl(q, middle)) / 2, np.float64)
+
+
+def tempered(probabilities: Floats, temperature: float) -> Floats:
+    """``p ** (1 / temperature)``, normalised: what softmax would give at that temperature."""
+    logs = np.log(np.maximum(probabilities, 1e-30)) / temperature
+    return _normalised(np.exp(logs - logs.max(axis=1, keepdims=True)))
+
+
+def rater_agreement(counts: Floats) -> Floats:
+    """Chance that two different raters of an image agree, float64 (N,): without replacement."""
+    n = counts.sum(axis=1)
+    return np.asarray((counts * (counts - 1)).sum(axis=1) / (n * (n - 1)), np.float64)
+
+
+def model_agreement(counts: Floats, answers: NDArray[np.integer[Any]]) -> Floats:
+    """Chance that a random rater of an image gives ``answers``'s class, float64 (N,)."""
+    chosen = counts[np.arange(len(counts)), answers]
+    return np.asarray(chosen / counts.sum(axis=1), np.float64)
+
+
+def rater_distributions(counts: Floats) -> Floats:
+    """What one rater's answer says of the others', float64 (K, K), rows summing to 1.
+
+    Row k is the distribution of the other raters' votes on the images that a rater called k: the
+    best that can be made of one person's label. Estimated on other images than it is scored on.
+    """
+    n = counts.sum(axis=1)
+    weighted = counts / np.maximum(n - 1, 1)[:, None]
+    pairs = weighted.T @ counts - np.diag(weighted.sum(axis=0))
+    return _normalised(pairs + 1e-6)
+
+
+def _left_out(counts: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats, Floats]:
+    """Every (image, rater's answer) that occurs: rows, answers, weights, the others' votes.
+
+    An image's weights sum to 1, so that each image counts the same.
+    """
+    rows, answers = np.nonzero(counts)
+    n = counts.sum(axis=1)[rows]
+    rest = counts[rows]
+    weights = rest[np.arange(len(rows)), answers] / n
+    rest = rest.copy()
+    rest[np.arange(len(rows)), answers] -= 1
+    return rows, answers, np.asarray(weights, np.float64), _normalised(rest)
+
+
+@dataclass(frozen=True)
+class BlendReport:
+    """Figures of :func:`blend_scores`; ``to_dict`` names them."""
+
+    record: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return dict(plain(self.record))
+
+
+def blend_scores(
+    probabilities: NDArray[np.floating[Any]],
+    votes: NDArray[np.floating[Any]],
+    classes: Sequence[Emotion],
+    *,
+    reference_votes: NDArray[np.floating[Any]],
+) -> BlendReport:
+    """Compare probabilities with people's votes, a single person's, and two baselines.
+
+    Args:
+        probabilities: float (N, K), rows summing to 1.
+        votes: FER+ votes of the same N images, (N, 10).
+        classes: the K classes; all must be in FER+.
+        reference_votes: FER+ votes of other images (Training), for the class prior and for what
+            one rater's answer says of the others'.
+
+    Raises:
+        DataError: no image has two votes left, or the two disagree in length.
+    """
+    if len(probabilities) != len(votes):
+        raise DataError(f"{len(probabilities)} predictions came with votes of {len(votes)} images.")
+    all_counts = shared_votes(votes, classes)
+    keep = all_counts.sum(axis=1) >= MIN_VOTES
+    if not keep.any():
+        raise DataError("No image has two FER+ votes for the model's classes.")
+    counts = all_counts[keep]
+    p = _normalised(np.asarray(probabilities, np.float64)[keep])
+    v = _normalised(counts)
+    reference = shared_votes(reference_votes, classes)
+    reference = reference[reference.sum(axis=1) >= MIN_VOTES]
+    if not len(reference):
+        raise DataError("No reference image has two FER+ votes for the model's classes.")
+    prior = np.broadcast_to(_normalised(reference).mean(axis=0), p.shape)
+    uniform = np.full_like(p, 1 / p.shape[1])
+    by_temperature = {f"{t:g}": float(kl(v, tempered(p, t)).mean()) for t in TEMPERATURES}
+    best = min(TEMPERATURES, key=lambda t: by_temperature[f"{t:g}"])
+    compared = {"model": p, f"model at {best:g}": tempered(p, best)}
+    if best == 1.0:
+        compared.pop("model at 1")
+    compared |= {"class prior": prior, "uniform": uniform}
+    entropy = -(v * np.log(np.where(v > 0, v, 1.0))).sum(axis=1)
+    return BlendReport(
+        {
+            "classes": [c.value for c in classes],
+            "images": len(votes),
+            "kept": int(keep.sum()),
+            "votes_dropped": 1 - float(counts.sum() / np.asarray(votes)[keep].sum()),
+            "vote_entropy": float(entropy.mean()),
+            "kl": {name: float(kl(v, q).mean()) for name, q in compared.items()},
+            "kl_se": float(kl(v, p).std(ddof=1) / np.sqrt(len(p))) if len(p) > 1 else None,
+            "js": {name: float(jensen_shannon(v, q).mean()) for name, q in compared.items()},
+            "kl_by_temperature": by_temperature,
+            "best_temperature": best,
+            "one_rater": _one_rater(counts, compared, rater_distributions(reference)),
+            "agreement": _agreement(counts, p),
+            "top2": _top2(v, p),
+            "blend": _blend(v, p),
+        }
+    )
+
+
+def _one_rater(counts: Floats, compared: dict[str, Floats], raters: Floats) -> dict[str, Any]:
+    """Each rater in turn against the other raters, and everything else against the same."""
+    rows, answers, weights, rest = _left_out(counts)
+    total = weights.sum()
+
+    def mean(values: Floats) -> float:
+        return float((weights * values).sum() / total)
+
+    hard = np.eye(counts.shape[1])[answers]
+    found = {"one rater": mean(kl(rest, raters[answers]))}
+    found |= {name: mean(kl(rest, q[rows])) for name, q in compared.items()}
+    smoothed = {}
+    for share in (0.05, 0.1, 0.2, 0.3):
+        mixed = (1 - share) * hard + share / counts.shape[1]
+        smoothed[f"{share:g}"] = mean(kl(rest, mixed))
+    js = {"one rater": mean(jensen_shannon(rest, raters[answers]))}
+    js |= {name: mean(jensen_shannon(rest, q[rows])) for name, q in compared.items()}
+    return {"kl": found, "js": js, "kl_of_smoothed_answer": smoothed}
+
+
+def _agreement(counts: Floats, p: Floats) -> dict[str, Any]:
+    """Chance to agree with a random rater: of the model's answer, another rater's, the best."""
+    answers = p.argmax(axis=1)
+    model, rater = model_agreement(counts, answers), rater_agreement(counts)
+    difference = model - rater
+    return {
+        "model": float(model.mean()),
+        "rater": float(rater.mean()),
+        "most_voted": float((counts.max(axis=1) / counts.sum(axis=1)).mean()),
+        "model_minus_rater": float(difference.mean()),
+        "model_minus_rater_se": float(difference.std(ddof=1) / np.sqrt(len(difference)))
+        if len(difference) > 1
+        else None,
+    }
+
+
+def _top2(v: Floats, p: Floats) -> dict[str, Any]:
+    """Whether the two leading classes are the same, where the votes have a clear second."""
+    ranked = -np.sort(-v, axis=1)
+    clear = (ranked[:, 1] > 0) & (ranked[:, 1] > ranked[:, 2])
+    people = np.sort(np.argsort(-v, axis=1, kind="stable")[:, :2], axis=1)
+    order = np.argsort(-p, axis=1, kind="stable")
+    model = np.sort(order[:, :2], axis=1)
+    single = ranked[:, 0] > ranked[:, 1]
+    lead = v.argmax(axis=1)
+    return {
+        "images": int(clear.sum()),
+        "same_pair": _share((model == people).all(axis=1)[clear]),
+        "images_with_one_leader": int(single.sum()),
+        "leader_is_first": _share((order[:, 0] == lead)[single]),
+        "leader_in_two": _share((order[:, :2] == lead[:, None]).any(axis=1)[single]),
+    }
+
+
+def _blend(v: Floats, p: Floats) -> dict[str, Any]:
+    """How ``Face.blend`` does: does it speak up where people's votes are split?"""
+    split = -np.sort(-v, axis=1)[:, 1] >= SPLIT_SHARE - 1e-9
+    said = np.array([is_blend(row) for row in p.tolist()])
+    people = np.sort(np.argsort(-v, axis=1, kind="stable")[:, :2], axis=1)
+    model = np.sort(np.argsort(-p, axis=1, kind="stable")[:, :2], axis=1)
+    same = (people == model).all(axis=1)
+    return {
+        "rule": {"gap_below": BLEND_GAP, "sum_at_least": BLEND_SUM},
+        "split_share": SPLIT_SHARE,
+        "split": _share(split),
+        "said": _share(said),
+        "precision": _share(split[said]),
+        "recall": _share(said[split]),
+        "same_pair_where_both": _share(same[said & split]),
+    }
+
+
+def choose_gap(
+    probabilities: NDArray[np.floating[Any]], votes: NDArray[np.floating[Any]], classes: Any
+) -> float:
+    """The gap at which a model calls as many faces blends as raters are split on.
+
+    How :data:`mien.results.BLEND_GAP` was chosen, at :data:`mien.results.BLEND_SUM`, on PublicTest.
+    """
+    counts = shared_votes(votes, classes)
+    keep = counts.sum(axis=1) >= MIN_VOTES
+    v, p = _normalised(counts[keep]), np.asarray(probabilities, np.float64)[keep]
+    wanted = int((-np.sort(-v, axis=1)[:, 1] >= SPLIT_SHARE - 1e-9).sum())
+    ranked = -np.sort(-p, axis=1)
+    fits = ranked[:, 0] + ranked[:, 1] >= BLEND_SUM
+    gaps = np.sort((ranked[:, 0] - ranked[:, 1])[fits])
+    return float(gaps[min(wanted, len(gaps) - 1)])
+
+
+def _share(flags: NDArray[np.bool_]) -> float:
+    return float(flags.mean()) if len(flags) else float("nan")
