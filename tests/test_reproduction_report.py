@@ -348,6 +348,43 @@ def test_extras_of_the_papers(tmp_path: Path) -> None:
     assert page.row("a")[1] == "50.00 %"
 
 
+def grid() -> dict:
+    paper = {"accuracy": 0.6547, "precision": 0.6589, "recall": 0.6425, "f1": 0.6505}
+    ours = {"accuracy": 0.61, "precision": 0.6, "recall": 0.59, "f1": 0.595}
+    best = {"optimizer": "Adam", "batch": 128, "paper": paper, "cell": "Adam, 64, 8 epochs"}
+    cell = {"data": "all", "backbone": "MobileNetV2", "optimizer": "Adam", "why": ""}
+    return {
+        "tables": [
+            {
+                "data": "all",
+                "title": "All data",
+                "rows": [
+                    {**best, "backbone": "MobileNetV2", "ours": ours},
+                    {**best, "backbone": "ResNet50", "ours": None, "cell": ""},
+                ],
+            }
+        ],
+        "cells": [
+            {**cell, "batch": 64, "state": "done", "accuracy": 0.61},
+            {**cell, "batch": 32, "state": "not run", "accuracy": None},
+            {**cell, "batch": 16, "state": "failed", "accuracy": None, "why": "No <memory>."},
+        ],
+    }
+
+
+def test_the_grid(tmp_path: Path) -> None:
+    page, markdown, _ = render(tmp_path, {**record(), "extra": {"grid": grid()}})
+    assert page.row("MobileNetV2")[1:4] == ["Adam, 128", "65.47 %", "61.00 %"]
+    assert page.row("MobileNetV2")[-2:] == ["−4.47", "Adam, 64, 8 epochs"]
+    assert page.row("ResNet50")[3] == "not run"
+    assert "1 of 3 cells were run, 1 failed; the others are not run." in page.text
+    assert page.row("all")[-1] == "No <memory>."
+    heat = (tmp_path / "charts" / "grid-all-cells.svg").read_text(encoding="utf-8")
+    assert "MobileNetV2, Adam 64: 61.00 %" in heat
+    assert "MobileNetV2, Adam 32: not run" in heat
+    assert "charts/grid-all-cells.svg" in markdown
+
+
 def test_a_second_report_replaces_the_first(tmp_path: Path) -> None:
     render(tmp_path, several())
     page, markdown, _ = render(tmp_path, record())

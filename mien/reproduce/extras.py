@@ -24,6 +24,7 @@ from mien.reproduce.document import (
     shown,
     slug,
 )
+from mien.reproduce.grid import grid_section
 
 Record = Mapping[str, Any]
 
@@ -248,4 +249,5 @@ _FORMS: dict[str, Callable[[str, Any], Section]] = {
     "ckplus_leakage": _leakage,
     "ckplus_folds": _folds,
     "fergit_twins": _twins,
+    "grid": grid_section,
 }

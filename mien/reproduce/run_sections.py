@@ -74,16 +74,18 @@ def _curves(run: Record, printed: Record | None, final: Record) -> Section | Non
         marks = [{"epoch": last, "ours_epoch": last, "paper": final}]
     chosen = [s.get("best_epoch") for s in seeds]
     drawn = []
+    marked = False
     for kind in ("accuracy", "loss"):
         paper = {part: _paper_points(marks, f"{part}_{kind}") for part in ("train", "val")}
         svg = charts.curves(kind, rows, chosen, paper)
+        marked = marked or bool(svg and any(paper.values()))
         if svg:
             name = f"{slug(str(run['id']))}-{kind}"
             drawn.append(Chart(name, svg, f"{kind.capitalize()} of each epoch"))
     if not drawn:
         return None
     blocks: list[Block] = [Charts(drawn)]
-    if marks:
+    if marked:
         which = "" if printed else "Its final figures stand at our last epoch."
         said = f"Diamonds are the figures that the paper prints. {which}{_note(printed)}"
         blocks.append(Text(said.strip()))

@@ -92,7 +92,8 @@ def cards(result: Record) -> list[tuple[str, str, str]]:
     """The first headlines as (name, ours, "paper 65.05 %, met")."""
     found = []
     for h in list(result.get("headlines") or ())[:4]:
-        below = f"paper {percent(h.get('paper'))}"
+        theirs = number(h.get("paper"))
+        below = "not in the paper" if theirs is None else f"paper {percent(theirs)}"
         said = verdict(h)
         found.append(
             (
@@ -111,6 +112,7 @@ def time_section(result: Record) -> Section:
     for run in runs:
         seeds, sums = done_seeds(run), run.get("seconds") or {}
         wanted = max(len(run.get("seeds") or ()), len(seeds))
+        finished = sum(s.get("state", "done") == "done" for s in seeds)
         folds = any(s.get("fold") is not None for s in seeds)
         mean = number(sums.get("mean"))
         hardware = f" ({run['paper_hardware']})" if run.get("paper_hardware") else ""
@@ -120,7 +122,7 @@ def time_section(result: Record) -> Section:
                 str(run.get("label") or run["id"]),
                 _data_name(run),
                 str(run.get("state", NOT_RUN)),
-                _of(len(seeds), wanted, "fold" if folds else "seed"),
+                _of(finished, wanted, "fold" if folds else "seed"),
                 NOT_RUN if mean is None else duration(mean),
                 f"{duration(run['paper_seconds'])}{hardware}" if known else "not given",
             ]
