@@ -94,7 +94,7 @@ def _mislabelled(key: str, value: Record) -> Section:
     classes = list(dict.fromkeys(c for _, side in sides for c in side["per_class"]))
     header, rows = ["class"], []
     for name, _ in sides:
-        header += [f"precision, {name}", "recall", "F1"]
+        header += [f"precision, {name.removeprefix('ours, ')}", "recall", "F1"]
     shuffled = value.get("shuffled") or {}
     header += ["share of predictions", "support"] if shuffled else ["support"]
     for c in classes:

@@ -101,7 +101,7 @@ def _heat_chart(cells: Sequence[Record], name: str, title: str) -> Chart:
     values = [[known.get((row, *column)) for column in columns] for row in rows]
     heads = [f"{optimizer}\n{batch}" for optimizer, batch in columns]
     svg = charts.heat_map(rows, heads, values, f"Our accuracy in every cell, {title}")
-    said = f"Percent; optimiser and batch size above; a dot is {NOT_RUN}."
+    said = f"Percent; optimiser and batch size above; a dot is {NOT_RUN} or failed."
     return Chart(f"grid-{slug(name)}-cells", svg, f"Every cell, {title}", said)
 
 
