@@ -447,7 +447,7 @@ def test_what_is_no_http_gets_a_problem_document(server: Running) -> None:
         answer = talk(server.port, data)
         assert answer.startswith(b"HTTP/1.1 400 Bad Request")
         assert b"application/problem+json" in answer
-    long = b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 70_000 + b"\r\n\r\n"
+    long = b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 1_000_000 + b"\r\n\r\n"
     assert b" 400 " in talk(server.port, long)
 
 
@@ -571,10 +571,14 @@ def drain(model: Path, jpeg: bytes) -> float:
 
 
 def test_sigterm_finishes_what_runs_and_leaves(model: Path, jpeg: bytes) -> None:
-    for _ in range(3):  # the machine may be busy with other things
-        if drain(model, jpeg) < 2:
+    # Two seconds, and more where other programs hold the processors.
+    crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    times = []
+    for _ in range(3):
+        times.append(drain(model, jpeg))
+        if times[-1] < 2 * crowd:
             return
-    pytest.fail("three times the server took 2 s or more to stop")
+    pytest.fail(f"the server took {times} s to stop")
 
 
 def test_what_takes_too_long_is_cut_off_with_an_answer(model: Path, jpeg: bytes) -> None:
