@@ -26,6 +26,7 @@ from mien.atomic import write_text
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.loaders import EpochBatches
 from mien.errors import RecipeError
+from mien.models.weights import initial_weights
 from mien.train._lightning import L
 from mien.train.callbacks import BEST, LAST, AtomicCheckpointIO, ProgressLine, Run
 from mien.train.module import ExpressionModule
@@ -164,6 +165,7 @@ def fit(
 
     Raises:
         RecipeError: the folder is taken, or the recipe does not fit the data.
+        WeightsError: the weights that ``recipe.init`` names cannot be had.
     """
     if dry_run:
         recipe = dry(recipe)
@@ -181,8 +183,12 @@ def fit(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     precision = choose_precision(recipe.precision, device)
+    # Fetched before anything is written: where there are none, the run stops here.
+    start = None if checkpoint else initial_weights(recipe.model, recipe.init)
     folder.mkdir(parents=True, exist_ok=True)
-    extra = {"seed": seed, "precision": precision.precision, "precision_why": precision.reason}
+    extra: dict[str, Any] = {"seed": seed, "precision": precision.precision, "precision_why": precision.reason}
+    if start is not None:
+        extra["init"] = start.record()
     if checkpoint is None:
         _record(folder, recipe, dataset, splits, extra)
 
@@ -190,6 +196,9 @@ def fit(
     mean, std = pixel_statistics(recipe, train)
     module = ExpressionModule(recipe, dataset.classes, mean, std, class_weights(recipe, train))
     module.run_seed = seed
+    if start is not None:
+        for network in filter(None, (module.model, module.averaged)):
+            start.load_into(network)
     module.data_record = {
         "name": dataset.name,
         "sha256": dataset.sha256,

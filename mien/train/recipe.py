@@ -85,6 +85,8 @@ class Recipe:
         clean_epochs: last epochs without geometric augmentation or erasing (flip stays).
         early_stopping: epochs without a better val_accuracy before stopping; 0 = off.
         precision: "auto", "32" or "bf16".
+        init: what the weights start from: "random", "imagenet" or a file of weights (backbones
+            only; see :mod:`mien.models.weights`).
     """
 
     name: str
@@ -104,6 +106,7 @@ class Recipe:
     clean_epochs: int = 0
     early_stopping: int = 0
     precision: str = "auto"
+    init: str = "random"
 
     def __post_init__(self) -> None:
         _one_of("optimizer.name", self.optimizer.name, OPTIMIZERS)

