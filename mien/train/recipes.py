@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from mien.data.augment import AugmentConfig
 from mien.errors import RecipeError
+from mien.train.ahmed import best_recipes
 from mien.train.recipe import LossConfig, OptimizerConfig, Recipe, ScheduleConfig, nearest
 
 RECIPES: dict[str, Callable[[], Recipe]] = {}
@@ -109,6 +110,25 @@ def mondal_deep() -> Recipe:
         optimizer=OptimizerConfig("adam", 1e-4),
         augment=AugmentConfig(flip=0.5, rotation=10, shift=0.1, scale=0.1),
     )
+
+
+def _from_table(made: Recipe) -> Callable[[], Recipe]:
+    """Register a recipe that a table made."""
+
+    def make() -> Recipe:
+        return made
+
+    data = "the balanced set" if made.protocol == "balanced" else "all data"
+    make.__name__ = made.name
+    make.__doc__ = (
+        f"{made.paper}: {made.model} on {data}, {made.optimizer.name} {made.optimizer.lr:g}, batch "
+        f"{made.batch_size}, {made.epochs} epochs from ImageNet weights."
+    )
+    return recipe(make)
+
+
+for _made in best_recipes().values():
+    _from_table(_made)
 
 
 def _cycle(base: Recipe, name: str, **changes: object) -> Recipe:
