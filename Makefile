@@ -61,7 +61,7 @@ $(DEMO_VENV)/.stamp: $(SOURCES)
 
 # torch is named in the same command as everything that needs it, so that only one build is fetched.
 $(DEV_VENV)/.stamp: pyproject.toml
-	@echo "Installing mien[train,web,dev] into $(DEV_VENV) ..."
+	@echo "Installing mien[train,transfer,web,dev] into $(DEV_VENV) ..."
 	@test -x $(DEV_VENV)/bin/python || $(PYTHON) -m venv $(DEV_VENV)
-	@$(DEV_VENV)/bin/python -m pip install $(PIP_FLAGS) '$(TORCH)' -e '.[train,web,dev]'
+	@$(DEV_VENV)/bin/python -m pip install $(PIP_FLAGS) '$(TORCH)' -e '.[train,transfer,web,dev]'
 	@touch $@
