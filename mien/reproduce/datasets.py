@@ -54,10 +54,10 @@ class Datasets:
         """
         if name not in self._read:
             found = self._fergit() if name == "fergit" else self._published(name)
-            if found.name != name:
+            if not _fits(found, name):
                 raise DataError(
-                    f"{found.source or found.name} is {found.name}, and {name} is needed; pass it "
-                    "as --data, alone or in a folder with the others."
+                    f"{found.source or found.name} is {found.name}, and {name} is needed; pass "
+                    "another file, or leave it out to build it."
                 )
             self._read[name] = _small(found) if self.dry else found
         return self._read[name]
@@ -71,7 +71,23 @@ class Datasets:
         return ""
 
     def _published(self, name: str) -> FaceDataset:
-        return read_for_protocol(self.data, _PROTOCOL[name])
+        """By the protocol's name in the folder; else in each of its sub-folders (CK+48/)."""
+        where = default_data_path() if self.data is None else self.data
+        found: FaceDataset | None = None
+        problem: DataError | None = None
+        for place in _places(where):
+            try:
+                found = read_for_protocol(place, _PROTOCOL[name])
+            except DataError as error:
+                problem = problem or error
+                continue
+            if _fits(found, name):
+                return found
+        if found is None and problem is not None:
+            raise problem
+        raise DataError(
+            f"{where} holds no {name}; pass it as --data, alone or in a folder with the others."
+        )
 
     def _fergit(self) -> FaceDataset:
         kept = self.cache / "fergit.parquet"
@@ -96,7 +112,7 @@ class Datasets:
         from mien.data.fergit import build_fergit
         from mien.detect import load_detector
 
-        photos = read_photo_dataset(where)
+        photos = _photos(where)
         fer2013 = read_fer2013_in(where)
         if self.dry:
             fer2013, photos = _small(fer2013), _first(photos, DRY_FERGIT // 2)
@@ -107,6 +123,30 @@ class Datasets:
             make_folder(kept.parent)
             write_dataset(dataset, kept, "parquet")
         return dataset
+
+
+def _fits(dataset: FaceDataset, name: str) -> bool:
+    """Whether it is that dataset; a FER2013 that was cut or cleaned counts, its splits decide."""
+    others = {"fergit", "ckplus"}
+    return dataset.name == name or (name == "fer2013" and dataset.name not in others)
+
+
+def _places(where: Path) -> list[Path]:
+    """``where`` and, if it is a folder, the folders in it."""
+    if not where.is_dir():
+        return [where]
+    return [where, *sorted(p for p in where.iterdir() if p.is_dir() and p.name[0] not in "._")]
+
+
+def _photos(where: Path) -> PhotoDataset:
+    """muxspace in ``where`` or in a folder of it. Raises DataError."""
+    first: DataError | None = None
+    for place in _places(where):
+        try:
+            return read_photo_dataset(place)
+        except DataError as error:
+            first = first or error
+    raise first or DataError(f"{where} holds no labelled photos; expected muxspace.")
 
 
 def _first(photos: PhotoDataset, n: int) -> PhotoDataset:

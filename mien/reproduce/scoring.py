@@ -207,7 +207,8 @@ def _predictions(
             classes=np.array([c.value for c in made.classes]),
         )
     _note(folder, key, spec, mark, len(samples), seconds)
-    return made
+    # Through the file, so that the first report and every later one agree to the last digit.
+    return _read_predictions(kept) or made
 
 
 def _read_predictions(path: Path) -> Predictions | None:
