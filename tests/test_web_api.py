@@ -428,6 +428,22 @@ def test_the_slow_are_not_waited_for(model: Path) -> None:
             assert b" 408 " in rest
 
 
+def test_a_client_that_goes_away_is_no_failure_of_the_server(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(model) as running:
+        head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc"
+        with socket.create_connection(("127.0.0.1", running.port)) as connection:
+            connection.sendall(head)
+            time.sleep(0.2)
+        deadline = time.monotonic() + 5
+        requests = running.app.state.metrics.requests
+        while not requests and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert dict(requests) == {("/v1/predict", "POST", 400): 1}
+        assert caplog.text == ""
+
+
 def test_connections_are_bounded(model: Path) -> None:
     with serving(model, limits=Limits(connections=3)) as running:
         held = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(3)]

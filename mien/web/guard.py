@@ -268,7 +268,7 @@ class _Body:
             raise Problem(408, "The request's body did not come in time; send it again.") from None
         if message["type"] != "http.request":
             self.done = True
-            return message
+            raise Problem(400, "The request's body ended early; send it again.")
         count = len(message.get("body", b""))
         self._size += count
         self._guard._buffered += count

@@ -1,0 +1,42 @@
+"""The load tests of benchmarks/serve.py in small: a few clients, a few hundred bad requests."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers_onnx import make_onnx
+
+pytest.importorskip("fastapi", reason="the extra [web] is not installed")
+pytest.importorskip("skimage", reason="scikit-image carries the portrait")
+
+SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "serve.py"
+
+
+def measure(tmp_path: Path, *arguments: str) -> dict[str, Any]:
+    model = make_onnx(tmp_path / "tiny.onnx")
+    out = tmp_path / "serve.json"
+    command = [sys.executable, str(SCRIPT), *arguments, "--model", str(model), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+    assert out.exists(), done.stderr
+    report: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+    return report
+
+
+def test_clients_at_once_get_right_answers(tmp_path: Path) -> None:
+    load = measure(tmp_path, "load", "--clients", "8", "--seconds", "2")["load"]
+    assert load["load"]["errors"] == 0, load["load"]["statuses"]
+    assert load["load"]["requests"] >= 8
+    assert load["load"]["p50_ms"] <= load["load"]["p95_ms"]
+
+
+def test_malformed_requests_never_break_the_server(tmp_path: Path) -> None:
+    report = measure(tmp_path, "malformed", "--requests", "200")["malformed"]
+    assert report["server_errors"] == 0, report["statuses"]
+    assert report["same_answer_after"]
+    assert report["growth_mib"] < 16
+    assert {"200", "400", "404", "422"} <= set(report["statuses"])
