@@ -36,11 +36,11 @@ def blend(
 
     classifier = load_model(model)
     dataset, chosen, _ = samples_of(data, name, split)
-    if dataset.votes is None:
+    training = make_splits(dataset, "fer2013").select(dataset, "train")
+    if dataset.votes is None or training.votes is None:
         raise DataError(
             f"{dataset.source or dataset.name} has no FER+ votes; put fer2013new.csv beside it."
         )
-    training = make_splits(dataset, "fer2013").select(dataset, "train")
     predictions, _ = predict(
         on_48(classifier),
         chosen,

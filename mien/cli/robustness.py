@@ -129,6 +129,7 @@ def _print(report: RobustnessReport, against: dict[str, Any] | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from mien.evaluate.report import figure as number
     from mien.evaluate.report import percent
     from mien.robustness.corruptions import CORRUPTIONS
     from mien.robustness.report import points, title
@@ -158,8 +159,8 @@ def _print(report: RobustnessReport, against: dict[str, Any] | None) -> None:
         console.print(rows)
     if against is not None:
         console.print(
-            f"corruption error relative to {against['baseline']}: mean {against['mce']:.3f}, "
-            f"relative {against['relative_mce']:.3f}",
+            f"corruption error relative to {against['baseline']}: mean {number(against['mce'])}, "
+            f"relative {number(against['relative_mce'])}",
             highlight=False,
         )
     if report.generator.get("differs"):

@@ -185,5 +185,6 @@ def paint_mean(found: MeanMaps) -> Image:
         text(sheet, emotion.value, left, top - 10)
         text_end(sheet, f"{found.counts[emotion]} faces", left + _SIDE, top - 10, 8, _MUTED)
         sheet[top : top + _SIDE, left : left + _SIDE] = overlay(found.face, values, most, _SIDE)
-    _scale(sheet, _GAP, height - _FOOT + 8, 2 * _SIDE + _GAP, most, "occlusion")
+    wide = min(columns, 2) * (_SIDE + _GAP) - _GAP
+    _scale(sheet, _GAP, height - _FOOT + 8, wide, most, "occlusion")
     return sheet

@@ -10,6 +10,7 @@ from string import Template
 from typing import Any
 
 from mien.evaluate.html import html_table, page_style
+from mien.evaluate.report import figure as number
 from mien.evaluate.report import percent
 from mien.evaluate.svg import STYLE, Axes, document, percent_tick, rect, text
 from mien.robustness.corruptions import CORRUPTIONS
@@ -65,9 +66,9 @@ def _hero(report: RobustnessReport, against: Mapping[str, Any] | None) -> str:
     ]
     for name, figure in list(report.framing.items())[:3]:
         under = f"± {200 * figure.error:.1f} points"
-        cards.append((f"crop {name.split(',')[0]}", f"{-100 * figure.loss:+.1f}", under))
+        cards.append((f"crop {name.split(',')[0]}", points(figure).split(" ")[0], under))
     if against is not None:
-        cards.append(("mean corruption error", f"{against['mce']:.2f}", str(against["baseline"])))
+        cards.append(("mean corruption error", number(against["mce"], 2), str(against["baseline"])))
     shown = "".join(
         f'<div class="card"><p class="name">{escape(name)}</p><p class="value">{escape(value)}</p>'
         f'<p class="under">{escape(below)}</p></div>'

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import atomic
-from mien.evaluate.report import markdown_table, percent
+from mien.evaluate.report import figure, markdown_table, percent
 from mien.evaluate.scores import plain
 from mien.robustness.cells import Cell
 from mien.robustness.corruptions import CORRUPTIONS, FRAMING, CellKey
@@ -180,12 +180,12 @@ class RobustnessReport:
                 "ece": float(np.mean([x.ece for x in cells])),
                 "variants": {x.key.variant: x.accuracy for x in cells if x.key.variant},
             }
-        figure = self.corruption(name)
+        mean = self.corruption(name)
         return {
             "group": c.group,
             "unit": c.unit,
-            **figure.to_dict(),
-            "retained": ratio(figure.accuracy, self.clean.accuracy),
+            **mean.to_dict(),
+            "retained": ratio(mean.accuracy, self.clean.accuracy),
             "severities": levels,
         }
 
@@ -222,10 +222,10 @@ def ratio(top: float, bottom: float) -> float:
     return top / bottom if bottom else math.nan
 
 
-def points(figure: Figure) -> str:
+def points(lost: Figure) -> str:
     """A loss in points with twice its standard error: "−2.3 ± 0.8"; minus means lost."""
-    sign = "−" if figure.loss > 0 else "+"
-    return f"{sign}{100 * abs(figure.loss):.1f} ± {200 * figure.error:.1f}"
+    sign = "−" if lost.loss > 0 else "+"
+    return f"{sign}{100 * abs(lost.loss):.1f} ± {200 * lost.error:.1f}"
 
 
 def title(report: RobustnessReport) -> str:
@@ -291,8 +291,8 @@ def to_markdown(report: RobustnessReport, against: Mapping[str, Any] | None = No
     ]
     if against is not None:
         parts.append(
-            f"Corruption error relative to {against['baseline']}: mean {against['mce']:.3f}, "
-            f"relative {against['relative_mce']:.3f} (below 1: better than the baseline)."
+            f"Corruption error relative to {against['baseline']}: mean {figure(against['mce'])}, "
+            f"relative {figure(against['relative_mce'])} (below 1: better than the baseline)."
         )
     parts += ["## Accuracy", grid_table(report)]
     if report.framing:
