@@ -35,6 +35,7 @@ VERBS: dict[str, Verb] = {
     "models": Verb("mien.cli.models", "List the architectures and the shipped models."),
     "data": Verb("mien.cli.data", "Audit, convert, split and build datasets."),
     "train": Verb("mien.cli.train", "Train a classifier from a named recipe."),
+    "sweep": Verb("mien.cli.sweep", "Train a grid of ImageNet backbones."),
     "reproduce": Verb("mien.cli.reproduce", "Reproduce a paper and report beside it."),
     "evaluate": Verb("mien.cli.evaluate", "Score a model on a split and write the report."),
     "robustness": Verb("mien.cli.robustness", "Score a model on spoiled faces and missed crops."),

@@ -1,0 +1,168 @@
+"""``mien sweep ahmed2024``: the grid of backbones, optimisers, batch sizes and data."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mien.cli._allocator import relaunch_with_allocator
+from mien.cli.reproduce import DEVICES, PRECISIONS
+from mien.errors import RecipeError, require_extra
+from mien.reproduce.spec import BUDGETS
+
+app = typer.Typer(add_completion=False)
+
+_NAME = "ahmed2024"
+
+
+@app.command()
+def sweep(
+    name: Annotated[str, typer.Argument(help="The grid; there is one: ahmed2024.")],
+    budget: Annotated[
+        str, typer.Option(help="fast: about an hour on two cores; paper: 128 cells in full.")
+    ] = "fast",
+    init: Annotated[
+        str | None, typer.Option(help="imagenet, random or a file of weights [the budget's].")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="backbone=resnet50,batch=64; repeated: or.")
+    ] = None,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="The whole grid, not only the budget's plan.")
+    ] = False,
+    runs: Annotated[Path, typer.Option(help="Folder of the trainings.")] = Path("runs"),
+    data: Annotated[Path | None, typer.Option(help="FER2013 in any published form.")] = None,
+    seeds: Annotated[int, typer.Option(help="Seeds of every cell.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(help="Processes at a time; 0: one for each GPU, else one.")
+    ] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, 32 or bf16; of fresh runs.")] = "auto",
+    list_: Annotated[
+        bool, typer.Option("--list", help="Train nothing; print the table as it stands.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Two epochs of every cell on a few images.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the table: .csv, .json or .md.")] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="Print the table: csv, json or markdown.")
+    ] = None,
+    worker: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Train the cells of Ahmed & Murshid's grid that are missing, and print one table.
+
+    Stopped anywhere and called again, it goes on where it was; several processes, also started by
+    hand with the same --runs, share the work. A failed cell is tried once more, then reported, and
+    tried again by the next call. Exit code 1 says that cells failed.
+    """
+    _check(name, budget, device, precision, seeds, jobs, out, form)
+    from mien.reproduce.sweep import choose, planned
+    from mien.reproduce.sweep import grid as whole
+
+    cells = choose(whole(init or "imagenet") if grid else planned(budget, init), only or [])
+    require_extra("train", ("torch", "lightning", "pyarrow"), "`mien sweep`")
+    require_extra("transfer", ("timm", "torchvision", "optuna", "filelock"), "`mien sweep`")
+    if not list_:
+        relaunch_with_allocator()
+    from mien.reproduce.datasets import Datasets
+    from mien.reproduce.runs import TrainOptions
+    from mien.reproduce.sweep_api import Sweep
+
+    say = _say()
+    options = TrainOptions(device, precision, dry_run, quiet=False)
+    datasets = Datasets(data, cache=runs, build=False, dry=dry_run, say=say)
+    made = Sweep(cells, budget, runs, datasets, options, seeds, say)
+    if not list_:
+        many = jobs or made.devices()
+        if many > 1 and not worker:
+            made.run_in(many, [*sys.argv[1:], "--jobs", "1", "--worker"])
+        else:
+            made.run()
+    if worker:
+        return
+    rows = made.table()
+    _show(rows, made.title)
+    _write(rows, out, form)
+    if any(row["state"] == "failed" for row in rows):
+        raise typer.Exit(1)
+
+
+def _check(
+    name: str,
+    budget: str,
+    device: str,
+    precision: str,
+    seeds: int,
+    jobs: int,
+    out: Path | None,
+    form: str | None,
+) -> None:
+    if name != _NAME:
+        raise RecipeError(f"Unknown sweep {name!r}; there is one: {_NAME}.")
+    for option, value, known in (
+        ("budget", budget, BUDGETS),
+        ("device", device, DEVICES),
+        ("precision", precision, PRECISIONS),
+        ("format", form, (None, *_FORMS.values())),
+    ):
+        if value not in known:
+            names = ", ".join(k for k in known if k)
+            raise RecipeError(f"--{option} must be one of {names}, not {value!r}.")
+    for option, number, least in (("seeds", seeds, 1), ("jobs", jobs, 0)):
+        if number < least:
+            raise RecipeError(f"--{option} must be {least} or more, not {number}.")
+    if out is not None and out.suffix not in _FORMS:
+        raise RecipeError(f"--out {out}: give a name ending in {', '.join(_FORMS)}.")
+
+
+_FORMS = {".csv": "csv", ".json": "json", ".md": "markdown"}
+
+
+def _say() -> Any:
+    from rich.console import Console
+
+    console = Console(stderr=True)
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    return say
+
+
+def _show(rows: list[dict[str, Any]], title: str) -> None:
+    """The table for people, on standard error."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from mien.reproduce.sweep_table import cells
+
+    table = Table(box=None, header_style="dim", title=title)
+    for column in ("data", "backbone", "cell", "state"):
+        table.add_column(column)
+    for column in ("accuracy", "precision", "recall", "F1"):
+        table.add_column(column, justify="right")
+    table.add_column("the paper's best cell")
+    for row in rows:
+        table.add_row(*cells(row))
+    console = Console(stderr=True)
+    console.print(table, highlight=False, markup=False)
+    for row in rows:
+        if row["why"] and row["state"] == "failed":
+            name = f"{row['backbone']}, {row['optimizer']} {row['batch']}, {row['data']}"
+            console.print(f"failed: {name}: {row['why']}", highlight=False, markup=False)
+
+
+def _write(rows: list[dict[str, Any]], out: Path | None, form: str | None) -> None:
+    from mien.atomic import write_text
+    from mien.reproduce.sweep_table import render
+
+    if out is not None:
+        write_text(out, render(rows, _FORMS[out.suffix]))
+        print(f"wrote {os.fspath(out)}", file=sys.stderr)
+    if form is not None:
+        sys.stdout.write(render(rows, form))
