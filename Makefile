@@ -9,7 +9,7 @@ DEV_VENV ?= .venv/dev
 PIP_FLAGS ?= --disable-pip-version-check --quiet
 PYTEST_FLAGS ?=
 
-SOURCES := pyproject.toml $(shell find mien -name '*.py' -o -name '*.onnx' -o -name '*.json' -o -name '*.jpg')
+SOURCES := pyproject.toml $(shell find mien -name '*.py' -o -name '*.onnx' -o -name '*.json' -o -name '*.jpg' -o -path '*/static/*')
 # The torch-free part, which mypy holds to --strict.
 TYPED := mien/__init__.py mien/__main__.py mien/_headers.py mien/_system.py mien/_version.py \
 	mien/atomic.py mien/bench.py mien/camera.py \
@@ -21,7 +21,7 @@ TYPED := mien/__init__.py mien/__main__.py mien/_headers.py mien/_system.py mien
 	$(filter-out mien/data/loaders.py mien/data/augment.py,$(wildcard mien/data/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs clean
+.PHONY: help demo test browser check format docs clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -30,7 +30,14 @@ demo: $(DEMO_VENV)/.stamp ## install mien alone and analyse the bundled photo, o
 	@$(DEMO_VENV)/bin/mien demo --output out/demo.png
 
 test: $(DEV_VENV)/.stamp ## run the tests (MIEN_DATA names the folder of the datasets, if you have them)
+	@$(MAKE) --no-print-directory browser || echo "Chromium was not installed: the page's tests are skipped."
 	$(DEV_VENV)/bin/python -m pytest $(PYTEST_FLAGS)
+
+browser: ## install Debian's Chromium for the tests of the web page (needs root and apt-get)
+	@if command -v chromium || command -v chromium-browser; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; \
+	else echo "No Chromium, and no root to install it: the page's tests are skipped." >&2; fi >/dev/null
 
 check: $(DEV_VENV)/.stamp ## ruff, format and mypy --strict on the torch-free part
 	$(DEV_VENV)/bin/ruff check .

