@@ -289,7 +289,7 @@ def test_the_camera_plays_and_the_face_is_boxed_and_named(
         "aria-label", re.compile("happy 9"), timeout=PATIENCE
     )
     page.locator("#mirror").uncheck()
-    playwright.expect(page.locator("#media")).not_to_have_class("media mirrored")
+    playwright.expect(page.locator("#media")).to_have_class("media live")
     page.wait_for_timeout(300)
     assert iou(drawn_box(page), wanted.box) > 0.8
     records = json.loads(saved(page, "#save-json"))

@@ -122,6 +122,7 @@ function show() {
   $("camera-tools").hidden = !on;
   $("strip").hidden = on || photos.length < 2;
   $("live").hidden = !on && !record.length;
+  $("media").classList.toggle("live", on);
   $("media").classList.toggle("mirrored", on && $("mirror").checked);
   if (on) {
     $("photo").hidden = $("unseen").hidden = true;
@@ -153,6 +154,10 @@ $("photo").addEventListener("error", () => {
   show();
 });
 $("photo").addEventListener("load", repaint);
+$("video").addEventListener("resize", () => {
+  const { videoWidth, videoHeight } = $("video");
+  if (videoHeight) $("media").style.setProperty("--ratio", videoWidth / videoHeight);
+});
 new ResizeObserver(repaint).observe($("media"));
 
 function repaint() {
