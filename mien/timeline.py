@@ -299,7 +299,10 @@ _NOBODY = '<section class="panel block"><p>No face was found in this film.</p></
 
 def _subtitle(timeline: Timeline) -> str:
     faces = len(timeline.tracks) + timeline.dropped
-    parts = [clock(timeline.end - (timeline.begin or 0.0)), f"{timeline.frames:,} frames looked at"]
+    parts = [
+        clock(round(timeline.end - (timeline.begin or 0.0))),
+        f"{timeline.frames:,} frames looked at",
+    ]
     parts.append(f"{faces:,} face{'' if faces == 1 else 's'}")
     if timeline.faceless:
         parts.append(f"{timeline.faceless / timeline.frames:.0%} of the frames without one")
@@ -347,7 +350,7 @@ def _section(track: FaceTrack, labels: Sequence[Emotion]) -> str:
     strip = "".join(
         f'<figure data-time="{c.time:.3f}">{_img(c.jpeg, c.emotion.value)}'
         f'<figcaption><i class="chip" style="background:var(--c-{c.emotion.value})"></i>'
-        f"{clock(c.time)} {c.emotion.value}</figcaption></figure>"
+        f"{c.emotion.value}<span>{clock(c.time)}</span></figcaption></figure>"
         for c in track.changes
         if c.jpeg
     )

@@ -60,6 +60,9 @@ def video(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a stopped run of the same command.")
     ] = False,
+    checkpoint: Annotated[
+        float, typer.Option(min=0, help="Seconds between savings: what a killed run loses.")
+    ] = 20.0,
     smooth: Annotated[
         float, typer.Option(min=0, help="Smoothing's time constant in seconds; 0 is --no-smooth.")
     ] = 0.4,
@@ -121,6 +124,7 @@ def video(
         max_gap=max_gap,
         batch=batch,
         bars=bars,
+        checkpoint=checkpoint,
     )
     outputs = Outputs(csv, jsonl, parquet, out, plot)
     failed: list[str] = []

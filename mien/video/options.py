@@ -23,6 +23,7 @@ class Options:
         batch: frames whose faces are classified in one call.
         workers: threads that find faces; None takes every core.
         bars: paint the panels of probabilities on the annotated film.
+        checkpoint: seconds between two savings of the state: what a killed run loses at most.
     """
 
     every: int = 1
@@ -34,6 +35,7 @@ class Options:
     batch: int = BATCH
     workers: int | None = None
     bars: bool = True
+    checkpoint: float = 20.0
 
     def __post_init__(self) -> None:
         if self.every < 1:

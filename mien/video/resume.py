@@ -38,7 +38,7 @@ def fingerprint(
 ) -> dict[str, Any]:
     """What must be the same for a run to be gone on with, by the user's word for it."""
     chosen = asdict(options)
-    for name in ("batch", "workers"):  # they change nothing in the results
+    for name in ("batch", "workers", "checkpoint"):  # they change nothing in the results
         del chosen[name]
     stats = [film.stat() for film in films]
     return {

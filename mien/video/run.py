@@ -32,9 +32,6 @@ from mien.video.writer import FilmWriter
 
 Image = NDArray[np.uint8]
 
-#: Seconds between two checkpoints: what a killed run loses at most.
-CHECKPOINT_SECONDS = 20.0
-
 
 @dataclass(frozen=True)
 class FilmSummary:
@@ -237,7 +234,7 @@ class _OneFilm:
         saved = time.monotonic()
         with closing(painter), closing(stream):
             for seen in stream:
-                if self.last is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                if self.last is not None and time.monotonic() - saved > o.checkpoint:
                     # The frames before this one are with the tables and the painter.
                     painter.drain()
                     save(self.state())

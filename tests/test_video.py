@@ -1,0 +1,379 @@
+"""Films read, analysed and written; equal results however the work is divided."""
+
+from __future__ import annotations
+
+import csv
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from helpers_video import FPS, SIZE, ffmpeg, place, probe, walking, write_film
+from numpy.typing import NDArray
+
+from mien.cli import main
+from mien.emotions import Emotion
+from mien.errors import VideoError
+from mien.pipeline import Analyzer
+from mien.results import Result
+from mien.video import analyze_video
+from mien.video.film import Film, Frame
+from mien.video.flow import Prefetch, analyze_frames, batched, in_order
+from mien.video.options import Options, Outputs, parse_time
+from mien.video.run import VideoRun
+
+FRAMES = 48
+HIDDEN = range(20, 26)
+
+
+@pytest.fixture(scope="session")
+def film(_portrait: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "walk.mp4"
+    return write_film(path, walking(_portrait, FRAMES, HIDDEN))
+
+
+@pytest.fixture(scope="session")
+def analyzer(shipped_model: Path) -> Analyzer:
+    return Analyzer(shipped_model)
+
+
+def read_jsonl(path: Path) -> list[Result]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [Result.from_dict(json.loads(line)) for line in lines]
+
+
+def test_a_film_tells_its_size_and_length(film: Path) -> None:
+    opened = Film(film)
+    assert (opened.width, opened.height) == SIZE
+    assert opened.fps == pytest.approx(FPS)
+    assert opened.frames_expected == FRAMES
+    assert opened.seconds_expected == pytest.approx(FRAMES / FPS)
+
+
+def test_every_frame_comes_once_with_its_time(film: Path) -> None:
+    frames = list(Film(film).frames())
+    assert [f.number for f in frames] == list(range(FRAMES))
+    assert [f.time for f in frames] == pytest.approx([n / FPS for n in range(FRAMES)])
+    assert all(f.image.shape == (SIZE[1], SIZE[0], 3) for f in frames)
+    assert all(f.image.dtype == np.uint8 for f in frames)
+
+
+def test_every_from_and_to_choose_frames(film: Path) -> None:
+    def numbers(**options: float) -> list[int]:
+        return [f.number for f in Film(film).frames(**options)]  # type: ignore[arg-type]
+
+    assert numbers(every=7) == list(range(0, FRAMES, 7))
+    assert numbers(start=0.4, end=0.8) == list(range(10, 20))
+    assert numbers(start=0.4, every=4, end=0.8) == [10, 14, 18]
+    # Going on after a frame gives the frames that the whole run would have given.
+    assert numbers(start=0.4, every=4, end=0.8, after=14) == [18]
+    assert numbers(after=FRAMES - 1) == []
+    assert numbers(start=1e6) == []
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".ts"])
+def test_time_stamps_come_from_the_container(tmp_path: Path, suffix: str) -> None:
+    """A film whose rate changes in the middle, against ffprobe's word for every frame."""
+    path = tmp_path / f"vfr{suffix}"
+    codec = "libvpx" if suffix == ".webm" else "libx264"
+    source = "testsrc=size=160x120:rate=30:duration=4"
+    keep = "select='lt(n,40)+not(mod(n,3))+not(mod(n,5))'"
+    ffmpeg(
+        *("-f", "lavfi", "-i", source, "-vf", keep, "-vsync", "vfr", "-enc_time_base", "1:90000"),
+        *("-c:v", codec, str(path)),
+    )
+    stamps = [float(t) for t in probe(path, "v", "frame=best_effort_timestamp_time")]
+    assert len(set(np.diff(stamps).round(3))) > 1  # it does vary
+    times = [f.time for f in Film(path).frames()]
+    assert times == pytest.approx([t - stamps[0] for t in stamps], abs=1e-5)
+
+
+def test_bad_films_get_one_sentence(tmp_path: Path) -> None:
+    text, empty = tmp_path / "text.mp4", tmp_path / "empty.mp4"
+    text.write_text("no film")
+    empty.touch()
+    for path, words in (
+        (text, "cannot be read as a film"),
+        (empty, "it is empty"),
+        (tmp_path / "none.mp4", "does not exist"),
+        (tmp_path, "is a folder"),
+        (Path("http://localhost/film.mp4"), "does not exist"),
+    ):
+        with pytest.raises(VideoError, match=words):
+            Film(path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"every": 0}, {"start": -1.0}, {"start": 2.0, "end": 2.0}, {"batch": 0}, {"workers": 0}],
+)
+def test_options_out_of_range(options: dict[str, float]) -> None:
+    with pytest.raises(VideoError):
+        Options(**options)  # type: ignore[arg-type]
+
+
+def test_times_are_read() -> None:
+    values = [parse_time(t) for t in ("90", "1:30", "0:01:30", "1:02:03.5")]
+    assert values == [90, 90, 90, 3723.5]
+    for bad in ("", "1:2:3:4", "-3", "abc", "1:", "nan"):
+        with pytest.raises(VideoError, match="is no time"):
+            parse_time(bad)
+
+
+def test_results_are_the_same_however_the_work_is_divided(film: Path, analyzer: Analyzer) -> None:
+    """One frame at a time in one thread, against batches over several; to the last bit."""
+
+    def run(batch: int, workers: int, images: bool) -> list[Result]:
+        frames = Film(film).frames()
+        seen = analyze_frames(analyzer, frames, batch=batch, workers=workers, images=images)
+        return [one.result for one in seen]
+
+    one_by_one = [analyzer.analyze(f.image, color="bgr").faces for f in Film(film).frames()]
+    single = run(1, 1, False)
+    assert [r.faces for r in single] == one_by_one
+    assert run(16, 3, False) == single
+    assert run(5, 2, True) == single
+
+
+def test_a_face_is_followed_through_an_occlusion(film: Path, analyzer: Analyzer) -> None:
+    results = list(analyze_video(film, analyzer))
+    assert [r.frame for r in results] == list(range(FRAMES))
+    for n, result in enumerate(results):
+        assert len(result.faces) == (0 if n in HIDDEN else 1), n
+        for face in result.faces:
+            assert face.track == 1
+            assert face.steady == Emotion.HAPPY
+            assert face.smoothed is not None
+            assert face.box.center == pytest.approx(place(n), abs=9)
+
+
+def test_smoothing_can_be_switched_off(film: Path, analyzer: Analyzer) -> None:
+    for result in analyze_video(film, analyzer, smooth=0, end=0.3):
+        assert result.faces[0].track == 1
+        assert result.faces[0].smoothed is None
+
+
+def test_an_error_in_the_decoding_thread_arrives(analyzer: Analyzer) -> None:
+    def frames() -> Iterator[Frame]:
+        yield Frame(0, 0.0, np.zeros((120, 160, 3), np.uint8))
+        raise VideoError("the disk went away")
+
+    with pytest.raises(VideoError, match="the disk went away"):
+        list(analyze_frames(analyzer, frames()))
+
+
+def test_stopping_early_leaves_no_thread_behind(film: Path, analyzer: Analyzer) -> None:
+    before = set(threading.enumerate())
+    stream = analyze_frames(analyzer, Film(film).frames())
+    next(stream)
+    stream.close()
+    left = {t.name for t in set(threading.enumerate()) - before}
+    assert not {name for name in left if name.startswith(("mien-decode", "mien-detect"))}
+
+
+def test_prefetch_never_runs_far_ahead() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for n in range(100):
+            made.append(n)
+            yield n
+
+    with Prefetch(items(), 3) as ahead:
+        for n in range(10):
+            assert next(ahead) == n
+            assert len(made) <= n + 1 + 3 + 2  # taken, queued, in hand and being made
+        assert list(ahead) == list(range(10, 100))
+    assert list(batched(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+def test_in_order_keeps_the_order_and_its_bound() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for n in range(40):
+            taken.append(n)
+            yield n
+
+    with ThreadPoolExecutor(3) as pool:
+        for n, value in enumerate(in_order(pool, lambda n: n * n, items(), 4)):
+            assert value == n * n
+            assert len(taken) <= n + 6
+
+
+def test_the_verb_writes_everything(
+    film: Path, shipped_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    names = {k: tmp_path / f"f.{k}" for k in ("csv", "jsonl", "parquet", "html", "mp4")}
+    arguments = ["video", str(film), "--model", str(shipped_model), "--every", "2"]
+    for kind in ("csv", "jsonl", "parquet"):
+        arguments += [f"--{kind}", str(names[kind])]
+    assert main([*arguments, "--plot", str(names["html"]), "--out", str(names["mp4"])]) == 0
+    results = read_jsonl(names["jsonl"])
+    assert [r.frame for r in results] == list(range(0, FRAMES, 2))
+    assert [r.time for r in results] == pytest.approx([n / FPS for n in range(0, FRAMES, 2)])
+    with names["csv"].open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    typed = pq.read_table(names["parquet"]).to_pylist()
+    assert len(rows) == len(typed) == len(results)
+    for row, record, result in zip(rows, typed, results, strict=True):
+        assert int(row["frame"]) == record["frame"] == result.frame
+        assert float(row["time"]) == record["time"] == result.time
+        assert int(row["faces"]) == len(result.faces)
+        if not result.faces:
+            assert row["track"] == row["p_happy"] == row["s_happy"] == ""
+            assert record["track"] is record["s_happy"] is None
+            continue
+        face = result.faces[0]
+        assert int(row["track"]) == record["track"] == face.track == 1
+        assert row["steady"] == record["steady"] == "happy"
+        assert face.smoothed is not None
+        assert float(row["p_happy"]) == face.probabilities[Emotion.HAPPY]
+        assert float(row["s_happy"]) == face.smoothed[Emotion.HAPPY]
+        assert record["s_happy"] == pytest.approx(face.smoothed[Emotion.HAPPY], abs=1e-6)
+    # Raw and smoothed scores are both there, and differ.
+    assert any(row["p_happy"] != row["s_happy"] for row in rows[1:])
+    painted = Film(names["mp4"])
+    assert painted.fps == pytest.approx(FPS / 2, rel=0.01)
+    assert len(list(painted.frames())) == len(results)
+    captured = capsys.readouterr()
+    assert "happy" in captured.out
+    assert "frames/s" in captured.err
+    left = {p.name for p in tmp_path.iterdir()}
+    assert left == {p.name for p in names.values()}  # no part, no state
+
+
+def test_the_annotated_film_shows_the_box(film: Path, analyzer: Analyzer, tmp_path: Path) -> None:
+    """The painted film differs from the original around the face and not in the corner."""
+    out = tmp_path / "out.mp4"
+    list(VideoRun([film], analyzer, Options(bars=False), Outputs(video=out)).run())
+    for plain, painted in zip(Film(film).frames(), Film(out).frames(), strict=True):
+        scale = painted.image.shape[1] / SIZE[0]  # small films are enlarged to be legible
+        big = cv2.resize(plain.image, (painted.image.shape[1], painted.image.shape[0]))
+        change = np.abs(painted.image.astype(int) - big).max(2) > 60
+        x, y = (int(v * scale) for v in place(plain.number))
+        around = change[max(0, y - 130) : y + 130, max(0, x - 130) : x + 130].sum()
+        if plain.number in HIDDEN:
+            assert change.sum() < 500
+        else:
+            assert around > 1000
+        assert change[-60:, -60:].sum() < 50
+
+
+def test_tables_to_standard_output(
+    film: Path, shipped_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["video", str(film), "--model", str(shipped_model), "--to", "0.2"]
+    assert main([*base, "--jsonl", "-"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["frame"] for line in lines] == [0, 1, 2, 3, 4]
+    assert main([*base, "--csv", "-", "--no-smooth"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [int(row["frame"]) for row in rows] == [0, 1, 2, 3, 4]
+    assert {row["s_happy"] for row in rows} == {""}
+
+
+def test_several_films_share_the_tables_and_fill_folders(
+    film: Path, analyzer: Analyzer, tmp_path: Path
+) -> None:
+    other = tmp_path / "two" / film.name  # the same name in another folder
+    other.parent.mkdir()
+    other.write_bytes(film.read_bytes())
+    outputs = Outputs(jsonl=str(tmp_path / "all.jsonl"), video=tmp_path / "v", plot=tmp_path / "p")
+    run = VideoRun([film, other], analyzer, Options(every=12), outputs)
+    assert [s.film for s in run.run()] == [film, other]
+    results = read_jsonl(tmp_path / "all.jsonl")
+    assert [(r.source, r.frame) for r in results] == [
+        (str(path), n) for path in (film, other) for n in (0, 12, 24, 36)
+    ]
+    assert {f.track for r in results for f in r.faces} == {1}  # each film counts from 1
+    assert sorted(p.name for p in (tmp_path / "v").iterdir()) == [
+        "walk-mien-2.mp4",
+        "walk-mien.mp4",
+    ]
+    assert len(list((tmp_path / "p").glob("*.html"))) == 2
+
+
+def test_a_film_that_cannot_be_read_is_named_and_the_rest_done(
+    film: Path, shipped_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(film.read_bytes()[:3000])
+    base = ["--model", str(shipped_model), "--every", "20"]
+    assert main(["video", str(bad), str(film), *base]) == 1
+    captured = capsys.readouterr()
+    assert "bad.mp4 cannot be read as a film" in captured.err
+    assert "walk.mp4" in captured.out
+    assert main(["video", str(bad), *base]) == 2
+    assert main(["video", str(tmp_path / "*.mkv"), *base]) == 2
+    assert main(["video", "-", *base]) == 2
+    assert "standard input" in capsys.readouterr().err
+
+
+def test_a_film_cut_short_is_reported(
+    portrait: NDArray[np.uint8],
+    shipped_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """An AVI says at its head how many frames it has; half of its bytes are gone."""
+    path = write_film(tmp_path / "cut.avi", walking(portrait, 120))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    assert main(["video", str(path), "--model", str(shipped_model), "--every", "10"]) == 0
+    assert "damaged or cut short" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (["--out", "{film}"], "is a film to be read"),
+        (["--csv", "{film}"], "is a film to be read"),
+        (["--out", "{tmp}/a.txt"], "does not end like a film"),
+        (["--out", "{tmp}/none/a.mp4"], "does not exist"),
+        (["--csv", "{tmp}/none/a.csv"], "does not exist"),
+        (["--csv", "-", "--jsonl", "-"], "would both print"),
+        (["--from", "3", "--to", "2"], "would end at 2 s"),
+        (["--from", "x"], "is no time"),
+        (["--every", "0"], "every"),
+        (["--resume"], "without an output file"),
+        (["--parquet", "-"], "Parquet cannot go to"),
+    ],
+)
+def test_bad_options_get_one_sentence(
+    film: Path,
+    shipped_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    extra: list[str],
+    words: str,
+) -> None:
+    before = film.read_bytes()
+    extra = [word.format(film=film, tmp=tmp_path) for word in extra]
+    assert main(["video", str(film), "--model", str(shipped_model), *extra]) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.err.count("error:") == 1
+    assert "Traceback" not in captured.err
+    assert film.read_bytes() == before
+
+
+def test_parquet_without_pyarrow_says_what_to_install(
+    film: Path, analyzer: Analyzer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    from mien.errors import MissingExtraError
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "pyarrow" else real(name, *a)
+    )
+    run = VideoRun([film], analyzer, outputs=Outputs(parquet=str(tmp_path / "a.parquet")))
+    with pytest.raises(MissingExtraError, match="pip install"):
+        list(run.run())

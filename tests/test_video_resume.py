@@ -1,0 +1,379 @@
+"""A run killed in the middle goes on, and the annotated film keeps pictures and sound together."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from helpers_video import FPS, SIZE, draw_frame, ffmpeg, probe, walking, write_film
+from numpy.typing import NDArray
+
+from mien.cli import main
+from mien.errors import OutputError, VideoError
+from mien.pipeline import Analyzer
+from mien.video import encode, writer
+from mien.video.film import Film
+from mien.video.options import Options, Outputs
+from mien.video.run import VideoRun
+from mien.video.tables import Part
+from mien.video.writer import FilmWriter
+
+FRAMES = 150
+NAMES = {"csv": "f.csv", "jsonl": "f.jsonl", "parquet": "f.pq", "plot": "f.html", "out": "f.mp4"}
+
+
+@pytest.fixture(scope="session")
+def film(_portrait: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    return write_film(path, walking(_portrait, FRAMES, range(60, 70)))
+
+
+@pytest.fixture(scope="session")
+def analyzer(shipped_model: Path) -> Analyzer:
+    return Analyzer(shipped_model)
+
+
+def command(film: Path, model: Path, folder: Path, *kinds: str) -> list[str]:
+    """``mien video`` with these outputs, its state saved after every frame."""
+    words = ["video", str(film), "--model", str(model), "--checkpoint", "0"]
+    for kind in kinds:
+        words += [f"--{kind}", str(folder / NAMES[kind])]
+    return words
+
+
+def kill_at(words: list[str], state: Path, frame: int) -> int:
+    """Run the program, kill it without warning once ``frame`` is saved; the frame saved last."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mien", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    reached = -1
+    try:
+        while process.poll() is None and reached < frame:
+            time.sleep(0.01)
+            if state.exists():
+                inside = json.loads(state.read_text(encoding="utf-8")).get("inside") or {}
+                reached = inside.get("frame", -1)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL, "it was done before it could be killed"
+    return int(json.loads(state.read_text(encoding="utf-8"))["inside"]["frame"])
+
+
+def test_killed_twice_and_gone_on_with_it_gives_the_same_tables(
+    film: Path, shipped_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    kinds = ("csv", "jsonl", "parquet", "plot")
+    assert main(command(film, shipped_model, whole, *kinds)) == 0
+    words, state = command(film, shipped_model, broken, *kinds), broken / "f.csv.resume"
+    first = kill_at(words, state, 25)
+    assert not {p.name for p in broken.iterdir()} & set(NAMES.values())  # nothing half-made
+    second = kill_at([*words, "--resume"], state, first + 25)
+    assert first < second < FRAMES - 1
+    capsys.readouterr()
+    assert main([*words, "--resume"]) == 0
+    assert f"went on at frame {second + 1:,}" in capsys.readouterr().err
+    for kind in ("csv", "jsonl", "plot"):  # the page holds the timeline's data
+        assert (broken / NAMES[kind]).read_bytes() == (whole / NAMES[kind]).read_bytes(), kind
+    tables = [pq.read_table(folder / NAMES["parquet"]).to_pylist() for folder in (whole, broken)]
+    assert tables[0] == tables[1]
+    assert [row["frame"] for row in tables[1]] == list(range(FRAMES))
+    assert {row["track"] for row in tables[1]} == {1, None}
+    assert {p.name for p in broken.iterdir()} == {NAMES[kind] for kind in kinds}
+
+
+def test_the_annotated_film_of_a_killed_run_has_every_frame_once(
+    film: Path, shipped_model: Path, tmp_path: Path
+) -> None:
+    words = [*command(film, shipped_model, tmp_path, "out", "csv"), "--every", "10"]
+    reached = kill_at(words, tmp_path / "f.mp4.resume", 40)
+    assert reached < FRAMES - 10
+    assert not (tmp_path / "f.mp4").exists()
+    assert main([*words, "--resume"]) == 0
+    frames = list(Film(tmp_path / "f.mp4").frames())
+    assert [f.time for f in frames] == pytest.approx([n / 2.5 for n in range(15)], abs=1e-3)
+    for painted, n in zip(frames, range(0, FRAMES, 10), strict=True):
+        # Where nothing is painted it shows the film's own frame.
+        plain = cv2.resize(next(Film(film).frames(after=n - 1)).image, painted.image.shape[1::-1])
+        corner = np.abs(painted.image[-90:, :120].astype(int) - plain[-90:, :120])
+        assert corner.mean() < 6, n
+    assert {p.name for p in tmp_path.iterdir()} == {"f.mp4", "f.csv"}
+
+
+def test_every_picture_of_a_film_in_segments_is_in_its_place(
+    film: Path, tmp_path: Path, portrait: NDArray[np.uint8]
+) -> None:
+    """Segments of odd lengths, joined: frame n still shows what frame n should."""
+    out, state = tmp_path / "o.mp4", None
+    shades = [(n * 37) % 200 + 20 for n in range(60)]
+    for begin, end in ((0, 7), (7, 8), (8, 41), (41, 60)):
+        one = FilmWriter(out, FPS, None, state)
+        for n in range(begin, end):
+            one.write(np.full((120, 160, 3), shades[n], np.uint8), n / FPS)
+        state = json.loads(json.dumps(one.checkpoint()))
+    last = FilmWriter(out, FPS, None, state)
+    assert last.finish()
+    last.clean()
+    got = [float(f.image.mean()) for f in Film(out).frames()]
+    assert got == pytest.approx(shades, abs=4)
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_slow_stretch_repeats_pictures_and_a_fast_one_leaves_some_out(tmp_path: Path) -> None:
+    out = tmp_path / "o.mp4"
+    one = FilmWriter(out, 10.0, None)
+    for time_, shade in ((0, 20), (0.1, 60), (0.5, 100), (0.52, 140), (0.6, 180)):
+        one.write(np.full((120, 160, 3), shade, np.uint8), 5 + time_)
+    assert one.finish()
+    got = [float(f.image.mean()) for f in Film(out).frames()]
+    assert got == pytest.approx([20, 60, 60, 60, 60, 100, 180], abs=4)
+
+
+def test_without_ffmpeg_segments_are_encoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "ffmpeg_path", lambda: None)
+    for suffix in (".mp4", ".mkv", ".webm", ".avi"):
+        out, state = tmp_path / f"o{suffix}", None
+        for begin, end in ((0, 9), (9, 20)):
+            one = FilmWriter(out, FPS, None, state)
+            assert "without sound" in one.codec
+            for n in range(begin, end):
+                one.write(np.full((120, 160, 3), 40 + 8 * n, np.uint8), n / FPS)
+            state = one.checkpoint()
+        last = FilmWriter(out, FPS, None, state)
+        assert last.finish()
+        got = [float(f.image.mean()) for f in Film(out).frames()]
+        assert got == pytest.approx([40 + 8 * n for n in range(20)], abs=7), suffix
+
+
+def with_sound(film: Path, path: Path, *options: str) -> Path:
+    """``film`` with a tone that is silent in its first second."""
+    tone = "aevalsrc='if(gte(t,1),sin(2*PI*440*t),0)':d=6"
+    ffmpeg("-i", str(film), "-f", "lavfi", "-i", tone, "-c:v", "copy", *options, str(path))
+    return path
+
+
+def loud_from(path: Path) -> float:
+    """Second at which the film's sound begins to be loud."""
+    import shutil
+
+    program = shutil.which("ffmpeg")
+    assert program is not None
+    raw = subprocess.run(
+        [program, "-v", "error", "-i", str(path), "-f", "s16le", "-ac", "1", "-ar", "8000", "-"],
+        capture_output=True,
+        check=True,
+    ).stdout
+    sound = np.abs(np.frombuffer(raw, np.int16).astype(int))
+    return float(np.argmax(sound > 8000)) / 8000
+
+
+@pytest.mark.parametrize(("start", "suffix"), [(0.0, ".mp4"), (0.48, ".mp4"), (0.0, ".webm")])
+def test_sound_is_kept_and_stays_in_time(
+    film: Path, analyzer: Analyzer, tmp_path: Path, start: float, suffix: str
+) -> None:
+    source = with_sound(film, tmp_path / "sound.mp4", "-c:a", "aac")
+    out = tmp_path / f"out{suffix}"
+    options = Options(start=start, end=2.0, every=2, bars=False)
+    (summary,) = VideoRun([source], analyzer, options, Outputs(video=out)).run()
+    assert summary.video == out
+    codecs = {".mp4": ("h264", "aac"), ".webm": ("vp9", "opus")}[suffix]
+    assert tuple(probe(out, "v", "stream=codec_name") + probe(out, "a", "stream=codec_name")) == (
+        codecs
+    )
+    assert loud_from(out) == pytest.approx(1.0 - start, abs=0.06)
+    seconds = float(probe(out, "a", "format=duration")[0])
+    assert seconds == pytest.approx(2.0 - start, abs=0.15)
+
+
+def test_sound_that_the_container_refuses_is_encoded_anew(
+    film: Path, analyzer: Analyzer, tmp_path: Path
+) -> None:
+    source = with_sound(film, tmp_path / "pcm.mkv", "-c:a", "pcm_s16le")
+    out = tmp_path / "out.mp4"
+    list(VideoRun([source], analyzer, Options(end=1.0, every=5), Outputs(video=out)).run())
+    assert probe(out, "a", "stream=codec_name") == ["aac"]
+
+
+def test_a_film_of_odd_size_can_be_painted(
+    portrait: NDArray[np.uint8], analyzer: Analyzer, tmp_path: Path
+) -> None:
+    frames = (draw_frame(portrait, n, (641, 481)) for n in range(6))
+    source = write_film(tmp_path / "odd.avi", frames)
+    out = tmp_path / "odd.mp4"
+    list(VideoRun([source], analyzer, Options(), Outputs(video=out)).run())
+    assert len(list(Film(out).frames())) == 6
+
+
+def stop_after(run: VideoRun, frames: int) -> None:
+    """Break the run off from inside, as an error in a caller would."""
+    count = 0
+
+    def on_frame(*_: object) -> None:
+        nonlocal count
+        count += 1
+        if count > frames:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(run.run(on_frame))
+
+
+def test_a_stopped_run_is_only_gone_on_with_where_it_fits(
+    film: Path, analyzer: Analyzer, tmp_path: Path
+) -> None:
+    target = tmp_path / "a.csv"
+    to = Outputs(csv=str(target))
+    options = Options(checkpoint=0, every=3)
+    stop_after(VideoRun([film], analyzer, options, to), 10)
+    state = tmp_path / "a.csv.resume"
+    assert state.exists()
+    assert not target.exists()
+    for other, word in (
+        (lambda: VideoRun([film], analyzer, Options(every=2), to, go_on=True), "options"),
+        (
+            lambda: VideoRun(
+                [film], Analyzer(analyzer.classifier.path, "haar"), options, to, go_on=True
+            ),
+            "detector",
+        ),
+    ):
+        with pytest.raises(VideoError, match=f"other {word}"):
+            other()
+    # Another batch size changes nothing in the results, so it fits.
+    run = VideoRun([film], analyzer, Options(every=3, batch=3), to, go_on=True)
+    (tmp_path / "a.csv.part").unlink()
+    with pytest.raises(VideoError, match="is missing or shorter"):
+        list(run.run())
+    state.write_text("{")
+    with pytest.raises(VideoError, match="is damaged"):
+        VideoRun([film], analyzer, options, to, go_on=True)
+
+
+def test_starting_over_forgets_the_stopped_run(
+    film: Path, shipped_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "a.csv"
+    options, to = Options(checkpoint=0, every=5), Outputs(csv=str(target))
+    stop_after(VideoRun([film], Analyzer(shipped_model), options, to), 10)
+    words = ["video", str(film), "--model", str(shipped_model), "--csv", str(target)]
+    assert main([*words, "--every", "5"]) == 0
+    assert "A stopped run was found; starting over" in capsys.readouterr().err
+    frames = [line.split(",")[1] for line in target.read_text(encoding="utf-8").splitlines()[1:]]
+    assert frames == [str(n) for n in range(0, FRAMES, 5)]
+    assert list(tmp_path.iterdir()) == [target]
+    # With nothing to go on with, --resume is an ordinary run.
+    assert main([*words, "--every", "50", "--resume"]) == 0
+    assert len(target.read_text(encoding="utf-8").splitlines()) == 4
+
+
+def test_a_run_killed_while_it_names_its_files_is_finished(
+    film: Path, analyzer: Analyzer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the first and the second table: one has its name already, one has not."""
+    from mien.video import tables
+
+    to = Outputs(csv=str(tmp_path / "a.csv"), jsonl=str(tmp_path / "a.jsonl"))
+    options, real = Options(every=10), tables.finish_part
+
+    def fails(kind: str, *rest: object, **more: object) -> None:
+        if kind == "jsonl":
+            raise KeyboardInterrupt
+        real(kind, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tables, "finish_part", fails)
+    with pytest.raises(KeyboardInterrupt):
+        list(VideoRun([film], analyzer, options, to).run())
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["a.csv", "a.csv.resume", "a.jsonl.part"]
+    monkeypatch.undo()
+    assert list(VideoRun([film], analyzer, options, to, go_on=True).run()) == []
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["a.csv", "a.jsonl"]
+
+
+def test_a_part_is_cut_back_to_its_known_length(tmp_path: Path) -> None:
+    one = Part(tmp_path / "t.csv")
+    one.stream.write("äöü\n")
+    length = one.sync()
+    one.stream.write("half a li")
+    one.close()
+    again = Part(tmp_path / "t.csv", length)
+    again.stream.write("whole\n")
+    again.close()
+    assert (tmp_path / "t.csv.part").read_text(encoding="utf-8") == "äöü\nwhole\n"
+
+
+def write_all(encoder: encode.Encoder, picture: NDArray[np.uint8]) -> None:
+    for _ in range(50):
+        encoder.write(picture)
+    encoder.close()
+
+
+def test_an_encoder_that_dies_is_reported(tmp_path: Path) -> None:
+    program = encode.ffmpeg_path()
+    if program is None:
+        pytest.skip("this test needs ffmpeg")
+    picture = np.zeros((480, 640, 3), np.uint8)
+    bad = encode.FfmpegEncoder(program, tmp_path / "a.mp4", (640, 480), 25.0, ("-c:v", "nonsense"))
+    with pytest.raises(OutputError, match="ffmpeg"):
+        write_all(bad, picture)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
+def test_memory_does_not_grow_with_the_film(
+    shipped_model: Path, portrait: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """Resident memory after 200 and after 1,500 frames, all outputs on, in a process of its own."""
+    frames = (draw_frame(portrait, n, (160, 120)) for n in range(1500))
+    source = write_film(tmp_path / "long.mp4", frames)
+    script = """
+import sys
+from pathlib import Path
+import cv2
+cv2.setNumThreads(1)
+from mien.pipeline import Analyzer
+from mien.video.options import Options, Outputs
+from mien.video.run import VideoRun
+film, model, folder = map(Path, sys.argv[1:])
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+def on_frame(film, result):
+    if result.frame in (200, 1499):
+        print(result.frame, resident(), len(result.faces), flush=True)
+outputs = Outputs(str(folder / "a.csv"), str(folder / "a.jsonl"), video=folder / "a.mp4",
+                  plot=folder / "a.html")
+list(VideoRun([film], Analyzer(model), Options(checkpoint=2), outputs).run(on_frame))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(source), str(shipped_model), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    (_, early, faces), (_, late, _) = (line.split() for line in done.stdout.splitlines())
+    assert faces == "1"
+    assert float(late) < 400
+    assert float(late) - float(early) < 25
+
+
+def test_the_helpers_draw_what_they_say(portrait: NDArray[np.uint8]) -> None:
+    frame = draw_frame(portrait, 0)
+    assert frame.shape == (SIZE[1], SIZE[0], 3)
+    assert not np.array_equal(frame, draw_frame(portrait, 20))
+    assert cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY).std() > 20
