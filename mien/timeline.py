@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.emotions import Emotion
+from mien.pagestyle import COLOURS, STYLE, page_style
 from mien.results import Face, Result
 
 BINS, CHANGES, FACES = 800, 16, 64
@@ -261,10 +262,6 @@ def to_html(timeline: Timeline, title: str, details: Sequence[tuple[str, str]] =
         title: its name.
         details: lines on how it was made: (name, value).
     """
-    # The pages' one style is the report's; loaded here, since only a page needs it.
-    from mien.evaluate.html import page_style
-    from mien.evaluate.svg import COLOURS, STYLE
-
     ranked = timeline.ranked()
     shown = sorted(ranked[:CHARTS], key=lambda t: (t.first, t.track))
     begin = timeline.begin or 0.0
@@ -276,7 +273,7 @@ def to_html(timeline: Timeline, title: str, details: Sequence[tuple[str, str]] =
         "smoothed": timeline.smoothed,
         "faces": [_face_data(t, timeline.smoothed) for t in shown],
     }
-    template = resources.files("mien").joinpath("timeline.html").read_text(encoding="utf-8")
+    template = resources.files("mien").joinpath("assets/timeline.html").read_text(encoding="utf-8")
     colours = {e.value: list(COLOURS[e]) for e in timeline.labels}
     return Template(template).substitute(
         title=escape(title),

@@ -43,10 +43,14 @@ RUNTIME = (
     "results",
     "sinks",
     "sources",
+    "pagestyle",
+    "timeline",
     "track",
+    "video",
     "zoo",
     "cli.predict",
     "cli.demo",
+    "cli.video",
     "cli.live",
 )
 TRAINING = ("data", "models", "train", "evaluate", "export", "reproduce")

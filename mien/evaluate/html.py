@@ -26,6 +26,7 @@ from mien.evaluate.report import (
 )
 from mien.evaluate.scores import Scores
 from mien.evaluate.svg import STYLE, colour
+from mien.pagestyle import page_style as page_style
 
 
 def to_html(report: Report) -> str:
@@ -124,11 +125,6 @@ def _risk_text(scores: Scores) -> str:
     )
 
 
-def page_style() -> str:
-    """The CSS of every page mien reports on: colours, panels, tables, light and dark."""
-    return resources.files("mien.evaluate").joinpath("page.css").read_text(encoding="utf-8")
-
-
 def html_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], kinds: Sequence[str] = ()
 ) -> str:
@@ -140,9 +136,7 @@ def html_table(
     )
     body = "".join(
         f'<tr><th scope="row"{classes[0]}>{row[0]}</th>'
-        + "".join(
-            f"<td{kind}>{cell}</td>" for cell, kind in zip(row[1:], classes[1:], strict=True)
-        )
+        + "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(row[1:], classes[1:], strict=True))
         + "</tr>"
         for row in rows
     )
