@@ -150,6 +150,8 @@ def _show(rows: list[dict[str, Any]], title: str) -> None:
     for row in rows:
         table.add_row(*cells(row))
     console = Console(stderr=True)
+    if not console.is_terminal:
+        console.width = 160  # in a log nothing needs to fit a screen
     console.print(table, highlight=False, markup=False)
     for row in rows:
         if row["why"] and row["state"] == "failed":

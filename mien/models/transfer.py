@@ -2,8 +2,9 @@
 
 The network takes the grey 48×48 face in 0..1, resizes it (bilinear) to the backbone's input,
 repeats it to three channels, subtracts the mean and divides by the standard deviation that the
-backbone's ImageNet weights were trained with, and runs the backbone. All of this is inside the
-module, so it is exported with it and a checkpoint needs no word on preprocessing.
+backbone's ImageNet weights were trained with, and runs the backbone with a new dense layer (Glorot
+uniform, zero bias). All of this is inside the module, so it is exported with it and a checkpoint
+needs no word on preprocessing.
 
 Backbones come from timm and, GoogLeNet, from torchvision: `pip install 'mien[transfer]'`. Their
 sizes stand in a table of the source, and a test measures them, so that listing needs neither
@@ -146,6 +147,11 @@ class Backbone(nn.Module):
         self.entry = entry
         self.network = build_network(entry, num_classes)
         speed_up(self.network)
+        # Libraries scale the classifier for 1,000 classes; with 7 some start at a loss of 5.
+        classifier = self.network.get_submodule(entry.head[0].rstrip("."))
+        assert isinstance(classifier, nn.Linear)
+        nn.init.xavier_uniform_(classifier.weight)
+        nn.init.zeros_(classifier.bias)
         for key, values in zip(("mean", "std"), entry.statistics, strict=True):
             # Not in checkpoints: they belong to the architecture.
             self.register_buffer(key, torch.tensor(values).view(1, 3, 1, 1), persistent=False)

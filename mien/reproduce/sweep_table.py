@@ -74,7 +74,7 @@ def _row(
     failed: Mapping[str, str],
     device: str,
 ) -> Row:
-    recipe = cell.recipe(fast=budget == "fast")
+    recipe = tasks[0].recipe if tasks else cell.recipe(fast=budget == "fast")
     done = [t for t in tasks if folder_state(t.folder) == DONE]
     scores = [paper_scores(t, datasets, device) for t in done]
     minutes = [_minutes(t) for t in done]
