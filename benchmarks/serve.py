@@ -202,7 +202,7 @@ def run_page(options: argparse.Namespace) -> dict[str, Any]:
                 page.wait_for_timeout(1000)
                 rates.append(float(page.locator("#rate").inner_text()))
                 lates.append(float(page.locator("#latency").inner_text().split()[0]))
-            word = page.locator("#overlay text.word").inner_text()
+            word = page.locator("#overlay text.word").text_content()
             version = browser.version
             browser.close()
     return {
@@ -239,7 +239,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["load", "malformed", "page", "all"])
     parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of load; a third of it: page")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of load, and of the page")
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", help="a shipped model's name or an .onnx file")
