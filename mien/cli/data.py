@@ -107,6 +107,7 @@ def splits(
     """Divide a dataset under a named protocol and save the sample ids of every split."""
     from mien.atomic import write_text
     from mien.data import PROTOCOLS, default_data_path, make_splits, read_dataset
+    from mien.data.ferplus import NAME, majority_view
     from mien.data.splits import describe_protocol
 
     if protocol is None:
@@ -114,6 +115,8 @@ def splits(
             typer.echo(f"{known:<16} {describe_protocol(known)}")
         return
     dataset = read_dataset(data or default_data_path(), name)
+    if protocol == NAME:
+        dataset = majority_view(dataset)
     made = make_splits(dataset, protocol, seed, fold)
     _say(", ".join(f"{role} {len(ids):,}" for role, ids in made.ids.items()))
     if out is None:

@@ -32,6 +32,9 @@ def evaluate(
         Path | None, typer.Option(help="Folder for report.json, report.md and report.html.")
     ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored face.")] = False,
+    views: Annotated[
+        str, typer.Option(help="Average over: none, flip, or ten (flip × 5 places).")
+    ] = "",
     batch_size: Annotated[int, typer.Option(min=1, help="Faces per call.")] = 256,
     bootstrap: Annotated[int, typer.Option(min=1, help="Resamples of the intervals.")] = 1000,
     exclude_unknown: Annotated[
@@ -48,6 +51,12 @@ def evaluate(
     """
     if format_ not in FORMATS:
         raise DataError(f"--format must be one of {', '.join(FORMATS)}, not {format_!r}.")
+    from mien.evaluate.views import check_views
+
+    if flip and views not in ("", "flip"):
+        raise DataError(f"--flip and --views {views} contradict each other; give one of them.")
+    if views:
+        check_views(views)
     if record and not model.endswith(".onnx"):
         raise ModelError(f"--record writes into an .onnx file, and {model} is none.")
     from mien.cli._model import load_model
@@ -73,6 +82,7 @@ def evaluate(
         seed=seed,
         batch_size=batch_size,
         flip=flip,
+        views=views,
         exclude_unknown=exclude_unknown,
         progress=True,
         model=describe_model(classifier.info),

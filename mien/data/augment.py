@@ -30,6 +30,10 @@ class AugmentConfig:
         erasing_area: largest share of the picture that the rectangle covers.
         crop: pixels of random crop: pad by reflection, then cut at a random place.
         fill: what lies outside the picture: "reflect" or "border" or "zeros".
+        resized_crop: smallest share of the picture's area that a random-resized crop keeps
+            (Szegedy et al. 2015; aspect 3:4 to 4:3, wholly inside the picture); 0 = off.
+        alternating: mirror every picture in every other epoch (Jordan 2024) instead of at random:
+            ``augment`` is then told which.
     """
 
     flip: float = 0.0
@@ -43,18 +47,36 @@ class AugmentConfig:
     erasing_area: float = 0.2
     crop: int = 0
     fill: str = "border"
+    resized_crop: float = 0.0
+    alternating: bool = False
 
     @property
     def geometric(self) -> bool:
-        return any((self.flip, self.rotation, self.scale, self.stretch, self.shift, self.crop))
+        parts = (self.flip, self.rotation, self.scale, self.stretch, self.shift, self.crop)
+        return any((*parts, self.resized_crop, self.alternating))
 
 
 def _uniform(n: int, limit: float, like: Tensor) -> Tensor:
     return (torch.rand(n, device=like.device) * 2 - 1) * limit
 
 
-def affine_matrices(n: int, config: AugmentConfig, like: Tensor) -> Tensor:
-    """Random output-to-input maps, float (N, 2, 3), in grid_sample's -1..1 coordinates."""
+def _windows(n: int, smallest: float, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Random windows of at least ``smallest`` of the area: half-sides and centre, each (N,)."""
+    area = 1 - torch.rand(n, device=like.device) * (1 - smallest)
+    aspect = torch.exp(_uniform(n, math.log(4 / 3) / 2, like))  # half on each side
+    width, height = (area.sqrt() * aspect).clamp(max=1), (area.sqrt() / aspect).clamp(max=1)
+    x = (torch.rand(n, device=like.device) * 2 - 1) * (1 - width)
+    y = (torch.rand(n, device=like.device) * 2 - 1) * (1 - height)
+    return width, height, x, y
+
+
+def affine_matrices(
+    n: int, config: AugmentConfig, like: Tensor, mirrored: Tensor | None = None
+) -> Tensor:
+    """Random output-to-input maps, float (N, 2, 3), in grid_sample's -1..1 coordinates.
+
+    ``mirrored``, bool (N,), says which pictures to mirror; None draws it.
+    """
     angle = _uniform(n, math.radians(config.rotation), like)
     size = 1 + _uniform(n, config.scale, like)
     width = size * (1 + _uniform(n, config.stretch, like))
@@ -64,6 +86,12 @@ def affine_matrices(n: int, config: AugmentConfig, like: Tensor) -> Tensor:
         side = like.shape[-1]
         steps = torch.randint(-config.crop, config.crop + 1, (2, n), device=like.device)
         dx, dy = dx + 2 * steps[0] / side, dy + 2 * steps[1] / side
+    if mirrored is not None:
+        mirror = torch.where(mirrored, -1.0, 1.0)
+    if config.resized_crop:
+        wide, high, x, y = _windows(n, config.resized_crop, like)
+        width, size = width / wide, size / high
+        dx, dy = dx + x, dy + y
     cos, sin = torch.cos(angle), torch.sin(angle)
     theta = torch.stack(
         [mirror * cos / width, -sin / size, dx, mirror * sin / width, cos / size, dy], dim=1
@@ -92,11 +120,34 @@ def _erase(x: Tensor, config: AugmentConfig) -> Tensor:
     return torch.where(inside.unsqueeze(1), torch.rand_like(x), x)
 
 
-def augment(x: Tensor, config: AugmentConfig) -> Tensor:
-    """Augment a batch: float (N, 1, H, W) in 0..1 -> the same shape and range."""
+def alternating_mirror(index: Tensor, epoch: int, seed: int) -> Tensor:
+    """Which samples to mirror in ``epoch``: a coin a sample, turned over every epoch.
+
+    Args:
+        index: int64 (N,), each sample's row in the training split.
+
+    Returns:
+        bool (N,).
+    """
+    # An integer hash (Knuth's multiplicative one) stands for the coin: no state to keep or resume.
+    coin = ((index + 7919 * (seed + 1)) * 2654435761) >> 15
+    return (coin + epoch) % 2 == 1
+
+
+def augment(
+    x: Tensor, config: AugmentConfig, side: int | None = None, mirrored: Tensor | None = None
+) -> Tensor:
+    """Augment a batch: float (N, 1, H, W) in 0..1 -> the same range, and shape or (.., side, side).
+
+    Args:
+        side: height and width of the result; None keeps the input's.
+        mirrored: bool (N,), which pictures to mirror; None draws it by ``config.flip``.
+    """
     n = x.shape[0]
-    if config.geometric:
-        grid = F.affine_grid(affine_matrices(n, config, x), list(x.shape), align_corners=False)
+    shape = list(x.shape) if side is None else [*x.shape[:2], side, side]
+    if config.geometric or shape != list(x.shape):
+        theta = affine_matrices(n, config, x, mirrored)
+        grid = F.affine_grid(theta, shape, align_corners=False)
         padding = "reflection" if config.fill == "reflect" else config.fill
         x = F.grid_sample(x, grid, mode="bilinear", padding_mode=padding, align_corners=False)
     if config.contrast or config.brightness:
@@ -107,3 +158,38 @@ def augment(x: Tensor, config: AugmentConfig) -> Tensor:
     if config.erasing:
         x = _erase(x, config)
     return x
+
+
+def _box(lam: float, h: int, w: int) -> tuple[slice, slice]:
+    """A random rectangle of 1 - ``lam`` of the area, cut off at the picture's edge."""
+    cut = math.sqrt(1 - lam)
+    cy, cx = (int(v) for v in (torch.rand(2) * torch.tensor([h, w])).tolist())
+    half_h, half_w = round(h * cut) // 2, round(w * cut) // 2
+    return (
+        slice(max(cy - half_h, 0), min(cy + half_h, h)),
+        slice(max(cx - half_w, 0), min(cx + half_w, w)),
+    )
+
+
+def mix(x: Tensor, mixup: float, cutmix: float) -> tuple[Tensor, Tensor, float]:
+    """Mix a batch with itself in another order.
+
+    Args:
+        x: float (N, C, H, W).
+        mixup, cutmix: alphas of the beta distributions, 0 = off; at least one is on.
+
+    Returns:
+        the mixed pictures, the order int64 (N,) of the partners, and the share of the originals:
+        targets are to be mixed alike.
+    """
+    paste = bool(cutmix) and (not mixup or bool(torch.rand(()) < 0.5))
+    alpha = cutmix if paste else mixup
+    lam = float(torch.distributions.Beta(alpha, alpha).sample())
+    order = torch.randperm(len(x), device=x.device)
+    if not paste:
+        return lam * x + (1 - lam) * x[order], order, lam
+    rows, columns = _box(lam, x.shape[2], x.shape[3])
+    mixed = x.clone()
+    mixed[:, :, rows, columns] = x[order][:, :, rows, columns]
+    area = (rows.stop - rows.start) * (columns.stop - columns.start)
+    return mixed, order, 1 - area / (x.shape[2] * x.shape[3])

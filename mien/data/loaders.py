@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.data.dataset import FaceDataset
@@ -14,21 +15,26 @@ from mien.data.dataset import FaceDataset
 
 @dataclass(frozen=True)
 class Batch:
-    """images: uint8 (N, 1, H, W); labels: int64 (N,); votes: float (N, 10) shares or None."""
+    """images: uint8 (N, 1, H, W); labels: int64 (N,); votes: float (N, 10) shares or None.
+
+    ``index``: int64 (N,), rows of the dataset; ``weights``: float (N,) of the samples' labels, or
+    None where all count alike.
+    """
 
     images: Tensor
     labels: Tensor
     votes: Tensor | None
+    index: Tensor | None = None
+    weights: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Copy to ``device``; Lightning calls it."""
 
-        def move(t: Tensor) -> Tensor:
-            return t.to(device, non_blocking=non_blocking)
+        def move(t: Tensor | None) -> Tensor | None:
+            return None if t is None else t.to(device, non_blocking=non_blocking)
 
-        return Batch(
-            move(self.images), move(self.labels), None if self.votes is None else move(self.votes)
-        )
+        parts = (self.images, self.labels, self.votes, self.index, self.weights)
+        return Batch(*map(move, parts))  # type: ignore[arg-type]
 
 
 class EpochBatches:
@@ -40,6 +46,7 @@ class EpochBatches:
     Args:
         epoch: called when an iteration starts; gives the epoch's number.
         shuffle: train order (shuffled, last short batch dropped) or file order (all samples).
+        weights: float32 (N,), what each sample's label counts for; None = all alike.
     """
 
     def __init__(
@@ -51,6 +58,7 @@ class EpochBatches:
         shuffle: bool = False,
         epoch: Callable[[], int] = lambda: 0,
         device: torch.device | str = "cpu",
+        weights: NDArray[np.float32] | None = None,
     ) -> None:
         self.images = torch.from_numpy(np.ascontiguousarray(dataset.images)).unsqueeze(1).to(device)
         self.labels = torch.from_numpy(np.ascontiguousarray(dataset.labels)).to(device)
@@ -59,6 +67,7 @@ class EpochBatches:
             votes = torch.from_numpy(np.ascontiguousarray(dataset.votes)).float()
             # Rows nobody voted on stay all zero and so carry no auxiliary loss.
             self.votes = (votes / votes.sum(dim=1, keepdim=True).clamp(min=1)).to(device)
+        self.weights = None if weights is None else torch.from_numpy(weights).to(device)
         self.batch_size = min(batch_size, max(len(dataset), 1))
         self.seed = seed
         self.shuffle = shuffle
@@ -78,4 +87,5 @@ class EpochBatches:
         for k in range(len(self)):
             rows = index[k * self.batch_size : (k + 1) * self.batch_size]
             votes = None if self.votes is None else self.votes[rows]
-            yield Batch(self.images[rows], self.labels[rows], votes)
+            weights = None if self.weights is None else self.weights[rows]
+            yield Batch(self.images[rows], self.labels[rows], votes, rows, weights)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mien.data import fercsv, folders, parquet, photos
 from mien.data.dataset import FaceDataset
+from mien.data.ferplus import majority_view
 from mien.errors import DataError
 
 _DATA_SUFFIXES = (".csv", ".parquet", ".pq")
@@ -182,7 +183,7 @@ def read_for_protocol(
     Args:
         path: as :func:`read_dataset`; None takes :func:`default_data_path`.
         protocol: a key of ``PROTOCOLS``: "ckplus-random" looks for CK+, the others for FER2013
-            or FERGIT.
+            or FERGIT; "ferplus-majority" relabels FER2013 by its FER+ votes.
         name: which dataset, if the folder has several and the protocol's guess is wrong.
 
     Raises:
@@ -194,7 +195,8 @@ def read_for_protocol(
         with suppress(DataError):
             locate(source, guess)
             name = guess
-    return read_dataset(source, name)
+    dataset = read_dataset(source, name)
+    return majority_view(dataset) if protocol == "ferplus-majority" else dataset
 
 
 def read_photo_dataset(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +110,18 @@ def _balanced(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
     return _drawn(dataset, "balanced", seed, rows, test=-(-len(rows) // 5), val=0)
 
 
+def _ferplus(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
+    """FER+ majority labels, 8 classes, in FER2013's official splits; the rest is dropped."""
+    if dataset.name != "ferplus-majority":
+        raise DataError(
+            f"Protocol 'ferplus-majority' divides the majority view, and "
+            f"{dataset.source or dataset.name} is {dataset.name}; read it with read_for_protocol "
+            "or pass it through mien.data.ferplus.majority_view."
+        )
+    official = _fer2013(dataset, seed, fold)
+    return replace(official, protocol="ferplus-majority")
+
+
 def _fergit(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
     """90 % train, 5 % val, 5 % test, drawn at random (Bah & Xue 2022, section 2.3)."""
     if dataset.name != "fergit":
@@ -179,6 +192,7 @@ _Maker = Callable[[FaceDataset, int, int | None], Splits]
 PROTOCOLS: dict[str, _Maker] = {
     "fer2013": _fer2013,
     "fer2013-folder": _fer2013_folder,
+    "ferplus-majority": _ferplus,
     "random-80-20": _random_80_20,
     "balanced": _balanced,
     "fergit-90-5-5": _fergit,

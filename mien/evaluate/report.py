@@ -50,7 +50,8 @@ class Report:
         model: name, recipe, parameters and whatever else describes the model.
         data: name, source and SHA-256 of the dataset; its classes; which samples were left out.
         protocol, split: which samples; "" where the caller did not say.
-        tta: "none" or "flip" (probabilities averaged over a face and its mirror image).
+        tta: "none", "flip" (probabilities averaged over a face and its mirror image) or "ten"
+            (over both at five places).
         bootstrap, seed: of the intervals.
         seconds, faces_per_second: time in the model alone, both halves of the flip included.
         mistakes: the wrong predictions the model was surest of, surest first.

@@ -21,6 +21,7 @@ from mien.evaluate.metrics import suspicions
 from mien.evaluate.predictions import Joined, Predictions
 from mien.evaluate.report import Mistake, Report
 from mien.evaluate.scores import Scores, score
+from mien.evaluate.views import check_views, views_of
 
 #: uint8 (N, H, W) grey faces -> float (N, K) probabilities, row i for face i.
 PredictProba = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]
@@ -39,6 +40,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 256,
     flip: bool = False,
+    views: str = "",
     exclude_unknown: bool = False,
     progress: bool = False,
     mistakes: int = 24,
@@ -60,6 +62,8 @@ def evaluate(
         bootstrap, seed: resamples and seed of the 95 % intervals.
         batch_size: faces per call.
         flip: average the probabilities of each face and its mirror image.
+        views: what to average over instead: "none", "flip" or "ten" (flip × five places; see
+            :func:`mien.evaluate.views.views_of`); "" follows ``flip``.
         exclude_unknown: leave out, and count, samples of a class the model has not (CK+ contempt
             for a FER2013 model) instead of refusing.
         progress: a bar on stderr, if that is a terminal.
@@ -74,9 +78,45 @@ def evaluate(
         raise DataError(f"{dataset.source or dataset.name}: the split {split!r} has no samples.")
     if batch_size < 1:
         raise DataError(f"The batch size is {batch_size}; it must be at least 1.")
+    views = check_views(views or ("flip" if flip else "none"))
     predictions, seconds = predict(
-        predict_proba, dataset, classes, batch_size=batch_size, flip=flip, progress=progress
+        predict_proba, dataset, classes, batch_size=batch_size, views=views, progress=progress
     )
+    return report_on(
+        predictions,
+        dataset,
+        twin_free_ids=twin_free_ids,
+        bootstrap=bootstrap,
+        seed=seed,
+        views=views,
+        exclude_unknown=exclude_unknown,
+        mistakes=mistakes,
+        model=model,
+        protocol=protocol,
+        split=split,
+        command=command,
+        seconds=seconds,
+    )
+
+
+def report_on(
+    predictions: Predictions,
+    dataset: FaceDataset,
+    *,
+    twin_free_ids: NDArray[np.str_] | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    views: str = "none",
+    exclude_unknown: bool = False,
+    mistakes: int = 24,
+    model: Mapping[str, Any] | None = None,
+    protocol: str = "",
+    split: str = "",
+    command: str = "",
+    seconds: float = 0.0,
+) -> Report:
+    """The report of probabilities that were computed before; arguments as in :func:`evaluate`."""
+    classes = predictions.classes
     joined = predictions.join(dataset, exclude_unknown=exclude_unknown)
     scores = score(joined.labels, joined.probabilities, classes, bootstrap=bootstrap, seed=seed)
     twin_free = None
@@ -97,7 +137,7 @@ def evaluate(
         },
         protocol=protocol,
         split=split,
-        tta="flip" if flip else "none",
+        tta=views,
         bootstrap=bootstrap,
         seed=seed,
         seconds=seconds,
@@ -116,6 +156,7 @@ def predict(
     *,
     batch_size: int = 256,
     flip: bool = False,
+    views: str = "",
     progress: bool = False,
 ) -> tuple[Predictions, float]:
     """Run the model over ``dataset`` in the order of the ids, so that batches never depend on it.
@@ -123,6 +164,7 @@ def predict(
     Returns:
         the predictions by sample id, and the seconds spent in ``predict_proba``.
     """
+    views = check_views(views or ("flip" if flip else "none"))
     order = np.argsort(dataset.ids, kind="stable")
     parts = []
     seconds = 0.0
@@ -131,10 +173,8 @@ def predict(
             rows = order[start : start + batch_size]
             faces = np.ascontiguousarray(dataset.images[rows])
             began = time.perf_counter()
-            probabilities = _call(predict_proba, faces, len(classes))
-            if flip:
-                mirrored = np.ascontiguousarray(faces[:, :, ::-1])
-                probabilities = (probabilities + _call(predict_proba, mirrored, len(classes))) / 2
+            seen = [_call(predict_proba, v, len(classes)) for v in views_of(faces, views)]
+            probabilities = sum(seen[1:], seen[0]) / len(seen)
             seconds += time.perf_counter() - began
             parts.append(probabilities)
             advance(len(rows))

@@ -8,46 +8,41 @@ friendly), batch norm folded at export, global average pooling instead of dense 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from mien.models.fast import Conv2d, Dropout
+from mien.errors import ModelError
+from mien.models.blocks import RepConv, ResidualBlock, WhitenedStem, conv_bn
+from mien.models.fast import Dropout
 from mien.models.registry import register_model
 
-
-def _conv_bn(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
-
-
-class ResidualBlock(nn.Module):
-    """conv-bn-relu-conv-bn plus the input, then ReLU; (N, C, H, W) -> (N, C, H, W)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = _conv_bn(channels, channels)
-        self.second = _conv_bn(channels, channels)
-        # Starting as the identity trains more stably at large learning rates (Goyal et al. 2017).
-        nn.init.zeros_(self.second[1].weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(x + self.second(torch.relu(self.first(x))))
+BLOCKS = ("residual", "rep")
 
 
 class CompactResNet(nn.Module):
-    """A stem at full resolution, then stages that each halve the side and add residual blocks.
+    """A stem at full resolution, then stages that each halve the side and add blocks.
 
     Args:
         num_classes: outputs.
         stem: channels of the 3×3 stem.
         widths: channels of the stages; every stage starts with 2×2 max pooling and a 3×3
             convolution.
-        blocks: residual blocks of every stage.
+        blocks: blocks of every stage.
         dropout: before the classifier.
+        block: "residual", or "rep" (RepVGG; every convolution after the stem, one a block).
+        se: reduction of a squeeze-and-excitation gate in every residual block; 0 = none.
+        drop_path: stochastic depth of the last residual block; the earlier ones have less.
+        whiten: the stem is a fixed whitening of 3×3 patches (18 channels; ``stem`` is not read).
 
-    ``forward`` maps float (N, 1, 48, 48) to logits (N, num_classes); ``forward_features`` gives the
-    pooled features (N, num_features) that auxiliary heads read.
+    ``forward`` maps float (N, 1, H, W), 48×48 in deployment and 8×8 at least, to logits
+    (N, num_classes); ``forward_features`` gives the pooled features (N, num_features) that
+    auxiliary heads read.
+
+    Raises:
+        ModelError: an option is out of range.
     """
 
     def __init__(
@@ -57,13 +52,26 @@ class CompactResNet(nn.Module):
         widths: Sequence[int] = (48, 96, 192),
         blocks: Sequence[int] = (1, 1, 2),
         dropout: float = 0.3,
+        block: str = "residual",
+        se: int = 0,
+        drop_path: float = 0.0,
+        whiten: bool = False,
     ) -> None:
         super().__init__()
-        layers: list[nn.Module] = [_conv_bn(1, stem), nn.ReLU()]
-        channels = stem
+        _check(widths, blocks, block, drop_path)
+        first = WhitenedStem() if whiten else conv_bn(1, stem)
+        layers: list[nn.Module] = [first, nn.ReLU()]
+        channels = WhitenedStem.OUTPUTS if whiten else stem
+        make = RepConv if block == "rep" else conv_bn
+        done, total = 0, sum(blocks)
         for width, count in zip(widths, blocks, strict=True):
-            layers += [nn.MaxPool2d(2), _conv_bn(channels, width), nn.ReLU()]
-            layers += [ResidualBlock(width) for _ in range(count)]
+            layers += [nn.MaxPool2d(2), make(channels, width), nn.ReLU()]
+            for _ in range(count):
+                done += 1
+                if block == "rep":
+                    layers += [RepConv(width, width), nn.ReLU()]
+                else:
+                    layers.append(ResidualBlock(width, se, drop_path * done / total))
             channels = width
         self.body = nn.Sequential(*layers)
         self.num_features = channels
@@ -72,6 +80,11 @@ class CompactResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def whiten_(self, images: Tensor) -> None:
+        """Fit a whitened stem to training images, float (N, 1, H, W) standardised; else nothing."""
+        if isinstance(self.body[0], WhitenedStem):
+            self.body[0].whiten_(images)
 
     def forward_features(self, x: Tensor) -> Tensor:
         return self.body(x).mean(dim=(2, 3))
@@ -83,6 +96,27 @@ class CompactResNet(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
+def _check(widths: Sequence[int], blocks: Sequence[int], block: str, drop_path: float) -> None:
+    if block not in BLOCKS:
+        raise ModelError(f"block must be one of {', '.join(BLOCKS)}; not {block!r}.")
+    if not widths or len(widths) != len(blocks) or len(widths) > 3:
+        raise ModelError(
+            f"widths and blocks have {len(widths)} and {len(blocks)} stages; give both the same "
+            "number, 1 to 3."
+        )
+    if not 0 <= drop_path < 1:
+        raise ModelError(f"drop_path must be in [0, 1), not {drop_path}.")
+
+
+def _compact(num_classes: int, options: Mapping[str, Any], **defaults: Any) -> CompactResNet:
+    """A CompactResNet with ``defaults``, changed by the ``options`` of ``model_args``."""
+    known = [name for name in inspect.signature(CompactResNet).parameters if name != "num_classes"]
+    for option in options:
+        if option not in known:
+            raise ModelError(f"It has no option {option!r}; its options: {', '.join(known)}.")
+    return CompactResNet(num_classes, **{**defaults, **options})
+
+
 @register_model(
     "mien_small",
     paper="mien",
@@ -90,6 +124,49 @@ class CompactResNet(nn.Module):
     classes=7,
     description="Residual net for int8 on a CPU; the shipped default.",
 )
-def mien_small(num_classes: int = 7, dropout: float = 0.3) -> CompactResNet:
+def mien_small(num_classes: int = 7, **options: Any) -> CompactResNet:
     """1.8 M parameters, 112 M multiply-adds, 12 convolutions."""
-    return CompactResNet(num_classes, dropout=dropout)
+    return _compact(num_classes, options)
+
+
+@register_model(
+    "mien_distilled",
+    paper="mien",
+    description="mien_small with a thinner first stage: the student, under 100 M multiply-adds.",
+)
+def mien_distilled(num_classes: int = 7, **options: Any) -> CompactResNet:
+    """1.7 M parameters, 95 M multiply-adds, 12 convolutions."""
+    return _compact(num_classes, options, widths=(32, 96, 192))
+
+
+@register_model(
+    "mien_base",
+    paper="mien",
+    description="The same at twice the width: the single network for accuracy, trainable on a CPU.",
+)
+def mien_base(num_classes: int = 7, **options: Any) -> CompactResNet:
+    """7.0 M parameters, 447 M multiply-adds, 12 convolutions."""
+    base = {"stem": 32, "widths": (96, 192, 384), "dropout": 0.4}
+    return _compact(num_classes, options, **base)
+
+
+@register_model(
+    "mien_wide",
+    paper="mien",
+    description="Wider and deeper, for training on a GPU; still under 12 M parameters.",
+)
+def mien_wide(num_classes: int = 7, **options: Any) -> CompactResNet:
+    """8.0 M parameters, 933 M multiply-adds, 14 convolutions."""
+    wide = {"stem": 64, "widths": (128, 256, 448), "blocks": (2, 2, 1), "dropout": 0.4}
+    return _compact(num_classes, options, **wide)
+
+
+@register_model(
+    "mien_fast",
+    paper="mien",
+    description="The speed run's net: whitened stem, one residual block in each of two stages.",
+)
+def mien_fast(num_classes: int = 7, **options: Any) -> CompactResNet:
+    """1.0 M parameters, 65 M multiply-adds, 8 convolutions."""
+    fast = {"widths": (48, 96, 192), "blocks": (0, 1, 1), "dropout": 0.2, "whiten": True}
+    return _compact(num_classes, options, **fast)

@@ -84,7 +84,7 @@ class Run(L.Callback):
         steps = recipe.epochs * int(trainer.num_training_batches)
         rate = learning_rate(recipe.schedule, recipe.optimizer.lr, trainer.global_step, steps)
         for group in trainer.optimizers[0].param_groups:
-            group["lr"] = rate * self.factor
+            group["lr"] = rate * self.factor * group.get("lr_scale", 1.0)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, ExpressionModule)

@@ -18,6 +18,7 @@ from mien.emotions import Emotion
 from mien.errors import ModelError
 from mien.modelinfo import ModelInfo
 from mien.models import count_multiply_adds, count_parameters, create_model
+from mien.models.blocks import fuse
 from mien.preprocess import normalize, probabilities
 from mien.train.recipe import Recipe
 
@@ -72,7 +73,7 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> TorchClassifier:
             f"{path} does not fit model {recipe.model!r}: its weights have other names or shapes; "
             "it was made by another version, train it again."
         ) from None
-    model.eval().to(device)
+    model = fuse(model.eval()).to(device)
     shape = (1, 48, 48)
     data = record.get("data", {})
     info = ModelInfo(

@@ -29,9 +29,11 @@ from mien.errors import RecipeError
 from mien.models.weights import initial_weights
 from mien.train._lightning import L
 from mien.train.callbacks import BEST, LAST, AtomicCheckpointIO, ProgressLine, Run
+from mien.train.distill import Teachers
 from mien.train.module import ExpressionModule
 from mien.train.precision import choose_precision
 from mien.train.recipe import Recipe
+from mien.train.selection import check_teaching, training_set
 
 PACKAGES = ("torch", "lightning", "numpy", "opencv-python-headless", "onnxruntime")
 
@@ -120,7 +122,9 @@ def _record(folder: Path, recipe: Recipe, dataset: FaceDataset, splits: Splits, 
     write_text(folder / "run.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
-def check_folder(folder: Path, recipe: Recipe, seed: int, resume: bool) -> Path | None:
+def check_folder(
+    folder: Path, recipe: Recipe, seed: int, resume: bool, teachers: Teachers | None = None
+) -> Path | None:
     """The checkpoint to resume from, or None for a fresh run.
 
     Raises:
@@ -136,10 +140,17 @@ def check_folder(folder: Path, recipe: Recipe, seed: int, resume: bool) -> Path 
     if not last.exists():
         return None
     old = Recipe.from_dict(json.loads((folder / "recipe.json").read_text()))
-    old_seed = json.loads((folder / "run.json").read_text()).get("seed")
-    if old.to_json() != recipe.to_json() or old_seed != seed:
+    record = json.loads((folder / "run.json").read_text())
+    same = dataclasses.replace(old, claim=recipe.claim).to_json() == recipe.to_json()
+    if not same or record.get("seed") != seed:
         raise RecipeError(f"{folder} holds a run with another recipe or seed; use another --out.")
+    if _taught(record.get("teachers")) != _taught(teachers.record if teachers else None):
+        raise RecipeError(f"{folder} holds a run with other teachers; use another --out.")
     return last
+
+
+def _taught(record: Any) -> list[tuple[str, float]]:
+    return [(member["sha256"], member["share"]) for member in record or ()]
 
 
 def fit(
@@ -153,6 +164,8 @@ def fit(
     dry_run: bool = False,
     device: str = "auto",
     quiet: bool = False,
+    teachers: Teachers | None = None,
+    unlabelled: FaceDataset | None = None,
 ) -> FitResult:
     """Train ``recipe`` on the protocol's train split; choose the epoch on its val split.
 
@@ -162,6 +175,9 @@ def fit(
         resume: continue from ``last.ckpt`` if there is one.
         dry_run: two epochs on a few samples, to prove that everything fits together.
         device: "auto", "cpu" or "cuda".
+        teachers: for a recipe with ``distill.weight``, and only there.
+        unlabelled: extra images for a recipe with ``distill.unlabelled``, and only there; their
+            labels are not looked at.
 
     Raises:
         RecipeError: the folder is taken, or the recipe does not fit the data.
@@ -169,10 +185,11 @@ def fit(
     """
     if dry_run:
         recipe = dry(recipe)
-    checkpoint = check_folder(folder, recipe, seed, resume)
+    checkpoint = check_folder(folder, recipe, seed, resume, teachers)
     train, val = splits.select(dataset, "train"), splits.select(dataset, "val")
     if dry_run:
         train, val = _few(train, 64), _few(val, 64)
+        unlabelled = None if unlabelled is None else _few(unlabelled, 32)
     if not len(train):
         raise RecipeError(f"Protocol {splits.protocol!r} leaves no training images.")
     if recipe.loss.ferplus_auxiliary and train.votes is None:
@@ -180,13 +197,20 @@ def fit(
             f"Recipe {recipe.name!r} uses FER+ votes, and the data has none: add fer2013new.csv "
             "beside the CSV, or train with --set loss.ferplus_auxiliary=0."
         )
+    check_teaching(recipe, dataset, teachers, unlabelled)
+    chosen, weights = training_set(recipe, train, unlabelled)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     precision = choose_precision(recipe.precision, device)
     # Fetched before anything is written: where there are none, the run stops here.
     start = None if checkpoint else initial_weights(recipe.model, recipe.init)
     folder.mkdir(parents=True, exist_ok=True)
-    extra: dict[str, Any] = {"seed": seed, "precision": precision.precision, "precision_why": precision.reason}
+    extra: dict[str, Any] = {"seed": seed, "precision": precision.precision}
+    extra["precision_why"] = precision.reason
+    if teachers is not None:
+        extra["teachers"] = list(teachers.record)
+    if chosen is not train:
+        extra["training_images"] = {"split": len(train), "used": len(chosen)}
     if start is not None:
         extra["init"] = start.record()
     if checkpoint is None:
@@ -199,8 +223,12 @@ def fit(
     if start is not None:
         for network in filter(None, (module.model, module.averaged)):
             start.load_into(network)
+    if teachers is not None:
+        module.teacher = teachers.to(device)
+    if checkpoint is None:
+        module.initialise(torch.from_numpy(train.images[:4096]).unsqueeze(1))
     module.data_record = {
-        "name": dataset.name,
+        "name": dataset.name + (f" + {unlabelled.name} (unlabelled)" if unlabelled else ""),
         "sha256": dataset.sha256,
         "protocol": splits.protocol,
         "fold": splits.fold,
@@ -222,12 +250,13 @@ def fit(
             plugins=[AtomicCheckpointIO()],
         )
         batches = EpochBatches(
-            train,
+            chosen,
             recipe.batch_size,
             seed=seed,
             shuffle=True,
             epoch=lambda: trainer.current_epoch,
             device=device,
+            weights=weights,
         )
         judge = EpochBatches(val, 256, device=device) if len(val) else None
         trainer.fit(module, batches, judge, ckpt_path=checkpoint, weights_only=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -11,38 +11,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mien.data.augment import augment
+from mien.data.augment import alternating_mirror, augment, mix
 from mien.data.loaders import Batch
 from mien.emotions import FERPLUS_EMOTIONS, Emotion
 from mien.errors import RecipeError
 from mien.models import create_model
 from mien.train._lightning import L
+from mien.train.losses import distillation_loss, label_loss
+from mien.train.optimizers import make_optimizer
 from mien.train.recipe import Recipe
 
 FERPLUS_OUTPUTS = 10
 
 
-def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """The recipe's optimiser; weight decay acts on weights, not on biases and batch norm."""
-    c = recipe.optimizer
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    other = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": c.weight_decay},
-        {"params": other, "weight_decay": 0.0},
-    ]
-    betas = (c.beta1, c.beta2)
-    if c.name == "sgd":
-        nesterov = c.momentum > 0
-        return torch.optim.SGD(groups, lr=c.lr, momentum=c.momentum, nesterov=nesterov, fused=True)
-    if c.name == "nadam":  # torch has no fused one
-        return torch.optim.NAdam(groups, lr=c.lr, betas=betas, eps=c.eps)
-    kind = torch.optim.Adam if c.name == "adam" else torch.optim.AdamW
-    return kind(groups, lr=c.lr, betas=betas, eps=c.eps, fused=True)
+#: (N, 1, H, W) float pictures in 0..1, temperature -> (N, K) float probabilities.
+Teacher = Callable[[Tensor, float], Tensor]
+
+
+def freeze_scales(model: nn.Module) -> None:
+    """Set every batch norm's scale to 1 and keep it there; its shift still learns."""
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.ones_(layer.weight)
+            layer.weight.requires_grad_(False)
 
 
 class ExpressionModule(L.LightningModule):
     """Trains ``recipe.model``; ``self.averaged`` holds the EMA weights where the recipe asks.
+
+    Attributes:
+        run_seed: seeds order and augmentation, with the epoch.
+        teacher: gives soft targets (:class:`mien.train.distill.Teachers`); no part of the weights.
+        position: (epoch, step) set by a loop without Lightning's trainer; else None.
 
     Args:
         recipe: the resolved recipe.
@@ -65,6 +65,8 @@ class ExpressionModule(L.LightningModule):
         self.mean, self.std = mean, std
         self.model = create_model(recipe.model, num_classes=len(classes), **recipe.model_args)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if recipe.frozen_scale:
+            freeze_scales(self.model)
         self.auxiliary: nn.Linear | None = None
         if recipe.loss.ferplus_auxiliary:
             if not hasattr(self.model, "forward_features"):
@@ -82,27 +84,57 @@ class ExpressionModule(L.LightningModule):
         self._sums: dict[str, Tensor] = {}
 
     @property
+    def epoch(self) -> int:
+        """Number of the epoch under way, from 0."""
+        return self.current_epoch if self.position is None else self.position[0]
+
+    def side(self) -> int | None:
+        """Side of this epoch's training pictures in pixels; None = as they are."""
+        share, side = self.epoch / self.recipe.epochs, None
+        for start, size in self.recipe.progressive:
+            side = size if share >= start else side
+        return side
+
+    @property
     def deployed(self) -> nn.Module:
         """The network that validation scores and export writes."""
         return self.model if self.averaged is None else self.averaged
 
-    def prepare(self, images: Tensor, train: bool) -> Tensor:
-        """uint8 (N, 1, H, W) -> standardised float input, augmented in training."""
+    def prepare(self, images: Tensor, train: bool, index: Tensor | None = None) -> Tensor:
+        """uint8 (N, 1, H, W) -> standardised float input, augmented in training.
+
+        ``index``: the samples' rows, for what depends on the sample (alternating flip).
+        """
         x = images.float() / 255
         if train:
-            config = self.recipe.augment
-            if self.current_epoch >= self.recipe.epochs - self.recipe.clean_epochs:
-                config = type(config)(flip=config.flip)
-            x = augment(x, config)
+            config, mirrored = self.recipe.augment, None
+            if self.epoch >= self.recipe.epochs - self.recipe.clean_epochs:
+                config = type(config)(flip=config.flip, alternating=config.alternating)
+            if config.alternating and index is not None:
+                mirrored = alternating_mirror(index, self.epoch, self.run_seed)
+            x = augment(x, config, self.side(), mirrored)
         x = (x - self.mean) / self.std
         return x.contiguous(memory_format=torch.channels_last)
 
+    def initialise(self, images: Tensor) -> None:
+        """Set what a fresh network takes from the data: the whitening first layer, if it has one.
+
+        Args:
+            images: uint8 (N, 1, H, W), training images.
+        """
+        if hasattr(self.model, "whiten_"):
+            self.model.whiten_((images.float() / 255 - self.mean) / self.std)
+            if self.averaged is not None:
+                self.averaged.load_state_dict(self.model.state_dict())
+
     def on_train_epoch_start(self) -> None:
         # Everything random in an epoch follows from (seed, epoch): a resumed run draws the same.
-        torch.manual_seed(1_000_003 * (self.run_seed + 1) + self.current_epoch)
+        torch.manual_seed(1_000_003 * (self.run_seed + 1) + self.epoch)
         self._sums = {}
 
     run_seed: int = 0
+    teacher: Teacher | None = None
+    position: tuple[int, int] | None = None
     data_record: Mapping[str, Any] = MappingProxyType({})
 
     def targets(self, batch: Batch) -> Tensor:
@@ -118,30 +150,36 @@ class ExpressionModule(L.LightningModule):
         return target
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
-        x = self.prepare(batch.images, train=True)
-        target, votes, mixed = self.targets(batch), batch.votes, self.recipe.loss.mixup
-        if mixed:
-            lam = float(torch.distributions.Beta(mixed, mixed).sample())
-            order = torch.randperm(len(x), device=x.device)
-            x = lam * x + (1 - lam) * x[order]
+        config = self.recipe.loss
+        x = self.prepare(batch.images, train=True, index=batch.index)
+        target, votes, weights = self.targets(batch), batch.votes, batch.weights
+        if config.mixup or config.cutmix:
+            x, order, lam = mix(x, config.mixup, config.cutmix)
             target = lam * target + (1 - lam) * target[order]
             votes = None if votes is None else lam * votes + (1 - lam) * votes[order]
-        weight: Tensor | None = self.class_weights  # type: ignore[assignment]
-        smoothing = self.recipe.loss.label_smoothing
+            weights = None if weights is None else lam * weights + (1 - lam) * weights[order]
         if self.auxiliary is None:
-            logits = self.model(x)
-            loss = F.cross_entropy(logits.float(), target, weight, label_smoothing=smoothing)
+            logits = self.model(x).float()
         else:
             features = self.model.forward_features(x)  # type: ignore[operator]
-            logits = self.model.forward_head(features)  # type: ignore[operator]
-            loss = F.cross_entropy(logits.float(), target, weight, label_smoothing=smoothing)
-            if votes is not None:
-                log_shares = F.log_softmax(self.auxiliary(features).float(), dim=1)
-                extra = -(votes * log_shares).sum(dim=1).mean()
-                loss = loss + self.recipe.loss.ferplus_auxiliary * extra
-        self._add("train_loss", loss.detach() * len(x))
-        self._add("train_correct", (logits.argmax(1) == target.argmax(1)).sum())
-        self._add("train_n", torch.tensor(len(x)))
+            logits = self.model.forward_head(features).float()  # type: ignore[operator]
+        class_weights: Tensor | None = self.class_weights  # type: ignore[assignment]
+        loss = label_loss(logits, target, config, class_weights, weights)
+        if self.auxiliary is not None and votes is not None:
+            log_shares = F.log_softmax(self.auxiliary(features).float(), dim=1)
+            extra = -(votes * log_shares).sum(dim=1).mean()
+            loss = loss + config.ferplus_auxiliary * extra
+        if self.teacher is not None:
+            distill = self.recipe.distill
+            soft = self.teacher(x * self.std + self.mean, distill.temperature)
+            follow = distillation_loss(logits, soft, distill.temperature)
+            loss = (1 - distill.weight) * loss + distill.weight * follow
+        hits = logits.argmax(1) == target.argmax(1)
+        if batch.weights is not None:  # extra images have no label to hit
+            hits = hits[batch.weights > 0]
+        self._add("train_loss", loss.detach() * len(hits))
+        self._add("train_correct", hits.sum())
+        self._add("train_n", torch.tensor(len(hits)))
         return loss
 
     def _add(self, key: str, value: Tensor) -> None:
@@ -151,7 +189,8 @@ class ExpressionModule(L.LightningModule):
         if self.averaged is None:
             return
         # A young average follows the weights more closely, so early epochs mean something.
-        decay = min(self.recipe.ema, (1 + self.global_step) / (10 + self.global_step))
+        step = self.global_step if self.position is None else self.position[1]
+        decay = min(self.recipe.ema, (1 + step) / (10 + step))
         with torch.no_grad():
             ours, theirs = self.averaged.state_dict(), self.model.state_dict()
             for key, value in ours.items():

@@ -12,16 +12,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mien.data.augment import AugmentConfig
+from mien.data.weighting import WeightConfig
 from mien.errors import RecipeError
 
-OPTIMIZERS = ("adam", "adamw", "nadam", "sgd")
+OPTIMIZERS = ("adam", "adamw", "nadam", "sgd", "muon")
 SCHEDULES = ("constant", "onecycle", "cosine", "plateau")
 PIXELS = ("unit", "standardise")
+LOSSES = ("ce", "gce", "sce")
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """name: adam, adamw, nadam or sgd (Nesterov). ``eps`` 1e-7 is Keras' default."""
+    """name: adam, adamw, nadam, sgd (Nesterov) or muon. ``eps`` 1e-7 is Keras' default.
+
+    muon (see :class:`mien.train.optimizers.Muon`) updates the convolutions with ``lr``; the dense
+    layers, biases and batch norms go by SGD with Nesterov at ``lr`` × ``rest_scale``.
+
+    Attributes:
+        bias_scale: biases and batch norms learn at ``lr`` × this (the CIFAR speed records use 64).
+        renormalise: muon: every convolution keeps the norm it started with, instead of decay.
+    """
 
     name: str = "adam"
     lr: float = 1e-3
@@ -30,6 +40,9 @@ class OptimizerConfig:
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-7
+    rest_scale: float = 1.0
+    bias_scale: float = 1.0
+    renormalise: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,12 @@ class LossConfig:
         label_smoothing: mass spread over all classes.
         class_weights: "none" or "balanced" (n / (classes × n_class), as scikit-learn).
         mixup: alpha of the beta distribution (Zhang et al. 2018); 0 = off.
+        cutmix: the same for pasting a rectangle of another picture (Yun et al. 2019); where both
+            are on, a coin decides for every batch.
+        name: "ce" (cross-entropy), or against wrong labels "gce" (generalised cross-entropy, Zhang
+            & Sabuncu 2018) or "sce" (symmetric cross-entropy, Wang et al. 2019).
+        gce_q: between 0 (cross-entropy) and 1 (mean absolute error).
+        sce_reverse: weight of the reverse cross-entropy that "sce" adds.
         ferplus_auxiliary: weight of a second head that predicts the ten FER+ vote shares (KL
             divergence); it is dropped after training. 0 = off.
         ferplus_blend: share of the target taken from the FER+ votes for the model's own classes,
@@ -69,6 +88,26 @@ class LossConfig:
     mixup: float = 0.0
     ferplus_auxiliary: float = 0.0
     ferplus_blend: float = 0.0
+    cutmix: float = 0.0
+    name: str = "ce"
+    gce_q: float = 0.7
+    sce_reverse: float = 1.0
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Learning from teachers (Hinton et al. 2015); ``mien distill`` names them.
+
+    Attributes:
+        weight: share of the teachers' soft targets in the loss, 0 = no teachers.
+        temperature: both sides' logits are divided by it.
+        unlabelled: name of the set of extra images that only the teachers label; "" = none. A
+            model trained with one saw outside images, so its recipe has a name of its own.
+    """
+
+    weight: float = 0.0
+    temperature: float = 2.0
+    unlabelled: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +126,11 @@ class Recipe:
         precision: "auto", "32" or "bf16".
         init: what the weights start from: "random", "imagenet" or a file of weights (backbones
             only; see :mod:`mien.models.weights`).
+        weights: what doubtful training images count for.
+        distill: how teachers are followed.
+        progressive: (from this share of the epochs on, side in pixels) pairs: training starts on
+            smaller pictures; () = full size throughout. Validation is always at full size.
+        frozen_scale: batch norms keep the scale 1 and learn their shift alone.
     """
 
     name: str
@@ -107,6 +151,10 @@ class Recipe:
     early_stopping: int = 0
     precision: str = "auto"
     init: str = "random"
+    weights: WeightConfig = field(default_factory=WeightConfig)
+    distill: DistillConfig = DistillConfig()
+    progressive: tuple[tuple[float, int], ...] = ()
+    frozen_scale: bool = False
 
     def __post_init__(self) -> None:
         _one_of("optimizer.name", self.optimizer.name, OPTIMIZERS)
@@ -121,6 +169,17 @@ class Recipe:
             raise RecipeError(f"optimizer.lr must be above 0, not {self.optimizer.lr}.")
         if not 0 <= self.ema < 1:
             raise RecipeError(f"ema must be in [0, 1), not {self.ema}.")
+        _one_of("loss.name", self.loss.name, LOSSES)
+        _within("loss.gce_q", self.loss.gce_q, 0, 1, open_below=True)
+        _within("distill.weight", self.distill.weight, 0, 1)
+        if self.distill.temperature <= 0:
+            raise RecipeError(
+                f"distill.temperature must be above 0, not {self.distill.temperature}."
+            )
+        for rule, value in self.weights.active.items():
+            _within(f"weights.{rule}", value, 0, 1)
+        _within("augment.resized_crop", self.augment.resized_crop, 0, 1)
+        object.__setattr__(self, "progressive", _sizes(self.progressive))
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -131,6 +190,29 @@ class Recipe:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
         return _build(cls, data, "")
+
+
+def _within(key: str, value: float, low: float, high: float, *, open_below: bool = False) -> None:
+    if not low <= value <= high or (open_below and value == low):
+        bracket = "(" if open_below else "["
+        raise RecipeError(f"{key} must be in {bracket}{low:g}, {high:g}], not {value}.")
+
+
+def _sizes(value: Any) -> tuple[tuple[float, int], ...]:
+    """``progressive`` as tuples, whatever JSON made of it; shares rising from 0."""
+    try:
+        pairs = tuple((float(share), int(side)) for share, side in value)
+    except (TypeError, ValueError):
+        pairs = ((-1.0, 0),)
+    shares = [share for share, _ in pairs]
+    if pairs and (
+        shares[0] != 0 or shares != sorted(set(shares)) or not all(8 <= s <= 96 for _, s in pairs)
+    ):
+        raise RecipeError(
+            "progressive is a list of [share of epochs, side] pairs, the first share 0, rising, "
+            f"sides from 8 to 96 ([[0,24],[0.5,36],[0.8,48]]); not {value!r}."
+        )
+    return pairs
 
 
 def _one_of(key: str, value: str, known: Iterable[str]) -> None:
