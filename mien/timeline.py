@@ -28,8 +28,10 @@ from mien.results import Face, Result
 BINS, CHANGES, FACES = 800, 16, 64
 #: Faces that get a chart of their own on the page; the others are counted.
 CHARTS = 24
-#: Width of a bin in seconds as long as the film is short.
+#: Width of a bin in seconds as long as the film is short; two frames where they come slower.
 FINEST = 0.04
+#: Holes up to so many seconds are closed on the page: frames do not come quite regularly.
+BRIDGE = 0.3
 #: A face unseen for so many seconds may make room for a new one.
 GONE = 2.0
 #: A picture replaces the one of the same stay when the expression is so much clearer in it.
@@ -104,7 +106,7 @@ class Timeline:
         """
         time = result.time or 0.0
         if self.begin is None:
-            self.begin = time
+            self.begin, self.width = time, max(FINEST, 2 * seconds)
         self.end = max(self.end, time + seconds)
         self.frames += 1
         self.faceless += not result.faces
@@ -271,7 +273,7 @@ def to_html(timeline: Timeline, title: str, details: Sequence[tuple[str, str]] =
         "end": max(timeline.end, begin + timeline.width),
         "width": timeline.width,
         "smoothed": timeline.smoothed,
-        "faces": [_face_data(t, timeline.smoothed) for t in shown],
+        "faces": [_face_data(t, timeline.smoothed, timeline.width) for t in shown],
     }
     template = resources.files("mien").joinpath("assets/timeline.html").read_text(encoding="utf-8")
     colours = {e.value: list(COLOURS[e]) for e in timeline.labels}
@@ -313,7 +315,7 @@ def _rest(timeline: Timeline, hidden: int) -> str:
     return f"{count:,} more face{' was' if count == 1 else 's were'} seen, each for less time."
 
 
-def _face_data(track: FaceTrack, smoothed: bool) -> dict[str, Any]:
+def _face_data(track: FaceTrack, smoothed: bool, width: float) -> dict[str, Any]:
     """The bins from the first to the last in use: percentages as bytes, 255 where nobody is."""
     used = np.flatnonzero(track.counts)
     low, high = int(used[0]), int(used[-1]) + 1
@@ -321,6 +323,10 @@ def _face_data(track: FaceTrack, smoothed: bool) -> dict[str, Any]:
     means = track.sums[low:high] / np.maximum(counts, 1)[:, None, None]
     bytes_ = np.rint(means * 200).clip(0, 200).astype(np.uint8)
     bytes_[counts == 0] = _GAP
+    holes = np.diff(used) - 1
+    for hole, before in zip(holes, used - low, strict=False):
+        if 0 < hole * width <= BRIDGE:
+            bytes_[before + 1 : before + 1 + hole] = bytes_[before]
     rows = (0, 1) if smoothed else (0,)
     return {
         "track": track.track,
