@@ -227,7 +227,11 @@ def test_twins_exact_and_near() -> None:
 
 def test_fergit_is_built_once_and_kept(tmp_path: Path) -> None:
     faces = dataclasses.replace(
-        drawn_faces(14), splits=np.array(["Training", "PrivateTest"] * 7), votes=None
+        drawn_faces(14),
+        splits=np.array(["Training", "PrivateTest"] * 7),
+        ids=np.array([f"fer2013:{i:05d}" for i in range(14)]),
+        name="fer2013",
+        votes=None,
     )
     home = tmp_path / "data"
     (home / "muxspace" / "images").mkdir(parents=True)

@@ -132,8 +132,8 @@ def printed_epochs(printed: PrintedEpochs | None, seeds: Seeds) -> dict[str, Any
         ""
         if same or not last
         else (
-            f"Our training has {last} epochs and the paper's {printed.epochs}: an epoch of the paper "
-            "stands beside ours at the same fraction of the training."
+            f"Our training has {last} epochs and the paper's {printed.epochs}: an epoch of the "
+            "paper stands beside ours at the same fraction of the training."
         )
     )
     return {
