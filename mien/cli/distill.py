@@ -1,0 +1,104 @@
+"""``mien distill TEACHER…``: train a small network on the answers of larger ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mien.cli._allocator import relaunch_with_allocator
+from mien.errors import RecipeError, require_extra
+
+if TYPE_CHECKING:
+    from mien.data import FaceDataset
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def distill(
+    teachers: Annotated[
+        list[Path], typer.Argument(help="Run folders, checkpoints or an ensemble's folder.")
+    ],
+    recipe: Annotated[str, typer.Option(help="The student's recipe.")] = "mien_distilled",
+    data: Annotated[Path | None, typer.Option(help="Dataset in any published form.")] = None,
+    name: Annotated[str | None, typer.Option(help="Which dataset of a folder of several.")] = None,
+    unlabelled: Annotated[
+        Path | None, typer.Option(help="Extra images, for a recipe that takes some: FERGIT.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, e.g. distill.temperature=4.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder [runs/RECIPE-seedN].")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Two epochs on 64 samples.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train a student on its teachers' averaged probabilities for the same augmented batch.
+
+    The folder is that of mien train; the run's record names every teacher by its SHA-256, and a
+    run is resumed with the same teachers alone.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise RecipeError(f"--device must be auto, cpu or cuda, not {device!r}.")
+    require_extra("train", ("torch", "lightning", "pyarrow"), "`mien distill`")
+    relaunch_with_allocator()
+    from rich.console import Console
+
+    from mien.data import make_splits, read_for_protocol
+    from mien.train.distill import load_teachers
+    from mien.train.fit import fit
+    from mien.train.recipe import override
+    from mien.train.recipes import get_recipe
+    from mien.train.report import write_run_report
+
+    console = Console(stderr=True)
+    resolved = override(get_recipe(recipe), set_ or [])
+    loaded = load_teachers(teachers)
+    dataset = read_for_protocol(data, resolved.protocol, name)
+    splits = make_splits(dataset, resolved.protocol, seed=seed)
+    extra = None
+    if unlabelled is not None:
+        extra = _extra(unlabelled, resolved.distill.unlabelled, dataset)
+    result = fit(
+        resolved,
+        dataset,
+        splits,
+        out or Path("runs") / f"{resolved.name}-seed{seed}",
+        seed=seed,
+        resume=resume,
+        dry_run=dry_run,
+        device=device,
+        teachers=loaded,
+        unlabelled=extra,
+    )
+    write_run_report(result, dataset, splits)
+    score = "" if result.val_accuracy is None else f" (val accuracy {result.val_accuracy:.4f})"
+    console.print(
+        f"epoch {result.best_epoch}{score}; {len(loaded.members)} teachers; "
+        f"{result.seconds / 60:.1f} min of training; {result.checkpoint}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _extra(path: Path, name: str, dataset: FaceDataset) -> FaceDataset:
+    """The images at ``path`` that ``dataset`` has not: of FERGIT, muxspace's faces alone."""
+    import dataclasses
+
+    import numpy as np
+
+    from mien.data import read_dataset
+    from mien.data.duplicates import without_twins
+
+    read = read_dataset(path)
+    theirs = read.take(np.flatnonzero(~np.isin(read.ids, dataset.ids)))
+    if name and read.name == "fergit":
+        theirs = read.take(np.flatnonzero(np.char.startswith(read.ids, f"{name}:")))
+    # Not one picture of the splits that choose and test may come in by this door.
+    kept = without_twins(theirs, dataset)
+    if not len(kept):
+        raise RecipeError(f"{path} has no images of {name or 'its own'} to add.")
+    return dataclasses.replace(theirs.take(theirs.indices_of(kept)), name=name or read.name)

@@ -1,0 +1,203 @@
+"""Ablation tables: one change a row, the same seeds in every row, differences seed by seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import statistics
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mien.atomic import make_folder, write_text
+from mien.data.dataset import FaceDataset
+from mien.errors import RecipeError
+from mien.train.fit import environment
+from mien.train.jobs import Job, Say, result_of, train_jobs
+from mien.train.recipe import Recipe, override
+from mien.train.recipes import get_recipe
+
+#: 97.5 % points of Student's t for 1, 2, … degrees of freedom.
+T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: the base recipe, what every row sets, the seeds, and the rows' own settings."""
+
+    name: str
+    recipe: str
+    settings: tuple[str, ...]
+    seeds: tuple[int, ...]
+    rows: dict[str, tuple[str, ...]]
+
+    def recipe_of(self, row: str) -> Recipe:
+        """The row's recipe, called ``TABLE-ROW``."""
+        made = override(get_recipe(self.recipe), [*self.settings, *self.rows[row]])
+        return dataclasses.replace(made, name=f"{self.name}-{row}")
+
+    def jobs(self, runs: Path) -> list[Job]:
+        """Seed by seed through all rows, so that an early end leaves whole comparisons."""
+        return [
+            Job(self.recipe_of(row), seed, runs / f"{self.name}-{row}-seed{seed}")
+            for seed in self.seeds
+            for row in self.rows
+        ]
+
+
+def read_table(path: Path) -> Table:
+    """Read a TOML file: ``recipe``, ``set``, ``seeds`` and ``[rows]``, name = [settings].
+
+    The row "base" (no settings) is added in front.
+
+    Raises:
+        RecipeError: missing, malformed, or a row that its recipe refuses.
+    """
+    try:
+        record = tomllib.loads(path.read_text(encoding="utf-8"))
+        unknown = set(record) - {"recipe", "set", "seeds", "rows"}
+        if unknown:
+            raise ValueError(f"unknown key {sorted(unknown)[0]!r}")
+        rows = {BASE: (), **{str(k): tuple(map(str, v)) for k, v in record["rows"].items()}}
+        table = Table(
+            name=path.stem,
+            recipe=str(record["recipe"]),
+            settings=tuple(map(str, record.get("set", []))),
+            seeds=tuple(int(s) for s in record["seeds"]),
+            rows=rows,
+        )
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}.") from None
+    except KeyError as error:
+        raise RecipeError(f"{path} lacks the key {error.args[0]!r}.") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise RecipeError(f"{path} is no ablation table: {error}.") from None
+    bad = [r for r in table.rows if not r or not all(c.isalnum() or c in "-_" for c in r)]
+    if bad or not table.seeds:
+        raise RecipeError(
+            f"{path}: rows are named in letters, digits, - and _, and seeds are not empty."
+        )
+    for row in table.rows:
+        table.recipe_of(row)
+    return table
+
+
+def summarise(table: Table, runs: Path) -> dict[str, Any]:
+    """The table so far: mean, standard deviation and paired difference of every row."""
+    found: dict[str, dict[int, dict[str, Any]]] = {row: {} for row in table.rows}
+    for job in table.jobs(runs):
+        if job.done:
+            row = job.recipe.name.removeprefix(f"{table.name}-")
+            found[row][job.seed] = result_of(job.folder)
+    base = found[BASE]
+    return {
+        "table": table.name,
+        "recipe": table.recipe,
+        "set": list(table.settings),
+        "seeds": list(table.seeds),
+        "figure": "accuracy on the validation split after the last epoch",
+        "rows": [_row(row, table.rows[row], found[row], base) for row in table.rows],
+        **environment(),
+    }
+
+
+def _row(
+    name: str,
+    settings: Sequence[str],
+    runs: dict[int, dict[str, Any]],
+    base: dict[int, dict[str, Any]],
+) -> dict[str, Any]:
+    scores = {seed: run["last_val_accuracy"] for seed, run in sorted(runs.items())}
+    values = list(scores.values())
+    pairs = [scores[s] - base[s]["last_val_accuracy"] for s in scores if s in base]
+    return {
+        "row": name,
+        "set": list(settings),
+        "accuracies": {str(s): v for s, v in scores.items()},
+        "mean": round(statistics.mean(values), 6) if values else None,
+        "sd": round(statistics.stdev(values), 6) if len(values) > 1 else None,
+        "difference": _paired(pairs) if name != BASE and pairs else None,
+        "minutes": round(statistics.mean(r["seconds"] for r in runs.values()) / 60, 2)
+        if runs
+        else None,
+    }
+
+
+def _paired(pairs: Sequence[float]) -> dict[str, Any]:
+    """Mean of the differences to the base at the same seed, and its 95 % t-interval."""
+    mean = statistics.mean(pairs)
+    if len(pairs) < 2:
+        return {"mean": round(mean, 6), "low": None, "high": None, "n": len(pairs)}
+    t = T_975[min(len(pairs) - 1, len(T_975)) - 1]
+    half = t * statistics.stdev(pairs) / math.sqrt(len(pairs))
+    low, high = round(mean - half, 6), round(mean + half, 6)
+    return {"mean": round(mean, 6), "low": low, "high": high, "n": len(pairs)}
+
+
+def to_markdown(record: dict[str, Any]) -> str:
+    """The table as Markdown, in points of accuracy."""
+    lines = [
+        "| row | settings | runs | mean | sd | difference to base (95 %) | minutes |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in record["rows"]:
+        settings = ", ".join(f"`{s}`" for s in row["set"]) or "none"
+        runs = len(row["accuracies"])
+        cells = [row["row"], settings, str(runs)]
+        cells += ["" if row[k] is None else f"{100 * row[k]:.2f}" for k in ("mean", "sd")]
+        cells.append(_difference(row["difference"]))
+        cells.append("" if row["minutes"] is None else f"{row['minutes']:.1f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    note = f"Recipe `{record['recipe']}`"
+    note += f" with {', '.join(f'`{s}`' for s in record['set'])}" if record["set"] else ""
+    return "\n".join([*lines, "", f"{note}; {record['figure']}, in points.", ""])
+
+
+def _difference(value: dict[str, Any] | None) -> str:
+    if value is None:
+        return ""
+    text = f"{100 * value['mean']:+.2f}"
+    if value["low"] is None:
+        return text
+    return f"{text} ({100 * value['low']:+.2f} to {100 * value['high']:+.2f})"
+
+
+def ablate(
+    table: Table,
+    dataset: FaceDataset,
+    out: Path,
+    *,
+    device: str = "auto",
+    dry_run: bool = False,
+    quiet: bool = False,
+    budget_s: float | None = None,
+    say: Say = print,
+) -> dict[str, Any]:
+    """Train what the table lacks; ``out/NAME.json`` and ``.md`` are written after every run.
+
+    Returns:
+        the record, with ``complete``.
+    """
+    runs = make_folder(out / "runs")
+
+    def write(_: Job | None = None) -> dict[str, Any]:
+        record = summarise(table, runs)
+        write_text(out / f"{table.name}.json", json.dumps(record, indent=2) + "\n")
+        write_text(out / f"{table.name}.md", to_markdown(record))
+        return record
+
+    complete = train_jobs(
+        table.jobs(runs),
+        dataset,
+        device=device,
+        dry_run=dry_run,
+        quiet=quiet,
+        budget_s=budget_s,
+        say=say,
+        after=write,
+    )
+    return {**write(), "complete": complete}

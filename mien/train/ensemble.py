@@ -1,0 +1,308 @@
+"""Ensembles: checkpoints whose probabilities are averaged, chosen on the validation split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.atomic import atomic_path, make_folder, write_text
+from mien.data.dataset import FaceDataset, Splits
+from mien.data.duplicates import without_twins
+from mien.errors import RecipeError
+from mien.evaluate import write_report
+from mien.evaluate.predictions import Predictions
+from mien.evaluate.runner import predict, report_on
+from mien.evaluate.views import check_views
+from mien.train.checkpoint import load_checkpoint
+from mien.train.distill import find_members
+from mien.train.fit import environment
+from mien.train.members import ENSEMBLE, Member, relative
+
+CHOICES = ("equal", "greedy")
+TEST = "test.json"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A member with its file's hash and its probabilities on one split."""
+
+    member: Member
+    sha256: str
+    predictions: Predictions
+
+
+def greedy_weights(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64], rounds: int = 50
+) -> NDArray[np.float64]:
+    """Ensemble selection with replacement (Caruana et al. 2004) by log-likelihood.
+
+    Starts empty; every round adds the member that lowers the averaged probabilities' negative
+    log-likelihood most, and the best round counts. The likelihood is smoother than the accuracy
+    and so harder to fit by chance.
+
+    Args:
+        probabilities: (M, N, K). labels: (N,).
+
+    Returns:
+        float64 (M,), summing to 1; members left out get 0.
+    """
+    counts = np.zeros(len(probabilities))
+    best, best_counts = np.inf, counts
+    total = np.zeros(probabilities.shape[1:])
+    rows = np.arange(len(labels))
+    own = probabilities[:, rows, labels]
+    for size in range(1, rounds + 1):
+        nll = -np.log(np.clip((total[rows, labels] + own) / size, 1e-12, None)).mean(axis=1)
+        pick = int(nll.argmin())
+        total = total + probabilities[pick]
+        counts = counts.copy()
+        counts[pick] += 1
+        if nll[pick] < best - 1e-9:
+            best, best_counts = float(nll[pick]), counts
+    weights: NDArray[np.float64] = best_counts / best_counts.sum()
+    return weights
+
+
+def member_predictions(
+    member: Member, split: FaceDataset, name: str, views: str, cache: Path, device: str = "cpu"
+) -> Scored:
+    """A member's probabilities on ``split``, computed once and then read from ``cache``.
+
+    The cache's key is the checkpoint's SHA-256, the images' ids and the views, so a changed
+    checkpoint or dataset is computed anew.
+    """
+    sha = hashlib.sha256(member.path.read_bytes()).hexdigest()
+    ids = hashlib.sha256("\n".join(split.ids.tolist()).encode() + split.images.tobytes())
+    path = cache / f"{sha[:16]}-{name}-{views}-{ids.hexdigest()[:12]}.npz"
+    if path.is_file():
+        with np.load(path) as kept:
+            classes = tuple(kept["classes"].tolist())
+            return Scored(member, sha, Predictions(kept["ids"], kept["probabilities"], classes))
+    classifier = load_checkpoint(member.path, device)
+    found, _ = predict(
+        classifier.predict_proba, split, classifier.info.labels, views=views, progress=True
+    )
+    make_folder(cache)
+    with atomic_path(path) as partial:
+        np.savez(
+            partial,
+            ids=found.ids,
+            probabilities=found.probabilities,
+            classes=np.array([c.value for c in found.classes]),
+        )
+    return Scored(member, sha, found)
+
+
+def averaged(scored: Sequence[Scored], weights: NDArray[np.float64]) -> Predictions:
+    """The weighted mean of members' probabilities. The members share ids and classes."""
+    first = scored[0].predictions
+    total = np.zeros_like(first.probabilities)
+    for one, weight in zip(scored, weights, strict=True):
+        if (one.predictions.ids != first.ids).any():
+            raise RecipeError("The members were scored on different images; delete the cache.")
+        total += weight * one.predictions.reorder(first.classes).probabilities
+    return Predictions(first.ids, total, first.classes)
+
+
+def build_ensemble(
+    paths: Sequence[Path],
+    dataset: FaceDataset,
+    splits: Splits,
+    out: Path,
+    *,
+    views: str = "flip",
+    choose: str = "equal",
+    test: bool = False,
+    device: str = "cpu",
+    command: str = "",
+    say: Say = print,
+) -> dict[str, Any]:
+    """Average the members behind ``paths``; the shares come from the validation split.
+
+    Args:
+        paths: checkpoints, run folders or ensembles; see :func:`mien.train.distill.find_members`.
+        out: folder of ``ensemble.json``, ``ensemble.md``, ``report/`` and the members'
+            probabilities; ``test.json`` and ``test/`` where the test split was scored.
+        choose: "equal" or "greedy" (:func:`greedy_weights`).
+        test: score the test split, once: the same choice is answered from ``test.json``.
+
+    Returns:
+        the record written to ``ensemble.json``.
+
+    Raises:
+        RecipeError: an unknown choice, or the test split was scored for another choice here.
+        ModelError: a path is no member.
+    """
+    check_views(views)
+    if choose not in CHOICES:
+        raise RecipeError(f"--choose must be one of {', '.join(CHOICES)}, not {choose!r}.")
+    val = splits.select(dataset, "val")
+    if not len(val):
+        raise RecipeError(f"Protocol {splits.protocol!r} has no validation split to choose on.")
+    cache = make_folder(out / "probabilities")
+    scored = []
+    for member in find_members(paths):
+        say(f"{member.name} on {splits.published_name('val')}")
+        scored.append(member_predictions(member, val, "val", views, cache, device))
+    joined = [s.predictions.join(val) for s in scored]
+    labels = joined[0].labels
+    if choose == "greedy":
+        weights = greedy_weights(np.stack([j.probabilities for j in joined]), labels)
+    else:
+        weights = np.full(len(scored), 1 / len(scored))
+    train = splits.select(dataset, "train")
+    report = report_on(
+        averaged(scored, weights),
+        val,
+        twin_free_ids=without_twins(val, train),
+        views=views,
+        model={"name": "ensemble", "members": len(scored)},
+        protocol=splits.protocol,
+        split=f"{splits.published_name('val')} (the shares were chosen on it)"
+        if choose == "greedy"
+        else splits.published_name("val"),
+        command=command,
+    )
+    write_report(report, out / "report")
+    record: dict[str, Any] = {
+        "protocol": splits.protocol,
+        "views": views,
+        "choose": choose,
+        "data": {"name": dataset.name, "sha256": dataset.sha256},
+        "members": [
+            {
+                "name": s.member.name,
+                "checkpoint": relative(s.member.path, out),
+                "sha256": s.sha256,
+                "weight": round(float(w), 6),
+                "val_accuracy": round(float((j.probabilities.argmax(1) == j.labels).mean()), 6),
+            }
+            for s, w, j in zip(scored, weights, joined, strict=True)
+        ],
+        "val": {"split": splits.published_name("val"), **_figures(report)},
+        "command": command,
+        **environment(),
+    }
+    if test:
+        record["test"] = _score_test(record, scored, weights, dataset, splits, out, device, say)
+    write_text(out / ENSEMBLE, json.dumps(record, indent=2) + "\n")
+    write_text(out / "ensemble.md", to_markdown(record))
+    return record
+
+
+def _figures(report: Any) -> dict[str, Any]:
+    figures: dict[str, Any] = {
+        "n": report.n,
+        "accuracy": round(report.accuracy, 6),
+        "accuracy_ci": list(report.to_dict()["accuracy_ci"]),
+        "macro_f1": round(report.macro_f1, 6),
+        "ece": round(report.scores.summary["ece"], 6),
+    }
+    if report.twin_free is not None:
+        figures["twin_free_accuracy"] = round(report.twin_free.summary["accuracy"], 6)
+        figures["twin_free_n"] = report.twin_free.n
+    return figures
+
+
+def _choice(record: dict[str, Any]) -> str:
+    """What identifies a choice: members, shares, views and data."""
+    key = [[m["sha256"], m["weight"]] for m in record["members"]]
+    text = json.dumps([sorted(key), record["views"], record["data"]["sha256"]])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _score_test(
+    record: dict[str, Any],
+    scored: Sequence[Scored],
+    weights: NDArray[np.float64],
+    dataset: FaceDataset,
+    splits: Splits,
+    out: Path,
+    device: str,
+    say: Say,
+) -> dict[str, Any]:
+    path, choice = out / TEST, _choice(record)
+    if path.is_file():
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if kept.get("choice") != choice:
+            raise RecipeError(
+                f"{path} holds the test score of another choice, and the test split is scored "
+                "once: leave --test out, or decide for this choice with another --out."
+            )
+        return kept
+    test = splits.select(dataset, "test")
+    name = splits.published_name("test")
+    cache = out / "probabilities"
+    say(f"scoring {name}, once")
+    members = [
+        replace(
+            s,
+            predictions=member_predictions(
+                s.member, test, "test", record["views"], cache, device
+            ).predictions,
+        )
+        for s in scored
+    ]
+    seen = [splits.select(dataset, role) for role in ("train", "val")]
+    report = report_on(
+        averaged(members, weights),
+        test,
+        twin_free_ids=without_twins(test, *seen),
+        views=record["views"],
+        model={"name": "ensemble", "members": len(scored)},
+        protocol=splits.protocol,
+        split=name,
+        command=record["command"],
+    )
+    write_report(report, out / "test")
+    singles = [s.predictions.join(test) for s in members]
+    accuracies = [float((j.probabilities.argmax(1) == j.labels).mean()) for j in singles]
+    figures = {
+        "choice": choice,
+        "split": name,
+        **_figures(report),
+        "member_accuracies": [round(a, 6) for a in accuracies],
+        "member_mean": round(float(np.mean(accuracies)), 6),
+        "member_sd": round(float(np.std(accuracies, ddof=1)), 6) if len(accuracies) > 1 else None,
+    }
+    write_text(path, json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def to_markdown(record: dict[str, Any]) -> str:
+    """The record of an ensemble as a page."""
+    test = record.get("test") or {}
+    singles = test.get("member_accuracies") or [None] * len(record["members"])
+    lines = [
+        f"# Ensemble of {len(record['members'])}",
+        "",
+        f"Protocol {record['protocol']}, views {record['views']}, shares {record['choose']}.",
+        "",
+        f"| member | share | {record['val']['split']} | {test.get('split', 'test')} |",
+        "|---|---:|---:|---:|",
+    ]
+    for member, single in zip(record["members"], singles, strict=True):
+        figure = "not scored" if single is None else f"{100 * single:.2f}"
+        accuracy = f"{100 * member['val_accuracy']:.2f}"
+        lines.append(f"| {member['name']} | {member['weight']:.3f} | {accuracy} | {figure} |")
+    if test.get("member_sd") is not None:
+        mean = f"{100 * test['member_mean']:.2f} ± {100 * test['member_sd']:.2f}"
+        lines.append(f"| mean and standard deviation | | | {mean} |")
+    whole = f"{100 * test['accuracy']:.2f}" if test else "not scored"
+    lines += [f"| **ensemble** | 1 | **{100 * record['val']['accuracy']:.2f}** | **{whole}** |", ""]
+    if "twin_free_accuracy" in test:
+        lines += [
+            f"Without twins ({test['twin_free_n']:,} images): "
+            f"{100 * test['twin_free_accuracy']:.2f}.",
+            "",
+        ]
+    lines += [f"Made by `{record['command']}`." if record["command"] else "", ""]
+    return "\n".join(lines)

@@ -1,0 +1,110 @@
+"""Many trainings one after the other: done ones are skipped, stopped ones resumed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mien.data import make_splits
+from mien.data.dataset import FaceDataset
+from mien.train.callbacks import BEST
+from mien.train.distill import Teachers
+from mien.train.fit import check_folder, dry, fit
+from mien.train.recipe import Recipe
+from mien.train.report import write_run_report
+
+#: Written last: its presence means that the run is complete.
+RESULT = "result.json"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: a recipe, a seed and the folder of the run."""
+
+    recipe: Recipe
+    seed: int
+    folder: Path
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / RESULT).is_file() and (self.folder / BEST).is_file()
+
+
+def jobs_of(recipe: Recipe, seeds: Sequence[int], runs: Path) -> list[Job]:
+    """A job a seed, in ``runs/RECIPE-seedN`` as ``mien train`` names them."""
+    return [Job(recipe, seed, runs / f"{recipe.name}-seed{seed}") for seed in seeds]
+
+
+def train_jobs(
+    jobs: Sequence[Job],
+    dataset: FaceDataset,
+    *,
+    device: str = "auto",
+    dry_run: bool = False,
+    quiet: bool = False,
+    teachers: Teachers | None = None,
+    unlabelled: FaceDataset | None = None,
+    budget_s: float | None = None,
+    say: Say = print,
+    after: Callable[[Job], None] = lambda job: None,
+) -> bool:
+    """Train what is not done yet; returns whether all jobs are done.
+
+    Args:
+        budget_s: start no further training after so many seconds.
+        after: called with every job that is done, also with those that were done before.
+
+    Raises:
+        RecipeError: a folder holds a run with another recipe, seed or teachers.
+    """
+    start = time.monotonic()
+    for number, job in enumerate(jobs, 1):
+        if job.done:
+            recipe = dry(job.recipe) if dry_run else job.recipe
+            check_folder(job.folder, recipe, job.seed, True, teachers)
+        elif budget_s is not None and time.monotonic() - start > budget_s:
+            say(f"time is up: {len(jobs) - number + 1} of {len(jobs)} runs are left")
+            return False
+        else:
+            say(f"{job.folder.name} ({number} of {len(jobs)})")
+            splits = make_splits(dataset, job.recipe.protocol, seed=job.seed)
+            result = fit(
+                job.recipe,
+                dataset,
+                splits,
+                job.folder,
+                seed=job.seed,
+                resume=True,
+                dry_run=dry_run,
+                device=device,
+                quiet=quiet,
+                teachers=teachers,
+                unlabelled=unlabelled,
+            )
+            write_run_report(result, dataset, splits)
+        after(job)
+    return True
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    """What a finished run reached: result.json and, from the curves, ``last_val_accuracy``.
+
+    The last epoch's accuracy was not chosen among many, so it compares recipes better than the
+    best one's.
+    """
+    import csv
+
+    from mien.train.callbacks import CURVES
+
+    record: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    with (folder / CURVES).open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    last = rows[-1].get("val_accuracy") if rows else None
+    record["last_val_accuracy"] = float(last) if last else None
+    return record
