@@ -1,0 +1,218 @@
+"""The speed run: a whole training in one loop without a trainer, timed from first to last step.
+
+What is timed: fresh weights, every epoch with its augmentation, the averaged weights. What is not:
+reading the data, moving it to the device, a warm-up that is thrown away (on a GPU, where the first
+steps choose their kernels), and scoring afterwards. The schedule is fixed beforehand: the accuracy
+is the last epoch's, not the first crossing of a mark.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from mien._system import processor
+from mien.data.dataset import FaceDataset, Splits
+from mien.data.loaders import EpochBatches
+from mien.errors import RecipeError
+from mien.evaluate.runner import predict
+from mien.modelinfo import ModelInfo
+from mien.train.callbacks import learning_rate
+from mien.train.checkpoint import TorchClassifier
+from mien.train.fit import class_weights, environment, pixel_statistics
+from mien.train.module import ExpressionModule
+from mien.train.precision import choose_precision
+from mien.train.recipe import Recipe
+from mien.train.selection import check_teaching, training_set
+
+WARM_UP_STEPS = 3
+
+
+def hardware(device: str) -> str:
+    """E.g. "one NVIDIA H100 80GB HBM3" or "2 cores of Intel(R) Xeon(R) …"."""
+    if device == "cuda":
+        return f"one {torch.cuda.get_device_name()}"
+    return f"{torch.get_num_threads()} cores of {processor()}"
+
+
+def _autocast(device: str, precision: str) -> AbstractContextManager[Any]:
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+
+
+def _loop(
+    module: ExpressionModule, batches: EpochBatches, device: str, precision: str, steps: int | None
+) -> None:
+    """Train ``module`` in place: every epoch of its recipe, or ``steps`` steps."""
+    recipe = module.recipe
+    optimizer = module.configure_optimizers()
+    total, step = recipe.epochs * len(batches), 0
+    for epoch in range(recipe.epochs):
+        module.position = (epoch, step)
+        module.on_train_epoch_start()
+        for batch in batches:
+            rate = learning_rate(recipe.schedule, recipe.optimizer.lr, step, total)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group.get("lr_scale", 1.0)
+            with _autocast(device, precision):
+                loss = module.training_step(batch, step)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            step += 1
+            module.position = (epoch, step)
+            module.on_train_batch_end()
+            if step == steps:
+                return
+
+
+def _sync(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def timed_run(
+    recipe: Recipe,
+    dataset: FaceDataset,
+    splits: Splits,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: str = "32",
+) -> tuple[TorchClassifier, float]:
+    """Train once; returns the classifier and the seconds.
+
+    Raises:
+        RecipeError: the recipe needs teachers, or its schedule the validation score.
+    """
+    if recipe.schedule.name == "plateau" or recipe.early_stopping:
+        raise RecipeError("A speed run's schedule is fixed: no plateau and no early stopping.")
+    check_teaching(recipe, dataset, None, None)
+    train = splits.select(dataset, "train")
+    chosen, weights = training_set(recipe, train)
+    mean, std = pixel_statistics(recipe, train)
+    where = {"epoch": 0}
+    batches = EpochBatches(
+        chosen,
+        recipe.batch_size,
+        seed=seed,
+        shuffle=True,
+        epoch=lambda: where["epoch"],
+        device=device,
+        weights=weights,
+    )
+    first = torch.from_numpy(train.images[:4096]).unsqueeze(1).to(device)
+
+    def fresh() -> ExpressionModule:
+        torch.manual_seed(seed)
+        module = ExpressionModule(recipe, dataset.classes, mean, std, class_weights(recipe, train))
+        module.run_seed = seed
+        module.to(device)
+        module.initialise(first)
+        return module.train()
+
+    if device == "cuda":
+        torch.backends.cudnn.benchmark = True
+        for share, _ in recipe.progressive or ((0.0, 48),):
+            module = fresh()
+            module.position = (int(share * recipe.epochs), 0)
+            _warm(module, batches, device, precision)
+    _sync(device)
+    start = time.perf_counter()
+    module = fresh()
+    batches.epoch = lambda: module.epoch
+    _loop(module, batches, device, precision, None)
+    _sync(device)
+    seconds = time.perf_counter() - start
+    info = ModelInfo(name=recipe.name, labels=dataset.classes, mean=mean, std=std, seed=seed)
+    return TorchClassifier(module.deployed.eval(), info, device), seconds
+
+
+def _warm(module: ExpressionModule, batches: EpochBatches, device: str, precision: str) -> None:
+    optimizer = module.configure_optimizers()
+    for step, batch in enumerate(batches):
+        with _autocast(device, precision):
+            module.training_step(batch, step).backward()
+        optimizer.step()
+        if step + 1 == WARM_UP_STEPS:
+            return
+
+
+def accuracy(
+    classifier: TorchClassifier, dataset: FaceDataset, splits: Splits, role: str, views: str
+) -> float:
+    """Share of ``role``'s images that are named rightly, averaged over ``views``."""
+    split = splits.select(dataset, role)
+    found, _ = predict(classifier.predict_proba, split, classifier.info.labels, views=views)
+    joined = found.join(split)
+    return round(float((joined.probabilities.argmax(1) == joined.labels).mean()), 6)
+
+
+def speedrun(
+    recipe: Recipe,
+    dataset: FaceDataset,
+    splits: Splits,
+    *,
+    seeds: Sequence[int] = (0,),
+    device: str = "cpu",
+    views: str = "none",
+    test: bool = False,
+    write: Callable[[dict[str, Any]], None] = lambda record: None,
+) -> dict[str, Any]:
+    """Train once a seed; ``write`` gets the record after every run.
+
+    Args:
+        test: score the test split too; otherwise the validation split alone. A protocol without
+            one, like the papers' folder release, needs it.
+
+    Raises:
+        RecipeError: nothing to score; or as :func:`timed_run`.
+    """
+    roles = [role for role in ("val", "test") if len(splits.ids[role]) and (role == "val" or test)]
+    if not roles:
+        raise RecipeError(
+            f"Protocol {splits.protocol!r} has no validation split; score its test split (--test)."
+        )
+    choice = choose_precision(recipe.precision, device)
+    runs: list[dict[str, Any]] = []
+    record: dict[str, Any] = {}
+    for seed in seeds:
+        classifier, seconds = timed_run(
+            recipe, dataset, splits, seed=seed, device=device, precision=choice.precision
+        )
+        scores = {role: accuracy(classifier, dataset, splits, role, views) for role in roles}
+        runs.append({"seed": seed, "seconds": round(seconds, 2), **scores})
+        record = _record(recipe, splits, runs, roles[-1], device, views, choice.precision)
+        write(record)
+    return record
+
+
+def _record(
+    recipe: Recipe,
+    splits: Splits,
+    runs: list[dict[str, Any]],
+    role: str,
+    device: str,
+    views: str,
+    precision: str,
+) -> dict[str, Any]:
+    scores = [run[role] for run in runs]
+    name = "PublicTest and PrivateTest" if splits.protocol == "fer2013-folder" else ""
+    return {
+        "recipe": recipe.to_dict(),
+        "hardware": hardware(device),
+        "precision": precision,
+        "views": views,
+        "split": name or splits.published_name(role),
+        "runs": len(runs),
+        "seconds": round(statistics.mean(run["seconds"] for run in runs), 2),
+        "accuracy": round(statistics.mean(scores), 6),
+        "accuracy_sd": round(statistics.stdev(scores), 6) if len(scores) > 1 else None,
+        "each": list(runs),
+        "timed": "fresh weights to the end of the last epoch; reading and scoring are not",
+        **environment(),
+    }
