@@ -45,7 +45,7 @@ def class_colour(name: str) -> str:
         return colour(Emotion.NEUTRAL)
 
 
-def _ticks(low: float, high: float, most: int = 6) -> list[float]:
+def round_ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Round steps from at most ``low`` to at least ``high``."""
     span = max(high - low, 1e-6)
     rough = span / most
@@ -91,12 +91,12 @@ def curves(
     values = [p[1] for p in drawn] + [p[1] for marks in paper.values() for p in marks]
     epochs = [p[0] for p in drawn] + [p[0] for marks in paper.values() for p in marks]
     share = kind == "accuracy"
-    y_ticks = _ticks(min(values) if share else 0.0, max(values))
+    y_ticks = round_ticks(min(values) if share else 0.0, max(values))
     if share:
         y_ticks = [t for t in y_ticks if t <= 1.0 + 1e-9]
     first, last = min(epochs), max(max(epochs), min(epochs) + 1)
     axes = Axes((first, last), (y_ticks[0], y_ticks[-1]), (58, 14, 366, 230))
-    whole = [t for t in _ticks(first, last, 8) if first <= t <= last and t == round(t)]
+    whole = [t for t in round_ticks(first, last, 8) if first <= t <= last and t == round(t)]
     y_format: Callable[[float], str] = percent_tick if share else (lambda v: f"{v:.3g}")
     axes.grid(whole, y_ticks, lambda v: f"{v:.0f}", y_format)
     axes.labels("epoch", kind)
@@ -201,7 +201,7 @@ def bars(
     top, step = 26.0, 12.0 + 17 * len(series)
     known = [v for _, values in rows for v in values if v is not None]
     high = 1.0 if share else (max(known, default=1.0) or 1.0) * 1.05
-    ticks = [t for t in _ticks(0, high, 4) if t <= high + 1e-9]
+    ticks = [t for t in round_ticks(0, high, 4) if t <= high + 1e-9]
     axes = Axes((0, high), (0, 1), (left, top, _WIDTH - left - 62, step * len(rows)))
     plain: Callable[[float], str] = percent_tick if share else (lambda v: f"{v:g}")
     axes.grid(ticks, (), plain)
@@ -254,7 +254,7 @@ def seed_dots(
     if not values:
         return ""
     values += [paper for *_, paper in rows if paper is not None]
-    ticks = [t for t in _ticks(min(values) - 0.004, max(values) + 0.004, 5) if t <= 1.0 + 1e-9]
+    ticks = [t for t in round_ticks(min(values) - 0.004, max(values) + 0.004, 5) if t <= 1.0 + 1e-9]
     left = min(max(_wide(r[0]) for r in rows) + 18, 200)
     top, step = 30.0, 48.0
     axes = Axes((ticks[0], ticks[-1]), (0, 1), (left, top, _WIDTH - left - 24, step * len(rows)))
@@ -289,7 +289,7 @@ def class_distribution(counts: Mapping[str, Mapping[str, int]], classes: Sequenc
     left, top, step = 84.0, 30.0, 30.0
     high = max([*totals.values(), 1])
     axes = Axes((0, high), (0, 1), (left, top, _WIDTH - left - 104, step * len(classes)))
-    axes.grid([t for t in _ticks(0, high, 4) if t <= high], (), lambda v: f"{v:,.0f}")
+    axes.grid([t for t in round_ticks(0, high, 4) if t <= high], (), lambda v: f"{v:,.0f}")
     parts = axes.parts
     shades = [1.0 - 0.68 * i / max(len(counts) - 1, 1) for i in range(len(counts))]
     at = left
