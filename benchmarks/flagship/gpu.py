@@ -1,14 +1,14 @@
 """The flagship's trainings on one GPU, in stages that stop in time and go on when called again.
 
-    python benchmarks/flagship/gpu.py --stage base-seeds --data fer2013.parquet
+    PYTHONPATH=. python benchmarks/flagship/gpu.py --stage base-seeds --data fer2013.parquet
 
 Stages: base-seeds, ensemble, ablation, speedrun, distill, ferplus, papers. The dataset is decoded
 once into --work; a process a training (--jobs at a time) keeps it on the GPU, augments there in
 batches, and trains in bfloat16 and channels_last. Results are written to --out ($OUT, else
 out/flagship) as they come: STAGE.json, and the best checkpoints with their weights in half
-precision, within --files and --mib. --limit ends a call in time; --work keeps what was begun, so the
-same call later goes on where it stopped. PrivateTest is scored with --test alone, when every choice
-was made. --steps N runs a stage from end to end on N steps an epoch, on a CPU too.
+precision, within --files and --mib. --limit ends a call in time; --work keeps what was begun, so
+the same call later goes on where it stopped. PrivateTest is scored with --test alone, when every
+choice was made. --steps N runs a stage from end to end on N steps an epoch, on a CPU too.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from worker import half, load_dataset, save_dataset, say
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[1]))
-
-from mien.atomic import atomic_path, make_folder, write_text
+from mien.atomic import make_folder, write_text
 from mien.cli._allocator import ALLOCATOR
 from mien.data.dataset import FaceDataset
-from mien.emotions import Emotion
 from mien.errors import MienError, RecipeError
+
+HERE = Path(__file__).resolve().parent
 
 #: Members of the ensemble beside the base seeds: what differs in build errs differently.
 MEMBERS: dict[str, list[str]] = {
@@ -62,32 +61,6 @@ PAPERS = (
 STAGES = ("base-seeds", "ensemble", "ablation", "speedrun", "distill", "ferplus", "papers")
 
 
-def save_dataset(dataset: FaceDataset, path: Path) -> None:
-    """Every array of ``dataset`` in one uncompressed .npz."""
-    arrays = {k: getattr(dataset, k) for k in ("images", "labels", "ids", "splits", "groups")}
-    if dataset.votes is not None:
-        arrays["votes"] = dataset.votes
-    classes = np.array([c.value for c in dataset.classes])
-    facts = np.array([dataset.name, dataset.source, dataset.sha256])
-    with atomic_path(path) as partial:
-        np.savez(partial, classes=classes, facts=facts, **arrays)
-
-
-def load_dataset(path: Path) -> FaceDataset:
-    """What :func:`save_dataset` wrote."""
-    with np.load(path) as kept:
-        names = ("images", "labels", "ids", "splits", "groups")
-        name, source, sha256 = kept["facts"].tolist()
-        return FaceDataset(
-            **{k: kept[k] for k in names},
-            classes=tuple(Emotion(c) for c in kept["classes"].tolist()),
-            name=name,
-            votes=kept["votes"] if "votes" in kept else None,
-            source=source,
-            sha256=sha256,
-        )
-
-
 def shrink(dataset: FaceDataset, steps: int) -> FaceDataset:
     """``steps`` batches of 16 of Training and 32 images each of the other splits."""
     rows = []
@@ -110,10 +83,6 @@ def decoded(options: argparse.Namespace) -> Path:
         save_dataset(dataset, path)
         say(f"decoded {len(dataset):,} images in {time.monotonic() - start:.1f} s")
     return path
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 # ---- what a stage trains ---------------------------------------------------------------------
@@ -166,50 +135,6 @@ def _run(
         "seed": seed,
         "as_name": as_name or name.rsplit("-seed", 1)[0],
     }
-
-
-# ---- a process a training --------------------------------------------------------------------
-
-
-def work_on(task: dict[str, Any]) -> None:
-    """Train one run to its end, or go on with it, and write ``summary.json`` into its folder."""
-    from mien.data import make_splits
-    from mien.data.ferplus import NAME, majority_view
-    from mien.train.checkpoint import load_checkpoint
-    from mien.train.distill import load_teachers
-    from mien.train.jobs import Job, result_of, train_jobs
-    from mien.train.recipe import override
-    from mien.train.recipes import get_recipe
-    from mien.train.speedrun import accuracy
-
-    recipe = override(get_recipe(task["recipe"]), [*task["set"], *task["more"]])
-    recipe = replace(recipe, name=task["as_name"])
-    if task["steps"]:
-        recipe = replace(recipe, epochs=2, batch_size=16, clean_epochs=min(recipe.clean_epochs, 1))
-    dataset = load_dataset(Path(task["dataset"]))
-    if recipe.protocol == NAME:
-        dataset = majority_view(dataset)
-    splits = make_splits(dataset, recipe.protocol)
-    folder = Path(task["folder"])
-    teachers = load_teachers([Path(t) for t in task["teachers"]]) if task["teachers"] else None
-    train_jobs(
-        [Job(recipe, task["seed"], folder)],
-        dataset,
-        device=task["device"],
-        teachers=teachers,
-        say=say,
-    )
-    classifier = load_checkpoint(folder / "best.ckpt", task["device"])
-    summary = {"name": task["name"], "recipe": recipe.to_dict(), "seed": task["seed"]}
-    summary |= result_of(folder)
-    summary["parameters"] = classifier.info.parameters
-    summary["multiply_adds"] = classifier.info.multiply_adds
-    roles = ["val", "test"] if task["test"] else ["val"]
-    for role in (r for r in roles if len(splits.ids[r])):
-        for views in ("none", "flip", "ten"):
-            score = accuracy(classifier, dataset, splits, role, views)
-            summary[f"{splits.published_name(role)} {views}"] = score
-    write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
 
 
 def summary_of(folder: Path, test: bool) -> dict[str, Any] | None:
@@ -271,7 +196,7 @@ def _start(
         "test": options.test,
         "teachers": teachers,
     }
-    command = [sys.executable, str(HERE / "gpu.py"), "--task", json.dumps(task)]
+    command = [sys.executable, str(HERE / "worker.py"), json.dumps(task)]
     with folder.with_suffix(".log").open("ab") as log:
         return subprocess.Popen(
             command,
@@ -296,23 +221,6 @@ def report(options: argparse.Namespace, runs: list[dict[str, Any]], **more: Any)
         **more,
     }
     write_text(options.out / f"{options.stage}.json", json.dumps(record, indent=1) + "\n")
-
-
-def half(source: Path, target: Path) -> int:
-    """Write a checkpoint with the deployed weights alone, in half precision; returns its bytes."""
-    import torch
-
-    checkpoint = torch.load(source, map_location="cpu", weights_only=True)
-    state = checkpoint["state_dict"]
-    prefix = "averaged." if any(k.startswith("averaged.") for k in state) else "model."
-    kept = {
-        f"model.{k.removeprefix(prefix)}": v.half() if v.is_floating_point() else v
-        for k, v in state.items()
-        if k.startswith(prefix)
-    }
-    with atomic_path(target) as partial:
-        torch.save({"mien": checkpoint["mien"], "state_dict": kept}, partial)
-    return target.stat().st_size
 
 
 def bring_back(options: argparse.Namespace, runs: list[dict[str, Any]]) -> list[str]:
@@ -430,7 +338,7 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--stage", choices=STAGES)
+    add("--stage", choices=STAGES, required=True)
     add("--data", type=Path, help="FER2013 with FER+ votes in any published form")
     add("--work", type=Path, default=Path("out/flagship-work"), help="trainings; kept")
     add("--out", type=Path, default=Path(os.environ.get("OUT") or "out/flagship"))
@@ -448,19 +356,12 @@ def parse() -> argparse.Namespace:
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--test", action="store_true", help="score PrivateTest: when every choice was made")
     add("--steps", type=int, default=0, help="a trial: so many steps an epoch, two epochs")
-    add("--task", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if not options.task and not options.stage:
-        parser.error("give --stage")
-    return options
+    return parser.parse_args()
 
 
 def main() -> int:
     options = parse()
     try:
-        if options.task:
-            work_on(json.loads(options.task))
-            return 0
         options.deadline = time.monotonic() + options.limit
         if options.device == "auto":
             import torch

@@ -1,0 +1,144 @@
+"""Distillation for real on small data: teachers, extra images, resume after a stop, the command."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("lightning")
+
+from helpers_train import drawn_faces, drawn_splits
+
+from mien.errors import ModelError, RecipeError
+from mien.train import callbacks
+from mien.train.checkpoint import read_checkpoint
+from mien.train.distill import find_members, load_teachers
+from mien.train.fit import fit
+from mien.train.recipe import Recipe, override
+from mien.train.recipes import get_recipe
+
+TINY = ["precision=32", "batch_size=16", "model_args.widths=[16,16,32]", "clean_epochs=0"]
+DATA = drawn_faces(84)
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two trained networks, one of them good."""
+    folder = tmp_path_factory.mktemp("teachers")
+    paths = []
+    for seed, epochs in ((0, 8), (1, 1)):
+        recipe = override(get_recipe("mien_fast"), [*TINY, f"epochs={epochs}", "ema=0"])
+        recipe = override(recipe, ["augment.rotation=0", "augment.erasing=0", "progressive=[]"])
+        path = folder / f"teacher{seed}"
+        fit(recipe, DATA, drawn_splits(DATA), path, seed=seed, device="cpu", quiet=True)
+        paths.append(path)
+    return paths
+
+
+def student(*settings: str) -> Recipe:
+    base = [*TINY, "epochs=3", "ema=0.9", "loss.mixup=0.2"]
+    return override(get_recipe("mien_distilled"), [*base, *settings])
+
+
+def test_teachers_average_their_probabilities(teachers: list[Path]) -> None:
+    both = load_teachers(teachers)
+    singles = [load_teachers([path]) for path in teachers]
+    x = torch.rand(5, 1, 48, 48)
+    mean = (singles[0](x, 3.0) + singles[1](x, 3.0)) / 2
+    assert torch.allclose(both(x, 3.0), mean, atol=1e-6)
+    assert torch.allclose(both(x, 3.0).sum(1), torch.ones(5), atol=1e-5)
+    assert not both(x, 3.0).requires_grad
+    # what a teacher sees is what its own classifier would see
+    faces = DATA.images[:5]
+    direct = singles[0].members[0].predict_proba(faces)
+    seen = singles[0](torch.from_numpy(faces)[:, None].float() / 255, 1.0)
+    assert np.allclose(direct, seen.numpy(), atol=1e-4)
+    assert [round(m.weight, 3) for m in find_members(teachers)] == [0.5, 0.5]
+    with pytest.raises(ModelError, match="is no teacher"):
+        find_members([teachers[0] / "nothing"])
+    with pytest.raises(ModelError, match="No teacher"):
+        find_members([])
+
+
+def test_a_student_follows_its_teacher_not_the_labels(teachers: list[Path], tmp_path: Path) -> None:
+    """With weight 1 and shuffled labels the student still learns the teacher's answers."""
+    rng = np.random.default_rng(0)
+    spoiled = dataclasses.replace(DATA, labels=rng.permutation(DATA.labels))
+    settings = ["distill.weight=1", "epochs=12", "loss.mixup=0", "ema=0"]
+    settings += ["loss.ferplus_auxiliary=0", "augment.rotation=0", "augment.erasing=0"]
+    recipe = student(*settings)
+    loaded = load_teachers(teachers[:1])
+    fit(
+        recipe,
+        spoiled,
+        drawn_splits(spoiled),
+        tmp_path / "student",
+        device="cpu",
+        quiet=True,
+        teachers=loaded,
+    )
+    answers = load_teachers([tmp_path / "student" / "last.ckpt"]).members[0]
+    ours = answers.predict_proba(DATA.images).argmax(1)
+    theirs = loaded.members[0].predict_proba(DATA.images).argmax(1)
+    assert (ours == theirs).mean() > 0.6
+    assert (ours == spoiled.labels).mean() < 0.5
+
+
+def test_stopped_and_resumed_equals_uninterrupted(teachers: list[Path], tmp_path: Path) -> None:
+    recipe = student()
+    arguments = {"seed": 4, "device": "cpu", "quiet": True, "resume": True}
+
+    def run(folder: Path, paths: list[Path] = teachers) -> None:
+        taught = load_teachers(paths)
+        fit(recipe, DATA, drawn_splits(DATA), folder, teachers=taught, **arguments)
+
+    run(tmp_path / "whole")
+    kept = callbacks.Run.on_train_epoch_end
+
+    def stop(self: object, trainer: object, module: object) -> None:
+        kept(self, trainer, module)  # type: ignore[arg-type]
+        raise InterruptedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks.Run, "on_train_epoch_end", stop)
+        with pytest.raises(InterruptedError):
+            run(tmp_path / "broken")
+    with pytest.raises(RecipeError, match="other teachers"):
+        run(tmp_path / "broken", teachers[:1])
+    run(tmp_path / "broken")
+    ours, theirs = (read_checkpoint(tmp_path / n / "last.ckpt")[1] for n in ("whole", "broken"))
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        assert torch.equal(value, theirs[key]), key
+    assert not any("teacher" in key for key in ours)  # the teachers' weights are not the student's
+    record = json.loads((tmp_path / "whole" / "run.json").read_text())
+    assert [t["share"] for t in record["teachers"]] == [0.5, 0.5]
+    assert all(len(t["sha256"]) == 64 for t in record["teachers"])
+
+
+def test_extra_images_only_where_the_recipe_says_so(teachers: list[Path], tmp_path: Path) -> None:
+    extra = dataclasses.replace(drawn_faces(40, seed=9), name="muxspace")
+    extra = dataclasses.replace(extra, ids=np.array([f"muxspace:{i}" for i in range(40)]))
+    loaded = load_teachers(teachers[:1])
+    base = {"device": "cpu", "quiet": True}
+    splits = drawn_splits(DATA)
+    with pytest.raises(RecipeError, match="uses no extra images"):
+        fit(student(), DATA, splits, tmp_path / "a", teachers=loaded, unlabelled=extra, **base)
+    named = override(get_recipe("mien_distilled_extra"), [*TINY, "epochs=1"])
+    with pytest.raises(RecipeError, match="pass --unlabelled"):
+        fit(named, DATA, splits, tmp_path / "b", teachers=loaded, **base)
+    with pytest.raises(RecipeError, match="learns from teachers"):
+        fit(student(), DATA, splits, tmp_path / "c", **base)
+    with pytest.raises(RecipeError, match="would ignore its teachers"):
+        recipe = student("distill.weight=0")
+        fit(recipe, DATA, splits, tmp_path / "d", teachers=loaded, **base)
+    fit(named, DATA, splits, tmp_path / "e", teachers=loaded, unlabelled=extra, **base)
+    record = json.loads((tmp_path / "e" / "run.json").read_text())
+    assert record["training_images"] == {"split": 63, "used": 103}
+    kept, _ = read_checkpoint(tmp_path / "e" / "last.ckpt")
+    assert kept["data"]["name"] == "drawn + muxspace (unlabelled)"

@@ -1,0 +1,171 @@
+"""Ensembles and ablation tables on small real trainings: choice, cache, the one test score."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("lightning")
+
+from helpers_train import drawn_faces
+
+from mien.data import make_splits
+from mien.data.dataset import FaceDataset
+from mien.errors import ModelError, RecipeError
+from mien.train.ablation import _paired, ablate, read_table, to_markdown
+from mien.train.checkpoint import load_checkpoint
+from mien.train.distill import load_teachers
+from mien.train.ensemble import build_ensemble, greedy_weights
+from mien.train.jobs import jobs_of, result_of, train_jobs
+from mien.train.recipe import override
+from mien.train.recipes import get_recipe
+
+TINY = ["precision=32", "batch_size=16", "model_args.widths=[16,16,32]", "clean_epochs=0"]
+
+
+def three_parts() -> FaceDataset:
+    data = drawn_faces(112)
+    parts = np.array(["Training", "Training", "PublicTest", "PrivateTest"])[np.arange(112) % 4]
+    return dataclasses.replace(data, splits=parts)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three short trainings of one recipe; called twice, the second call trains nothing."""
+    runs = tmp_path_factory.mktemp("runs")
+    recipe = override(get_recipe("mien_fast"), [*TINY, "epochs=3", "ema=0"])
+    jobs = jobs_of(recipe, range(3), runs)
+    assert not train_jobs(jobs, three_parts(), device="cpu", quiet=True, budget_s=-1)
+    assert train_jobs(jobs, three_parts(), device="cpu", quiet=True)
+    stamps = [(job.folder / "last.ckpt").stat().st_mtime_ns for job in jobs]
+    assert train_jobs(jobs, three_parts(), device="cpu", quiet=True)
+    assert stamps == [(job.folder / "last.ckpt").stat().st_mtime_ns for job in jobs]
+    other = jobs_of(override(recipe, ["epochs=4"]), [0], runs)
+    with pytest.raises(RecipeError, match="another recipe"):
+        train_jobs(other, three_parts(), device="cpu", quiet=True)
+    return [job.folder for job in jobs]
+
+
+def test_greedy_finds_the_good_members() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 300)
+    truth = np.eye(3)[labels]
+
+    def member(quality: float) -> np.ndarray:
+        p = quality * truth + rng.dirichlet([1, 1, 1], 300)
+        return p / p.sum(1, keepdims=True)
+
+    weights = greedy_weights(np.stack([member(0.5), member(0.0), member(0.5)]), labels)
+    assert weights.sum() == pytest.approx(1)
+    assert weights[1] < 0.05
+    assert min(weights[0], weights[2]) > 0.3
+    alone = greedy_weights(np.stack([member(0.5)]), labels)
+    assert alone.tolist() == [1.0]
+
+
+def test_an_ensemble_is_the_mean_of_its_members(trained: list[Path], tmp_path: Path) -> None:
+    data = three_parts()
+    splits = make_splits(data, "fer2013")
+    out = tmp_path / "ensemble"
+    record = build_ensemble(trained, data, splits, out, views="none")
+    val = splits.select(data, "val")
+    mean = sum(load_checkpoint(p / "best.ckpt").predict_proba(val.images) for p in trained) / 3
+    expected = float((np.asarray(mean).argmax(1) == val.labels).mean())
+    assert record["val"]["accuracy"] == pytest.approx(expected, abs=1e-6)
+    assert [m["weight"] for m in record["members"]] == [pytest.approx(1 / 3, abs=1e-6)] * 3
+    assert "test" not in record
+    assert "not scored" in (out / "ensemble.md").read_text()
+    assert (out / "report" / "report.json").is_file()
+    # its folder is a teacher: the same mean again
+    teachers = load_teachers([out])
+    seen = teachers(torch.from_numpy(val.images)[:, None].float() / 255, 1.0)
+    assert np.allclose(seen.numpy(), mean, atol=1e-4)
+    # and a member of another ensemble
+    nested = build_ensemble([out], data, splits, tmp_path / "nested", views="none")
+    assert len(nested["members"]) == 3
+    with pytest.raises(RecipeError, match="--choose"):
+        build_ensemble(trained, data, splits, out, choose="best")
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "ensemble.json").write_text('{"members": []}')
+    with pytest.raises(ModelError, match="no ensemble"):
+        load_teachers([damaged])
+
+
+def test_the_test_split_is_scored_once(trained: list[Path], tmp_path: Path) -> None:
+    data = three_parts()
+    splits = make_splits(data, "fer2013")
+    out = tmp_path / "ensemble"
+    first = build_ensemble(trained, data, splits, out, views="flip", test=True)
+    assert first["test"]["n"] == 28
+    assert len(first["test"]["member_accuracies"]) == 3
+    stamp = (out / "test.json").stat().st_mtime_ns
+    again = build_ensemble(trained, data, splits, out, views="flip", test=True)
+    assert again["test"] == first["test"]
+    assert (out / "test.json").stat().st_mtime_ns == stamp
+    with pytest.raises(RecipeError, match="scored for another|score of another choice"):
+        build_ensemble(trained[:2], data, splits, out, views="flip", test=True)
+    build_ensemble(trained[:2], data, splits, out, views="flip")  # PublicTest stays open
+    kept = json.loads((out / "test.json").read_text())
+    assert kept["accuracy"] == first["test"]["accuracy"]
+
+
+def test_an_ablation_table(tmp_path: Path) -> None:
+    path = tmp_path / "small.toml"
+    text = 'recipe = "mien_fast"\nseeds = [0, 1]\nset = {}\n[rows]\nsmooth = ["loss.cutmix=1.0"]\n'
+    path.write_text(text.replace("{}", json.dumps([*TINY, "epochs=1"])))
+    table = read_table(path)
+    assert list(table.rows) == ["base", "smooth"]
+    out = tmp_path / "out"
+    arguments = {"device": "cpu", "quiet": True}
+    partial = ablate(table, three_parts(), out, budget_s=-1, **arguments)
+    assert not partial["complete"]
+    assert partial["rows"][0]["mean"] is None
+    whole = ablate(table, three_parts(), out, **arguments)
+    assert whole["complete"]
+    base, smooth = whole["rows"]
+    pairs = []
+    for seed in ("0", "1"):
+        folder = out / "runs" / f"small-smooth-seed{seed}"
+        assert smooth["accuracies"][seed] == result_of(folder)["last_val_accuracy"]
+        pairs.append(smooth["accuracies"][seed] - base["accuracies"][seed])
+    assert smooth["difference"]["mean"] == pytest.approx(np.mean(pairs), abs=1e-6)
+    half = 12.706 * np.std(pairs, ddof=1) / np.sqrt(2)
+    assert smooth["difference"]["high"] == pytest.approx(np.mean(pairs) + half, abs=1e-5)
+    assert base["difference"] is None
+    page = (out / "small.md").read_text()
+    assert page == to_markdown(whole)
+    assert "`loss.cutmix=1.0`" in page
+    assert _paired([0.01])["low"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("recipe = 3", "lacks the key 'rows'"),
+        ("recipe = ", "no ablation table"),
+        ('recipe = "mien_fast"\nseeds = [0]\n[rows]\n"a b" = []', "letters, digits"),
+        ('recipe = "mien_fast"\nseeds = [0]\n[rows]\na = ["epoch=1"]', "did you mean 'epochs'"),
+        ('recipe = "mien_fast"\nseed = [0]\n[rows]\na = []', "unknown key 'seed'"),
+    ],
+)
+def test_bad_tables(tmp_path: Path, text: str, match: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=match):
+        read_table(path)
+    with pytest.raises(RecipeError, match="cannot be read"):
+        read_table(tmp_path / "none.toml")
+
+
+def test_the_shipped_table_resolves() -> None:
+    path = Path(__file__).parent.parent / "benchmarks" / "flagship" / "ablation.toml"
+    table = read_table(path)
+    assert len(table.seeds) >= 3
+    recipes = {table.recipe_of(row).to_json() for row in table.rows}
+    assert len(recipes) == len(table.rows) >= 20
