@@ -134,8 +134,8 @@ def test_extra_images_only_where_the_recipe_says_so(teachers: list[Path], tmp_pa
         fit(named, DATA, splits, tmp_path / "b", teachers=loaded, **base)
     with pytest.raises(RecipeError, match="learns from teachers"):
         fit(student(), DATA, splits, tmp_path / "c", **base)
+    recipe = student("distill.weight=0")
     with pytest.raises(RecipeError, match="would ignore its teachers"):
-        recipe = student("distill.weight=0")
         fit(recipe, DATA, splits, tmp_path / "d", teachers=loaded, **base)
     fit(named, DATA, splits, tmp_path / "e", teachers=loaded, unlabelled=extra, **base)
     record = json.loads((tmp_path / "e" / "run.json").read_text())

@@ -72,9 +72,6 @@ def ensemble(
         jobs = jobs_of(resolved, range(seeds), runs)
         train_jobs(jobs, dataset, device=device, dry_run=dry_run, say=say)
         paths += [job.folder for job in jobs]
-    import torch
-
-    found = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     record = build_ensemble(
         paths,
         dataset,
@@ -83,7 +80,7 @@ def ensemble(
         views=views,
         choose=choose,
         test=test,
-        device=found,
+        device=device,
         command=shlex.join(["mien", *sys.argv[1:]]),
         say=say,
     )

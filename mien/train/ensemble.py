@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mien.atomic import atomic_path, make_folder, write_text
@@ -121,7 +122,7 @@ def build_ensemble(
     views: str = "flip",
     choose: str = "equal",
     test: bool = False,
-    device: str = "cpu",
+    device: str = "auto",
     command: str = "",
     say: Say = print,
 ) -> dict[str, Any]:
@@ -142,6 +143,8 @@ def build_ensemble(
         ModelError: a path is no member.
     """
     check_views(views)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     if choose not in CHOICES:
         raise RecipeError(f"--choose must be one of {', '.join(CHOICES)}, not {choose!r}.")
     val = splits.select(dataset, "val")
