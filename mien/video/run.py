@@ -188,8 +188,10 @@ class _OneFilm:
     ) -> None:
         self.film, self.analyzer, self.options, self.outputs = film, analyzer, options, outputs
         o = options
-        self.tracker = Tracker(o.max_gap)
-        self.smoother = Smoother(o.smooth, o.margin, o.max_gap) if o.smooth else None
+        # With few frames a second a face is not lost from one to the next.
+        gap = max(o.max_gap, 2.5 * o.every / film.fps)
+        self.tracker = Tracker(gap)
+        self.smoother = Smoother(o.smooth, o.margin, gap) if o.smooth else None
         self.timeline = Timeline(analyzer.info.labels)
         self.last: int | None = None
         self.time: float | None = None
