@@ -75,9 +75,9 @@ class Sweep:
         """Number of GPUs that are to be used, at least 1."""
         if self.options.device == "cpu":
             return 1
-        import torch
+        from mien.train.precision import gpu_count
 
-        return max(1, int(torch.cuda.device_count()))
+        return max(1, gpu_count())
 
     def run_in(self, jobs: int, arguments: Sequence[str]) -> None:
         """Train in ``jobs`` processes that share the study: GPUs in turn, or the cores divided.

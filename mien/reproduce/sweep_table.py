@@ -211,7 +211,7 @@ def _failed(plan: Plan) -> dict[str, str]:
 
 
 def _named(cell: Cell) -> str:
-    return TITLES[cell.backbone] + ("" if cell.init == "imagenet" else f", {cell.start}")
+    return str(TITLES[cell.backbone]) + ("" if cell.init == "imagenet" else f", {cell.start}")
 
 
 def _record(cell: Cell, row: Row) -> Row:

@@ -208,3 +208,10 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return findings if isinstance(findings, dict) else {}
+
+
+def gpu_count() -> int:
+    """Number of CUDA devices that torch sees."""
+    import torch
+
+    return int(torch.cuda.device_count())
