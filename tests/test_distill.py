@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("lightning")
+pytest.importorskip("mien.train._lightning")
 
 from helpers_train import drawn_faces, drawn_splits
 
