@@ -121,7 +121,7 @@ def test_muon_turns_to_orthogonal_and_learns() -> None:
     assert 0.5 < float(tall.min()) <= float(tall.max()) < 1.4
     weight = torch.nn.Parameter(torch.randn(8, 4, 3, 3))
     bias = torch.nn.Parameter(torch.zeros(8))
-    norm = float(weight.norm())
+    norm = float(weight.detach().norm())
     groups = [{"params": [weight], "muon": True}, {"params": [bias]}]
     optimizer = Muon(groups, lr=0.05, momentum=0.9, renormalise=True)
     x, y = torch.randn(64, 4, 3, 3), torch.randn(64, 8)
