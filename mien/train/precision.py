@@ -212,6 +212,4 @@ def _read(path: Path) -> dict[str, Any]:
 
 def gpu_count() -> int:
     """Number of CUDA devices that torch sees."""
-    import torch
-
     return int(torch.cuda.device_count())
