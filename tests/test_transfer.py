@@ -410,7 +410,10 @@ def test_training_starts_from_weights_and_its_checkpoint_needs_none(
 
     monkeypatch.setattr("mien.train.fit.initial_weights", never)
     monkeypatch.setattr("mien.models.weights.initial_weights", never)
+    again = initial_weights("efficientnet_lite0", str(result.checkpoint))
     trained = load_checkpoint(result.checkpoint)
+    assert again is not None
+    assert torch.equal(again.state["conv_stem.weight"], trained.model.network.conv_stem.weight)
     stem = trained.model.network.conv_stem.weight.detach()
     start = weights.state["conv_stem.weight"]
     assert float((stem - start).norm() / start.norm()) < 0.5  # three steps from where it began

@@ -24,6 +24,9 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="key=value, e.g. optimizer.lr=0.05.")
     ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="imagenet, random or a file of weights [the recipe's].")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder [runs/RECIPE-seedN].")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Two epochs on 64 samples.")] = False,
@@ -52,6 +55,8 @@ def train(
     resolved = override(get_recipe(recipe), set_ or [])
     if protocol:
         resolved = override(resolved, [f"protocol={protocol}"])
+    if init:
+        resolved = override(resolved, [f"init={init}"])
     if show:
         typer.echo(resolved.to_json())
         return
