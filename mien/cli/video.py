@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -165,7 +167,7 @@ def _work(run: VideoRun, console: Console, options: Options, printed: bool) -> N
     elif run.was_stopped:
         console.print("A stopped run was found; starting over (--resume would go on with it).")
     watch = _Watch(console, options)
-    with watch.bar:
+    with watch.bar, _hint(run, console):
         for summary in run.run(watch.frame):
             watch.done()
             _tell(summary, console)
@@ -175,6 +177,17 @@ def _work(run: VideoRun, console: Console, options: Options, printed: bool) -> N
                 print_film(summary.timeline, str(summary.film))
     if run.stopped is not None and not watch.films:
         console.print("All frames were looked at before; the files are complete now.")
+
+
+@contextmanager
+def _hint(run: VideoRun, console: Console) -> Iterator[None]:
+    """On Ctrl-C, say how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if run.can_resume:
+            console.print("Stopped; the same command with --resume goes on from here.")
+        raise
 
 
 class _Watch:

@@ -103,13 +103,18 @@ class VideoRun:
         paths = [f.path for f in self.films]
         self._run = resume.fingerprint(paths, analyzer, self.options, self.outputs)
         #: Whether a stopped run's state lies there, gone on with or not.
-        self.was_stopped = self._state_file is not None and self._state_file.exists()
+        self.was_stopped = self.can_resume
         self.stopped: dict[str, Any] | None = None
         if go_on:
             if self._state_file is None:
                 raise VideoError("A run without an output file cannot be gone on with.")
             self.stopped = resume.load(self._state_file, self._run)
         self._tables: list[Table] = []
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether a state is saved from which a later run could go on."""
+        return self._state_file is not None and self._state_file.exists()
 
     def _check_sources(self) -> None:
         """No output may replace a film that is still to be read."""
