@@ -77,7 +77,7 @@ class Sweep:
             return 1
         from mien.train.precision import gpu_count
 
-        return max(1, gpu_count())
+        return max(1, int(gpu_count()))
 
     def run_in(self, jobs: int, arguments: Sequence[str]) -> None:
         """Train in ``jobs`` processes that share the study: GPUs in turn, or the cores divided.
