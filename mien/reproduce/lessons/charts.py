@@ -30,8 +30,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Gap:
-    """A bracket at the right edge from ``low`` to ``high`` with its length in points."""
+    """A bracket right of epoch ``at`` from ``low`` to ``high`` with its length in points."""
 
+    at: float
     low: float
     high: float
     stroke: str
@@ -58,7 +59,7 @@ def accuracy_curves(
     paper = paper or {}
     marks = [m for _, points in paper.values() for m in points]
     drawn = [p for ln in lines for points in (ln.mean, *ln.each) for p in points]
-    xs, ys = [p[0] for p in drawn], [p[1] for p in drawn] + [m[1] for m in marks]
+    xs, ys = ([p[i] for p in drawn] + [m[i] for m in marks] for i in (0, 1))
     first, last = min(xs), max(max(xs), min(xs) + 1)
     y_ticks = [t for t in round_ticks(min(ys), max(ys)) if t <= 1 + 1e-9]
     axes = Axes((first, last), (y_ticks[0], y_ticks[-1]), (58, 14, 372 - 36 * len(gaps), 230))
@@ -78,7 +79,7 @@ def accuracy_curves(
             hint = f"the paper, epoch {epoch:g}: {name} {100 * value:.2f} %"
             axes.parts.append(diamond(axes.px(x), axes.py(value), stroke, hint))
     for i, found in enumerate(gaps):
-        _bracket(axes, 58 + axes.width + 8 + 36 * i, found)
+        _bracket(axes, axes.px(found.at) + 9 + 36 * i, found)
     return document(axes.parts, WIDTH, _key(axes, lines, bool(marks)), label)
 
 

@@ -46,8 +46,6 @@ def overfitting(record: Record) -> Lesson | None:
     counts, asked = class_counts(record), scores_of(run, "val")
     n, m = images(counts, "Training"), asked[0].get("n") if asked else None
     printed = record.get("printed_epochs") or {}
-    last = curve.last
-    high, low = last["train_accuracy"], last["val_accuracy"]
     sentences = [
         f"The network has {weights(run)} weights to set and {_several(n)} images to set them by; "
         f"after every epoch it is asked about {_several(m)} others.",
@@ -57,11 +55,10 @@ def overfitting(record: Record) -> Lesson | None:
         "Training accuracy is counted while an epoch runs, with dropout on, so it usually reads "
         "lower than the network would score on the same images afterwards.",
     ]
-    words = f"{gap(high, low):.1f}".replace("-", "−")
     svg = accuracy_curves(
-        [*_pair(curve, "", SECOND, FIRST, dashed=False)],
+        _pair(curve, "", SECOND, FIRST, dashed=False),
         "Training and validation accuracy by epoch",
-        [Gap(min(high, low), max(high, low), "var(--gap)", words, "training minus validation")],
+        [_gap(curve, "var(--gap)", "")],
         None if since is None else (since, f"epoch {since:.0f}: training stays ahead"),
         {
             "training accuracy": (SECOND, _diamonds(printed, "train_accuracy")),
@@ -163,19 +160,14 @@ def _printed_climb(printed: Record) -> list[str]:
 
 def _diamonds(printed: Record, column: str) -> list[PaperPoint]:
     return [
-        (float(r["ours_epoch"]), float(r["paper"][column]), float(r["epoch"]))
+        (float(r["epoch"]), float(r["paper"][column]), float(r["epoch"]))
         for r in printed.get("rows") or ()
-        if number(r.get("ours_epoch")) is not None
-        and number((r.get("paper") or {}).get(column)) is not None
+        if number((r.get("paper") or {}).get(column)) is not None
     ]
 
 
 def _diamond_key(printed: Record) -> str:
-    if not _diamonds(printed, "val_accuracy"):
-        return ""
-    same = printed.get("paper_epochs") == printed.get("our_epochs")
-    where = "" if same else ", each at the same fraction of our training"
-    return f" Diamonds are what the paper prints{where}."
+    return " Diamonds are what the paper prints." if _diamonds(printed, "val_accuracy") else ""
 
 
 def _longer(run: Record) -> tuple[str, str]:
@@ -213,16 +205,22 @@ def _pair(curve: Curve, of: str, train: str, val: str, *, dashed: bool) -> list[
     return made
 
 
+def _gap(curve: Curve, stroke: str, name: str) -> Gap:
+    """The bracket of a run's last epoch."""
+    last = curve.last
+    train, val = last["train_accuracy"], last["val_accuracy"]
+    words = f"{gap(train, val):.1f}".replace("-", "−")
+    hint = f"{name + ': ' if name else ''}training minus validation, in points"
+    return Gap(last["epoch"], min(train, val), max(train, val), stroke, words, hint)
+
+
 def _two(first: Curve, second: Curve, names: tuple[str, str], label: str) -> str:
     """Two networks in one plot: validation solid, training dashed, a bracket for each gap."""
     lines, gaps = [], []
     pairs = ((first, names[0], SECOND), (second, names[1], FIRST))
     for curve, name, stroke in pairs:
         lines += _pair(curve, name, stroke, stroke, dashed=True)
-        high, low = curve.last["train_accuracy"], curve.last["val_accuracy"]
-        words = f"{gap(high, low):.1f}".replace("-", "−")
-        hint = f"{name}: training minus validation"
-        gaps.append(Gap(min(high, low), max(high, low), stroke, words, hint))
+        gaps.append(_gap(curve, stroke, name))
     return accuracy_curves(lines, label, gaps)
 
 
