@@ -234,12 +234,13 @@ def _best_rows(budget: str, data: str, by_cell: Mapping[Cell, Row]) -> list[Row]
     rows = []
     for backbone in TITLES:
         mine = [c for c in by_cell if c.backbone == backbone and c.data == data]
-        for cell in _representatives(budget, mine):
+        chosen = _representatives(budget, mine)
+        for cell in chosen:
             row, best = by_cell[cell], paper_best(cell)
             trained = row["accuracy"] is not None
             rows.append(
                 {
-                    "backbone": TITLES[backbone],
+                    "backbone": _named(cell) if len(chosen) > 1 else TITLES[backbone],
                     "optimizer": best.get("optimizer", ""),
                     "batch": best.get("batch"),
                     "paper": {key: best.get(key) for key in FIGURES},

@@ -95,7 +95,7 @@ def _headline(backbone: str, data: str) -> Headline:
         None,
         f"{100 * best.accuracy:.2f} % ({table}, best of eight: {best.optimizer}, batch "
         f"{best.batch})",
-        remark if fast else "Left out of the fast budget: hours on two processor cores.",
+        remark if fast else "Left out of the fast budget.",
     )
 
 
