@@ -432,6 +432,7 @@ def test_without_weights_nothing_is_written(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.timeout(900)  # InceptionResNetV2 has 900 nodes to trace
 @pytest.mark.parametrize("name", BACKBONES)
 def test_export_parity(name: str, tmp_path: Path) -> None:
     from mien.modelinfo import ModelInfo
