@@ -17,8 +17,11 @@ SUFFIXES = frozenset(
 
 #: The same for films.
 VIDEO_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .3gp .wmv .flv .ogv .vob .mjpeg "
-    ".y4m".split()
+    f".{suffix}"
+    for suffix in (
+        *("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "mts", "m2ts"),
+        *("3gp", "wmv", "flv", "ogv", "vob", "mjpeg", "y4m"),
+    )
 )
 
 #: Stands for standard input.
