@@ -1,4 +1,4 @@
-"""What a figure was measured on: the processor and the versions of packages."""
+"""The machine: its processor, installed versions, and how its C library keeps memory."""
 
 from __future__ import annotations
 
@@ -25,3 +25,22 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
+
+
+def give_large_blocks_back() -> None:
+    """Let glibc return every freed block of 4 MiB or more to the system at once.
+
+    By default it raises that limit to the largest block freed so far, and keeps holes of decoded
+    pictures: a 1080p film then takes 600 MiB instead of 320. Does nothing with another C library.
+    """
+    import ctypes
+    import sys
+
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    m_mmap_threshold = -3  # from malloc.h
+    mallopt(m_mmap_threshold, 4 << 20)

@@ -109,6 +109,7 @@ def video(
     from rich.console import Console
 
     from mien import zoo
+    from mien._system import give_large_blocks_back
     from mien.pipeline import Analyzer
     from mien.video.options import Options, Outputs, parse_time
     from mien.video.run import VideoRun
@@ -116,6 +117,7 @@ def video(
     cv2.utils.logging.setLogLevel(0)
     # Frames are shared out over threads; threads inside a frame would only get in their way.
     cv2.setNumThreads(1)
+    give_large_blocks_back()
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     options = Options(
         every=every,

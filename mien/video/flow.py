@@ -30,8 +30,9 @@ from mien.video.film import Frame
 
 #: Frames whose faces are classified in one call, where memory allows.
 BATCH = 16
-#: Decoded pictures that wait for the next stage may take so many bytes, or be one a stage.
-PICTURE_BYTES = 64 << 20
+#: Decoded pictures that wait for the next stage may take so many bytes a stage; larger ones do not
+#: wait at all.
+PICTURE_BYTES = 16 << 20
 #: Side in pixels of the little pictures for the timeline.
 THUMBNAIL = 88
 
@@ -86,9 +87,9 @@ def analyze_frames(
         thumbnails: cut out a little colour picture of every face.
     """
     workers = workers or available_cores()
-    room = max(1, PICTURE_BYTES // max(1, frame_bytes))
+    room = waiting_room(frame_bytes)
     if images:
-        batch = max(1, min(batch, room // 3))  # a batch collected, one classified, one taken
+        batch = max(1, min(batch, room))
 
     def look(frame: Frame) -> _Looked:
         found = analyzer.find(frame.image, "bgr", source=source)
@@ -113,10 +114,17 @@ def analyze_frames(
     with ExitStack() as stack:
         finders = stack.enter_context(ThreadPoolExecutor(workers, "mien-detect"))
         namer = stack.enter_context(ThreadPoolExecutor(1, "mien-batch"))
-        decoded = stack.enter_context(Prefetch(frames, min(4, room)))
-        chunks = batched(in_order(finders, look, decoded, workers + min(2, room - 1)), batch)
-        for part in in_order(namer, name, chunks, 1):
-            yield from part
+        decoded = stack.enter_context(Prefetch(frames, max(1, min(4, room))))
+        ahead = workers - 1 + min(2, room)
+        chunks = batched(in_order(finders, look, decoded, ahead), batch)
+        for part in in_order(namer, name, chunks, min(1, room) if images else 1):
+            while part:  # popped, so that a picture is freed once its frame is done with
+                yield part.pop(0)
+
+
+def waiting_room(frame_bytes: int) -> int:
+    """How many decoded pictures may wait between two stages."""
+    return PICTURE_BYTES // max(1, frame_bytes)
 
 
 _NOTHING = np.empty((0, 0, 3), np.uint8)

@@ -25,7 +25,7 @@ from mien.timeline import Timeline, to_html
 from mien.track import Smoother, Tracker
 from mien.video import resume
 from mien.video.film import Film
-from mien.video.flow import PICTURE_BYTES, Seen, analyze_frames
+from mien.video.flow import Seen, analyze_frames, waiting_room
 from mien.video.options import Options, Outputs
 from mien.video.tables import Table, finish_part
 from mien.video.writer import FilmWriter
@@ -314,7 +314,7 @@ class _Painter:
 
     def __init__(self, writer: FilmWriter | None, frame_bytes: int, bars: bool) -> None:
         self._writer, self._bars = writer, bars
-        self._ahead = max(1, min(available_cores() + 1, PICTURE_BYTES // max(1, frame_bytes)))
+        self._ahead = min(available_cores() + 1, waiting_room(frame_bytes))
         self._pool = ThreadPoolExecutor(available_cores(), "mien-paint") if writer else None
         self._waiting: deque[tuple[Future[Image], float]] = deque()
 
