@@ -88,7 +88,8 @@ def results_page(folder: str | Path, link: str = "../results") -> str:
         "Each paper's own figure, ours, and the difference in points. “Met” says that ours reaches "
         "the mark that was set before anything was run (asked). A run that was not done reads "
         f"“{NOT_RUN}”. `mien reproduce NAME` makes a report: see "
-        "[reproduce.md](reproduce.md).",
+        "[reproduce.md](reproduce.md). [lessons.md](lessons.md) explains what the learning curves "
+        "of these runs show.",
         markdown_table(
             ["paper", *_HEADER],
             [row for name in known for row in _rows(name, known[name])],

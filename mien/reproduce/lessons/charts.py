@@ -62,7 +62,7 @@ def accuracy_curves(
     xs, ys = ([p[i] for p in drawn] + [m[i] for m in marks] for i in (0, 1))
     first, last = min(xs), max(max(xs), min(xs) + 1)
     y_ticks = [t for t in round_ticks(min(ys), max(ys)) if t <= 1 + 1e-9]
-    axes = Axes((first, last), (y_ticks[0], y_ticks[-1]), (58, 14, 372 - 36 * len(gaps), 230))
+    axes = Axes((first, last), (y_ticks[0], y_ticks[-1]), (58, 14, 372 - 38 * len(gaps), 230))
     whole = [t for t in round_ticks(first, last, 8) if first <= t <= last and t == round(t)]
     axes.grid(whole, y_ticks, lambda v: f"{v:.0f}")
     axes.labels("epoch", "accuracy")
@@ -135,7 +135,7 @@ def recalls(
         label: read to the blind.
     """
     left, top, step = 112.0, 30.0, 31.0
-    axes = Axes((0, 1), (0, 1), (left, top, WIDTH - left - 14, step * len(rows)))
+    axes = Axes((0, 1), (0, 1), (left, top, WIDTH - left - 24, step * len(rows)))
     axes.grid((0, 0.2, 0.4, 0.6, 0.8, 1.0), (), percent_tick)
     parts = axes.parts
     for i, (name, note, before, after) in enumerate(rows):

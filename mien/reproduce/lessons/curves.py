@@ -274,7 +274,11 @@ def _gaps(without: float, with_it: float) -> str:
 
 
 def _tested(
-    first: Record, second: Record, names: Sequence[str], what: str, on: str = "PrivateTest"
+    first: Record,
+    second: Record,
+    names: Sequence[str],
+    what: str,
+    on: str = "PrivateTest, each at the epoch that validation chose",
 ) -> list[str]:
     """Both accuracies on the test images and what their difference allows to say."""
     scores, a, b = scores_of(first, "test"), accuracies(first, "test"), accuracies(second, "test")
@@ -282,8 +286,8 @@ def _tested(
         return []
     n = float(scores[0]["n"])
     said = (
-        f"On the {count(n)} images of {on}, each at the epoch that validation chose, accuracy is "
-        f"{pct(mean(a))} {names[0]} and {pct(mean(b))} {names[1]}; "
+        f"On the {count(n)} images of {on}, accuracy is {pct(mean(a))} {names[0]} and "
+        f"{pct(mean(b))} {names[1]}; "
     )
     return [said + verdict(mean(b), mean(a), n, what)]
 
@@ -300,7 +304,10 @@ def _losses(without: Curve, with_it: Curve) -> list[str]:
 
 
 #: Ends of the run ids of the two pairs -> what they are trained on, and their test images.
-_PAIRS = {"": ("FERGIT", "FERGIT's test part"), "_fer2013": ("FER2013 alone", "PrivateTest")}
+_PAIRS = {
+    "": ("FERGIT", "FERGIT's test part, each at the epoch that validation chose"),
+    "_fer2013": ("FER2013 alone", "PrivateTest, both trained on FER2013 alone"),
+}
 
 
 def residual(record: Record) -> Lesson | None:

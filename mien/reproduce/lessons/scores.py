@@ -70,8 +70,8 @@ def balancing(record: Record) -> Lesson | None:
         f"{TITLES[name]}: recall of each class, rarest first, on its own test images.",
         (str(whole["id"]), str(part["id"])),
         "Keep every image and weigh the rare classes' mistakes more instead. Compare the recalls "
-        "in its `report/report.md` with those of a run without the last option: what does disgust "
-        "gain, and what does happy pay?",
+        "in the two folders' `report/report.md`: what does disgust gain, and what does happy pay?",
+        "mien train mondal_shallow --data data/ --name fer2013 --out runs/plain\n"
         "mien train mondal_shallow --data data/ --name fer2013 --out runs/weighted "
         "--set loss.class_weights=balanced",
     )
@@ -126,9 +126,9 @@ def _mean_recall(before: float, after: float) -> str:
     )
     change = gap(after, before)
     if change > 0:
-        return f"{said}, so balancing is worth {pts(change)} here, fewer images and all."
+        return f"{said}, so balancing, with its fewer images, gains {pts(change)}."
     if change < 0:
-        return f"{said}, so what the network lost with the discarded images is {pts(change)}."
+        return f"{said}, so balancing, with its fewer images, costs {pts(change)}."
     return f"{said}, no difference."
 
 
@@ -264,8 +264,9 @@ def random_split(record: Record) -> Lesson | None:
         "Accuracy on CK+ by random frames and by people apart",
         "Each dot is one division of CK+ and the accuracy on its test frames.",
         runs,
-        "Train one fold with people apart, then leave out `--protocol` and `--fold`. Compare the "
-        "validation accuracies that the two print at their end.",
+        "Train once on random frames and once with people apart, and compare the validation "
+        "accuracies that the two print at their end.",
+        "mien train bah_ckplus_fast --data data/ --out runs/random-frames\n"
         "mien train bah_ckplus_fast --data data/ --protocol ckplus-subjects --fold 0 "
         "--out runs/people-apart",
     )
@@ -285,7 +286,7 @@ def _kindness(drawn: float, apart: float, n: int, m: int) -> str:
     change = gap(drawn, apart)
     noise = round(two_errors(drawn, apart, n, m), 1)
     if change <= 0:
-        return "In these runs the random split is not the kinder one, though it could have been."
+        return "In these runs the random split is not the kinder one."
     said = f"The random split is {pts(change)} kinder"
     if change <= noise:
         return f"{said}, which so few frames do not tell from chance ({pts(noise)})."
