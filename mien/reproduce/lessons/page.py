@@ -144,7 +144,7 @@ def _made(record: Record, lesson: Lesson) -> str:
     runs = [run_of(record, name) for name in lesson.runs]
     which = [
         f"`{(run.get('recipe') or {}).get('name') or run['id']}` on "
-        f"{plain(str(run.get('dataset')))} ({_seeds(run)})"
+        f"{plain(str(run.get('dataset')))} ({_seeds(run, lesson.first_seed)})"
         for run in runs
     ]
     seeds = [seed.get("environment") or {} for run in runs for seed in done(run)]
@@ -160,8 +160,10 @@ def _made(record: Record, lesson: Lesson) -> str:
     return f"{'. '.join(part for part in said if part)}. {budget.capitalize()}, `{command}`."
 
 
-def _seeds(run: Record) -> str:
+def _seeds(run: Record, first: bool) -> str:
     n = len(done(run))
+    if first and n > 1:
+        return f"the first of {n} seeds"
     folds = any(seed.get("fold") is not None for seed in done(run))
     unit = f"{'fold' if folds else 'seed'}{'' if n == 1 else 's'}"
     return f"{n} {unit}" if n < 2 or folds else f"mean of {n} {unit}"

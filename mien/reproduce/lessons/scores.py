@@ -186,6 +186,7 @@ def wrong_order(record: Record) -> Lesson | None:
         "Make the mistake on purpose: shuffle the labels of our answers, and set each recall "
         "beside the share of the answers that name the class.",
         _SNIPPET,
+        first_seed=True,
     )
 
 
@@ -218,7 +219,8 @@ def _distance(value: Record, printed: float, sums: Record) -> str:
     if far is None:
         return f"{said}."
     return (
-        f"{said}, and none of its class figures is further than {pts(100 * far)} from their mean."
+        f"{said}, and no printed figure of a class is further than {pts(100 * far)} from the "
+        "shuffles' mean."
     )
 
 

@@ -30,6 +30,7 @@ class Lesson:
         key: how to read the plot, in a few words.
         runs: ids of the runs whose figures it uses.
         trial, command: one thing to try, and how.
+        first_seed: the figures are of the first finished seed, not means.
     """
 
     sentences: Sequence[str]
@@ -39,6 +40,7 @@ class Lesson:
     runs: Sequence[str]
     trial: str
     command: str
+    first_seed: bool = False
 
 
 @dataclass(frozen=True)
