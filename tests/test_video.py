@@ -19,7 +19,7 @@ from mien.emotions import Emotion
 from mien.errors import VideoError
 from mien.pipeline import Analyzer
 from mien.results import Result
-from mien.video import analyze_video
+from mien.video import analyze_video, flow
 from mien.video.film import Film, Frame
 from mien.video.flow import Prefetch, analyze_frames, batched, in_order
 from mien.video.options import Options, Outputs, parse_time
@@ -126,16 +126,17 @@ def test_times_are_read() -> None:
 def test_results_are_the_same_however_the_work_is_divided(film: Path, analyzer: Analyzer) -> None:
     """One frame at a time in one thread, against batches over several; to the last bit."""
 
-    def run(batch: int, workers: int, images: bool) -> list[Result]:
+    def run(batch: int, workers: int, images: bool, frame_bytes: int = 10**6) -> list[Result]:
         frames = Film(film).frames()
-        seen = analyze_frames(analyzer, frames, batch=batch, workers=workers, images=images)
-        return [one.result for one in seen]
+        options = {"batch": batch, "workers": workers, "frame_bytes": frame_bytes}
+        return [s.result for s in analyze_frames(analyzer, frames, images=images, **options)]
 
     one_by_one = [analyzer.analyze(f.image, color="bgr").faces for f in Film(film).frames()]
     single = run(1, 1, False)
     assert [r.faces for r in single] == one_by_one
     assert run(16, 3, False) == single
     assert run(5, 2, True) == single
+    assert run(16, 2, True, 10**9) == single  # pictures so large that none waits
 
 
 def test_a_face_is_followed_through_an_occlusion(film: Path, analyzer: Analyzer) -> None:
@@ -270,6 +271,15 @@ def test_the_annotated_film_shows_the_box(film: Path, analyzer: Analyzer, tmp_pa
         else:
             assert around > 1000
         assert change[-60:, -60:].sum() < 50
+
+
+def test_pictures_too_large_to_wait_are_painted_one_by_one(
+    film: Path, analyzer: Analyzer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "PICTURE_BYTES", 1)
+    out = tmp_path / "out.mp4"
+    list(VideoRun([film], analyzer, Options(every=4), Outputs(video=out)).run())
+    assert len(list(Film(out).frames())) == FRAMES // 4
 
 
 def test_tables_to_standard_output(
