@@ -92,6 +92,7 @@ export class Stream {
 
   close() {
     this.closed = true;
+    this.open = false; // at once: a picture may be in the encoder still
     this.socket.close(1000);
   }
 }
