@@ -1,7 +1,8 @@
-"""The machine: its processor, installed versions, and how its C library keeps memory."""
+"""The machine and its files: processor, versions, SHA-256, how its C library keeps memory."""
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Iterable
 from contextlib import suppress
@@ -25,6 +26,12 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal, read in pieces. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def give_large_blocks_back() -> None:

@@ -196,6 +196,19 @@ def test_resized_crop_sizes_and_alternating_flip() -> None:
     assert torch.allclose(flipped[~first[:200]], ramp[~first[:200]], atol=1e-5)
 
 
+def test_last_epochs_without_dropout() -> None:
+    recipe = tiny("model_args.dropout=0.5", "dropout_off=2", epochs=4)
+    module = ExpressionModule(recipe, drawn_faces(7).classes, 0.5, 0.2).train()
+    rates = []
+    for epoch in range(4):
+        module.position = (epoch, 0)
+        module.on_train_epoch_start()
+        rates.append({m.p for m in module.model.modules() if isinstance(m, torch.nn.Dropout)})
+    assert rates == [{0.5}, {0.5}, {0.0}, {0.0}]
+    with pytest.raises(RecipeError, match="at least 0"):
+        tiny("dropout_off=-1")
+
+
 def test_progressive_sides_and_frozen_scales() -> None:
     recipe = tiny("progressive=[[0,24],[0.5,36],[0.75,48]]", "frozen_scale=true", epochs=4)
     module = ExpressionModule(recipe, drawn_faces(7).classes, 0.5, 0.2)

@@ -72,6 +72,7 @@ def start(
     open_browser: bool = False,
 ) -> None:
     """Bind, load the models, say where the page is and serve; ``mien live`` uses it too."""
+    import cv2
     from rich.console import Console
 
     from mien import zoo
@@ -80,6 +81,8 @@ def start(
 
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     logging.getLogger("mien.web").setLevel(logging.INFO if verbose else logging.WARNING)
+    # OpenCV would write lines of its own about every damaged picture that a client sends.
+    cv2.utils.logging.setLogLevel(0)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     listener = listen(settings)
     try:

@@ -98,6 +98,7 @@ def dry(recipe: Recipe) -> Recipe:
         epochs=2,
         batch_size=min(recipe.batch_size, 16),
         clean_epochs=min(recipe.clean_epochs, 1),
+        dropout_off=min(recipe.dropout_off, 1),
     )
 
 

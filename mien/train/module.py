@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from mien.data.augment import alternating_mirror, augment, mix
 from mien.data.loaders import Batch
@@ -131,6 +132,10 @@ class ExpressionModule(L.LightningModule):
         # Everything random in an epoch follows from (seed, epoch): a resumed run draws the same.
         torch.manual_seed(1_000_003 * (self.run_seed + 1) + self.epoch)
         self._sums = {}
+        if self.epoch >= self.recipe.epochs - self.recipe.dropout_off:
+            for layer in self.model.modules():
+                if isinstance(layer, _DropoutNd):
+                    layer.p = 0.0
 
     run_seed: int = 0
     teacher: Teacher | None = None

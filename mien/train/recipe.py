@@ -122,6 +122,9 @@ class Recipe:
         batch_size, epochs: as the words say.
         ema: decay of the averaged weights, 0 = off; validation then scores the average.
         clean_epochs: last epochs without geometric augmentation or erasing (flip stays).
+        dropout_off: last epochs without dropout. Where dropout stands before batch norms, these
+            learn a variance that inference never sees (Li et al. 2019, "variance shift"); short
+            trainings have no time to grow insensitive to it.
         early_stopping: epochs without a better val_accuracy before stopping; 0 = off.
         precision: "auto", "32" or "bf16".
         init: what the weights start from: "random", "imagenet" or a file of weights (backbones
@@ -148,6 +151,7 @@ class Recipe:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     ema: float = 0.0
     clean_epochs: int = 0
+    dropout_off: int = 0
     early_stopping: int = 0
     precision: str = "auto"
     init: str = "random"
@@ -165,6 +169,8 @@ class Recipe:
         _one_of("augment.fill", self.augment.fill, ("border", "reflect", "zeros"))
         if self.batch_size < 1 or self.epochs < 1:
             raise RecipeError("batch_size and epochs must be at least 1.")
+        if min(self.clean_epochs, self.dropout_off, self.early_stopping) < 0:
+            raise RecipeError("clean_epochs, dropout_off and early_stopping must be at least 0.")
         if self.optimizer.lr <= 0:
             raise RecipeError(f"optimizer.lr must be above 0, not {self.optimizer.lr}.")
         if not 0 <= self.ema < 1:

@@ -204,11 +204,12 @@ def bah_ckplus() -> Recipe:
 
 @recipe
 def bah_ckplus_fast() -> Recipe:
-    """CK+ in 60 epochs instead of 100: one cycle, no class weights."""
+    """CK+ in 60 epochs instead of 100: one cycle, no class weights, dropout in the first half."""
     return _cycle(
         bah_ckplus(),
         "bah_ckplus_fast",
         epochs=60,
+        dropout_off=30,
         early_stopping=0,
         loss=LossConfig(),
     )
