@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from helpers_onnx import make_onnx
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +38,27 @@ def _portrait() -> NDArray[np.uint8]:
 def portrait(_portrait: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A photo of one happy face: uint8 BGR (512, 512, 3); a fresh copy for every test."""
     return _portrait.copy()
+
+
+@pytest.fixture
+def jpeg(portrait: NDArray[np.uint8]) -> bytes:
+    """The portrait as a JPEG file."""
+    return cv2.imencode(".jpg", portrait)[1].tobytes()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network with random weights, as an ONNX file of mien's."""
+    return Path(make_onnx(tmp_path_factory.mktemp("model") / "tiny.onnx"))
+
+
+@pytest.fixture(scope="module")
+def server(model: Path) -> Iterator[Any]:
+    """A running server of ``model``; a ``helpers_web.Running``."""
+    from helpers_web import serving
+
+    with serving(model) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

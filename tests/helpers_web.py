@@ -16,6 +16,8 @@ from mien.web.app import create_app
 from mien.web.server import Server, address_of, listen, make_config
 from mien.web.settings import Limits, Settings
 
+TOKEN = "a-token-of-enough-length"
+
 
 @dataclass(frozen=True)
 class Running:

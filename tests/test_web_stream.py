@@ -13,12 +13,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from helpers_onnx import make_onnx
-from numpy.typing import NDArray
 
 pytest.importorskip("fastapi", reason="the extra [web] is not installed")
 
-from helpers_web import Running, serving
+from helpers_web import TOKEN, Running, serving
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -27,23 +25,10 @@ from mien.results import Result
 from mien.web.settings import Limits
 from mien.web.stream import _Rate
 
-TOKEN = "a-token-of-enough-length"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(make_onnx(tmp_path_factory.mktemp("model") / "tiny.onnx"))
-
-
-@pytest.fixture(scope="module")
-def server(model: Path) -> Iterator[Running]:
-    with serving(model) as running:
-        yield running
-
 
 @pytest.fixture
-def frame(portrait: NDArray[np.uint8]) -> bytes:
-    return cv2.imencode(".jpg", portrait)[1].tobytes()
+def frame(jpeg: bytes) -> bytes:
+    return jpeg
 
 
 @contextmanager

@@ -26,15 +26,11 @@ def load_model(model: str) -> Any:
 
 def facts_of(model: str, classifier: Any) -> dict[str, Any]:
     """What a report says of the model, with its file's SHA-256."""
-    import hashlib
-
+    from mien._system import file_sha256
     from mien.evaluate import describe_model
 
     path = Path(getattr(classifier, "path", model))
-    return {
-        **describe_model(classifier.info),
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-    }
+    return {**describe_model(classifier.info), "sha256": file_sha256(path)}
 
 
 def on_48(classifier: Any) -> Any:

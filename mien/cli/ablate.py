@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from mien.cli._allocator import relaunch_with_allocator
-from mien.errors import RecipeError, require_extra
+from mien.cli._training import DEVICES, check_choice, printer
+from mien.errors import require_extra
 
 app = typer.Typer(add_completion=False)
 
@@ -31,17 +32,13 @@ def ablate(
     Stopped anywhere and called again, it goes on where it was; the table is written after every
     run. The figure is the last epoch's, which nothing was chosen by; the test split is not read.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise RecipeError(f"--device must be auto, cpu or cuda, not {device!r}.")
+    check_choice("device", device, DEVICES)
     require_extra("train", ("torch", "lightning", "pyarrow"), "`mien ablate`")
     relaunch_with_allocator()
-    from rich.console import Console
-
     from mien.data import read_for_protocol
     from mien.train.ablation import ablate as run
     from mien.train.ablation import read_table, to_markdown
 
-    console = Console(stderr=True)
     read = read_table(table)
     record = run(
         read,
@@ -50,7 +47,7 @@ def ablate(
         device=device,
         dry_run=dry_run,
         budget_s=None if minutes is None else 60 * minutes,
-        say=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
+        say=printer(),
     )
     if json:
         from json import dumps

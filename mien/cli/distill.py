@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.cli._allocator import relaunch_with_allocator
+from mien.cli._training import DEVICES, check_choice
 from mien.errors import RecipeError, require_extra
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ def distill(
     The folder is that of mien train; the run's record names every teacher by its SHA-256, and a
     run is resumed with the same teachers alone.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise RecipeError(f"--device must be auto, cpu or cuda, not {device!r}.")
+    check_choice("device", device, DEVICES)
     require_extra("train", ("torch", "lightning", "pyarrow"), "`mien distill`")
     relaunch_with_allocator()
     from rich.console import Console

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mien.cli._allocator import relaunch_with_allocator
+from mien.cli._training import DEVICES, check_choice, printer
 from mien.errors import RecipeError, require_extra
 
 app = typer.Typer(add_completion=False)
@@ -42,26 +43,19 @@ def ensemble(
     Called again, trainings that are done are taken, killed ones resumed, and members' probabilities
     read from the folder. The test split is scored once: another choice needs another --out.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise RecipeError(f"--device must be auto, cpu or cuda, not {device!r}.")
+    check_choice("device", device, DEVICES)
     if not members and recipe is None:
         raise RecipeError("Name members (run folders or checkpoints) or a --recipe to train.")
     require_extra("train", ("torch", "lightning", "pyarrow"), "`mien ensemble`")
     if recipe is not None:
         relaunch_with_allocator()
-    from rich.console import Console
-
     from mien.data import make_splits, read_for_protocol
     from mien.train.ensemble import build_ensemble, to_markdown
     from mien.train.jobs import jobs_of, train_jobs
     from mien.train.recipe import override
     from mien.train.recipes import get_recipe
 
-    console = Console(stderr=True)
-
-    def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
+    say = printer()
     paths = list(members or [])
     resolved = None if recipe is None else override(get_recipe(recipe), set_ or [])
     if resolved is not None and protocol:

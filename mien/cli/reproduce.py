@@ -10,12 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from mien.cli._allocator import relaunch_with_allocator
-from mien.errors import RecipeError, require_extra
+from mien.cli._training import DEVICES, PRECISIONS, check_choice, printer
+from mien.errors import require_extra
 
 app = typer.Typer(add_completion=False)
-
-DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("auto", "32", "bf16")
 
 
 @app.command()
@@ -51,9 +49,8 @@ def reproduce(
     """
     from mien.reproduce.systems import PAPERS, get_system
 
-    for option, value, known in (("device", device, DEVICES), ("precision", precision, PRECISIONS)):
-        if value not in known:
-            raise RecipeError(f"--{option} must be one of {', '.join(known)}, not {value!r}.")
+    check_choice("device", device, DEVICES)
+    check_choice("precision", precision, PRECISIONS)
     if name is None:
         for paper in PAPERS:
             system = get_system(paper)
@@ -62,16 +59,10 @@ def reproduce(
     get_system(name)  # an unknown name fails before anything heavy is loaded
     require_extra("train", ("torch", "lightning", "pyarrow"), "`mien reproduce`")
     relaunch_with_allocator()
-    from rich.console import Console
-
     from mien.reproduce.api import reproduce as run
     from mien.reproduce.runs import TrainOptions
 
-    console = Console(stderr=True)
-
-    def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
+    say = printer()
     record, paths = run(
         name,
         out or Path("out") / name,

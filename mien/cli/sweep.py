@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mien.cli._allocator import relaunch_with_allocator
-from mien.cli.reproduce import DEVICES, PRECISIONS
+from mien.cli._training import DEVICES, PRECISIONS, check_choice, printer
 from mien.errors import RecipeError, require_extra
 from mien.reproduce.spec import BUDGETS
 
@@ -73,7 +73,7 @@ def sweep(
     from mien.reproduce.runs import TrainOptions
     from mien.reproduce.sweep_api import Sweep
 
-    say = _say()
+    say = printer()
     options = TrainOptions(device, precision, dry_run, quiet=False)
     datasets = Datasets(data, cache=runs, build=False, dry=dry_run, say=say)
     made = Sweep(cells, budget, runs, datasets, options, seeds, say)
@@ -110,9 +110,7 @@ def _check(
         ("precision", precision, PRECISIONS),
         ("format", form, (None, *_FORMS.values())),
     ):
-        if value not in known:
-            names = ", ".join(k for k in known if k)
-            raise RecipeError(f"--{option} must be one of {names}, not {value!r}.")
+        check_choice(option, value, known)
     for option, number, least in (("seeds", seeds, 1), ("jobs", jobs, 0)):
         if number < least:
             raise RecipeError(f"--{option} must be {least} or more, not {number}.")
@@ -121,17 +119,6 @@ def _check(
 
 
 _FORMS = {".csv": "csv", ".json": "json", ".md": "markdown"}
-
-
-def _say() -> Any:
-    from rich.console import Console
-
-    console = Console(stderr=True)
-
-    def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    return say
 
 
 def _show(rows: list[dict[str, Any]], title: str) -> None:

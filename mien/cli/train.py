@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from mien.cli._allocator import relaunch_with_allocator
-from mien.errors import RecipeError, require_extra
+from mien.cli._training import DEVICES, check_choice
+from mien.errors import require_extra
 
 app = typer.Typer(add_completion=False)
 
@@ -37,8 +38,7 @@ def train(
 
     The epoch is chosen on the protocol's validation split; the test split is not touched.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise RecipeError(f"--device must be auto, cpu or cuda, not {device!r}.")
+    check_choice("device", device, DEVICES)
     if not show and recipe is not None:
         relaunch_with_allocator()
     from rich.console import Console

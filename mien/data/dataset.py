@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -63,6 +64,11 @@ class FaceDataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def ids_sha256(self) -> str:
+        """SHA-256 of the sorted ids: which images these are, in whatever order."""
+        return hashlib.sha256("\n".join(sorted(self.ids.tolist())).encode()).hexdigest()
 
     def __getitem__(self, i: int) -> Sample:
         return Sample(

@@ -7,7 +7,6 @@ wheel carries it, so that nothing is downloaded.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import math
 import threading
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._system import file_sha256
 from mien.detect.base import Detection, fit_long_side, resize
 from mien.errors import ModelError
 from mien.results import Box
@@ -45,7 +45,7 @@ def model_file() -> Path:
     for folder in folders:
         path = Path(folder) / MODEL_FILE
         if path.is_file():
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest = file_sha256(path)
             if digest != MODEL_SHA256:
                 raise ModelError(
                     f"{path} is not the YuNet file that mien knows (SHA-256 {digest[:12]}…); "

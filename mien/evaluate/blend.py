@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mien.emotions import FERPLUS_EMOTIONS, Emotion
 from mien.errors import DataError
+from mien.evaluate.metrics import share
 from mien.evaluate.scores import plain
 from mien.results import BLEND_GAP, BLEND_SUM, is_blend
 
@@ -197,9 +198,9 @@ def _one_rater(counts: Floats, compared: dict[str, Floats], raters: Floats) -> d
     found = {"one rater": mean(kl(rest, raters[answers]))}
     found |= {name: mean(kl(rest, q[rows])) for name, q in compared.items()}
     smoothed = {}
-    for share in (0.05, 0.1, 0.2, 0.3):
-        mixed = (1 - share) * hard + share / counts.shape[1]
-        smoothed[f"{share:g}"] = mean(kl(rest, mixed))
+    for mass in (0.05, 0.1, 0.2, 0.3):
+        mixed = (1 - mass) * hard + mass / counts.shape[1]
+        smoothed[f"{mass:g}"] = mean(kl(rest, mixed))
     js = {"one rater": mean(jensen_shannon(rest, raters[answers]))}
     js |= {name: mean(jensen_shannon(rest, q[rows])) for name, q in compared.items()}
     return {"kl": found, "js": js, "kl_of_smoothed_answer": smoothed}
@@ -232,10 +233,10 @@ def _top2(v: Floats, p: Floats) -> dict[str, Any]:
     lead = v.argmax(axis=1)
     return {
         "images": int(clear.sum()),
-        "same_pair": _share((model == people).all(axis=1)[clear]),
+        "same_pair": share((model == people).all(axis=1)[clear]),
         "images_with_one_leader": int(single.sum()),
-        "leader_is_first": _share((order[:, 0] == lead)[single]),
-        "leader_in_two": _share((order[:, :2] == lead[:, None]).any(axis=1)[single]),
+        "leader_is_first": share((order[:, 0] == lead)[single]),
+        "leader_in_two": share((order[:, :2] == lead[:, None]).any(axis=1)[single]),
     }
 
 
@@ -249,11 +250,11 @@ def _blend(v: Floats, p: Floats) -> dict[str, Any]:
     return {
         "rule": {"gap_below": BLEND_GAP, "sum_at_least": BLEND_SUM},
         "split_share": SPLIT_SHARE,
-        "split": _share(split),
-        "said": _share(said),
-        "precision": _share(split[said]),
-        "recall": _share(said[split]),
-        "same_pair_where_both": _share(same[said & split]),
+        "split": share(split),
+        "said": share(said),
+        "precision": share(split[said]),
+        "recall": share(said[split]),
+        "same_pair_where_both": share(same[said & split]),
     }
 
 
@@ -272,7 +273,3 @@ def choose_gap(
     fits = ranked[:, 0] + ranked[:, 1] >= BLEND_SUM
     gaps = np.sort((ranked[:, 0] - ranked[:, 1])[fits])
     return float(gaps[min(wanted, len(gaps) - 1)])
-
-
-def _share(flags: NDArray[np.bool_]) -> float:
-    return float(flags.mean()) if len(flags) else float("nan")

@@ -108,10 +108,11 @@ def top_k_accuracy(labels: Ints, probabilities: Floats, k: int = 2) -> float:
     Ties are broken by class order, as argmax does, so ``k=1`` is the accuracy.
     """
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-    return _share((best == labels[:, None]).any(axis=1))
+    return share((best == labels[:, None]).any(axis=1))
 
 
-def _share(flags: NDArray[np.bool_]) -> float:
+def share(flags: NDArray[np.bool_]) -> float:
+    """Share of the flags that are set; nan where there are none."""
     return float(flags.mean()) if len(flags) else float("nan")
 
 

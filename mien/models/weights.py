@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mien._system import file_sha256
 from mien.errors import ModelError, RecipeError, require_extra
 from mien.models.transfer import BACKBONES, Backbone, BackboneEntry, build_network
 
@@ -116,7 +117,7 @@ def _from_package(entry: BackboneEntry) -> dict[str, Any]:
     assert spec is not None
     assert spec.submodule_search_locations
     path = Path(spec.submodule_search_locations[0]) / _PACKAGE_FILE
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != _PACKAGE_SHA256:
+    if not path.is_file() or file_sha256(path) != _PACKAGE_SHA256:
         raise WeightsError(f"{path} is damaged or of another version; reinstall {entry.source}.")
     return _read(path)
 

@@ -19,6 +19,7 @@ from mien.reproduce.datasets import Datasets
 from mien.reproduce.figures import (
     comparison,
     headlines,
+    mean,
     printed_epochs,
     std,
 )
@@ -239,7 +240,7 @@ def _run(made: Assembly, run: RunSpec) -> dict[str, Any]:
         "paper_recipe": theirs.to_dict() if theirs else None,
         "deviations": deviations(run, theirs, recipe),
         **network(run, recipe or theirs),
-        "seconds": {"mean": _mean(spent), "each": spent},
+        "seconds": {"mean": mean(spent), "each": spent},
         "paper_seconds": run.seconds,
         "paper_hardware": run.hardware,
         "paper_report": as_report(run.report),
@@ -267,15 +268,11 @@ def _summary(made: Assembly, run: RunSpec) -> dict[str, Any]:
         each = made.accuracies(run.id, key)
         found[key] = {
             "n_seeds": len(each),
-            "mean": _mean(each),
+            "mean": mean(each),
             "std": std(each),
             "each": each,
         }
     return found
-
-
-def _mean(values: list[float]) -> float | None:
-    return round(float(np.mean(values)), 6) if values else None
 
 
 def _data(made: Assembly) -> list[dict[str, Any]]:

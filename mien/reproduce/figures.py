@@ -26,6 +26,11 @@ COLUMNS = {
 }
 
 
+def mean(values: Sequence[float]) -> float | None:
+    """Mean of at least one value."""
+    return round(float(np.mean(values)), 6) if values else None
+
+
 def std(values: Sequence[float]) -> float | None:
     """Standard deviation (n - 1) of at least two values."""
     return round(float(np.std(values, ddof=1)), 6) if len(values) > 1 else None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mien.data import FaceDataset, Splits, make_splits
 from mien.data.duplicates import exact_groups, near_pairs
 from mien.errors import DataError
+from mien.reproduce.figures import mean, std
 
 if TYPE_CHECKING:
     from mien.reproduce.assemble import Assembly
@@ -98,8 +99,8 @@ def extra(assembly: Assembly) -> dict[str, Any]:
     record["ckplus_folds"] = {
         "state": "done" if len(folds) == 10 else "partial" if folds else "not run",
         "each": folds,
-        "mean": _mean(folds),
-        "std": _std(folds),
+        "mean": mean(folds),
+        "std": std(folds),
     }
     record["fergit_twins"] = _fergit_twins(assembly)
     return record
@@ -134,11 +135,3 @@ def _fergit_twins(assembly: Assembly) -> dict[str, Any]:
         "paper_images": 49_300,
         **assembly.kept(key, lambda: twins(dataset, splits)),
     }
-
-
-def _mean(values: list[float]) -> float | None:
-    return round(float(np.mean(values)), 6) if values else None
-
-
-def _std(values: list[float]) -> float | None:
-    return round(float(np.std(values, ddof=1)), 6) if len(values) > 1 else None

@@ -8,7 +8,6 @@ scored and when.
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._system import file_sha256
 from mien.atomic import atomic_path, make_folder, write_text
 from mien.data import FaceDataset, Splits
 from mien.data.duplicates import without_twins
@@ -187,7 +187,7 @@ def _predictions(
     """The kept predictions of the checkpoint on exactly these samples, else new ones, kept."""
     checkpoint = folder / f"{spec.checkpoint}.ckpt"
     mark = _sha256(checkpoint)
-    key = f"{mark[:16]}-{_sha256_of(samples.ids)[:16]}"
+    key = f"{mark[:16]}-{samples.ids_sha256[:16]}"
     kept = folder / FOLDER / f"{key}.npz"
     found = _read_predictions(kept)
     if found is not None:
@@ -245,9 +245,4 @@ def _note(folder: Path, key: str, spec: ScoreSpec, mark: str, n: int, seconds: f
 def _sha256(path: Path) -> str:
     if not path.is_file():
         raise DataError(f"{path} is missing; train the run again.")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sha256_of(ids: NDArray[np.str_]) -> str:
-    return hashlib.sha256("\n".join(sorted(ids.tolist())).encode()).hexdigest()
+    return file_sha256(path)

@@ -13,6 +13,7 @@ import numpy as np
 from mien.data import FaceDataset
 from mien.errors import RecipeError
 from mien.reproduce.datasets import Datasets
+from mien.reproduce.figures import mean, std
 from mien.reproduce.plan import DONE, NOT_RUN, PARTIAL, Plan, Task, make_plan
 from mien.reproduce.sweep import DATA_TITLES, Cell, grid, planned, system_of
 from mien.reproduce.sweep_study import folder_state, in_use, paper_scores
@@ -91,10 +92,9 @@ def _row(
         "why": next((failed[t.folder.name] for t in tasks if t.folder.name in failed), ""),
     }
     for key in (*FIGURES, "macro_f1"):
-        row[key] = _mean([s[key] for s in scores])
+        row[key] = mean([s[key] for s in scores])
     accuracies = [s["accuracy"] for s in scores]
-    spread = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
-    row["accuracy_std"] = None if spread is None else round(spread, 6)
+    row["accuracy_std"] = std(accuracies)
     best = paper_best(cell)
     for key in ("optimizer", "batch", *FIGURES):
         row[f"paper_{key}"] = best.get(key)
@@ -111,10 +111,6 @@ def _state(tasks: Sequence[Task], done: Sequence[Task], failed: Mapping[str, str
         return "failed"
     started = done or any(folder_state(t.folder) == PARTIAL for t in left)
     return PARTIAL if started else NOT_RUN
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return round(float(np.mean(values)), 6) if values else None
 
 
 def _minutes(task: Task) -> float:

@@ -141,14 +141,13 @@ def _identity(
     flip: bool,
 ) -> dict[str, Any]:
     """What a cell must agree in to be of the same run."""
-    ids = hashlib.sha256("\n".join(sorted(dataset.ids.tolist())).encode()).hexdigest()
     return {
         "version": VERSION,
         "model": model,
         "classes": [Emotion(c).value for c in classes],
         "data": dataset.name,
         "data_sha256": dataset.sha256,
-        "ids_sha256": ids,
+        "ids_sha256": dataset.ids_sha256,
         "split": split,
         "n": len(dataset),
         "tta": "flip" if flip else "none",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mien._system import file_sha256
 from mien.emotions import Emotion
 from mien.errors import ModelError, RecipeError
 from mien.train.callbacks import BEST
@@ -108,11 +108,7 @@ def load_teachers(paths: Iterable[Path]) -> Teachers:
                 "teachers must share theirs."
             )
     record = [
-        {
-            "name": m.name,
-            "sha256": hashlib.sha256(m.path.read_bytes()).hexdigest(),
-            "share": round(m.weight, 6),
-        }
+        {"name": m.name, "sha256": file_sha256(m.path), "share": round(m.weight, 6)}
         for m in members
     ]
     return Teachers(loaded, [m.weight for m in members], record)

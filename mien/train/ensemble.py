@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from mien._system import file_sha256
 from mien.atomic import atomic_path, make_folder, write_text
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.duplicates import without_twins
@@ -25,6 +25,7 @@ from mien.train.checkpoint import load_checkpoint
 from mien.train.distill import find_members
 from mien.train.fit import environment
 from mien.train.members import ENSEMBLE, Member, relative
+from mien.train.precision import choose_device
 
 CHOICES = ("equal", "greedy")
 TEST = "test.json"
@@ -80,7 +81,7 @@ def member_predictions(
     The cache's key is the checkpoint's SHA-256, the images' ids and the views, so a changed
     checkpoint or dataset is computed anew.
     """
-    sha = hashlib.sha256(member.path.read_bytes()).hexdigest()
+    sha = file_sha256(member.path)
     ids = hashlib.sha256("\n".join(split.ids.tolist()).encode() + split.images.tobytes())
     path = cache / f"{sha[:16]}-{name}-{views}-{ids.hexdigest()[:12]}.npz"
     if path.is_file():
@@ -143,8 +144,7 @@ def build_ensemble(
         ModelError: a path is no member.
     """
     check_views(views)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(device)
     if choose not in CHOICES:
         raise RecipeError(f"--choose must be one of {', '.join(CHOICES)}, not {choose!r}.")
     val = splits.select(dataset, "val")

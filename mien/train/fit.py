@@ -31,7 +31,7 @@ from mien.train._lightning import L
 from mien.train.callbacks import BEST, LAST, AtomicCheckpointIO, ProgressLine, Run
 from mien.train.distill import Teachers
 from mien.train.module import ExpressionModule
-from mien.train.precision import choose_precision
+from mien.train.precision import choose_device, choose_precision
 from mien.train.recipe import Recipe
 from mien.train.selection import check_teaching, training_set
 
@@ -200,8 +200,7 @@ def fit(
         )
     check_teaching(recipe, dataset, teachers, unlabelled)
     chosen, weights = training_set(recipe, train, unlabelled)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(device)
     precision = choose_precision(recipe.precision, device)
     # Fetched before anything is written: where there are none, the run stops here.
     start = None if checkpoint else initial_weights(recipe.model, recipe.init)

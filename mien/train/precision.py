@@ -210,6 +210,13 @@ def _read(path: Path) -> dict[str, Any]:
     return findings if isinstance(findings, dict) else {}
 
 
+def choose_device(device: str) -> str:
+    """ "cpu" or "cuda" for "auto": the GPU where torch sees one."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def gpu_count() -> int:
     """Number of CUDA devices that torch sees."""
     return int(torch.cuda.device_count())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mien._system import file_sha256
 from mien._version import __version__
 from mien.atomic import write_text
 from mien.errors import VideoError
@@ -46,7 +46,7 @@ def fingerprint(
             [str(film.absolute()), s.st_size, s.st_mtime_ns]
             for film, s in zip(films, stats, strict=True)
         ],
-        "model": hashlib.sha256(analyzer.classifier.path.read_bytes()).hexdigest(),
+        "model": file_sha256(analyzer.classifier.path),
         "detector": {
             "name": analyzer.detector.name,
             "min_face": getattr(analyzer.detector, "min_face", None),

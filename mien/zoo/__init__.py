@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from mien._system import file_sha256
 from mien.errors import ModelError
 
 #: The model that is used when none is named.
@@ -63,6 +63,6 @@ def model_path(name: str = DEFAULT) -> Path:
     path = _FOLDER / entry.file
     if not path.is_file():
         raise ModelError(f"The shipped model {path} is missing; reinstall mien.")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
+    if file_sha256(path) != entry.sha256:
         raise ModelError(f"{path} is not the file that was shipped; reinstall mien.")
     return path

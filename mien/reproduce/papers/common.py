@@ -14,8 +14,8 @@ FAST: dict[str, str] = {
     "optimizer.lr": "The peak of the cycle; the paper's rate is constant.",
     "batch_size": "Larger batches train more images a second.",
     "clean_epochs": "The last epochs see the images as they are tested.",
-    "dropout_off": "Dropout before batch norms shifts the variance that they learn; a short training "
-    "cannot grow out of it.",
+    "dropout_off": "Dropout before batch norms shifts the variance that they learn, and a short "
+    "training cannot grow out of it.",
     "early_stopping": "The cycle has a fixed end.",
     "loss.class_weights": "Weights trade accuracy, the headline, for recall of the rare classes.",
 }
