@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -81,6 +82,24 @@ def _is_about(error: OSError, *paths: Path) -> bool:
     return error.filename is None or str(error.filename) in {str(p) for p in paths}
 
 
+_TOKEN_BYTES = 6
+
+
+def _temporary(target: Path, token: str) -> str:
+    return f".{target.stem[:100]}.{token}{target.suffix}"
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove what killed writers of ``path`` left beside it; nobody may be writing it now."""
+    target = Path(os.path.realpath(path))
+    before, after = _temporary(target, "/").split("/")
+    pattern = re.compile(rf"{re.escape(before)}[0-9a-f]{{{2 * _TOKEN_BYTES}}}{re.escape(after)}")
+    with suppress(OSError):
+        for other in target.parent.iterdir():
+            if pattern.fullmatch(other.name):
+                other.unlink()
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside ``path``, for writers that want a name, then move it there.
@@ -98,7 +117,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     if mode is not None and not stat.S_ISREG(mode):
         yield target  # A device, pipe or socket is written to, never replaced.
         return
-    temporary = target.parent / f".{target.stem[:100]}.{secrets.token_hex(6)}{target.suffix}"
+    temporary = target.parent / _temporary(target, secrets.token_hex(_TOKEN_BYTES))
     try:
         # Created here, not by the writer, so that the umask applies and a bad folder fails early.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))

@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from mien.atomic import atomic_path, make_folder, open_atomic, write_bytes, write_text
+from mien.atomic import (
+    atomic_path,
+    make_folder,
+    open_atomic,
+    remove_leftovers,
+    write_bytes,
+    write_text,
+)
 from mien.errors import OutputError
 
 
@@ -135,6 +142,27 @@ def test_atomic_path_keeps_the_suffix(tmp_path: Path) -> None:
         assert temporary.parent == tmp_path
         temporary.write_bytes(b"1")
     assert (tmp_path / "m.onnx").read_bytes() == b"1"
+
+
+def test_leftovers_of_killed_writers_go(tmp_path: Path) -> None:
+    target = tmp_path / "run.v1.ckpt"
+    script = (
+        "import os, signal, sys\n"
+        "from mien.atomic import open_atomic\n"
+        "with open_atomic(sys.argv[1]) as stream:\n"
+        "    stream.write('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(target)], check=False)
+    (left,) = tmp_path.iterdir()
+    others = [tmp_path / ".run.v1.ckpt", tmp_path / ".run.v1.0123456789ab.txt"]
+    others += [tmp_path / ".run.v2.0123456789ab.ckpt", tmp_path / ".run.v1.xyz.ckpt", target]
+    for other in others:
+        other.touch()
+    remove_leftovers(target)
+    assert not left.exists()
+    assert all(other.exists() for other in others)
+    remove_leftovers(tmp_path / "missing" / "x.ckpt")
 
 
 def test_make_folder(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers_video import FPS, SIZE, ffmpeg, place, probe, walking, write_film
+from helpers_video import FPS, SIZE, draw_frame, ffmpeg, place, probe, walking, write_film
 from numpy.typing import NDArray
 
 from mien.cli import main
@@ -20,6 +20,7 @@ from mien.errors import VideoError
 from mien.pipeline import Analyzer
 from mien.results import Result
 from mien.video import analyze_video, flow
+from mien.video.cuts import CutDetector, glance
 from mien.video.film import Film, Frame
 from mien.video.flow import Prefetch, analyze_frames, batched, in_order
 from mien.video.options import Options, Outputs, parse_time
@@ -149,6 +150,58 @@ def test_a_face_is_followed_through_an_occlusion(film: Path, analyzer: Analyzer)
             assert face.steady == Emotion.HAPPY
             assert face.smoothed is not None
             assert face.box.center == pytest.approx(place(n), abs=9)
+
+
+def test_a_cut_gives_new_numbers(
+    portrait: NDArray[np.uint8], analyzer: Analyzer, tmp_path: Path
+) -> None:
+    """Shot and reverse shot: a face in the same place on another background."""
+
+    def shots() -> Iterator[NDArray[np.uint8]]:
+        for n in range(40):
+            frame = draw_frame(portrait, n % 20)
+            if n >= 20:
+                frame[:, :90], frame[:, 230:] = (200, 120, 40), (20, 20, 90)
+                frame[170:] = (0, 60, 20)
+            yield frame
+
+    path = write_film(tmp_path / "shots.avi", shots())
+    numbers = [[f.track for f in r.faces] for r in analyze_video(path, analyzer)]
+    assert numbers == [[1]] * 20 + [[2]] * 20
+    joined = analyze_video(path, analyzer, cuts=False)
+    assert all([f.track for f in r.faces] == [1] for r in joined)
+
+
+def test_what_is_a_cut(portrait: NDArray[np.uint8]) -> None:
+    def cuts(
+        pictures: list[NDArray[np.uint8]], through_state: bool = False, step: float = 0.04
+    ) -> list[int]:
+        detector, found = CutDetector(), []
+        for n, picture in enumerate(pictures):
+            if through_state:
+                state = json.loads(json.dumps(detector.state()))
+                detector = CutDetector()
+                detector.restore(state)
+            if detector.update(glance(picture), n * step):
+                found.append(n)
+        return found
+
+    still = [draw_frame(portrait, n) for n in range(6)]
+    mirrored = [cv2.flip(f, 0) for f in still]
+    assert cuts(still) == []
+    assert cuts(still + mirrored + still) == cuts(still + mirrored + still, True) == [6, 12]
+    flash = np.clip(still[3].astype(int) + 90, 0, 255).astype(np.uint8)
+    assert cuts([*still[:3], flash, *still[3:]]) == []
+    dark = (still[3] // 4).astype(np.uint8)
+    assert cuts([*still[:3], dark, dark, *still[3:]]) == []
+    covered = [np.full_like(still[0], 60)] * 3
+    assert cuts(still + covered + still) == []
+    assert cuts(still + covered + mirrored) == [9]
+    pan = [np.ascontiguousarray(np.roll(still[0], 14 * n, axis=1)) for n in range(20)]
+    assert cuts(pan) == []
+    assert cuts(still + mirrored, step=0.6) == []
+    assert glance(np.zeros((2160, 3840, 3), np.uint8)).shape == (18, 32, 3)
+    assert glance(np.zeros((10, 10, 3), np.uint8)).shape == (18, 32, 3)
 
 
 def test_few_frames_a_second_do_not_lose_the_face(film: Path, analyzer: Analyzer) -> None:

@@ -79,6 +79,10 @@ def video(
         float,
         typer.Option(min=0, help="Seconds a face may be hidden and keep its number."),
     ] = 1.0,
+    cuts: Annotated[
+        bool,
+        typer.Option("--cuts/--no-cuts", help="New numbers where the film cuts to another shot."),
+    ] = True,
     bars: Annotated[
         bool, typer.Option("--bars/--no-bars", help="Paint the panels of probabilities.")
     ] = True,
@@ -126,6 +130,7 @@ def video(
         smooth=0.0 if no_smooth else smooth,
         margin=margin,
         max_gap=max_gap,
+        cuts=cuts,
         batch=batch,
         bars=bars,
         checkpoint=checkpoint,

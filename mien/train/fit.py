@@ -22,7 +22,7 @@ import torch
 
 from mien._system import processor, versions
 from mien._version import __version__
-from mien.atomic import write_text
+from mien.atomic import remove_leftovers, write_text
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.loaders import EpochBatches
 from mien.errors import RecipeError
@@ -147,6 +147,8 @@ def check_folder(
         raise RecipeError(f"{folder} holds a run with another recipe or seed; use another --out.")
     if _taught(record.get("teachers")) != _taught(teachers.record if teachers else None):
         raise RecipeError(f"{folder} holds a run with other teachers; use another --out.")
+    for name in (LAST, BEST):
+        remove_leftovers(folder / name)  # of a kill in the middle of a write
     return last
 
 

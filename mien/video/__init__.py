@@ -30,6 +30,7 @@ def analyze_video(
     smooth: float = 0.4,
     margin: float = 0.1,
     max_gap: float = 1.0,
+    cuts: bool = True,
 ) -> Iterator[Result]:
     """Analyse a film lazily: one Result a frame, in order, in constant memory.
 
@@ -41,6 +42,7 @@ def analyze_video(
         smooth: time constant of the smoothing in seconds; 0 leaves ``smoothed`` out.
         margin: lead that another expression needs to take over the name, 0..1.
         max_gap: seconds a face may be hidden and keep its number.
+        cuts: find where the film cuts to another shot; no face keeps its number across.
 
     Yields:
         Results with ``frame`` and ``time``; their faces have ``track`` and, with smoothing,
@@ -54,6 +56,12 @@ def analyze_video(
     from mien.video.run import film_results
 
     options = Options(
-        every=every, start=start, end=end, smooth=smooth, margin=margin, max_gap=max_gap
+        every=every,
+        start=start,
+        end=end,
+        smooth=smooth,
+        margin=margin,
+        max_gap=max_gap,
+        cuts=cuts,
     )
     return film_results(path, analyzer or Analyzer(), options)

@@ -26,6 +26,7 @@ from mien.detect.base import Detection
 from mien.pipeline import Analyzer, Found
 from mien.preprocess import face_square
 from mien.results import Result
+from mien.video.cuts import glance
 from mien.video.film import Frame
 
 #: Frames whose faces are classified in one call, where memory allows.
@@ -48,11 +49,13 @@ class Seen:
         result: its faces, with ``frame`` and ``time``.
         image: uint8 (H, W, 3) BGR where it was asked for, else None.
         thumbnails: one uint8 (88, 88, 3) BGR a face where they were asked for, else empty.
+        glance: the frame reduced to uint8 (18, 32, 3), by which cuts are found.
     """
 
     result: Result
     image: NDArray[np.uint8] | None
     thumbnails: tuple[NDArray[np.uint8], ...]
+    glance: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class _Looked:
     found: Found
     image: NDArray[np.uint8] | None
     thumbnails: tuple[NDArray[np.uint8], ...]
+    glance: NDArray[np.uint8]
 
 
 def analyze_frames(
@@ -98,7 +102,8 @@ def analyze_frames(
             little = tuple(thumbnail(frame.image, d) for d in found.detections)
         picture = frame.image if images else None
         # Without its picture a frame takes a few kilobytes while it waits for the classifier.
-        return _Looked(replace(frame, image=_NOTHING), found, picture, little)
+        bare = replace(frame, image=_NOTHING)
+        return _Looked(bare, found, picture, little, glance(frame.image))
 
     def name(looked: list[_Looked]) -> list[Seen]:
         results = analyzer.classify([one.found for one in looked])
@@ -107,6 +112,7 @@ def analyze_frames(
                 replace(result, frame=one.frame.number, time=one.frame.time),
                 one.image,
                 _kept(one, result),
+                one.glance,
             )
             for one, result in zip(looked, results, strict=True)
         ]

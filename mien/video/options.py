@@ -21,6 +21,7 @@ class Options:
         margin: lead that another expression needs to take over the name, 0..1.
         max_gap: seconds a face may be hidden and keep its number; at least two and a half times
             the time from one frame looked at to the next.
+        cuts: find where the film cuts to another shot; no face keeps its number across.
         batch: frames whose faces are classified in one call.
         workers: threads that find faces; None takes every core.
         bars: paint the panels of probabilities on the annotated film.
@@ -33,6 +34,7 @@ class Options:
     smooth: float = 0.4
     margin: float = 0.1
     max_gap: float = 1.0
+    cuts: bool = True
     batch: int = BATCH
     workers: int | None = None
     bars: bool = True

@@ -18,7 +18,7 @@ from mien.video.options import Options, Outputs
 from mien.video.tables import is_stream
 
 #: Raised when what is saved changes its meaning.
-FORMAT = 1
+FORMAT = 2
 
 
 def state_file(outputs: Outputs) -> Path | None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.atomic import make_folder, write_text
+from mien.atomic import make_folder, remove_leftovers, write_text
 from mien.classify import available_cores
 from mien.draw import draw
 from mien.errors import VideoError
@@ -24,6 +24,7 @@ from mien.results import Result
 from mien.timeline import Timeline, to_html
 from mien.track import Smoother, Tracker
 from mien.video import resume
+from mien.video.cuts import CutDetector
 from mien.video.film import Film
 from mien.video.flow import Seen, analyze_frames, waiting_room
 from mien.video.options import Options, Outputs
@@ -148,6 +149,7 @@ class VideoRun:
                 finish_part(kind, target, labels, missing_ok=True)
         if self._state_file is not None:
             self._state_file.unlink(missing_ok=True)
+            remove_leftovers(self._state_file)
 
     def _sync(self) -> dict[str, int | None]:
         return {table.kind: table.sync() for table in self._tables}
@@ -197,6 +199,7 @@ class _OneFilm:
         gap = max(o.max_gap, 2.5 * o.every / film.fps)
         self.tracker = Tracker(gap)
         self.smoother = Smoother(o.smooth, o.margin, gap) if o.smooth else None
+        self.cuts = CutDetector() if o.cuts else None
         self.timeline = Timeline(analyzer.info.labels)
         self.last: int | None = None
         self.time: float | None = None
@@ -205,6 +208,8 @@ class _OneFilm:
             self.tracker.restore(state["tracker"])
             if self.smoother is not None:
                 self.smoother.restore(state["smoother"])
+            if self.cuts is not None:
+                self.cuts.restore(state["cuts"])
             self.timeline.restore(state["timeline"])
         self.resumed = 0 if self.last is None else self.last + 1
         self.writer: FilmWriter | None = None
@@ -218,6 +223,7 @@ class _OneFilm:
             "time": self.time,
             "tracker": self.tracker.state(),
             "smoother": None if self.smoother is None else self.smoother.state(),
+            "cuts": None if self.cuts is None else self.cuts.state(),
             "timeline": self.timeline.state(),
             "video": None if self.writer is None else self.writer.checkpoint(),
         }
@@ -253,6 +259,8 @@ class _OneFilm:
 
     def _take(self, seen: Seen) -> Result:
         result, now = seen.result, seen.result.time or 0.0
+        if self.cuts is not None and self.cuts.update(seen.glance, now):
+            self.tracker.cut()
         faces = self.tracker.update(result.faces, now)
         if self.smoother is not None:
             faces = self.smoother.update(faces, now)
