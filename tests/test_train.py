@@ -20,11 +20,14 @@ pytest.importorskip("mien.train._lightning")
 from helpers_train import drawn_faces, drawn_splits, small_recipe
 
 from mien.data.augment import AugmentConfig, augment
+from mien.data.dataset import FaceDataset, Splits
 from mien.data.loaders import EpochBatches
 from mien.errors import ModelError, RecipeError
 from mien.train.callbacks import learning_rate
 from mien.train.checkpoint import load_checkpoint, read_checkpoint
+from mien.train.divisions import refuse_seen
 from mien.train.fit import fit
+from mien.train.precision import choose_device
 from mien.train.recipe import Recipe, ScheduleConfig, flat_keys, override
 from mien.train.recipes import RECIPES, get_recipe
 
@@ -183,13 +186,79 @@ def test_votes_needed(tmp_path: Path) -> None:
     data = dataclasses.replace(drawn_faces(70), votes=None)
     with pytest.raises(RecipeError, match="FER"):
         fit(small_recipe(), data, drawn_splits(data), tmp_path, device="cpu", quiet=True)
+    blend = override(small_recipe(), ["loss.ferplus_auxiliary=0", "loss.ferplus_blend=0.3"])
+    with pytest.raises(RecipeError, match=r"--set loss\.ferplus_blend=0"):
+        fit(blend, data, drawn_splits(data), tmp_path, device="cpu", quiet=True)
+
+
+def test_a_run_is_resumed_on_its_own_images_alone(tmp_path: Path) -> None:
+    data, recipe = drawn_faces(70), small_recipe(epochs=1)
+    splits = drawn_splits(data)
+
+    def again(data: FaceDataset, splits: Splits) -> None:
+        fit(recipe, data, splits, tmp_path, device="cpu", quiet=True, resume=True)
+
+    again(data, splits)
+    again(data, splits)
+    ids = {role: ids[::-1] for role, ids in splits.ids.items()}  # the same in another order
+    again(data, dataclasses.replace(splits, ids=ids))
+    swapped = {**splits.ids, "train": splits.ids["val"], "val": splits.ids["train"]}
+    with pytest.raises(RecipeError, match="another division or fold"):
+        again(data, dataclasses.replace(splits, ids=swapped))
+    with pytest.raises(RecipeError, match="other data"):
+        again(dataclasses.replace(data, sha256="0" * 64), splits)
+
+
+def test_a_run_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
+    data = drawn_faces(70)
+    recipe = small_recipe(epochs=8, early_stopping=1)
+
+    def rows() -> list[str]:
+        fit(recipe, data, drawn_splits(data), tmp_path, device="cpu", quiet=True, resume=True)
+        return (tmp_path / "curves.csv").read_text().splitlines()
+
+    first = rows()
+    assert len(first) < 9, "it never stopped early: this test shows nothing"
+    assert rows() == first
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, -signal.SIGINT)]
+)
+def test_a_signal_is_no_success(tmp_path: Path, number: int, code: int) -> None:
+    child = start(tmp_path)
+    wait_for_epochs(child, tmp_path / "curves.csv", 1)
+    child.send_signal(number)
+    assert child.wait(60) == code
+
+
+def test_a_gpu_that_is_not_there() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert choose_device("auto") == choose_device("cpu") == "cpu"
+    with pytest.raises(RecipeError, match="no GPU"):
+        choose_device("cuda")
+
+
+def test_nothing_is_scored_on_what_it_was_trained_on(tmp_path: Path) -> None:
+    data = drawn_faces(70)
+    splits = drawn_splits(data)
+    fit(small_recipe(epochs=1), data, splits, tmp_path, device="cpu", quiet=True)
+    best = tmp_path / "best.ckpt"
+    refuse_seen(best, splits, ("val",))
+    other = dataclasses.replace(splits, seed=1, ids={**splits.ids, "val": splits.ids["train"][:3]})
+    with pytest.raises(RecipeError, match="trained on 3 of the images"):
+        refuse_seen(best, other, ("val",))
+    refuse_seen(tmp_path / "elsewhere" / "best.ckpt", other, ("val",))  # nothing is known of it
 
 
 CHILD = """
 import sys, time
 from pathlib import Path
 from helpers_train import drawn_faces, drawn_splits, small_recipe
+from mien.train.divisions import refuse_seen
 from mien.train.fit import fit
+from mien.train.precision import choose_device
 from mien.train.recipe import ScheduleConfig
 import lightning as L, torch
 torch.set_num_threads(1)
@@ -203,30 +272,38 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return read_checkpoint(folder / "last.ckpt")[1]
 
 
-def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
-    """SIGKILL in the middle, then --resume: the same weights as a run that was left alone."""
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    """The run of ``CHILD`` in a process of its own."""
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), str(here.parent)])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-
-    def command(folder: Path) -> list[str]:
-        return [sys.executable, "-c", CHILD, str(folder)]
-
-    subprocess.run(command(tmp_path / "whole"), check=True, env=environment, capture_output=True)
-    broken = tmp_path / "broken"
-    child = subprocess.Popen(
-        command(broken), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(folder)],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
-    curves, deadline = broken / "curves.csv", time.monotonic() + 120
+
+
+def wait_for_epochs(child: subprocess.Popen[bytes], curves: Path, epochs: int) -> None:
+    """Wait until ``curves`` has so many epochs and the child still runs."""
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and child.poll() is None:
-        if curves.exists() and len(curves.read_text().splitlines()) >= 3:
+        if curves.exists() and len(curves.read_text().splitlines()) > epochs:
             break
         time.sleep(0.02)
-    assert child.poll() is None, "the run ended before it could be killed"
+    assert child.poll() is None, "the run ended before it could be stopped"
+
+
+def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    """SIGKILL in the middle, then --resume: the same weights as a run that was left alone."""
+    assert start(tmp_path / "whole").wait(300) == 0
+    broken = tmp_path / "broken"
+    child, curves = start(broken), broken / "curves.csv"
+    wait_for_epochs(child, curves, 2)
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert len(curves.read_text().splitlines()) < 7
-    subprocess.run(command(broken), check=True, env=environment, capture_output=True)
+    assert start(broken).wait(300) == 0
     ours, theirs = weights(broken), weights(tmp_path / "whole")
     assert ours.keys() == theirs.keys()
     for key, value in ours.items():

@@ -30,12 +30,11 @@ def main() -> None:
     if sys.platform.startswith("linux") and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR})
 
-    import torch
-
     from mien.atomic import make_folder, write_text
     from mien.data import make_splits, read_for_protocol
     from mien.errors import MienError, RecipeError
     from mien.train.claims import FILE, sentence
+    from mien.train.precision import choose_device
     from mien.train.recipe import override
     from mien.train.recipes import get_recipe
     from mien.train.speedrun import speedrun
@@ -49,9 +48,7 @@ def main() -> None:
             raise RecipeError("--claim is for the recipe as it is; leave --set out.")
         recipe = override(get_recipe(options.recipe), options.set)
         dataset = read_for_protocol(options.data, recipe.protocol)
-        device = options.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = choose_device(options.device)
         make_folder(options.out.parent)
         record = speedrun(
             recipe,

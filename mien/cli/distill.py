@@ -48,7 +48,8 @@ def distill(
     from rich.console import Console
 
     from mien.data import make_splits, read_for_protocol
-    from mien.train.distill import load_teachers
+    from mien.train.distill import find_members, load_teachers
+    from mien.train.divisions import refuse_seen
     from mien.train.fit import fit
     from mien.train.recipe import override
     from mien.train.recipes import get_recipe
@@ -59,6 +60,8 @@ def distill(
     loaded = load_teachers(teachers)
     dataset = read_for_protocol(data, resolved.protocol, name)
     splits = make_splits(dataset, resolved.protocol, seed=seed)
+    for member in find_members(teachers):
+        refuse_seen(member.path, splits, ("val", "test"))
     extra = None
     if unlabelled is not None:
         extra = _extra(unlabelled, resolved.distill.unlabelled, dataset)

@@ -62,14 +62,17 @@ def ensemble(
         resolved = override(resolved, [f"protocol={protocol}"])
     division = protocol or (resolved.protocol if resolved else "fer2013")
     dataset = read_for_protocol(data, division, name)
+    splits = make_splits(dataset, division)
     if resolved is not None:
         jobs = jobs_of(resolved, range(seeds), runs)
-        train_jobs(jobs, dataset, device=device, dry_run=dry_run, say=say)
+        # One division for all: members that trained on each other's validation images could not be
+        # averaged on them.
+        train_jobs(jobs, dataset, device=device, dry_run=dry_run, say=say, splits=splits)
         paths += [job.folder for job in jobs]
     record = build_ensemble(
         paths,
         dataset,
-        make_splits(dataset, division),
+        splits,
         out,
         views=views,
         choose=choose,

@@ -69,6 +69,10 @@ def evaluate(
     dataset = read_for_protocol(data, protocol, name)
     splits = make_splits(dataset, protocol, seed=seed, fold=fold)
     role = splits.role(split)
+    if role != "train" and model.endswith(".ckpt"):
+        from mien.train.divisions import refuse_seen
+
+        refuse_seen(Path(model), splits, (role,))
     chosen = splits.select(dataset, role)
     seen = {"train": (), "val": ("train",), "test": ("train", "val")}[role]
     report = score(

@@ -59,6 +59,8 @@ class CompactResNet(nn.Module):
     ) -> None:
         super().__init__()
         _check(widths, blocks, block, drop_path)
+        if block == "rep" and (se or drop_path):
+            raise ModelError("block=rep has no se and no drop_path; set both to 0.")
         first = WhitenedStem() if whiten else conv_bn(1, stem)
         layers: list[nn.Module] = [first, nn.ReLU()]
         channels = WhitenedStem.OUTPUTS if whiten else stem

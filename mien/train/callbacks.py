@@ -73,6 +73,17 @@ class Run(L.Callback):
         for key, value in state_dict.items():
             setattr(self, key, value)
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Lightning forgets in a checkpoint that a run was to stop.
+        assert isinstance(pl_module, ExpressionModule)
+        if self.rows and self._waited_enough(pl_module, int(self.rows[-1]["epoch"])):
+            trainer.should_stop = True
+
+    def _waited_enough(self, module: ExpressionModule, epoch: int) -> bool:
+        """Whether ``epoch``, from 1, is the last one of early stopping."""
+        patience = module.recipe.early_stopping
+        return bool(patience) and epoch - self.best_epoch >= patience
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started = time.monotonic()
 
@@ -106,8 +117,7 @@ class Run(L.Callback):
         improved = score is None or self.best is None or score > self.best
         if improved:
             self.best, self.best_epoch = score, epoch + 1
-        patience = pl_module.recipe.early_stopping
-        if patience and epoch + 1 - self.best_epoch >= patience:
+        if self._waited_enough(pl_module, epoch + 1):
             trainer.should_stop = True
         self._write(row)
         # best first: a kill between the two leaves a best that the resumed epoch writes again

@@ -23,6 +23,7 @@ from mien.evaluate.runner import predict, report_on
 from mien.evaluate.views import check_views
 from mien.train.checkpoint import load_checkpoint
 from mien.train.distill import find_members
+from mien.train.divisions import refuse_seen
 from mien.train.fit import environment
 from mien.train.members import ENSEMBLE, Member, relative
 from mien.train.precision import choose_device
@@ -140,7 +141,8 @@ def build_ensemble(
         the record written to ``ensemble.json``.
 
     Raises:
-        RecipeError: an unknown choice, or the test split was scored for another choice here.
+        RecipeError: an unknown choice, a member trained on images of these validation or test
+            splits, or the test split was scored for another choice here.
         ModelError: a path is no member.
     """
     check_views(views)
@@ -150,9 +152,12 @@ def build_ensemble(
     val = splits.select(dataset, "val")
     if not len(val):
         raise RecipeError(f"Protocol {splits.protocol!r} has no validation split to choose on.")
+    members = find_members(paths)
+    for member in members:
+        refuse_seen(member.path, splits, ("val", "test"))
     cache = make_folder(out / "probabilities")
     scored = []
-    for member in find_members(paths):
+    for member in members:
         say(f"{member.name} on {splits.published_name('val')}")
         scored.append(member_predictions(member, val, "val", views, cache, device))
     joined = [s.predictions.join(val) for s in scored]

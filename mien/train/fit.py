@@ -8,6 +8,7 @@ import json
 import logging
 import platform
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ from mien.models.weights import initial_weights
 from mien.train._lightning import L
 from mien.train.callbacks import BEST, LAST, AtomicCheckpointIO, ProgressLine, Run
 from mien.train.distill import Teachers
+from mien.train.divisions import SPLITS
 from mien.train.module import ExpressionModule
 from mien.train.precision import choose_device, choose_precision
 from mien.train.recipe import Recipe
@@ -108,7 +110,7 @@ def _few(dataset: FaceDataset, n: int) -> FaceDataset:
 
 def _record(folder: Path, recipe: Recipe, dataset: FaceDataset, splits: Splits, run: Any) -> None:
     write_text(folder / "recipe.json", recipe.to_json() + "\n")
-    write_text(folder / "splits.json", splits.to_json() + "\n")
+    write_text(folder / SPLITS, splits.to_json() + "\n")
     record = {
         **environment(),
         "command": shlex.join(
@@ -124,12 +126,19 @@ def _record(folder: Path, recipe: Recipe, dataset: FaceDataset, splits: Splits, 
 
 
 def check_folder(
-    folder: Path, recipe: Recipe, seed: int, resume: bool, teachers: Teachers | None = None
+    folder: Path,
+    recipe: Recipe,
+    seed: int,
+    resume: bool,
+    teachers: Teachers | None,
+    dataset: FaceDataset,
+    splits: Splits,
 ) -> Path | None:
     """The checkpoint to resume from, or None for a fresh run.
 
     Raises:
-        RecipeError: the folder holds a run already, or a different one than is resumed.
+        RecipeError: the folder holds a run already, or a different one than is resumed: of another
+            recipe, seed, dataset or division, or with other teachers.
     """
     last = folder / LAST
     if not resume:
@@ -145,11 +154,34 @@ def check_folder(
     same = dataclasses.replace(old, claim=recipe.claim).to_json() == recipe.to_json()
     if not same or record.get("seed") != seed:
         raise RecipeError(f"{folder} holds a run with another recipe or seed; use another --out.")
+    if record["data"]["sha256"] != dataset.sha256:
+        raise RecipeError(
+            f"{folder} holds a run on other data ({record['data']['name']}); use another --out."
+        )
+    if not _same_division(Splits.load(folder / SPLITS), splits):
+        raise RecipeError(f"{folder} holds a run on another division or fold; use another --out.")
     if _taught(record.get("teachers")) != _taught(teachers.record if teachers else None):
         raise RecipeError(f"{folder} holds a run with other teachers; use another --out.")
     for name in (LAST, BEST):
         remove_leftovers(folder / name)  # of a kill in the middle of a write
     return last
+
+
+def _same_division(one: Splits, other: Splits) -> bool:
+    return one.ids.keys() == other.ids.keys() and all(
+        np.array_equal(np.sort(ids), np.sort(other.ids[role])) for role, ids in one.ids.items()
+    )
+
+
+def check_votes(recipe: Recipe, train: FaceDataset) -> None:
+    """Raise RecipeError where a recipe uses FER+ votes that the data has not."""
+    keys = [k for k in ("ferplus_auxiliary", "ferplus_blend") if getattr(recipe.loss, k)]
+    if keys and train.votes is None:
+        settings = " ".join(f"--set loss.{key}=0" for key in keys)
+        raise RecipeError(
+            f"Recipe {recipe.name!r} uses FER+ votes, and the data has none: add fer2013new.csv "
+            f"beside the CSV, or train with {settings}."
+        )
 
 
 def _taught(record: Any) -> list[tuple[str, float]]:
@@ -188,18 +220,14 @@ def fit(
     """
     if dry_run:
         recipe = dry(recipe)
-    checkpoint = check_folder(folder, recipe, seed, resume, teachers)
+    checkpoint = check_folder(folder, recipe, seed, resume, teachers, dataset, splits)
     train, val = splits.select(dataset, "train"), splits.select(dataset, "val")
     if dry_run:
         train, val = _few(train, 64), _few(val, 64)
         unlabelled = None if unlabelled is None else _few(unlabelled, 32)
     if not len(train):
         raise RecipeError(f"Protocol {splits.protocol!r} leaves no training images.")
-    if recipe.loss.ferplus_auxiliary and train.votes is None:
-        raise RecipeError(
-            f"Recipe {recipe.name!r} uses FER+ votes, and the data has none: add fer2013new.csv "
-            "beside the CSV, or train with --set loss.ferplus_auxiliary=0."
-        )
+    check_votes(recipe, train)
     check_teaching(recipe, dataset, teachers, unlabelled)
     chosen, weights = training_set(recipe, train, unlabelled)
     device = choose_device(device)
@@ -261,7 +289,12 @@ def fit(
             weights=weights,
         )
         judge = EpochBatches(val, 256, device=device) if len(val) else None
-        trainer.fit(module, batches, judge, ckpt_path=checkpoint, weights_only=False)
+        try:
+            trainer.fit(module, batches, judge, ckpt_path=checkpoint, weights_only=False)
+        except SystemExit as stop:  # Lightning's word for a signal, with a code of success
+            if isinstance(stop.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise SystemExit(128 + signal.SIGTERM) from None
     if trainer.interrupted:
         raise KeyboardInterrupt
     return FitResult(folder, run.best_epoch, run.best, run.seconds, folder / BEST)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.data import make_splits
-from mien.data.dataset import FaceDataset
+from mien.data.dataset import FaceDataset, Splits
 from mien.train.callbacks import BEST
 from mien.train.distill import Teachers
 from mien.train.fit import check_folder, dry, fit
@@ -50,6 +50,7 @@ def train_jobs(
     quiet: bool = False,
     teachers: Teachers | None = None,
     unlabelled: FaceDataset | None = None,
+    splits: Splits | None = None,
     budget_s: float | None = None,
     say: Say = print,
     after: Callable[[Job], None] = lambda job: None,
@@ -57,27 +58,28 @@ def train_jobs(
     """Train what is not done yet; returns whether all jobs are done.
 
     Args:
+        splits: one division for all jobs; without it each job's protocol divides by its own seed.
         budget_s: start no further training after so many seconds.
         after: called with every job that is done, also with those that were done before.
 
     Raises:
-        RecipeError: a folder holds a run with another recipe, seed or teachers.
+        RecipeError: a folder holds a run with another recipe, seed, division or teachers.
     """
     start = time.monotonic()
     for number, job in enumerate(jobs, 1):
+        division = splits or make_splits(dataset, job.recipe.protocol, seed=job.seed)
         if job.done:
             recipe = dry(job.recipe) if dry_run else job.recipe
-            check_folder(job.folder, recipe, job.seed, True, teachers)
+            check_folder(job.folder, recipe, job.seed, True, teachers, dataset, division)
         elif budget_s is not None and time.monotonic() - start > budget_s:
             say(f"time is up: {len(jobs) - number + 1} of {len(jobs)} runs are left")
             return False
         else:
             say(f"{job.folder.name} ({number} of {len(jobs)})")
-            splits = make_splits(dataset, job.recipe.protocol, seed=job.seed)
             result = fit(
                 job.recipe,
                 dataset,
-                splits,
+                division,
                 job.folder,
                 seed=job.seed,
                 resume=True,
@@ -87,7 +89,7 @@ def train_jobs(
                 teachers=teachers,
                 unlabelled=unlabelled,
             )
-            write_run_report(result, dataset, splits)
+            write_run_report(result, dataset, division)
         after(job)
     return True
 

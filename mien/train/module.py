@@ -113,7 +113,9 @@ class ExpressionModule(L.LightningModule):
                 config = type(config)(flip=config.flip, alternating=config.alternating)
             if config.alternating and index is not None:
                 mirrored = alternating_mirror(index, self.epoch, self.run_seed)
-            x = augment(x, config, self.side(), mirrored)
+            # In bfloat16 the sampling points themselves would be rounded, by up to .1 pixels.
+            with torch.autocast(x.device.type, enabled=False):
+                x = augment(x, config, self.side(), mirrored)
         x = (x - self.mean) / self.std
         return x.contiguous(memory_format=torch.channels_last)
 

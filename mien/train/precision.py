@@ -211,10 +211,15 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def choose_device(device: str) -> str:
-    """ "cpu" or "cuda" for "auto": the GPU where torch sees one."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """ "cpu" or "cuda"; "auto" is the GPU where torch can use one.
+
+    Raises:
+        RecipeError: "cuda" was asked for, and there is none.
+    """
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise RecipeError("There is no GPU that torch can use; leave --device out or give cpu.")
+    return device if device != "auto" else "cuda" if there else "cpu"
 
 
 def gpu_count() -> int:

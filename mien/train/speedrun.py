@@ -8,6 +8,7 @@ is the last epoch's, not the first crossing of a mark.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from mien.evaluate.runner import predict
 from mien.modelinfo import ModelInfo
 from mien.train.callbacks import learning_rate
 from mien.train.checkpoint import TorchClassifier
-from mien.train.fit import class_weights, environment, pixel_statistics
+from mien.train.fit import check_votes, class_weights, environment, pixel_statistics
 from mien.train.module import ExpressionModule
 from mien.train.precision import choose_precision
 from mien.train.recipe import Recipe
@@ -93,6 +94,7 @@ def timed_run(
         raise RecipeError("A speed run's schedule is fixed: no plateau and no early stopping.")
     check_teaching(recipe, dataset, None, None)
     train = splits.select(dataset, "train")
+    check_votes(recipe, train)
     chosen, weights = training_set(recipe, train)
     mean, std = pixel_statistics(recipe, train)
     where = {"epoch": 0}
@@ -119,7 +121,7 @@ def timed_run(
         torch.backends.cudnn.benchmark = True
         for share, _ in recipe.progressive or ((0.0, 48),):
             module = fresh()
-            module.position = (int(share * recipe.epochs), 0)
+            module.position = (math.ceil(share * recipe.epochs), 0)
             _warm(module, batches, device, precision)
     _sync(device)
     start = time.perf_counter()
@@ -138,6 +140,7 @@ def _warm(module: ExpressionModule, batches: EpochBatches, device: str, precisio
         with _autocast(device, precision):
             module.training_step(batch, step).backward()
         optimizer.step()
+        module.on_train_batch_end()
         if step + 1 == WARM_UP_STEPS:
             return
 
