@@ -6,14 +6,16 @@ Stages: base-seeds, ensemble, ablation, speedrun, distill, ferplus, papers. The 
 once into --work; a process a training (--jobs at a time) keeps it on the GPU, augments there in
 batches, and trains in bfloat16 and channels_last. Results are written to --out ($OUT, else
 out/flagship) as they come: STAGE.json, and the best checkpoints with their weights in half
-precision, within --files and --mib. --limit ends a call in time; --work keeps what was begun, so
-the same call later goes on where it stopped. PrivateTest is scored with --test alone, when every
-choice was made. --steps N runs a stage from end to end on N steps an epoch, on a CPU too.
+precision, within --files and --mib; of the papers, run folders that `mien reproduce` takes.
+--limit ends a call in time; --work keeps what was begun, so the same call later goes on where it
+stopped. PrivateTest is scored with --test alone, when every choice was made. --steps N runs a
+stage from end to end on N steps an epoch, on a CPU too, in folders stepsN of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -25,8 +27,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from worker import half, load_dataset, save_dataset, say
+from deliver import (
+    bring_back,
+    bring_papers,
+    finished,
+    identity_of,
+    last_lines,
+    report,
+    summary_of,
+)
+from stages import combine, speed
+from worker import save_dataset, say, sha256_of
 
+from mien._system import file_sha256
 from mien.atomic import make_folder, write_text
 from mien.cli._allocator import ALLOCATOR
 from mien.data.dataset import FaceDataset
@@ -37,7 +50,7 @@ HERE = Path(__file__).resolve().parent
 #: Members of the ensemble beside the base seeds: what differs in build errs differently.
 MEMBERS: dict[str, list[str]] = {
     "se": ["model_args.se=8"],
-    "rep": ["model_args.block=rep", "model_args.blocks=[3,3,2]"],
+    "rep": ["model_args.block=rep", "model_args.blocks=[3,3,2]", "model_args.drop_path=0"],
     "muon": [
         "optimizer.name=muon",
         "optimizer.lr=0.02",
@@ -50,14 +63,14 @@ MEMBERS: dict[str, list[str]] = {
     "votes": ["loss.ferplus_blend=0.3"],
     "narrow": ["model_args.widths=[96,192,384]", "model_args.blocks=[2,2,2]"],
 }
-#: The papers' recipes on FER2013 itself; those on other sets go by `mien reproduce`.
-PAPERS = (
-    "debnath_convnet",
-    "njoku_cnn",
-    "mondal_shallow",
-    "mondal_dropout",
-    "mondal_deep",
-)
+#: The papers' runs on FER2013 itself, and their systems; other sets go by `mien reproduce`.
+PAPERS = {
+    "debnath_convnet": "debnath2021",
+    "njoku_cnn": "njoku2024",
+    "mondal_shallow": "mondal2022",
+    "mondal_dropout": "mondal2022",
+    "mondal_deep": "mondal2022",
+}
 STAGES = ("base-seeds", "ensemble", "ablation", "speedrun", "distill", "ferplus", "papers")
 
 
@@ -70,14 +83,34 @@ def shrink(dataset: FaceDataset, steps: int) -> FaceDataset:
     return dataset.take(np.concatenate(rows))
 
 
-def decoded(options: argparse.Namespace) -> Path:
-    """The dataset as .npz in the work folder; decoded by the first call."""
-    path = options.work / ("few.npz" if options.steps else "fer2013.npz")
-    if not path.is_file():
-        from mien.data import read_for_protocol
+def mark_of(data: Path) -> str:
+    """Twelve digits that change with the dataset: of a file's bytes and of CSVs beside it (FER+
+    votes), of a folder's names, sizes and dates."""
+    where = data.resolve()
+    if where.is_file():
+        beside = [where] if where.suffix != ".csv" else sorted(where.parent.glob("*.csv"))
+        facts = [where.name, *(file_sha256(path) for path in beside)]
+    else:
+        found = [(p, p.stat()) for p in sorted(where.rglob("*")) if p.is_file()]
+        facts = [str(where), *(f"{p} {s.st_size} {s.st_mtime_ns}" for p, s in found)]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:12]
 
+
+def decoded(options: argparse.Namespace) -> Path:
+    """The dataset as .npz in the work folder, decoded by the first call; without --data the one
+    that is there."""
+    from mien.data import default_data_path, read_for_protocol
+
+    kept = sorted(options.work.glob("fer2013-*.npz"))
+    if options.data is None and len(kept) > 1:
+        raise RecipeError(f"{options.work} holds {len(kept)} datasets; say which with --data.")
+    if options.data is None and kept:
+        return kept[0]
+    source = default_data_path() if options.data is None else options.data
+    path = options.work / f"fer2013-{mark_of(source)}.npz"
+    if not path.is_file():
         start = time.monotonic()
-        dataset = read_for_protocol(options.data, "fer2013")
+        dataset = read_for_protocol(source, "fer2013")
         if options.steps:
             dataset = shrink(dataset, options.steps)
         save_dataset(dataset, path)
@@ -89,21 +122,19 @@ def decoded(options: argparse.Namespace) -> Path:
 
 
 def runs_of(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The trainings of a stage: name, recipe, settings, seed."""
-    seeds = range(options.seeds)
-    base = [_run(f"{options.recipe}-seed{s}", options.recipe, [], s) for s in seeds]
+    """The trainings of a stage: name, recipe, settings with --set, seed, and what they are."""
+    seeds, more = range(options.seeds), options.set
+    base = [_run(f"{options.recipe}-seed{s}", options.recipe, more, s) for s in seeds]
     if options.stage == "base-seeds":
         return base
     if options.stage == "ensemble":
         members = {k: MEMBERS[k] for k in list(MEMBERS)[: options.members]}
         return base + [
-            _run(f"{options.recipe}-{k}", options.recipe, v, 100 + i)
+            _run(f"{options.recipe}-{k}", options.recipe, [*v, *more], 100 + i)
             for i, (k, v) in enumerate(members.items())
         ]
     if options.stage == "ablation":
-        from mien.train.ablation import read_table
-
-        table = read_table(options.table)
+        table = table_of(options)
         rows = list(table.rows)[: options.rows]
         return [
             _run(
@@ -117,12 +148,30 @@ def runs_of(options: argparse.Namespace) -> list[dict[str, Any]]:
             for row in rows
         ]
     if options.stage == "distill":
-        return [_run(f"mien_distilled-seed{s}", "mien_distilled", [], s) for s in seeds]
+        return [_run(f"mien_distilled-seed{s}", "mien_distilled", more, s) for s in seeds]
     if options.stage == "ferplus":
-        settings = ["protocol=ferplus-majority"]
+        settings = ["protocol=ferplus-majority", *more]
         name = f"{options.recipe}-ferplus"
         return [_run(f"{name}-seed{s}", options.recipe, settings, s, name) for s in seeds]
-    return [_run(f"{paper}-seed{s}", paper, [], s) for paper in PAPERS for s in seeds]
+    return [_paper(paper, seed, more) for paper in PAPERS for seed in seeds]
+
+
+def table_of(options: argparse.Namespace) -> Any:
+    """The ablation table; --set goes before the rows, so that a row stays what it says."""
+    from mien.train.ablation import read_table
+
+    table = read_table(options.table)
+    return replace(table, settings=(*table.settings, *options.set))
+
+
+def _paper(paper: str, seed: int, more: list[str]) -> dict[str, Any]:
+    """A paper's own recipe as its reproduction runs it, which may be by another protocol: Njoku's
+    test set is PublicTest and PrivateTest, and the reproduction has a validation split beside."""
+    from mien.reproduce.systems import get_system
+
+    protocol = get_system(PAPERS[paper]).run(paper).protocol
+    run = _run(f"{paper}-seed{seed}", paper, [f"protocol={protocol}", *more], seed)
+    return {**run, "paper": [PAPERS[paper], paper]}
 
 
 def _run(
@@ -134,34 +183,41 @@ def _run(
         "set": settings,
         "seed": seed,
         "as_name": as_name or name.rsplit("-seed", 1)[0],
+        "paper": None,
     }
 
 
-def summary_of(folder: Path, test: bool) -> dict[str, Any] | None:
-    """The summary of a finished run; None while it is not, or not scored on what is asked."""
-    path = folder / "summary.json"
-    if not path.is_file():
-        return None
-    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    scored = any(key.startswith(("PrivateTest", "test")) for key in summary)
-    return summary if scored or not test else None
+def identified(
+    options: argparse.Namespace, runs: list[dict[str, Any]], teachers: list[str]
+) -> list[dict[str, Any]]:
+    """The runs, each with what its result must be the result of."""
+    from mien.train.distill import find_members
+
+    members = find_members(Path(t) for t in teachers) if teachers else []
+    taught = [[file_sha256(m.path), round(m.weight, 6)] for m in members]
+    sha256 = sha256_of(options.dataset)
+    return [{**r, "identity": identity_of(r, options.steps, sha256, taught)} for r in runs]
 
 
 def train_all(
     options: argparse.Namespace,
     runs: list[dict[str, Any]],
     teachers: list[str],
-    after: Callable[[], None],
-) -> bool:
-    """Keep --jobs processes busy until all runs are done or the time is up; whether all are."""
+    after: Callable[[], object],
+) -> tuple[bool, list[str]]:
+    """Keep --jobs processes busy until all runs are done or the time is up.
+
+    Returns:
+        whether all are done, and the names of those that failed.
+    """
     folder = options.work / "runs"
     make_folder(folder)
-    waiting = [r for r in runs if summary_of(folder / r["name"], options.test) is None]
+    waiting = [r for r in runs if summary_of(options, r, options.test) is None]
     active: list[tuple[dict[str, Any], subprocess.Popen[bytes]]] = []
     failed: list[str] = []
     try:
         while (waiting or active) and time.monotonic() < options.deadline:
-            while waiting and len(active) < options.jobs:
+            while waiting and len(active) < max(options.jobs, 1):
                 run = waiting.pop(0)
                 active.append((run, _start(options, run, folder / run["name"], teachers)))
             time.sleep(0.2)
@@ -169,7 +225,8 @@ def train_all(
                 active.remove((run, process))
                 if process.returncode:
                     failed.append(run["name"])
-                    say(f"{run['name']} failed; see {folder / run['name']}.log")
+                    log = folder / f"{run['name']}.log"
+                    say(f"{run['name']} failed; {log} ends:\n{last_lines(log)}")
                 else:
                     say(f"{run['name']} done")
                     after()
@@ -178,9 +235,7 @@ def train_all(
             process.terminate()
         for _, process in active:
             process.wait()
-    if failed:
-        raise RecipeError(f"{len(failed)} runs failed: {', '.join(failed)}; their logs say why.")
-    return not waiting and not active
+    return not (waiting or active or failed), failed
 
 
 def _start(
@@ -188,80 +243,22 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     task = {
         **run,
-        "more": options.set,
         "steps": options.steps,
         "dataset": str(options.dataset),
         "folder": str(folder),
         "device": options.device,
         "test": options.test,
         "teachers": teachers,
+        "command": sys.argv,
     }
     command = [sys.executable, str(HERE / "worker.py"), json.dumps(task)]
-    with folder.with_suffix(".log").open("ab") as log:
+    with (folder.parent / f"{folder.name}.log").open("ab") as log:
         return subprocess.Popen(
             command,
             stdout=log,
             stderr=log,
             env={**os.environ, **ALLOCATOR, "PYTHONUNBUFFERED": "1"},
         )
-
-
-# ---- what comes out ----------------------------------------------------------------------------
-
-
-def report(options: argparse.Namespace, runs: list[dict[str, Any]], **more: Any) -> None:
-    """Write STAGE.json: every finished run, and whatever the stage adds."""
-    folder = options.work / "runs"
-    found = [s for r in runs if (s := summary_of(folder / r["name"], False)) is not None]
-    record = {
-        "stage": options.stage,
-        "steps": options.steps,
-        "of": len(runs),
-        "runs": found,
-        **more,
-    }
-    write_text(options.out / f"{options.stage}.json", json.dumps(record, indent=1) + "\n")
-
-
-def bring_back(options: argparse.Namespace, runs: list[dict[str, Any]]) -> list[str]:
-    """Copy the best runs' weights to --out, as many as --files and --mib allow; their names."""
-    folder = options.work / "runs"
-    found = [s for r in runs if (s := summary_of(folder / r["name"], False)) is not None]
-    found.sort(key=lambda s: -(s["val_accuracy"] or 0))
-    room = options.mib * 2**20
-    brought: list[str] = []
-    for summary in found[: options.files]:
-        target = options.out / f"{summary['name']}.ckpt"
-        size = half(folder / summary["name"] / "best.ckpt", target)
-        room -= size
-        if room < 0 or size > 16 * 2**20:
-            target.unlink()
-            say(f"{target.name} is left in {folder}: {size / 2**20:.1f} MiB do not fit")
-            break
-        brought.append(target.name)
-    return brought
-
-
-def combine(options: argparse.Namespace, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The ensembles of all runs, equal and greedy; the greedy one's folder teaches."""
-    from mien.data import make_splits
-    from mien.train.ensemble import build_ensemble
-
-    dataset = load_dataset(options.dataset)
-    splits = make_splits(dataset, "fer2013")
-    paths = [options.work / "runs" / run["name"] for run in runs]
-    records = {}
-    for choose in ("equal", "greedy"):
-        # The test split is for one of them: the one that is better on PublicTest.
-        out = options.work / f"ensemble-{choose}"
-        args = {"views": "ten", "choose": choose, "device": options.device, "say": say}
-        records[choose] = build_ensemble(paths, dataset, splits, out, **args)
-    best = max(records, key=lambda c: records[c]["val"]["accuracy"])
-    if options.test:
-        out = options.work / f"ensemble-{best}"
-        args |= {"choose": best, "test": True}
-        records[best] = build_ensemble(paths, dataset, splits, out, **args)
-    return {"best": best, **records}
 
 
 def teachers_of(options: argparse.Namespace) -> list[str]:
@@ -277,60 +274,53 @@ def teachers_of(options: argparse.Namespace) -> list[str]:
     return [str(path.parent) for path in found]
 
 
-def speed(options: argparse.Namespace) -> None:
-    """The speed runs, alone on the machine, in this process."""
-    from mien.data import make_splits
-    from mien.train.recipe import override
-    from mien.train.recipes import get_recipe
-    from mien.train.speedrun import speedrun
-
-    dataset = load_dataset(options.dataset)
-    records: dict[str, Any] = {}
-    for name in ("mien_fast", "mien_fast_folder"):
-        recipe = override(get_recipe(name), options.set)
-        if options.steps:
-            recipe = replace(recipe, epochs=2, batch_size=16, clean_epochs=1)
-        test = options.test or recipe.protocol == "fer2013-folder"
-
-        def write(record: dict[str, Any], name: str = name) -> None:
-            records[name] = record
-            report(options, [], speedruns=records)
-
-        speedrun(
-            recipe,
-            dataset,
-            make_splits(dataset, recipe.protocol),
-            seeds=range(options.seeds),
-            device=options.device,
-            test=test,
-            write=write,
-        )
-        say(f"{name}: {records[name]['seconds']} s, {100 * records[name]['accuracy']:.2f} %")
-
-
 def stage(options: argparse.Namespace) -> int:
     """Run one stage as far as the time allows; 0 when it is complete, 1 when some is left."""
     options.dataset = decoded(options)
-    if options.stage == "speedrun":
-        speed(options)
-        return 0
-    runs = runs_of(options)
-    teachers = teachers_of(options) if options.stage == "distill" else []
-    report(options, runs)
-    complete = train_all(options, runs, teachers, lambda: report(options, runs))
-    more: dict[str, Any] = {"complete": complete}
-    if complete and options.stage == "ensemble":
-        more["ensemble"] = combine(options, runs)
-    if options.stage == "ablation":
-        from mien.train.ablation import read_table, summarise, to_markdown
-
-        more["table"] = summarise(read_table(options.table), options.work / "runs")
-        write_text(options.out / "ablation.md", to_markdown(more["table"]))
-    elif options.stage != "papers":
-        more["weights"] = bring_back(options, runs)
-    report(options, runs, **more)
+    complete = speed(options) if options.stage == "speedrun" else _trained(options)
     say(f"{options.stage}: {'complete' if complete else 'call again for the rest'}")
     return 0 if complete else 1
+
+
+def _trained(options: argparse.Namespace) -> bool:
+    """A stage of trainings: what is finished is out before anything that may not end in time."""
+    teachers = teachers_of(options) if options.stage == "distill" else []
+    runs = identified(options, runs_of(options), teachers)
+
+    def out(**more: Any) -> dict[str, Any]:
+        if options.stage == "papers":
+            more["weights"] = bring_papers(options, runs)
+        report(options, runs, **more)
+        return more
+
+    out(complete=False)
+    complete, failed = train_all(options, runs, teachers, lambda: out(complete=False))
+    more = out(complete=complete)
+    if options.stage == "ablation":
+        from mien.train.ablation import summarise, to_markdown
+
+        sha256, dry_run = sha256_of(options.dataset), bool(options.steps)
+        folder = options.work / "runs"
+        more["table"] = summarise(table_of(options), folder, sha256=sha256, dry_run=dry_run)
+        write_text(options.out / "ablation.md", to_markdown(more["table"]))
+    elif options.stage == "papers":
+        for summary in finished(options, runs):
+            if summary["name"] not in more["weights"]:
+                say(f"{summary['name']}: its weights do not fit and stay in {options.work}")
+    else:
+        more["weights"] = bring_back(options, runs)
+    report(options, runs, **more)
+    if failed:
+        raise RecipeError(f"{len(failed)} runs failed: {', '.join(failed)}; see their last lines.")
+    if complete and options.stage == "ensemble":
+        made = combine(options, runs)
+        complete = made is not None
+        if made is None:
+            say("too little time is left for the ensembles: they come with the next call")
+        else:
+            more["ensemble"] = made
+        report(options, runs, **{**more, "complete": complete})
+    return complete
 
 
 def parse() -> argparse.Namespace:
@@ -353,6 +343,7 @@ def parse() -> argparse.Namespace:
     add("--limit", type=float, default=540, help="seconds, decoding included")
     add("--files", type=int, default=4, help="checkpoints to write to --out")
     add("--mib", type=float, default=56, help="room for them")
+    add("--archive", action="store_true", help="papers: archives of 16 MiB, not many small files")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--test", action="store_true", help="score PrivateTest: when every choice was made")
     add("--steps", type=int, default=0, help="a trial: so many steps an epoch, two epochs")
@@ -362,12 +353,14 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     options = parse()
     try:
-        options.deadline = time.monotonic() + options.limit
-        if options.device == "auto":
-            import torch
+        from mien.train.precision import choose_device
 
-            options.device = "cuda" if torch.cuda.is_available() else "cpu"
+        options.deadline = time.monotonic() + options.limit
+        options.device = choose_device(options.device)
         options.work, options.out = options.work.resolve(), options.out.resolve()
+        if options.steps:  # a trial's results and the real ones never meet
+            options.work /= f"steps{options.steps}"
+            options.out /= f"steps{options.steps}"
         make_folder(options.work)
         make_folder(options.out)
         return stage(options)
@@ -377,4 +370,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if sys.platform.startswith("linux") and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR})
     sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from mien.atomic import atomic_path, write_text
-from mien.data.dataset import FaceDataset
+from mien.atomic import atomic_path, make_folder, write_text
+from mien.data.dataset import FaceDataset, Splits
 from mien.emotions import Emotion
 from mien.errors import MienError
+
+#: The largest file that is delivered.
+FILE_BYTES = 16 * 2**20
+#: What `mien reproduce` reads of a run beside its checkpoints and predictions.
+RECORDS = ("run.json", "recipe.json", "splits.json", "curves.csv", "result.json")
+#: In a run's folder: what of it is delivered.
+PACK = "pack"
 
 
 def say(line: str) -> None:
@@ -46,25 +54,37 @@ def load_dataset(path: Path) -> FaceDataset:
         )
 
 
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of the dataset that :func:`save_dataset` wrote, without its images."""
+    with np.load(path) as kept:
+        return str(kept["facts"].tolist()[2])
+
+
+def recipe_of(run: dict[str, Any], steps: int) -> Any:
+    """The recipe that a run trains: its settings applied, cut short in a trial."""
+    from mien.train.fit import dry
+    from mien.train.recipe import override
+    from mien.train.recipes import get_recipe
+
+    recipe = replace(override(get_recipe(run["recipe"]), run["set"]), name=run["as_name"])
+    return dry(recipe) if steps else recipe
+
+
 def work_on(task: dict[str, Any]) -> None:
     """Train one run to its end, or go on with it, and write ``summary.json`` into its folder."""
     from mien.data import make_splits
     from mien.data.ferplus import NAME, majority_view
+    from mien.reproduce.scoring import read_curves
     from mien.train.checkpoint import load_checkpoint
     from mien.train.distill import load_teachers
     from mien.train.jobs import Job, result_of, train_jobs
-    from mien.train.recipe import override
-    from mien.train.recipes import get_recipe
     from mien.train.speedrun import accuracy
 
-    recipe = override(get_recipe(task["recipe"]), [*task["set"], *task["more"]])
-    recipe = replace(recipe, name=task["as_name"])
-    if task["steps"]:
-        recipe = replace(recipe, epochs=2, batch_size=16, clean_epochs=min(recipe.clean_epochs, 1))
+    recipe = recipe_of(task, task["steps"])
     dataset = load_dataset(Path(task["dataset"]))
     if recipe.protocol == NAME:
         dataset = majority_view(dataset)
-    splits = make_splits(dataset, recipe.protocol)
+    splits = make_splits(dataset, recipe.protocol, seed=task["seed"])
     folder = Path(task["folder"])
     teachers = load_teachers([Path(t) for t in task["teachers"]]) if task["teachers"] else None
     train_jobs(
@@ -72,30 +92,86 @@ def work_on(task: dict[str, Any]) -> None:
         dataset,
         device=task["device"],
         teachers=teachers,
+        splits=splits,
         say=say,
     )
     classifier = load_checkpoint(folder / "best.ckpt", task["device"])
-    summary = {"name": task["name"], "recipe": recipe.to_dict(), "seed": task["seed"]}
-    summary |= result_of(folder)
+    summary = {"name": task["name"], "seed": task["seed"], **task["identity"]}
+    summary |= {"tested": task["test"], **result_of(folder)}
+    summary["last"] = read_curves(folder)[-1]
     summary["parameters"] = classifier.info.parameters
     summary["multiply_adds"] = classifier.info.multiply_adds
-    roles = ["val", "test"] if task["test"] else ["val"]
-    for role in (r for r in roles if len(splits.ids[r])):
-        for views in ("none", "flip", "ten"):
-            score = accuracy(classifier, dataset, splits, role, views)
-            summary[f"{splits.published_name(role)} {views}"] = score
+    if task["paper"]:
+        summary |= score_paper(task, folder, dataset, splits)
+    else:
+        roles = ["val", "test"] if task["test"] else ["val"]
+        for role in (r for r in roles if len(splits.ids[r])):
+            for views in ("none", "flip", "ten"):
+                score = accuracy(classifier, dataset, splits, role, views)
+                summary[f"{splits.published_name(role)} {views}"] = score
     write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
 
 
+def score_paper(
+    task: dict[str, Any], folder: Path, dataset: FaceDataset, splits: Splits
+) -> dict[str, Any]:
+    """Fill the run's pack and score it as its paper's reproduction does.
+
+    The weights that are scored are those that are delivered, in half precision: `mien reproduce`
+    keeps predictions under their checkpoint's SHA-256, so it takes these and scores nothing again.
+    Where they are too large to deliver, the run's own are scored, and only the figures travel.
+    """
+    from mien.reproduce.scoring import FOLDER, LIST, score_run
+    from mien.reproduce.systems import get_system
+
+    pack = make_folder(folder / PACK)
+    for name in RECORDS:
+        copy_file(folder / name, pack / name)
+    weights = ("best.ckpt", "last.ckpt")
+    for name in weights:
+        if not (pack / name).is_file():  # written once: predictions are kept by its SHA-256
+            half(folder / name, pack / name)
+    fits = all((pack / name).stat().st_size <= FILE_BYTES for name in weights)
+    system, run_id = task["paper"]
+    specs = get_system(system).run(run_id).scores
+    if not task["test"]:  # PrivateTest stays closed, also as a part of a larger set
+        specs = tuple(spec for spec in specs if "test" not in spec.roles)
+    scored = pack if fits else folder
+    entries = score_run(scored, specs, dataset, splits, device=task["device"], with_roc=False)
+    if not fits:
+        for name in weights:
+            (pack / name).unlink()
+        for path in (folder / LIST, *sorted((folder / FOLDER).glob("*.npz"))):
+            copy_file(path, pack / path.relative_to(folder))
+    keys = ("key", "checkpoint", "epoch", "split", "n")
+    figures = ("accuracy", "macro_f1")
+    return {
+        "weights": "half precision" if fits else "too large to deliver",
+        "scores": [
+            {**{k: e[k] for k in keys}, **{k: e["scores"][k] for k in figures}} for e in entries
+        ],
+    }
+
+
+def copy_file(source: Path, target: Path) -> None:
+    make_folder(target.parent)
+    with atomic_path(target) as partial:
+        shutil.copyfile(source, partial)
+
+
 def half(source: Path, target: Path) -> int:
-    """Write a checkpoint with the deployed weights alone, in half precision; returns its bytes."""
+    """Write a checkpoint with the deployed weights alone, in half precision; returns its bytes.
+
+    Only matrices and filters: they are nearly all of the bytes, and a running variance can be too
+    large for half precision.
+    """
     import torch
 
     checkpoint = torch.load(source, map_location="cpu", weights_only=True)
     state = checkpoint["state_dict"]
     prefix = "averaged." if any(k.startswith("averaged.") for k in state) else "model."
     kept = {
-        f"model.{k.removeprefix(prefix)}": v.half() if v.is_floating_point() else v
+        f"model.{k.removeprefix(prefix)}": v.half() if v.is_floating_point() and v.ndim > 1 else v
         for k, v in state.items()
         if k.startswith(prefix)
     }
@@ -105,7 +181,9 @@ def half(source: Path, target: Path) -> int:
 
 
 if __name__ == "__main__":
+    work = json.loads(sys.argv[1])
+    sys.argv = work["command"]  # what a run records as the command that made it
     try:
-        work_on(json.loads(sys.argv[1]))
+        work_on(work)
     except MienError as error:
         sys.exit(f"error: {error}")

@@ -15,7 +15,7 @@ from typing import Any
 from mien.atomic import make_folder, write_text
 from mien.data.dataset import FaceDataset
 from mien.errors import RecipeError
-from mien.train.fit import environment
+from mien.train.fit import dry, environment
 from mien.train.jobs import Job, Say, result_of, train_jobs
 from mien.train.recipe import Recipe, override
 from mien.train.recipes import get_recipe
@@ -86,11 +86,20 @@ def read_table(path: Path) -> Table:
     return table
 
 
-def summarise(table: Table, runs: Path) -> dict[str, Any]:
-    """The table so far: mean, standard deviation and paired difference of every row."""
+def summarise(table: Table, runs: Path, *, sha256: str, dry_run: bool = False) -> dict[str, Any]:
+    """The table so far: mean, standard deviation and paired difference of every row.
+
+    Args:
+        sha256: of the dataset that the runs were trained on.
+        dry_run: the runs are dry ones.
+
+    Raises:
+        RecipeError: a row's folder holds a run with another recipe, seed or dataset.
+    """
     found: dict[str, dict[int, dict[str, Any]]] = {row: {} for row in table.rows}
     for job in table.jobs(runs):
         if job.done:
+            _check_run(job, sha256, dry_run)
             row = job.recipe.name.removeprefix(f"{table.name}-")
             found[row][job.seed] = result_of(job.folder)
     base = found[BASE]
@@ -103,6 +112,24 @@ def summarise(table: Table, runs: Path) -> dict[str, Any]:
         "rows": [_row(row, table.rows[row], found[row], base) for row in table.rows],
         **environment(),
     }
+
+
+def _check_run(job: Job, sha256: str, dry_run: bool) -> None:
+    """A name proves nothing: the table, its settings or the data may be others by now."""
+    wanted = dry(job.recipe) if dry_run else job.recipe
+    recipe = Recipe.from_dict(json.loads((job.folder / "recipe.json").read_text()))
+    record = json.loads((job.folder / "run.json").read_text())
+    same = {
+        "recipe": dataclasses.replace(recipe, claim=wanted.claim).to_json() == wanted.to_json(),
+        "seed": record.get("seed") == job.seed,
+        "dataset": record["data"]["sha256"] == sha256,
+    }
+    other = [key for key, equal in same.items() if not equal]
+    if other:
+        raise RecipeError(
+            f"{job.folder} holds a run with another {' and '.join(other)} than the table's; move "
+            "it away or use another --out."
+        )
 
 
 def _row(
@@ -185,7 +212,7 @@ def ablate(
     runs = make_folder(out / "runs")
 
     def write(_: Job | None = None) -> dict[str, Any]:
-        record = summarise(table, runs)
+        record = summarise(table, runs, sha256=dataset.sha256, dry_run=dry_run)
         write_text(out / f"{table.name}.json", json.dumps(record, indent=2) + "\n")
         write_text(out / f"{table.name}.md", to_markdown(record))
         return record
