@@ -1,7 +1,10 @@
 """Size, transparency, orientation and completeness of a picture, from its bytes, undecoded.
 
 Only what is needed to refuse a picture safely; decoding is OpenCV's. Each reader takes the whole
-file and returns None when the header itself makes no sense.
+file and returns None when the header itself makes no sense; where it is cut off or contradicts
+itself, struct.error, IndexError or ValueError. The files are anybody's: no reader takes more than
+linear time or more memory than the file, and what two programs could read differently is refused,
+so that the decoder cannot see another size than the one checked here.
 """
 
 from __future__ import annotations
@@ -12,13 +15,21 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "PGM/PPM")
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file declares. ``orientation`` is EXIF's 1..8; ``truncated`` means bytes are missing
-    or a checksum fails."""
+    """What a file declares.
+
+    ``orientation`` is EXIF's 1..8; ``truncated`` means that bytes are missing, a checksum fails or
+    the header contradicts itself. ``bits`` is 8 where the format has no more than 16 per sample.
+    ``tile`` is the (width, height) of a tiled TIFF's tiles, which the decoder holds whole however
+    small the picture is; (0, 0) without tiles.
+    """
 
     format: str
     width: int
@@ -26,6 +37,39 @@ class Header:
     alpha: bool = False
     orientation: int = 1
     truncated: bool = False
+    bits: int = 8
+    tile: tuple[int, int] = (0, 0)
+
+
+#: Markers before a JPEG's first scan: real files have tens, or hundreds with a large profile.
+JPEG_SEGMENTS = 10_000
+
+#: Chunks of a PNG or WebP file: a gigabyte in pieces of 10 kB.
+CHUNKS = 100_000
+
+#: Entries of a TIFF directory; libtiff refuses more.
+TIFF_ENTRIES = 4096
+
+#: A PNM header ends within so many bytes, comments included.
+PNM_HEADER = 1 << 16
+
+#: Fill bytes and markers without a length, up to the 0xFF before the next marker.
+_FILL = re.compile(rb"(?:\xff++[\x01\xd0-\xd7])*+\xff++")
+
+#: As OpenCV reads it: a number ends with white space, and a comment with either end of line. The
+#: possessive quantifiers leave nothing to backtrack into.
+_GAP = rb"\s(?:\s|#[^\r\n]*+[\r\n])*+"
+_NUMBER = _GAP + rb"(\d{1,9})"
+_PNM = re.compile(rb"P([2356])" + 3 * _NUMBER + rb"\s")
+
+#: One entry of a TIFF directory, without its byte order.
+_ENTRY = (("tag", "u2"), ("kind", "u2"), ("count", "u4"), ("value", "u4"))
+
+#: Bytes of one value by its TIFF type; libtiff skips the types with 0.
+_TIFF_SIZES = np.array([0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8, 0], np.int64)
+
+#: The types that TIFF 6.0 allows for the tags read here: SHORT and LONG.
+_TIFF_INTEGERS = {3: "u2", 4: "u4"}
 
 
 def read_header(data: bytes) -> Header | None:
@@ -36,7 +80,7 @@ def read_header(data: bytes) -> Header | None:
     name, read = reader
     try:
         return read(data)
-    except (struct.error, IndexError):  # the header itself is cut off
+    except (struct.error, IndexError, ValueError):  # the header is cut off or contradicts itself
         return Header(name, 0, 0, truncated=True)
 
 
@@ -69,18 +113,20 @@ def _gif(data: bytes) -> Header:
 def _jpeg(data: bytes) -> Header | None:
     """Walk the markers to the frame header and the first scan; the file must then hold an EOI."""
     at, orientation, size = 2, 1, None
-    while True:
-        if data[at] != 0xFF:
+    for _ in range(JPEG_SEGMENTS):
+        fill = _FILL.match(data, at)
+        if fill is None:
+            if at >= len(data):
+                raise IndexError("the file ends before its first scan")
             return None
+        at = fill.end() - 1
         marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        if marker == 0x01 or 0xD0 <= marker <= 0xD7:  # markers without a length
-            at += 2
-            continue
         (length,) = struct.unpack_from(">H", data, at + 2)
+        if marker == 0x00 or length < 2:  # libjpeg would look for markers inside the segment
+            return None
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            if size is not None:
+                raise ValueError("two frame headers")
             height, width = struct.unpack_from(">HH", data, at + 5)
             size = (width, height)
         elif marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
@@ -90,6 +136,8 @@ def _jpeg(data: bytes) -> Header | None:
         at += 2 + length
         if at >= len(data) and size is not None:
             return Header("JPEG", *size, orientation=orientation, truncated=True)
+    else:
+        raise ValueError("no scan")
     if size is None:
         return None
     # Entropy-coded data escapes 0xFF, so FF D9 behind the scan header is an end of image.
@@ -99,9 +147,13 @@ def _jpeg(data: bytes) -> Header | None:
 
 def _png(data: bytes) -> Header:
     """Walk the chunks, checking every checksum, to IEND."""
+    if data[8:16] != b"\0\0\0\rIHDR":
+        raise ValueError("the first chunk is not IHDR")
     width, height, _, color_type = struct.unpack_from(">IIBB", data, 16)
-    alpha, orientation, at, whole = color_type in (4, 6), 1, 8, False
-    while at + 12 <= len(data):
+    alpha, exif, at, whole = color_type in (4, 6), b"", 8, False
+    for _ in range(CHUNKS):
+        if at + 12 > len(data):
+            break
         length, kind = struct.unpack_from(">I4s", data, at)
         body = memoryview(data)[at + 4 : at + 8 + length]
         if at + 12 + length > len(data):
@@ -111,12 +163,12 @@ def _png(data: bytes) -> Header:
         if kind == b"tRNS":
             alpha = True
         elif kind == b"eXIf":
-            orientation = exif_orientation(bytes(body[4:]))
+            exif = exif or bytes(body[4:])
         elif kind == b"IEND":
             whole = True
             break
         at += 12 + length
-    return Header("PNG", width, height, alpha, orientation, not whole)
+    return Header("PNG", width, height, alpha, exif_orientation(exif), not whole)
 
 
 def _webp(data: bytes) -> Header | None:
@@ -135,13 +187,17 @@ def _webp(data: bytes) -> Header | None:
         return None
     width = 1 + int.from_bytes(data[24:27], "little")
     height = 1 + int.from_bytes(data[27:30], "little")
-    orientation, at = 1, 12
-    while at + 8 <= len(data):
+    exif, at = b"", 12
+    for _ in range(CHUNKS):
+        if at + 8 > len(data):
+            break
         name, length = struct.unpack_from("<4sI", data, at)
         if name == b"EXIF":
-            body = data[at + 8 : at + 8 + length]
-            orientation = exif_orientation(body.removeprefix(b"Exif\0\0"))
+            exif = exif or data[at + 8 : at + 8 + length]
         at += 8 + length + (length & 1)
+    else:
+        truncated = True
+    orientation = exif_orientation(exif.removeprefix(b"Exif\0\0"))
     return Header("WebP", width, height, bool(data[20] & 0x10), orientation, truncated)
 
 
@@ -158,20 +214,41 @@ def _bmp(data: bytes) -> Header:
 
 def _tiff(data: bytes) -> Header | None:
     """First page; every strip or tile must lie within the file."""
-    tags = _ifd(data)
-    width, height = tags.get(256, (0,))[0], tags.get(257, (0,))[0]
+    order, entries = _directory(data)
+    _check_directory(entries, len(data))
+
+    def number(tag: int, default: int = 0) -> int:
+        values = _tiff_values(data, order, entries, tag)
+        if values is None:
+            return default
+        if len(values) != 1:
+            raise ValueError(f"tag {tag} must have one value")
+        return int(values[0])
+
+    width, height = number(256), number(257)
     if not width or not height:
         return None
-    offsets = tags.get(273) or tags.get(324) or ()
-    counts = tags.get(279) or tags.get(325) or ()
-    end = max((at + n for at, n in zip(offsets, counts, strict=False)), default=0)
-    alpha = tags.get(277) == (4,) and tags.get(262) == (2,)
+    offsets = _tiff_values(data, order, entries, 273, 324)
+    counts = _tiff_values(data, order, entries, 279, 325)
+    end = 0
+    if offsets is not None and counts is not None:
+        n = min(len(offsets), len(counts))
+        end = int((offsets[:n] + counts[:n]).max(initial=0))
+    bits = _tiff_values(data, order, entries, 258)
     # OpenCV applies TIFF's own orientation tag whatever the flags, so it is left at 1 here.
-    return Header("TIFF", width, height, alpha, truncated=end > len(data))
+    return Header(
+        "TIFF",
+        width,
+        height,
+        alpha=number(277) == 4 and number(262) == 2,
+        truncated=end > len(data),
+        bits=1 if bits is None else int(bits.max()),
+        tile=(number(322), number(323)),
+    )
 
 
 def _pnm(data: bytes) -> Header | None:
-    match = re.match(rb"P([2356])(?:\s+|#[^\n]*\n)+(\d+)(?:\s+|#[^\n]*\n)+(\d+)\s+(\d+)\s", data)
+    match = _PNM.match(data, 0, PNM_HEADER)
     if match is None:
         return None
     kind, width, height, depth = (int(group) for group in match.groups())
@@ -183,28 +260,65 @@ def _pnm(data: bytes) -> Header | None:
 def exif_orientation(tiff: bytes) -> int:
     """EXIF orientation 1..8 from a TIFF block; 1 when absent or damaged."""
     try:
-        value = _ifd(tiff).get(274, (1,))[0]
-    except (struct.error, IndexError):
+        order, entries = _directory(tiff)
+        values = _tiff_values(tiff, order, entries, 274)
+    except (struct.error, ValueError):
         return 1
-    return value if 1 <= value <= 8 else 1
+    if values is None or len(values) != 1 or not 1 <= values[0] <= 8:
+        return 1
+    return int(values[0])
 
 
-def _ifd(data: bytes) -> dict[int, tuple[int, ...]]:
-    """First image file directory of a TIFF block: tag -> its SHORT or LONG values."""
+def _directory(data: bytes) -> tuple[str, NDArray[np.void]]:
+    """Byte order ("<" or ">") and first image file directory of a TIFF block.
+
+    Returns the entries as a view, (N,) with the fields of ``_ENTRY``: their values are not read.
+
+    Raises:
+        struct.error, ValueError: no TIFF block, or its directory is cut off.
+    """
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
-        return {}
+        raise ValueError("no byte order")
     (at,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, at)
-    tags: dict[int, tuple[int, ...]] = {}
-    for i in range(count):
-        entry = at + 2 + 12 * i
-        tag, kind, number = struct.unpack_from(order + "HHI", data, entry)
-        where = entry + 8
-        letter = {3: "H", 4: "I"}.get(kind)
-        if letter is None or not 0 < number <= len(data):
-            continue
-        if number * struct.calcsize("=" + letter) > 4:  # the values stand elsewhere
-            (where,) = struct.unpack_from(order + "I", data, where)
-        tags[tag] = struct.unpack_from(f"{order}{number}{letter}", data, where)
-    return tags
+    entry = np.dtype([(name, order + kind) for name, kind in _ENTRY])
+    return order, np.frombuffer(data, entry, count, at + 2)
+
+
+def _check_directory(entries: NDArray[np.void], file_bytes: int) -> None:
+    """Refuse what makes libtiff see another picture, or hold more memory than the file has bytes.
+
+    Raises:
+        ValueError: too many entries, a tag twice (libtiff takes the first, other readers the
+            last), or values that cannot all stand in the file: libtiff reads those of every tag,
+            so a thousand tags that share one megabyte would take a gigabyte.
+    """
+    if len(entries) > TIFF_ENTRIES or len(np.unique(entries["tag"])) != len(entries):
+        raise ValueError("too many tags, or one of them twice")
+    size = _TIFF_SIZES[np.minimum(entries["kind"], len(_TIFF_SIZES) - 1)]
+    if int((size * entries["count"].astype(np.int64)).sum()) > file_bytes:
+        raise ValueError("the tags' values are larger than the file")
+
+
+def _tiff_values(
+    data: bytes, order: str, entries: NDArray[np.void], *tags: int
+) -> NDArray[np.int64] | None:
+    """Values of the one entry with one of ``tags``, int64 (N,); None without such an entry.
+
+    Raises:
+        struct.error, ValueError: several such entries, neither SHORT nor LONG, or outside the file.
+    """
+    found = entries[np.isin(entries["tag"], tags)]
+    if not len(found):
+        return None
+    if len(found) > 1:
+        raise ValueError(f"several of the tags {tags}")
+    _, kind, count, where = found[0].tolist()
+    letter = _TIFF_INTEGERS.get(kind)
+    if letter is None or not 0 < count <= len(data):
+        raise ValueError(f"tag {tags[0]} is neither SHORT nor LONG")
+    kept = np.dtype(order + letter)
+    if count * kept.itemsize > 4:  # the values stand elsewhere
+        return np.frombuffer(data, kept, count, where).astype(np.int64)
+    return np.frombuffer(found["value"].tobytes(), kept, count).astype(np.int64)

