@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 from fastapi import FastAPI
@@ -45,10 +47,22 @@ def serving(
     settings = Settings(
         port=0, token=token, origins=origins, workers=workers, limits=limits or Limits()
     )
+    with serving_app(create_app(settings, model=model), settings) as running:
+        yield running
+
+
+@contextmanager
+def serving_app(
+    app: Any, settings: Settings, keep_alive: float = 5, small_buffer: bool = False
+) -> Iterator[Running]:
+    """Serve any ASGI application as ``mien serve`` does, until the block ends."""
     listener = listen(settings)
-    app = create_app(settings, model=model)
+    if small_buffer:  # of the kernel, so that a client that does not read is noticed soon
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     started = threading.Event()
-    server = Server(make_config(app, settings.limits), started.set)
+    config = make_config(app, settings.limits)
+    config.timeout_keep_alive = keep_alive  # type: ignore[assignment]
+    server = Server(config, started.set)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
     thread.start()
     try:

@@ -27,9 +27,14 @@ from numpy.typing import NDArray
 
 pytest.importorskip("fastapi", reason="the extra [web] is not installed")
 
+from helpers_onnx import make_onnx
 from helpers_web import TOKEN, Running, serving
 
+from mien import zoo
+from mien._system import file_sha256
 from mien.cli import main
+from mien.emotions import FER2013
+from mien.modelinfo import ModelInfo
 from mien.pipeline import Analyzer
 from mien.results import Result
 from mien.sinks import columns
@@ -193,6 +198,25 @@ def test_models_health_and_metrics(client: httpx.Client, jpeg: bytes) -> None:
     assert len(families) == len(set(families))
 
 
+def test_an_own_model_with_a_shipped_name_is_not_the_shipped_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = ModelInfo(zoo.DEFAULT, FER2013, 48, channels=1, mean=0.5, std=0.25)
+    own = make_onnx(tmp_path / "own.onnx", metadata=record.to_metadata())
+    with serving(own) as running, running.client() as client:
+        # Asking reads no file: what is not there any more is not missed.
+        monkeypatch.setattr(zoo, "model_path", lambda name: pytest.fail("read again"))
+        own_sha256 = file_sha256(own)
+        own.unlink()
+        models = schemas.ModelsSchema.model_validate(client.get("/v1/models").json()).models
+    first, shipped = models
+    assert (first.name, first.loaded, first.sha256) == (zoo.DEFAULT, True, own_sha256)
+    assert first.description == ""
+    entry = zoo.MODELS[zoo.DEFAULT]
+    assert (shipped.name, shipped.loaded, shipped.sha256) == (zoo.DEFAULT, False, entry.sha256)
+    assert shipped.description == entry.description
+
+
 def test_openapi_describes_what_there_is(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
     assert set(document["paths"]) == {"/v1/predict", "/v1/models", "/healthz", "/metrics"}
@@ -223,6 +247,7 @@ def test_the_page_asks_nobody_else(client: httpx.Client) -> None:
         assert (again.status_code, again.content) == (304, b"")
     facts = client.get("/static/facts.js").text
     assert json.dumps(columns()) in facts
+    assert json.dumps(columns(film=True)) in facts
 
 
 def test_every_answer_carries_the_policy(client: httpx.Client) -> None:

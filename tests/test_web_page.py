@@ -90,8 +90,12 @@ def open_page(browser: Browser, server: Running) -> Iterator[Callable[..., Page]
     asked: list[str] = []
     complaints: list[str] = []
 
-    def opener(query: str = "", running: Running = server, **options: Any) -> Page:
+    def opener(
+        query: str = "", running: Running = server, script: str | None = None, **options: Any
+    ) -> Page:
         context = browser.new_context(**options)
+        if script is not None:  # runs before any of the page's
+            context.add_init_script(script)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
@@ -297,8 +301,16 @@ def test_the_camera_plays_and_the_face_is_boxed_and_named(
     assert {r["faces"][0]["track"] for r in records} == {1}
     times = [r["time"] for r in records]
     assert times == sorted(times)
-    header = saved(page, "#save-csv").decode().splitlines()[0]
-    assert header.startswith("time,frame,track,source,")
+    header, first, *_ = csv.reader(io.StringIO(saved(page, "#save-csv").decode()))
+    assert header == list(columns(film=True))  # those of `mien video`
+    cells = dict(zip(header, first, strict=True))
+    assert (cells["source"], cells["frame"]) == ("camera", str(records[0]["frame"]))
+    seen = records[0]["faces"][0]
+    assert cells["track"] == str(seen["track"])
+    assert cells["steady"] == seen["steady"] == "happy"
+    for kind, column in (("probabilities", "p_"), ("smoothed", "s_")):
+        got = {name: float(cells[column + name]) for name in seen[kind]}
+        assert got == pytest.approx(seen[kind])
     painted = read_image(saved(page, "#save-png"))
     assert painted.shape[:2] == (FILM[1], FILM[0])
     page.keyboard.press("Escape")
@@ -333,6 +345,76 @@ def test_capturing_stops_while_the_tab_is_hidden(
     assert metrics.streams == 0
     page.evaluate(HIDE, False)
     drawn_box(page)
+
+
+COUNT_CAMERAS = """
+    window.opened = 0;
+    const real = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = (wanted) => {
+        window.opened += 1;
+        if (window.unplugged) throw new DOMException("", "NotFoundError");
+        return real(wanted);
+    };
+"""
+HIDDEN = 'Object.defineProperty(document, "hidden", { configurable: true, get: () => true });'
+
+
+def test_a_page_in_a_background_tab_opens_no_camera(open_page: Callable[..., Page]) -> None:
+    page = open_page("?camera", script=COUNT_CAMERAS + HIDDEN)
+    playwright.expect(page.locator("body")).to_have_attribute("data-camera", "hidden")
+    page.wait_for_timeout(500)
+    assert page.evaluate("opened") == 0
+    page.evaluate(HIDE, False)
+    drawn_box(page)
+    assert page.evaluate("opened") == 1
+
+
+def test_a_camera_that_is_waited_for_is_not_opened_while_nobody_looks(
+    open_page: Callable[..., Page],
+) -> None:
+    page = open_page("?camera&wait", script=COUNT_CAMERAS + "window.unplugged = true;")
+    body = page.locator("body")
+    playwright.expect(body).to_have_attribute("data-camera", "waiting")
+    page.evaluate(HIDE, True)
+    playwright.expect(body).to_have_attribute("data-camera", "hidden")
+    before = page.evaluate("opened")
+    page.evaluate("unplugged = false")
+    page.evaluate("navigator.mediaDevices.dispatchEvent(new Event('devicechange'))")
+    page.wait_for_timeout(2500)  # longer than it waits between two tries
+    assert page.evaluate("opened") == before
+    page.evaluate(HIDE, False)
+    drawn_box(page)
+    playwright.expect(page.locator("#trouble")).to_be_hidden()
+
+
+def test_after_a_broken_stream_nothing_old_is_left_and_no_number_comes_twice(
+    open_page: Callable[..., Page],
+) -> None:
+    keep = """
+        const Real = WebSocket;
+        window.sockets = [];
+        window.WebSocket = class extends Real {
+            constructor(...words) { super(...words); window.sockets.push(this); }
+        };
+    """
+    page = open_page("?camera", script=keep, accept_downloads=True)
+    drawn_box(page)
+    playwright.expect(page.locator("#save-json")).to_be_enabled()
+    page.evaluate("sockets.at(-1).close()")
+    trouble = page.locator("#trouble")
+    playwright.expect(trouble).to_have_text("The stream broke off. Trying again.")
+    assert page.locator("#overlay rect").count() == 0
+    assert page.locator("#faces li").count() == 0
+    drawn_box(page)
+    playwright.expect(trouble).to_be_hidden()
+    playwright.expect(page.locator("#faces .number")).to_have_text("face 2")
+    assert page.locator("#faces .who").get_attribute("aria-pressed") == "true"
+    records = json.loads(saved(page, "#save-json"))
+    frames = [r["frame"] for r in records]
+    assert frames == sorted(set(frames))
+    tracks = [face["track"] for r in records for face in r["faces"]]
+    assert set(tracks) == {1, 2}
+    assert tracks == sorted(tracks)
 
 
 def test_a_lost_camera_is_told_and_waited_for(open_page: Callable[..., Page]) -> None:

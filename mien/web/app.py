@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from mien import zoo
+from mien._system import file_sha256
 from mien._version import __version__
 from mien.classify import Classifier
 from mien.errors import MienError
@@ -191,6 +192,9 @@ def _add_predict(app: FastAPI, workers: Workers, metrics: Metrics, settings: Set
 
 
 def _add_facts(app: FastAPI, workers: Workers, metrics: Metrics, settings: Settings) -> None:
+    # Now, for it reads and loads files, which would hold up every other request.
+    known = known_models(workers.info, workers.model)
+
     @app.get(
         "/v1/models",
         summary="The models, and the limits of this server",
@@ -199,9 +203,7 @@ def _add_facts(app: FastAPI, workers: Workers, metrics: Metrics, settings: Setti
     )
     async def models() -> Response:
         limits = {name: getattr(settings.limits, name) for name in settings.limits.__slots__}
-        return _json(
-            {"models": known_models(workers.info), "detector": workers.detector, "limits": limits}
-        )
+        return _json({"models": known, "detector": workers.detector, "limits": limits})
 
     @app.get(
         "/healthz",
@@ -225,24 +227,31 @@ def _add_facts(app: FastAPI, workers: Workers, metrics: Metrics, settings: Setti
         return Response(metrics.render(), media_type=exposition.MEDIA_TYPE)
 
 
-def known_models(loaded: ModelInfo) -> list[dict[str, Any]]:
+def known_models(loaded: ModelInfo, path: Path) -> list[dict[str, Any]]:
     """The loaded model and every other that ships, as :class:`schemas.ModelSchema` says.
 
-    A shipped file that is damaged is left out, and the log says so.
+    What ships is known by its hash: anybody's own export may have the same name. A shipped file
+    that is damaged is left out, and the log says so.
+
+    Args:
+        loaded: what the loaded model says of itself.
+        path: its file.
     """
-    out, seen = [], False
+    out, own = [], file_sha256(path)
     for name, entry in zoo.MODELS.items():
+        is_loaded = entry.sha256 == own
         try:
-            info = loaded if name == loaded.name else Classifier(zoo.model_path(name), 1).info
+            info = loaded if is_loaded else Classifier(zoo.model_path(name), 1).info
         except MienError as error:
             logger.warning("%s", error)
             continue
-        seen = seen or info is loaded
-        out.append(_model(info, info is loaded, entry.description, entry.sha256))
-    return out if seen else [_model(loaded, True, "", None), *out]
+        out.append(_model(info, is_loaded, entry.description, entry.sha256))
+    if any(model["loaded"] for model in out):
+        return out
+    return [_model(loaded, True, "", own), *out]
 
 
-def _model(info: ModelInfo, loaded: bool, description: str, sha256: str | None) -> dict[str, Any]:
+def _model(info: ModelInfo, loaded: bool, description: str, sha256: str) -> dict[str, Any]:
     facts = ("name", "input_size", "precision", "parameters", "training_data", "licence")
     return {
         **{key: getattr(info, key) for key in facts},

@@ -48,6 +48,9 @@ _ROUTES = frozenset(
 )
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"))
 
+#: In a scope's ``state``, where the server has it: breaks the connection off at once.
+CUT_OFF = "mien.cut_off"
+
 #: After a refusal the rest of the body is read and dropped for so long, so that the client reads
 #: the answer instead of a broken connection.
 _LINGER_SECONDS = 2.0
@@ -74,7 +77,7 @@ class Guard:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = time.perf_counter()
-        answer = _Answer(send, self._headers_for(scope))
+        answer = _Answer(scope, send, self._headers_for(scope))
         body = _Body(self, scope, receive)
         self.metrics.active += 1
         try:
@@ -91,8 +94,6 @@ class Guard:
         except TimeoutError:
             await self._refuse(busy("The server did not get to it in time"), answer, body)
         except asyncio.CancelledError:  # SIGTERM, and the time to drain is over
-            if answer.started:
-                raise
             await self._refuse(busy("The server is stopping"), answer, None)
         except Exception:
             logger.exception("%s %s failed", scope["method"], _route(scope))
@@ -195,7 +196,7 @@ class Guard:
         """Answer with ``problem`` and drop what the client still sends."""
         if answer.started:
             if not answer.finished:  # half an answer cannot be taken back: break it off
-                raise ConnectionAbortedError("the answer was cut short")
+                answer.cut_off()
             return
         unread = body is not None and not body.done
         headers = problem.asgi_headers()
@@ -212,8 +213,8 @@ class Guard:
 class _Answer:
     """Adds the headers that every answer carries and remembers how far it got."""
 
-    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
-        self._send = send
+    def __init__(self, scope: Scope, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+        self._scope, self._send = scope, send
         self._headers = headers
         self.status = 0
         self.started = self.finished = False
@@ -222,14 +223,21 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.started, self.status = True, message["status"]
             message["headers"] = [*message.get("headers", ()), *self._headers]
-        elif message["type"] == "http.response.body" and not message.get("more_body"):
-            self.finished = True
         await self._send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            self.finished = True
 
     async def send_all(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """An answer without a body."""
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": b""})
+
+    def cut_off(self) -> None:
+        """Break off. Raises ConnectionAbortedError in a server that cannot otherwise."""
+        cut_off = self._scope.get("state", {}).get(CUT_OFF)
+        if cut_off is None:
+            raise ConnectionAbortedError("the answer was cut short")
+        cut_off()
 
 
 class _Body:

@@ -57,5 +57,6 @@ def _facts(labels: Sequence[Emotion]) -> str:
         "PALETTE": {label.value: PALETTE[label] for label in labels},
         "LANDMARKS": LANDMARKS,
         "CSV_COLUMNS": columns(labels),
+        "FILM_COLUMNS": columns(labels, film=True),
     }
     return "".join(f"export const {k} = {json.dumps(v)};\n" for k, v in values.items())

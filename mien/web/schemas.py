@@ -97,7 +97,7 @@ class ModelSchema(_Strict):
     name: str
     loaded: bool
     description: str
-    sha256: str | None
+    sha256: str
     labels: list[Emotion]
     input_size: int
     precision: str

@@ -11,17 +11,23 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from mien.web.guard import CUT_OFF
 from mien.web.problems import Problem, busy
 from mien.web.settings import Limits, ServerError, Settings
 
 if TYPE_CHECKING:
     from h11 import Request
     from starlette.types import ASGIApp
+
+#: What a closed connection's client has not taken after so many seconds is thrown away. Closing
+#: alone waits for ever for a client that does not read, and its place is taken meanwhile.
+LINGER_SECONDS = 5.0
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -95,8 +101,8 @@ def make_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     return uvicorn.Config(
         app,
-        http=_protocol(limits),
-        ws="websockets-sansio",
+        http=_with(_Protocol, limits),
+        ws=_with(_SocketProtocol, limits),
         ws_max_size=limits.frame_bytes,
         ws_per_message_deflate=False,  # a JPEG gains nothing, and nothing can be inflated
         log_config=None,
@@ -137,21 +143,58 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def _protocol(limits: Limits) -> type[H11Protocol]:
-    class Protocol(_Protocol):
-        bounds = limits
-
-    return Protocol
+P = TypeVar("P", bound="_Bounded")
 
 
-class _Protocol(H11Protocol):
-    """uvicorn's HTTP with a bound on connections and on the time a request's head may take."""
+def _with(protocol: type[P], limits: Limits) -> type[P]:
+    return type(protocol.__name__, (protocol,), {"bounds": limits})
+
+
+class _Bounded(asyncio.Protocol):
+    """For a client that does not read: its connection is cut off after a time."""
 
     bounds: Limits
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    _stalled: asyncio.TimerHandle | None = None
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which answers may be held up."""
+        return self.bounds.answer_seconds
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._go_on()
+        self._stalled = self.loop.call_later(self.patience, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._go_on()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._go_on()
+        super().connection_lost(exc)
+
+    def _go_on(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def _abort_later(self, more: float = 0.0) -> None:
+        """The transport closes; end it though its client never takes what is left."""
+        if self.transport.get_write_buffer_size():
+            self.loop.call_later(LINGER_SECONDS + more, self.transport.abort)
+
+
+class _Protocol(_Bounded, H11Protocol):
+    """uvicorn's HTTP with a bound on connections and on the time a request's head may take."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._head_timer: asyncio.TimerHandle | None = None
+        # uvicorn puts this into every request's scope, as "state".
+        self.app_state = {**self.app_state, CUT_OFF: self._cut_off}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -171,8 +214,21 @@ class _Protocol(H11Protocol):
         else:
             self._head_came()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._abort_later()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._abort_later()
+
     def handle_websocket_upgrade(self, event: Request) -> None:
         self._head_came()
+        self._go_on()
+        if self.flow.write_paused:  # which the WebSocket would not be told
+            self.transport.abort()
+            return
         super().handle_websocket_upgrade(event)
         # From here on the transport speaks to another protocol; data_received must not arm again.
         self._await_head = lambda: None  # type: ignore[method-assign]
@@ -198,9 +254,30 @@ class _Protocol(H11Protocol):
         """Answer outside of any request and close."""
         if self.cycle is not None and not self.cycle.response_complete:
             self.transport.close()  # an answer is on its way already
+            self._abort_later()
             return
         head = f"HTTP/1.1 {problem.status} {problem.title}\r\n".encode()
         headers = [*problem.asgi_headers(), (b"connection", b"close")]
         lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
         self.transport.write(head + lines + b"\r\n" + problem.body())
         self.transport.close()
+        self._abort_later()
+
+    def _cut_off(self) -> None:
+        """Break off in the middle of an answer, and let uvicorn expect no more of it."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+        self.transport.abort()
+
+
+class _SocketProtocol(_Bounded, WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket; one whose client takes no answers ends."""
+
+    @property
+    def patience(self) -> float:
+        return self.bounds.send_seconds
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        # The client may answer the closing first, for so long.
+        self._abort_later(self.close_timeout)

@@ -91,7 +91,7 @@ async def serve_stream(
     except (WebSocketDisconnect, ConnectionError):
         return
     if websocket.application_state is WebSocketState.CONNECTED:
-        with suppress(RuntimeError, ConnectionError):  # the client was faster
+        with suppress(RuntimeError, ConnectionError, WebSocketDisconnect):  # it went first
             await websocket.close(code, reason)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -54,6 +55,7 @@ class Workers:
         self.count = count or available_cores()
         analyzers = [make() for _ in range(self.count)]
         self.info: ModelInfo = analyzers[0].info
+        self.model = Path(analyzers[0].classifier.path)
         self.detector: str = analyzers[0].detector.name
         self._idle: queue.SimpleQueue[Analyzer] = queue.SimpleQueue()
         for analyzer in analyzers:

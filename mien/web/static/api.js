@@ -52,7 +52,7 @@ export async function refusal() {
 // Frames out, answers in. At most `ahead` frames are on the way: the server never has to drop any
 // unless it is busy with others, and what is shown is never old.
 export class Stream {
-  constructor({ onResult, onTrouble, onClose, ahead = 2 }) {
+  constructor({ onOpen, onResult, onTrouble, onClose, ahead = 2 }) {
     this.ahead = ahead;
     this.sent = 0;
     this.open = false;
@@ -65,7 +65,8 @@ export class Stream {
     this.socket.onmessage = (event) => {
       const message = JSON.parse(event.data);
       if (message.type === "hello") {
-        this.open = true;
+        this.open = !this.closed;
+        if (this.open) onOpen();
         return;
       }
       const sent = this.waiting.get(message.frame);

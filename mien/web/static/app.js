@@ -4,6 +4,7 @@ import { Camera } from "./camera.js";
 import { History } from "./chart.js";
 import { $, el, sentence, shown } from "./dom.js";
 import { showFaces } from "./faces.js";
+import { CSV_COLUMNS, FILM_COLUMNS } from "./facts.js";
 import { paint } from "./overlay.js";
 import { saveCsv, saveJson, savePng } from "./save.js";
 
@@ -13,6 +14,8 @@ let current = null; // the photo shown
 let live = null; // the newest result of the camera, and the frame it speaks of
 let frame = null;
 let record = []; // what the camera saw: results with their seconds
+let last = { frame: -1, track: 0 }; // the highest numbers in the record
+let base = { frame: 0, track: 0 }; // what is added to a stream's numbers: each counts from its start
 let chosen = null; // the track in the history
 const times = []; // of the last answers, for frames/s
 let latency = 0;
@@ -20,7 +23,7 @@ let told = { at: 0, text: "" };
 
 takeToken();
 const history = new History($("history"), $("legend"));
-const camera = new Camera($("video"), { onResult, onTrouble: trouble, onState });
+const camera = new Camera($("video"), { onResult, onTrouble: trouble, onState, onStream });
 
 function trouble(text, status = 0) {
   if (status === 401) $("token-form").hidden = false;
@@ -174,15 +177,9 @@ function repaint() {
 function onState(state) {
   const words = { off: "Camera", starting: "Starting …", hidden: "Paused", waiting: "Stop" };
   $("camera").textContent = words[state] ?? "Stop";
-  $("camera").setAttribute("aria-pressed", String(state !== "off"));
   document.body.dataset.camera = state;
   if (state === "on") listDevices();
-  if (state !== "on") {
-    live = frame = null;
-    times.length = 0;
-    $("overlay").replaceChildren();
-    $("rate").textContent = $("latency").textContent = $("dropped").textContent = "–";
-  }
+  if (state !== "on") forget();
   const sentenceNow = $("trouble").textContent;
   show();
   if (state !== "on") {
@@ -190,6 +187,26 @@ function onState(state) {
     if (sentenceNow) trouble(sentenceNow); // why the camera went stays to be read
   }
   buttons();
+}
+
+// What was seen last is no longer so.
+function forget() {
+  live = frame = null;
+  times.length = 0;
+  $("overlay").replaceChildren();
+  $("rate").textContent = $("latency").textContent = $("dropped").textContent = "–";
+}
+
+function onStream(open) {
+  if (open) {
+    trouble(null);
+    chosen = null; // its numbers are of the stream before
+    base = { frame: last.frame + 1, track: last.track };
+  } else {
+    forget();
+    showFaces($("faces"), []);
+    buttons();
+  }
 }
 
 async function listDevices() {
@@ -206,8 +223,13 @@ function onResult(message, milliseconds, picture) {
   const seconds = now / 1000;
   live = message.result;
   live.source = "camera";
+  for (const face of live.faces) {
+    face.track += base.track;
+    last.track = Math.max(last.track, face.track);
+  }
+  last.frame = base.frame + message.frame;
   frame = picture;
-  record.push({ time: Math.round(now) / 1000, frame: message.frame, ...live });
+  record.push({ time: Math.round(now) / 1000, frame: last.frame, ...live });
   if (record.length > KEPT) record.splice(0, record.length - KEPT);
   times.push(now);
   while (times[0] < now - 2000) times.shift();
@@ -257,6 +279,7 @@ function toggleCamera() {
     return;
   }
   record = [];
+  last = { frame: -1, track: 0 };
   chosen = null;
   history.clear();
   trouble(null);
@@ -278,7 +301,7 @@ function buttons() {
 
 $("save-json").addEventListener("click", () => saveJson(saved(), `${stem()}.json`));
 $("save-csv").addEventListener("click", () =>
-  saveCsv(saved(), `${stem()}.csv`, saved() === record ? ["time", "frame", "track"] : []),
+  saveCsv(saved(), `${stem()}.csv`, saved() === record ? FILM_COLUMNS : CSV_COLUMNS),
 );
 $("save-png").addEventListener("click", async () => {
   const on = camera.state !== "off";

@@ -14,7 +14,8 @@ const REASONS = {
 };
 
 export class Camera {
-  // Hooks: onResult(message, milliseconds, picture), onTrouble(sentence or null), onState(word).
+  // Hooks: onResult(message, milliseconds, picture), onTrouble(sentence or null), onState(word),
+  // onStream(whether a new one opened or the last broke off).
   constructor(video, hooks) {
     this.video = video;
     this.hooks = hooks;
@@ -40,6 +41,11 @@ export class Camera {
       return;
     }
     this.release();
+    if (document.hidden) {
+      // Opened in a background tab, or it came back while nobody looks: visibility() starts it.
+      this.set("hidden");
+      return;
+    }
     const run = this.run;
     this.set("starting");
     try {
@@ -86,12 +92,16 @@ export class Camera {
 
   connect(run) {
     this.stream = new Stream({
+      onOpen: () => {
+        if (run === this.run) this.hooks.onStream(true);
+      },
       onResult: (message, milliseconds, picture) => {
         if (run === this.run) this.hooks.onResult(message, milliseconds, picture);
       },
       onTrouble: (sentence) => this.hooks.onTrouble(sentence),
       onClose: (code, reason) => {
         if (run !== this.run) return;
+        this.hooks.onStream(false);
         this.reconnect(run, reason);
       },
     });
@@ -163,7 +173,7 @@ export class Camera {
 
   // No picture is taken of anybody while nobody looks at the page.
   visibility() {
-    if (document.hidden && ["on", "starting"].includes(this.state)) {
+    if (document.hidden && ["on", "starting", "waiting"].includes(this.state)) {
       this.release();
       this.set("hidden");
     } else if (!document.hidden && this.state === "hidden") {

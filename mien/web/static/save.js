@@ -1,5 +1,5 @@
 // Downloads, made in the browser from what is on the page.
-import { CSV_COLUMNS, LANDMARKS } from "./facts.js";
+import { LANDMARKS } from "./facts.js";
 import { el } from "./dom.js";
 import { overlayImage } from "./overlay.js";
 
@@ -24,7 +24,7 @@ function cell(value) {
   return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-// The columns of `mien predict --csv`; those of a stream have the seconds before them.
+// Flat rows, one a face, with the cells of `mien predict --csv` and `mien video --csv`.
 function rows(record) {
   const picture = { ...record, faces: record.faces.length };
   if (!record.faces.length) return [picture];
@@ -36,13 +36,12 @@ function rows(record) {
       row[`${LANDMARKS[n]}_y`] = y;
     });
     for (const [key, value] of Object.entries(face.probabilities)) row[`p_${key}`] = value;
-    for (const [key, value] of Object.entries(face.smoothed ?? {})) row[`smoothed_${key}`] = value;
+    for (const [key, value] of Object.entries(face.smoothed ?? {})) row[`s_${key}`] = value;
     return row;
   });
 }
 
-export function saveCsv(records, name, extra = []) {
-  const columns = [...extra, ...CSV_COLUMNS];
+export function saveCsv(records, name, columns) {
   const lines = [columns, ...records.flatMap(rows).map((row) => columns.map((key) => row[key]))];
   const text = lines.map((line) => line.map(cell).join(",")).join("\n") + "\n";
   download(new Blob([text], { type: "text/csv" }), name);
