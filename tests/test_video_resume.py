@@ -144,6 +144,55 @@ def test_a_slow_stretch_repeats_pictures_and_a_fast_one_leaves_some_out(tmp_path
     assert got == pytest.approx([20, 60, 60, 60, 60, 100, 180], abs=4)
 
 
+def test_a_gap_that_is_too_long_is_cut_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream whose clock jumps by an hour; the state is saved in the middle of it."""
+    monkeypatch.setattr(writer, "LONGEST_GAP", 1.0)
+    out = tmp_path / "o.mp4"
+    one = FilmWriter(out, 10.0, None)
+    picture = np.full((120, 160, 3), 90, np.uint8)
+    for time_ in (0.0, 0.1, 3600.0, 3600.1):
+        one.write(picture, time_)
+    two = FilmWriter(out, 10.0, None, json.loads(json.dumps(one.checkpoint())))
+    for time_ in (3600.2, 3600.3, 7200.0, 7200.1):
+        two.write(picture, time_)
+    assert two.finish()
+    # Two, a gap of ten, four, a gap of ten, two.
+    assert len(list(Film(out).frames())) == 28
+
+
+def test_segments_of_another_encoder_are_not_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that began without ffmpeg, gone on with after ffmpeg was installed."""
+    if encode.ffmpeg_path() is None:
+        pytest.skip("this test needs ffmpeg")
+    out = tmp_path / "o.mp4"
+    with monkeypatch.context() as without:
+        without.setattr(writer, "ffmpeg_path", lambda: None)
+        one = FilmWriter(out, FPS)
+        empty = one.checkpoint()
+        one.write(np.zeros((120, 160, 3), np.uint8), 0.0)
+        state = one.checkpoint()
+    with pytest.raises(VideoError, match="was written by OpenCV") as caught:
+        FilmWriter(out, FPS, None, state)
+    assert str(caught.value).count("\n") == 0
+    FilmWriter(out, FPS, None, empty)  # nothing was written yet
+
+
+def test_ffmpeg_may_say_what_is_no_utf8(tmp_path: Path) -> None:
+    program = tmp_path / "ffmpeg"
+    program.write_bytes(
+        b"#!/bin/sh\nprintf 'V libx264 \\351\\n'; printf 'caf\\351\\n' >&2; exit 1\n"
+    )
+    program.chmod(0o755)
+    assert encode.run_ffmpeg(str(program), []) == "caf\ufffd"
+    codec = encode.ffmpeg_codec(str(program), ".mp4")
+    assert codec is not None
+    assert codec[1] == "libx264"
+
+
 def test_without_ffmpeg_segments_are_encoded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +353,57 @@ def test_a_run_killed_while_it_names_its_files_is_finished(
     monkeypatch.undo()
     assert list(VideoRun([film], analyzer, options, to, go_on=True).run()) == []
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["a.csv", "a.jsonl"]
+
+
+LEFT = {  # what a kill can leave while a file is being made, and what is no such thing
+    ".a.0123456789ab.mp4": True,
+    ".a.0123456789ab.html": True,
+    ".a.ba9876543210.parquet": True,
+    ".b.0123456789ab.mp4": False,
+    ".a.notes.mp4": False,
+}
+
+
+def test_what_a_kill_left_is_removed_when_the_run_is_done(
+    film: Path, analyzer: Analyzer, tmp_path: Path
+) -> None:
+    """Kills in the middle of the joining, of the Parquet file and of the page."""
+    pytest.importorskip("pyarrow")
+    to = Outputs(
+        parquet=str(tmp_path / "a.parquet"), video=tmp_path / "a.mp4", plot=tmp_path / "a.html"
+    )
+    options = Options(every=15, checkpoint=0)
+    stop_after(VideoRun([film], analyzer, options, to), 4)
+    for name in LEFT:
+        (tmp_path / name).touch()
+    list(VideoRun([film], analyzer, options, to, go_on=True).run())
+    kept = {name for name, left in LEFT.items() if not left}
+    assert {p.name for p in tmp_path.iterdir()} == {"a.parquet", "a.mp4", "a.html"} | kept
+
+
+@pytest.mark.parametrize("films", [1, 2])
+def test_the_segments_of_a_film_that_was_done_are_removed(
+    film: Path, analyzer: Analyzer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, films: int
+) -> None:
+    """A kill between the saving that a film is done and the removal of its segments."""
+    other = tmp_path / "other.mp4"
+    other.write_bytes(film.read_bytes())
+    folder = tmp_path / "out"
+    folder.mkdir()
+    to, options = Outputs(csv=str(tmp_path / "a.csv"), video=folder), Options(every=30)
+    sources = [film, other][:films]
+
+    def killed(self: FilmWriter) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FilmWriter, "clean", killed)
+    with pytest.raises(KeyboardInterrupt):
+        list(VideoRun(sources, analyzer, options, to).run())
+    assert (folder / "long-mien.mp4.part").is_dir()
+    monkeypatch.undo()
+    list(VideoRun(sources, analyzer, options, to, go_on=True).run())
+    made = {"long-mien.mp4", "other-mien.mp4"} if films == 2 else {"long-mien.mp4"}
+    assert {p.name for p in folder.iterdir()} == made
 
 
 def test_a_part_is_cut_back_to_its_known_length(tmp_path: Path) -> None:

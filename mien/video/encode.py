@@ -45,7 +45,11 @@ def ffmpeg_path() -> str | None:
 def ffmpeg_codec(ffmpeg: str, suffix: str) -> tuple[str, ...] | None:
     """ffmpeg's options for a film of this ending; None if this ffmpeg has no fitting encoder."""
     done = subprocess.run(
-        [ffmpeg, "-hide_banner", "-encoders"], capture_output=True, text=True, check=False
+        [ffmpeg, "-hide_banner", "-encoders"],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
     )
     known = {line.split()[1] for line in done.stdout.splitlines() if len(line.split()) > 1}
     wanted: dict[str, tuple[str, ...]] = {
@@ -162,6 +166,7 @@ def run_ffmpeg(ffmpeg: str, arguments: list[str]) -> str | None:
         [ffmpeg, "-v", "error", "-nostdin", "-y", *arguments],
         capture_output=True,
         text=True,
+        errors="replace",  # it repeats file names and tags, in whatever encoding they are
         check=False,
     )
     lines = done.stderr.strip().splitlines()
@@ -177,7 +182,9 @@ def start_offset(ffmpeg: str, film: Path) -> float:
     command = [probe, "-v", "error", "-select_streams", "v:0", "-show_entries"]
     command += ["stream=start_time:format=start_time", "-of", "default=nw=1:nk=1", str(film)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False
+        )
         picture, container = (float(v) for v in done.stdout.split()[:2])
     except (OSError, ValueError):
         return 0.0

@@ -18,7 +18,7 @@ from mien.video.options import Options, Outputs
 from mien.video.tables import is_stream
 
 #: Raised when what is saved changes its meaning.
-FORMAT = 2
+FORMAT = 3
 
 
 def state_file(outputs: Outputs) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,7 @@ from mien.video.cuts import CutDetector
 from mien.video.film import Film
 from mien.video.flow import Seen, analyze_frames, waiting_room
 from mien.video.options import Options, Outputs
-from mien.video.tables import Table, finish_part
+from mien.video.tables import Table, finish_part, is_stream, part_of
 from mien.video.writer import FilmWriter
 
 Image = NDArray[np.uint8]
@@ -99,7 +100,7 @@ class VideoRun:
             if folder is not None:
                 make_folder(folder)
         self._places = [self.outputs.for_film(f.path, several, taken) for f in self.films]
-        self._check_sources()
+        self._check_targets()
         self._state_file = resume.state_file(self.outputs)
         paths = [f.path for f in self.films]
         self._run = resume.fingerprint(paths, analyzer, self.options, self.outputs)
@@ -117,14 +118,26 @@ class VideoRun:
         """Whether a state is saved from which a later run could go on."""
         return self._state_file is not None and self._state_file.exists()
 
-    def _check_sources(self) -> None:
-        """No output may replace a film that is still to be read."""
+    def _targets(self) -> list[Path]:
+        """Every file that the run writes."""
+        tables = [Path(t) for t in self.outputs.tables.values() if not is_stream(t)]
+        return tables + [p for o in self._places for p in (o.video, o.plot) if p is not None]
+
+    def _check_targets(self) -> None:
+        """No output may replace a film that is still to be read, or another output."""
         sources = {film.path.resolve() for film in self.films}
-        targets = [Path(t) for t in self.outputs.tables.values()]
-        targets += [p for o in self._places for p in (o.video, o.plot) if p is not None]
-        for target in targets:
-            if target.resolve() in sources:
-                raise VideoError(f"{target} is a film to be read; choose another name.")
+        taken: dict[Path, Path] = {}
+        for target in self._targets():
+            paths = (target.resolve(), part_of(target))
+            for path in paths:
+                if path in sources:
+                    raise VideoError(f"{path} is a film to be read; choose another name.")
+                if path in taken:
+                    raise VideoError(
+                        f"{taken[path]} and {target} would be written to the same file; choose "
+                        "another name for one."
+                    )
+            taken.update(dict.fromkeys(paths, target))
 
     def run(self, on_frame: OnFrame | None = None) -> Iterator[FilmSummary]:
         """Do it; yields after each film. Closing the iterator stops the run for a later one."""
@@ -147,9 +160,21 @@ class VideoRun:
         else:
             for kind, target in self.outputs.tables.items():
                 finish_part(kind, target, labels, missing_ok=True)
+        self._clean()
         if self._state_file is not None:
             self._state_file.unlink(missing_ok=True)
             remove_leftovers(self._state_file)
+
+    def _clean(self) -> None:
+        """Remove what this run, when it was killed, left half-written or had no time to remove.
+
+        While the state is still there: if this is killed too, it is done once more.
+        """
+        for target in self._targets():
+            remove_leftovers(target)
+        for place in self._places:
+            if place.video is not None:
+                shutil.rmtree(part_of(place.video), ignore_errors=True)
 
     def _sync(self) -> dict[str, int | None]:
         return {table.kind: table.sync() for table in self._tables}

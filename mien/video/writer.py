@@ -38,7 +38,8 @@ from mien.video.encode import (
 )
 from mien.video.tables import part_of
 
-#: A gap in the time stamps is filled with repeated pictures, but not beyond so many seconds.
+#: A gap in the time stamps is filled with repeated pictures, but not beyond so many seconds; the
+#: rest is left out, and the pictures after it come earlier than their sound.
 LONGEST_GAP = 600.0
 
 
@@ -52,7 +53,7 @@ class FilmWriter:
         state: what :meth:`checkpoint` gave, to go on with a stopped run.
 
     Raises:
-        VideoError: unknown ending, or a segment of the stopped run is gone.
+        VideoError: unknown ending; a segment of the stopped run is gone, or of another encoder.
         OutputError: it cannot be written.
     """
 
@@ -76,6 +77,7 @@ class FilmWriter:
         self._size: tuple[int, int] | None = None
         self._slot = 0
         self._begin: float | None = None
+        self._left_out = 0.0  # seconds of gaps that were too long
         if state is not None:
             self._restore(state)
         else:
@@ -101,12 +103,18 @@ class FilmWriter:
     def _restore(self, state: Mapping[str, Any]) -> None:
         self._segments = [str(name) for name in state["segments"]]
         self._slot, self._begin = int(state["slot"]), state["begin"]
+        self._left_out = float(state["left_out"])
         self._size = tuple(state["size"]) if state["size"] else None
         missing = [name for name in self._segments if not (self._folder / name).is_file()]
         if missing:
             raise VideoError(
                 f"{self._folder / missing[0]} is missing, a part of the stopped run's film; "
                 "leave --resume out to start over."
+            )
+        if self._segments and state["codec"] != self.codec:  # they could not be joined
+            raise VideoError(
+                f"The stopped run's film in {self._folder} was written by {state['codec']}, but "
+                f"now there is {self.codec}: restore that, or leave --resume out to start over."
             )
 
     def write(self, image: NDArray[np.uint8], time: float) -> None:
@@ -122,8 +130,12 @@ class FilmWriter:
             self._begin = time
         if (image.shape[1], image.shape[0]) != self._size:  # a film may change its size
             image = np.asarray(cv2.resize(image, self._size), np.uint8)
-        wanted = round((time - self._begin) * self.fps)
-        gap = min(max(0, wanted - self._slot), round(LONGEST_GAP * self.fps))
+        wanted = round((time - self._begin - self._left_out) * self.fps)
+        gap = max(0, wanted - self._slot)
+        if (beyond := gap - round(LONGEST_GAP * self.fps)) > 0:
+            # For good: else the next frame would find the rest of the gap before it again.
+            self._left_out += beyond / self.fps
+            wanted, gap = wanted - beyond, gap - beyond
         for _ in range(gap):
             self._put(image if self._last is None else self._last)
         if wanted >= self._slot:
@@ -152,6 +164,8 @@ class FilmWriter:
             "segments": list(self._segments),
             "slot": self._slot,
             "begin": self._begin,
+            "left_out": self._left_out,
+            "codec": self.codec,
             "size": self._size,
         }
 
