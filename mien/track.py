@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import Any
 
 from mien.emotions import Emotion
@@ -97,9 +99,9 @@ class Tracker:
         ids = [0] * len(boxes)
         free = list(range(len(boxes)))
         open_tracks = list(self._tracks)
-        for similarity in (_overlap, _nearness):
-            table = [[similarity(t, boxes[i], timestamp) for i in free] for t in open_tracks]
-            pairs = assignment(table)
+        for similarity, reach in ((_overlap, _touching), (_nearness, _reach)):
+            found = [boxes[i] for i in free]
+            pairs = match(_similarities(open_tracks, found, timestamp, similarity, reach))
             for row, column in pairs:
                 open_tracks[row].see(boxes[free[column]], timestamp)
                 ids[free[column]] = open_tracks[row].id
@@ -225,62 +227,125 @@ def iou(a: Box, b: Box) -> float:
     return both / (a.area + b.area - both)
 
 
-def _overlap(track: _Track, box: Box, time: float) -> float:
-    value = iou(track.predict(time), box)
+def _overlap(track: _Track, place: Box, box: Box, time: float) -> float:
+    value = iou(place, box)
     return value if value >= MIN_IOU else 0.0
 
 
-def _nearness(track: _Track, box: Box, time: float) -> float:
+def _touching(track: _Track, place: Box, longest: float, time: float) -> float:
+    """How far off a box that overlaps ``place`` can be; no side of it is over ``longest``."""
+    return (max(place.width, place.height) + longest) / 2
+
+
+def _nearness(track: _Track, place: Box, box: Box, time: float) -> float:
     """1 at the predicted place, 0 at the end of reach, which grows while the face is hidden."""
-    side, other = math.sqrt(max(track.box.area, 1e-9)), math.sqrt(max(box.area, 1e-9))
+    side, other = _side(place), _side(box)
     if max(side, other) > MAX_SIDE_RATIO * min(side, other):
         return 0.0
-    (x, y), (to_x, to_y) = track.predict(time).center, box.center
-    reach = REACH + REACH_PER_SECOND * max(0.0, time - track.time)
+    (x, y), (to_x, to_y) = place.center, box.center
     distance = math.hypot(to_x - x, to_y - y) / ((side + other) / 2)
-    return max(0.0, 1 - distance / reach)
+    return max(0.0, 1 - distance / _sides(track, time))
+
+
+def _reach(track: _Track, place: Box, longest: float, time: float) -> float:
+    """How far the centre of a box can be for :func:`_nearness` to be over 0."""
+    return _sides(track, time) * _side(place) * (1 + MAX_SIDE_RATIO) / 2
+
+
+def _sides(track: _Track, time: float) -> float:
+    """Reach in sides of a face."""
+    return REACH + REACH_PER_SECOND * max(0.0, time - track.time)
+
+
+def _side(box: Box) -> float:
+    return math.sqrt(max(box.area, 1e-9))
+
+
+def _similarities(
+    tracks: Sequence[_Track],
+    boxes: Sequence[Box],
+    time: float,
+    similarity: Callable[[_Track, Box, Box, float], float],
+    reach: Callable[[_Track, Box, float, float], float],
+) -> list[dict[int, float]]:
+    """For each track the boxes that it may be, with their similarities.
+
+    In a crowd nearly every pair is too far apart: those are not even compared.
+    """
+    centers = [box.center for box in boxes]
+    order = sorted(range(len(boxes)), key=lambda i: centers[i][0])
+    xs = [centers[i][0] for i in order]
+    longest = max((max(box.width, box.height) for box in boxes), default=0.0)
+    rows = []
+    for track in tracks:
+        place = track.predict(time)
+        x, y = place.center
+        far = 1.001 * reach(track, place, longest, time)  # rounding shall exclude nothing
+        row = {}
+        for i in order[bisect_left(xs, x - far) : bisect_right(xs, x + far)]:
+            if abs(centers[i][1] - y) <= far:
+                value = similarity(track, place, boxes[i], time)
+                if value > 0:
+                    row[i] = value
+        rows.append(row)
+    return rows
 
 
 def assignment(table: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
-    """Pairs (row, column) with the greatest sum of similarities; a pair of 0 is never made.
+    """:func:`match` for a full table of similarities; a pair of 0 or less is never made."""
+    return match([{j: value for j, value in enumerate(row) if value > 0} for row in table])
 
-    The Hungarian method by shortest augmenting paths (Jonker and Volgenant 1987), O(n³): a few
-    microseconds for the handful of faces in a frame.
+
+def match(rows: Sequence[Mapping[int, float]]) -> list[tuple[int, int]]:
+    """Pairs (row, column) with the greatest sum of similarities.
+
+    The Hungarian method by shortest augmenting paths (Jonker and Volgenant 1987), on the pairs that
+    are possible alone. Each row also has a column of its own, of similarity 0, that stands for no
+    partner; a search ends there at the latest and so stays among the neighbours: a frame of
+    hundreds of faces takes about as long as hundreds of frames of one.
+
+    Args:
+        rows: for each row its possible columns with their similarities, over 0.
     """
-    if not table or not table[0]:
-        return []
-    n, m = len(table), len(table[0])
-    if n > m:
-        turned = [[row[j] for row in table] for j in range(m)]
-        return sorted((i, j) for j, i in assignment(turned))
-    u, v = [0.0] * (n + 1), [0.0] * (m + 1)  # prices of rows and columns; 0 is a dummy
-    owner, way = [0] * (m + 1), [0] * (m + 1)
-    for i in range(1, n + 1):
-        owner[0], at = i, 0
-        least, used = [math.inf] * (m + 1), [False] * (m + 1)
-        while owner[at]:
-            used[at] = True
-            row, step, nearest = owner[at], math.inf, 0
-            for j in range(1, m + 1):
-                if used[j]:
-                    continue
-                cost = -table[row - 1][j - 1] - u[row] - v[j]
-                if cost < least[j]:
-                    least[j], way[j] = cost, at
-                if least[j] < step:
-                    step, nearest = least[j], j
-            for j in range(m + 1):
-                if used[j]:
-                    u[owner[j]] += step
-                    v[j] -= step
-                else:
-                    least[j] -= step
-            at = nearest
-        while at:
-            owner[at] = owner[way[at]]
-            at = way[at]
-    pairs = sorted((owner[j] - 1, j - 1) for j in range(1, m + 1) if owner[j])
-    return [(i, j) for i, j in pairs if table[i][j] > 0]
+    # Columns from 0; row i's own is -1 - i.
+    edges = [
+        [*((j, -value) for j, value in row.items()), (-1 - i, 0.0)] for i, row in enumerate(rows)
+    ]
+    u = [min(cost for _, cost in edge) for edge in edges]  # prices of rows
+    v: dict[int, float] = {}  # and of columns, 0 at first
+    owner: dict[int, int] = {}
+    column_of: dict[int, int] = {}
+    for start in range(len(rows)):
+        least: dict[int, float] = {}
+        way: dict[int, int] = {}  # the row from which a column is reached
+        heap: list[tuple[float, int]] = []
+        used: list[int] = []
+        row, length = start, 0.0
+        while True:
+            for column, cost in edges[row]:
+                far = length + cost - u[row] - v.get(column, 0.0)
+                if far < least.get(column, math.inf):
+                    least[column], way[column] = far, row
+                    heappush(heap, (far, column))
+            length, at = heappop(heap)
+            while length > least[at]:  # a shorter way was found since
+                length, at = heappop(heap)
+            if at not in owner:
+                break
+            used.append(at)
+            row = owner[at]
+        u[start] += length
+        for column in used:
+            u[owner[column]] += length - least[column]
+            v[column] = v.get(column, 0.0) - (length - least[column])
+        while True:
+            row = way[at]
+            before = column_of.get(row)
+            owner[at], column_of[row] = row, at
+            if before is None:
+                break
+            at = before
+    return sorted((i, j) for j, i in owner.items() if j >= 0)
 
 
 def _at_least_zero(name: str, value: float) -> float:

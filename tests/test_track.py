@@ -10,6 +10,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from mien import track
 from mien.emotions import FER2013, Emotion
 from mien.errors import MienError
 from mien.results import Box, Face, Result
@@ -208,6 +209,119 @@ def test_assignment_is_optimal() -> None:
         shapes[n > m] += 1
     assert len(shapes) == 2
     assert assignment([]) == assignment([[]]) == []
+
+
+def plain_assignment(table: list[list[float]]) -> list[tuple[int, int]]:
+    """The Hungarian method on the whole table, as in the books: O(n³)."""
+    n, m = len(table), len(table[0])
+    if n > m:
+        turned = [[row[j] for row in table] for j in range(m)]
+        return sorted((i, j) for j, i in plain_assignment(turned))
+    u, v = [0.0] * (n + 1), [0.0] * (m + 1)
+    owner, way = [0] * (m + 1), [0] * (m + 1)
+    for i in range(1, n + 1):
+        owner[0], at = i, 0
+        least, used = [math.inf] * (m + 1), [False] * (m + 1)
+        while owner[at]:
+            used[at] = True
+            row, step, nearest = owner[at], math.inf, 0
+            for j in range(1, m + 1):
+                if used[j]:
+                    continue
+                cost = -table[row - 1][j - 1] - u[row] - v[j]
+                if cost < least[j]:
+                    least[j], way[j] = cost, at
+                if least[j] < step:
+                    step, nearest = least[j], j
+            for j in range(m + 1):
+                if used[j]:
+                    u[owner[j]] += step
+                    v[j] -= step
+                else:
+                    least[j] -= step
+            at = nearest
+        while at:
+            owner[at] = owner[way[at]]
+            at = way[at]
+    pairs = sorted((owner[j] - 1, j - 1) for j in range(1, m + 1) if owner[j])
+    return [(i, j) for i, j in pairs if table[i][j] > 0]
+
+
+def test_the_sparse_assignment_is_the_plain_one() -> None:
+    rng = np.random.default_rng(5)
+    for density in (0.02, 0.1, 0.5, 1.0):
+        for _ in range(40):
+            n, m = (int(v) for v in rng.integers(1, 40, 2))
+            table = np.where(rng.random((n, m)) < density, rng.random((n, m)), 0.0).tolist()
+            assert assignment(table) == plain_assignment(table)
+
+
+def crowd(rng: np.random.Generator, count: int, step: float) -> list[tuple[float, float]]:
+    """Centres on a loose grid, ``step`` faces of 40 pixels apart."""
+    wide = round(math.sqrt(count * 16 / 9))
+    shift = rng.normal(0, 4, (count, 2))
+    return [
+        (40 * step * (k % wide) + shift[k, 0], 40 * step * (k // wide) + shift[k, 1])
+        for k in range(count)
+    ]
+
+
+@pytest.mark.parametrize("step", [1.1, 2.4])
+def test_pairs_that_are_not_compared_would_not_have_matched(step: float) -> None:
+    """Against the full table, for a crowd of faces of all sizes, near and far, after a while."""
+    rng = np.random.default_rng(6)
+    tracker, boxes = Tracker(), []
+    for n in range(2):
+        sides = rng.uniform(15, 90, 60)
+        places = crowd(rng, 60, step)
+        boxes = [face(x, y, side).box for (x, y), side in zip(places, sides, strict=True)]
+        if n == 0:
+            tracker.assign(boxes, 0.0)
+    tracks = tracker._tracks
+    for similarity, reach in (
+        (track._overlap, track._touching),
+        (track._nearness, track._reach),
+    ):
+        rows = track._similarities(tracks, boxes, 0.7, similarity, reach)
+        assert any(rows)
+        for t, row in zip(tracks, rows, strict=True):
+            full = [similarity(t, t.predict(0.7), box, 0.7) for box in boxes]
+            assert row == {i: value for i, value in enumerate(full) if value > 0}
+
+
+@pytest.mark.parametrize(("step", "rate"), [(1.5, 25.0), (1.1, 25.0), (1.3, 3.0)])
+def test_the_work_for_a_crowd_grows_with_its_number_only(
+    monkeypatch: pytest.MonkeyPatch, step: float, rate: float
+) -> None:
+    """300 faces: what is counted are comparisons and steps of searches, not seconds."""
+    work: Counter[str] = Counter()
+
+    def counted(name: str) -> None:
+        real = getattr(track, name)
+
+        def count(*args: object) -> object:
+            work[name] += 1
+            return real(*args)
+
+        monkeypatch.setattr(track, name, count)
+
+    for name in ("_overlap", "_nearness", "heappush"):
+        counted(name)
+
+    def follow(count: int) -> int:
+        rng, tracker = np.random.default_rng(7), Tracker()
+        frames = 4
+        work.clear()
+        for n in range(frames):
+            boxes = [face(x + 3 * n, y, 40).box for x, y in crowd(rng, count, step)]
+            numbers = tracker.assign(boxes, n / rate)
+            if step > 1.4:
+                assert numbers == list(range(1, count + 1))
+        return work.total()
+
+    few, many = follow(30), follow(300)
+    assert many < 20 * few  # ten times the faces; the plain method takes a thousand times the work
+    assert many < 4 * 300 * 60
 
 
 def test_iou() -> None:
