@@ -295,7 +295,7 @@ def _trained(options: argparse.Namespace) -> bool:
 
     out(complete=False)
     complete, failed = train_all(options, runs, teachers, lambda: out(complete=False))
-    more = out(complete=complete)
+    more = out(complete=complete and options.stage != "ensemble")  # which is not combined yet
     if options.stage == "ablation":
         from mien.train.ablation import summarise, to_markdown
 
