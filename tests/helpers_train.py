@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import torch
 
 from mien.data.dataset import FaceDataset, Splits
 from mien.emotions import FER2013
@@ -43,3 +44,17 @@ def drawn_splits(data: FaceDataset) -> Splits:
 def small_recipe(**changes: object) -> Recipe:
     base = override(get_recipe("mien_small"), ["precision=32", "batch_size=16", "epochs=3"])
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+def assert_same_with_gradients(
+    ours: torch.Tensor, theirs: torch.Tensor, inputs: tuple[torch.Tensor, ...]
+) -> None:
+    """Both values, and their gradients with respect to ``inputs``, are the same."""
+    torch.testing.assert_close(ours, theirs)
+    grad = torch.randn_like(theirs)
+    for a, b in zip(
+        torch.autograd.grad(ours, inputs, grad),
+        torch.autograd.grad(theirs, inputs, grad),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)

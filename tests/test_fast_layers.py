@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from helpers_train import assert_same_with_gradients
 from torch import nn
 
 from mien.models.fast import Conv2d, Dropout, Sequential, _SmallMapConv
@@ -19,14 +20,7 @@ def test_small_map_convolution_and_gradients(size: int, channels: tuple[int, int
     x = torch.randn(2, channels[0], size, size, dtype=torch.float64, requires_grad=True)
     ours = _SmallMapConv.apply(x, weight)
     theirs = torch.nn.functional.conv2d(x, weight, padding=1)
-    torch.testing.assert_close(ours, theirs)
-    grad = torch.randn_like(theirs)
-    for a, b in zip(
-        torch.autograd.grad(ours, (x, weight), grad),
-        torch.autograd.grad(theirs, (x, weight), grad),
-        strict=True,
-    ):
-        torch.testing.assert_close(a, b)
+    assert_same_with_gradients(ours, theirs, (x, weight))
 
 
 @pytest.mark.parametrize("size", [1, 3, 12])

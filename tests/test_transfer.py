@@ -25,7 +25,7 @@ if importlib.util.find_spec("timm") is None or importlib.util.find_spec("torchvi
     pytest.skip("the [transfer] extra is not installed", allow_module_level=True)
 
 import cv2
-from helpers_train import drawn_faces, drawn_splits
+from helpers_train import assert_same_with_gradients, drawn_faces, drawn_splits
 from torch import nn
 
 from mien.errors import RecipeError
@@ -141,14 +141,7 @@ def test_matrix_convolution_and_gradients(
     x = torch.randn(2, 4, *size, dtype=torch.float64, requires_grad=True)
     ours = _MatrixConv.apply(x, weight, stride, padding)
     theirs = nn.functional.conv2d(x, weight, stride=stride, padding=padding)
-    torch.testing.assert_close(ours, theirs)
-    grad = torch.randn_like(theirs)
-    for a, b in zip(
-        torch.autograd.grad(ours, (x, weight), grad),
-        torch.autograd.grad(theirs, (x, weight), grad),
-        strict=True,
-    ):
-        torch.testing.assert_close(a, b)
+    assert_same_with_gradients(ours, theirs, (x, weight))
 
 
 _BF16 = """

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.atomic import atomic_path, make_folder
 from mien.data.dataset import FaceDataset
 from mien.emotions import Emotion
 from mien.errors import DataError
@@ -78,6 +80,31 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def save(self, path: Path) -> None:
+        """Write them as .npz, whole or not at all, with the folder. Raises OutputError."""
+        make_folder(path.parent)
+        with atomic_path(path) as partial:
+            np.savez_compressed(
+                partial,
+                ids=self.ids,
+                probabilities=self.probabilities,
+                classes=np.array([c.value for c in self.classes]),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Predictions | None:
+        """What :meth:`save` wrote; None where there is no file. Raises DataError: damaged."""
+        if not path.exists():
+            return None
+        try:
+            with np.load(path) as kept:
+                classes = tuple(Emotion(str(c)) for c in kept["classes"])
+                return cls(kept["ids"], kept["probabilities"], classes)
+        except (OSError, ValueError, KeyError, EOFError):
+            raise DataError(
+                f"{path} is damaged; remove it, and its split is scored once more."
+            ) from None
 
     @classmethod
     def concatenate(cls, parts: Iterable[Predictions]) -> Predictions:

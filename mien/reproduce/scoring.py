@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien._system import file_sha256
-from mien.atomic import atomic_path, make_folder, write_text
+from mien.atomic import write_text
 from mien.data import FaceDataset, Splits
 from mien.data.duplicates import without_twins
-from mien.emotions import Emotion
 from mien.errors import DataError
 from mien.evaluate.metrics import suspicions
 from mien.evaluate.predictions import Joined, Predictions
@@ -189,7 +188,7 @@ def _predictions(
     mark = _sha256(checkpoint)
     key = f"{mark[:16]}-{samples.ids_sha256[:16]}"
     kept = folder / FOLDER / f"{key}.npz"
-    found = _read_predictions(kept)
+    found = Predictions.load(kept)
     if found is not None:
         return found
     from mien.train import load_checkpoint
@@ -198,30 +197,10 @@ def _predictions(
     made, seconds = predict(
         classifier.predict_proba, samples, classifier.info.labels, progress=True
     )
-    make_folder(kept.parent)
-    with atomic_path(kept) as path:
-        np.savez_compressed(
-            path,
-            ids=made.ids,
-            probabilities=made.probabilities,
-            classes=np.array([c.value for c in made.classes]),
-        )
+    made.save(kept)
     _note(folder, key, spec, mark, len(samples), seconds)
     # Through the file, so that the first report and every later one agree to the last digit.
-    return _read_predictions(kept) or made
-
-
-def _read_predictions(path: Path) -> Predictions | None:
-    if not path.exists():
-        return None
-    try:
-        with np.load(path) as kept:
-            classes = tuple(Emotion(str(c)) for c in kept["classes"])
-            return Predictions(kept["ids"], kept["probabilities"], classes)
-    except (OSError, ValueError, KeyError, EOFError):
-        raise DataError(
-            f"{path} is damaged; remove it, and its split is scored once more."
-        ) from None
+    return Predictions.load(kept) or made
 
 
 def _note(folder: Path, key: str, spec: ScoreSpec, mark: str, n: int, seconds: float) -> None:

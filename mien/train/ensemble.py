@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien._system import file_sha256
-from mien.atomic import atomic_path, make_folder, write_text
+from mien.atomic import make_folder, write_text
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.duplicates import without_twins
 from mien.errors import RecipeError
@@ -85,22 +85,14 @@ def member_predictions(
     sha = file_sha256(member.path)
     ids = hashlib.sha256("\n".join(split.ids.tolist()).encode() + split.images.tobytes())
     path = cache / f"{sha[:16]}-{name}-{views}-{ids.hexdigest()[:12]}.npz"
-    if path.is_file():
-        with np.load(path) as kept:
-            classes = tuple(kept["classes"].tolist())
-            return Scored(member, sha, Predictions(kept["ids"], kept["probabilities"], classes))
+    kept = Predictions.load(path)
+    if kept is not None:
+        return Scored(member, sha, kept)
     classifier = load_checkpoint(member.path, device)
     found, _ = predict(
         classifier.predict_proba, split, classifier.info.labels, views=views, progress=True
     )
-    make_folder(cache)
-    with atomic_path(path) as partial:
-        np.savez(
-            partial,
-            ids=found.ids,
-            probabilities=found.probabilities,
-            classes=np.array([c.value for c in found.classes]),
-        )
+    found.save(path)
     return Scored(member, sha, found)
 
 

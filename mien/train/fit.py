@@ -151,8 +151,7 @@ def check_folder(
         return None
     old = Recipe.from_dict(json.loads((folder / "recipe.json").read_text()))
     record = json.loads((folder / "run.json").read_text())
-    same = dataclasses.replace(old, claim=recipe.claim).to_json() == recipe.to_json()
-    if not same or record.get("seed") != seed:
+    if not old.same_run(recipe) or record.get("seed") != seed:
         raise RecipeError(f"{folder} holds a run with another recipe or seed; use another --out.")
     if record["data"]["sha256"] != dataset.sha256:
         raise RecipeError(

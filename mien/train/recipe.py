@@ -190,6 +190,10 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+    def same_run(self, other: Recipe) -> bool:
+        """Whether both describe the same training: all but the claim is equal."""
+        return dataclasses.replace(self, claim=other.claim).to_json() == other.to_json()
+
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2, sort_keys=True)
 
