@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def run_bench(
 
     Args:
         model: a shipped model's name or an ``.onnx`` file.
-        photo: a photo with a face; without one scikit-image's portrait is used where installed.
+        photo: a photo with one clear face; the bundled portrait by default.
         repeats: timed runs of each measurement; their median counts.
         threads: classifier threads to measure with.
 
@@ -65,7 +65,7 @@ def run_bench(
         measured value and whether it is met; the best of the thread counts).
 
     Raises:
-        ModelError: the model cannot be loaded, a count is below 1, or there is no photo.
+        ModelError: the model cannot be loaded, or a count is below 1.
         ImageError: the photo cannot be read.
     """
     if repeats < 1 or not threads or min(threads) < 1:
@@ -233,16 +233,8 @@ def _file_size(path: Path) -> int:
 def _portrait(photo: str | Path | None) -> NDArray[np.uint8]:
     if photo is not None:
         return read_image(photo)
-    try:
-        from skimage import data
-    except ImportError:
-        raise ModelError(
-            "The benchmark needs a photo with one clear face: give --photo FILE, "
-            "or install scikit-image, which carries one."
-        ) from None
-    astronaut: Any = data.astronaut  # untyped
-    rgb = astronaut()[:360, 40:400]
-    return np.ascontiguousarray(rgb[:, :, ::-1], dtype=np.uint8)
+    with resources.as_file(resources.files("mien") / "assets" / "astronaut.jpg") as bundled:
+        return np.ascontiguousarray(read_image(bundled)[:360, 40:400])
 
 
 def _median_ms(run: Callable[[], object], repeats: int) -> float:

@@ -52,6 +52,18 @@ def test_every_verb_is_there_and_has_help(verb: str, capsys: pytest.CaptureFixtu
     assert f"mien {verb}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_help_holds_markup(verb: str) -> None:
+    """rich takes words in square brackets for markup and drops them."""
+    import typer.main
+
+    command = typer.main.get_command(importlib.import_module(VERBS[verb].module).app)
+    helps = [getattr(p, "help", None) or "" for p in command.params]
+    for sub in getattr(command, "commands", {}).values():
+        helps += [getattr(p, "help", None) or "" for p in sub.params]
+    assert not [text for text in helps if "[" in text]
+
+
 def test_unknown_verb_gives_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predcit"]) == 2
     captured = capsys.readouterr()

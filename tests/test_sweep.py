@@ -32,7 +32,7 @@ from mien.reproduce import sweep_study
 from mien.reproduce.api import reproduce
 from mien.reproduce.datasets import Datasets
 from mien.reproduce.runs import TrainOptions
-from mien.reproduce.sweep import Cell, choose, grid, planned
+from mien.reproduce.sweep import Cell, best, choose, grid, planned
 from mien.reproduce.sweep_api import Sweep
 from mien.reproduce.sweep_study import failures, figures, in_use, open_study
 from mien.reproduce.sweep_table import COLUMNS, render, shown_cells
@@ -77,6 +77,12 @@ def test_the_grid_and_the_plans() -> None:
     shown = shown_cells("fast")
     assert {c.place for c in shown} == {c.place for c in grid()}
     assert len(shown) == 129
+    assert len(best()) == 16
+    assert {c.init for c in best()} == {"imagenet"}
+    assert Cell("googlenet", "sgd", 16, "all") not in planned("fast")
+    more = shown_cells("fast", [best()[0], Cell("googlenet", "sgd", 16, "all", "random")])
+    assert best()[0] in more
+    assert [c.init for c in more if c.place == ("googlenet", "sgd", 16, "all")] == ["random"]
 
 
 def test_only() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from mien.train.callbacks import learning_rate
 from mien.train.checkpoint import load_checkpoint, read_checkpoint
 from mien.train.divisions import refuse_seen
 from mien.train.fit import fit
-from mien.train.precision import choose_device
+from mien.train.precision import PrecisionChoice, choose_device
 from mien.train.recipe import Recipe, ScheduleConfig, flat_keys, override
 from mien.train.recipes import RECIPES, get_recipe
 
@@ -209,6 +210,37 @@ def test_a_run_is_resumed_on_its_own_images_alone(tmp_path: Path) -> None:
         again(dataclasses.replace(data, sha256="0" * 64), splits)
 
 
+def test_a_resumed_run_keeps_its_precision_and_says_where_it_went_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, recipe = drawn_faces(70), override(small_recipe(epochs=1), ["precision=auto"])
+    asked = []
+
+    def choose(requested: str, device: str) -> PrecisionChoice:
+        asked.append(requested)
+        if requested == "bf16":
+            raise RecipeError("not here")
+        return PrecisionChoice("32", "chosen")
+
+    monkeypatch.setattr("mien.train.fit.choose_precision", choose)
+
+    def again() -> dict[str, Any]:
+        fit(recipe, data, drawn_splits(data), tmp_path, device="cpu", quiet=True, resume=True)
+        found: dict[str, Any] = json.loads((tmp_path / "run.json").read_text())
+        return found
+
+    assert "resumed" not in again()
+    (first,) = again()["resumed"]
+    assert asked == ["auto", "32"]
+    assert first["precision"] == "32"
+    assert first["device"] == "cpu"
+    record = json.loads((tmp_path / "run.json").read_text()) | {"precision": "bf16"}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert len(again()["resumed"]) == 2
+    assert asked[2:] == ["bf16", "auto"]
+    assert "began in bf16, which does not work here" in capsys.readouterr().err
+
+
 def test_a_run_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
     data = drawn_faces(70)
     recipe = small_recipe(epochs=8, early_stopping=1)
@@ -255,10 +287,11 @@ def test_nothing_is_scored_on_what_it_was_trained_on(tmp_path: Path) -> None:
 CHILD = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from helpers_train import drawn_faces, drawn_splits, small_recipe
 from mien.train.divisions import refuse_seen
 from mien.train.fit import fit
-from mien.train.precision import choose_device
+from mien.train.precision import PrecisionChoice, choose_device
 from mien.train.recipe import ScheduleConfig
 import lightning as L, torch
 torch.set_num_threads(1)

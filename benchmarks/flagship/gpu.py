@@ -262,12 +262,17 @@ def _start(
 
 
 def teachers_of(options: argparse.Namespace) -> list[str]:
-    """--teacher, else the ensemble in the work folder, else every base seed that is there."""
+    """--teacher, else the work folder's ensemble (the better one), else every base seed there."""
     if options.teacher:
         return [str(path) for path in options.teacher]
-    for choose in ("greedy", "equal"):
-        if (options.work / f"ensemble-{choose}" / "ensemble.json").is_file():
-            return [str(options.work / f"ensemble-{choose}")]
+    made = [options.work / f"ensemble-{choose}" / "ensemble.json" for choose in ("greedy", "equal")]
+    scored = [
+        (json.loads(path.read_text(encoding="utf-8"))["val"]["accuracy"], path.parent)
+        for path in made
+        if path.is_file()
+    ]
+    if scored:  # on PublicTest; the first where both are as good
+        return [str(max(scored, key=lambda entry: entry[0])[1])]
     found = sorted((options.work / "runs").glob(f"{options.recipe}-seed*/summary.json"))
     if not found:
         raise RecipeError("There is no teacher: run --stage base-seeds first, or give --teacher.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -88,7 +87,7 @@ def speed(options: argparse.Namespace) -> bool:
     from mien.train.fit import dry
     from mien.train.recipe import override
     from mien.train.recipes import get_recipe
-    from mien.train.speedrun import hardware, speedrun
+    from mien.train.speedrun import hardware, joined, speedrun
 
     dataset = load_dataset(options.dataset)
     path = options.work / "speedruns.json"
@@ -131,24 +130,11 @@ def speed(options: argparse.Namespace) -> bool:
             )
             entry["runs"].append({**record, "wall": round(time.monotonic() - start, 1)})
             write_text(path, json.dumps(kept, indent=1) + "\n")
-            shown[name] = merged(entry["runs"])
+            shown[name] = joined(entry["runs"])
             report(options, [], speedruns=shown, complete=False)
         if entry["runs"]:
-            shown[name] = merged(entry["runs"])
+            shown[name] = joined(entry["runs"])
             figures = f"{shown[name]['seconds']} s, {100 * shown[name]['accuracy']:.2f} %"
             say(f"{name}: {figures} ({shown[name]['runs']} runs)")
     report(options, [], speedruns=shown, complete=complete)
     return complete
-
-
-def merged(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """The record of several seeds from those of one seed each."""
-    scores = [record["accuracy"] for record in records]
-    return {
-        **records[-1],
-        "runs": len(records),
-        "seconds": round(statistics.mean(record["seconds"] for record in records), 2),
-        "accuracy": round(statistics.mean(scores), 6),
-        "accuracy_sd": round(statistics.stdev(scores), 6) if len(scores) > 1 else None,
-        "each": [record["each"][0] for record in records],
-    }

@@ -16,10 +16,12 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def ablate(
-    table: Annotated[Path, typer.Argument(help="TOML file: recipe, set, seeds and [rows].")],
+    table: Annotated[
+        Path, typer.Argument(help="TOML file: recipe, set, seeds and the table of rows.")
+    ],
     data: Annotated[Path | None, typer.Option(help="Dataset in any published form.")] = None,
     name: Annotated[str | None, typer.Option(help="Which dataset of a folder of several.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder [out/TABLE].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder (default: out/TABLE).")] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Start no further run after so long.")
     ] = None,

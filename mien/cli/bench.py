@@ -16,7 +16,7 @@ def bench(
         str | None, typer.Option(help="A shipped model's name or an .onnx file.")
     ] = None,
     photo: Annotated[
-        Path | None, typer.Option(help="A photo with one clear face (else scikit-image's).")
+        Path | None, typer.Option(help="A photo with one clear face (default: a bundled one).")
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Timed runs; their median counts.")] = 20,
     threads: Annotated[

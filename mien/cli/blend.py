@@ -23,6 +23,12 @@ def blend(
     name: Annotated[str | None, typer.Option(help="Which dataset of a folder of several.")] = None,
     split: Annotated[str, typer.Option(help="PublicTest, PrivateTest or train.")] = "PublicTest",
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored face.")] = False,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            min=0.05, max=20, help="The softening to compare (default: PublicTest's best)."
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Faces per call.")] = 256,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object to stdout.")] = False,
     out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
@@ -34,6 +40,11 @@ def blend(
     from mien.evaluate.blend import blend_scores
     from mien.evaluate.runner import predict, versions
 
+    if split == "PrivateTest" and temperature is None:
+        raise DataError(
+            "On PrivateTest nothing is chosen: give --temperature, the best_temperature of "
+            "`mien blend` on PublicTest."
+        )
     classifier = load_model(model)
     dataset, chosen, _ = samples_of(data, name, split)
     training = make_splits(dataset, "fer2013").select(dataset, "train")
@@ -55,6 +66,7 @@ def blend(
         chosen.votes[rows],
         classifier.info.labels,
         reference_votes=training.votes,
+        temperature=temperature,
     )
     record = {
         "model": facts_of(model, classifier),

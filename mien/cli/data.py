@@ -75,7 +75,9 @@ def audit(
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Dataset in any published form.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="x.csv, x.parquet or a new folder.")],
-    to: Annotated[str | None, typer.Option(help="csv, folder or parquet [by OUT's name].")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="csv, folder or parquet (default: by OUT's name).")
+    ] = None,
     name: NameOption = None,
     skip_bad: SkipOption = False,
 ) -> None:
@@ -102,7 +104,9 @@ def splits(
     name: NameOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the shuffle.")] = 0,
     fold: Annotated[int | None, typer.Option(help="Fold, for cross-validation.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the ids [standard output].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the ids here (default: standard output).")
+    ] = None,
 ) -> None:
     """Divide a dataset under a named protocol and save the sample ids of every split."""
     from mien.atomic import write_text

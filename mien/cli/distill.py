@@ -32,7 +32,9 @@ def distill(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="key=value, e.g. distill.temperature=4.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder [runs/RECIPE-seedN].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder (default: runs/RECIPE-seedN).")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Two epochs on 64 samples.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",

@@ -29,7 +29,9 @@ def ensemble(
     runs: Annotated[Path, typer.Option(help="Folder of the trainings.")] = Path("runs"),
     data: Annotated[Path | None, typer.Option(help="Dataset in any published form.")] = None,
     name: Annotated[str | None, typer.Option(help="Which dataset of a folder of several.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="Named split [the recipe's].")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Named split (default: the recipe's).")
+    ] = None,
     views: Annotated[str, typer.Option(help="Average over: none, flip or ten.")] = "flip",
     choose: Annotated[str, typer.Option(help="Shares: equal, or greedy on PublicTest.")] = "equal",
     test: Annotated[bool, typer.Option("--test", help="Score the test split, once.")] = False,

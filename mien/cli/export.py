@@ -16,10 +16,10 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="best.ckpt of a run.")],
-    out: Annotated[Path | None, typer.Option(help="File to write [NAME.onnx].")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write (default: NAME.onnx).")] = None,
     data: Annotated[Path | None, typer.Option(help="Dataset in any published form.")] = None,
-    int8: Annotated[bool, typer.Option("--int8", help="Quantise; gated at 0.5 points.")] = False,
-    name: Annotated[str | None, typer.Option(help="Model name [the recipe's].")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise; gated at 0.3 points.")] = False,
+    name: Annotated[str | None, typer.Option(help="Model name (default: the recipe's).")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "",
     calibration_method: Annotated[
         str, typer.Option(help="minmax, entropy or percentile.")

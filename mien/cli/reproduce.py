@@ -20,15 +20,19 @@ app = typer.Typer(add_completion=False)
 def reproduce(
     name: Annotated[str | None, typer.Argument(help="The paper; none lists them all.")] = None,
     budget: Annotated[
-        str, typer.Option(help="paper: the full recipe; fast: the same headline, sooner.")
+        str, typer.Option(help="paper: the full recipe; fast: aims at the same headlines, sooner.")
     ] = "fast",
-    out: Annotated[Path | None, typer.Option(help="Folder of the report [out/NAME].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report (default: out/NAME).")
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the trainings.")] = Path("runs"),
     data: Annotated[
         Path | None, typer.Option(help="Folder of FER2013, muxspace and CK+, or FER2013 alone.")
     ] = None,
     fergit: Annotated[Path | None, typer.Option(help="FERGIT, where it is built.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Seeds of every run [the run's own].")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Seeds of every run (default: the run's own).")
+    ] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="Train this run alone; may be repeated.")
     ] = None,

@@ -26,13 +26,17 @@ def sweep(
         str, typer.Option(help="fast: about an hour on two cores; paper: 128 cells in full.")
     ] = "fast",
     init: Annotated[
-        str | None, typer.Option(help="imagenet, random or a file of weights [the budget's].")
+        str | None,
+        typer.Option(help="imagenet, random or a file of weights (default: the budget's)."),
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="backbone=resnet50,batch=64; repeated: or.")
     ] = None,
     grid: Annotated[
         bool, typer.Option("--grid", help="The whole grid, not only the budget's plan.")
+    ] = False,
+    best: Annotated[
+        bool, typer.Option("--best", help="The paper's best cell of every row of its tables.")
     ] = False,
     runs: Annotated[Path, typer.Option(help="Folder of the trainings.")] = Path("runs"),
     data: Annotated[Path | None, typer.Option(help="FER2013 in any published form.")] = None,
@@ -61,10 +65,14 @@ def sweep(
     tried again by the next call. Exit code 1 says that cells failed.
     """
     _check(name, budget, device, precision, seeds, jobs, out, form)
-    from mien.reproduce.sweep import choose, planned
-    from mien.reproduce.sweep import grid as whole
+    from mien.reproduce import sweep as cells_of
 
-    cells = choose(whole(init or "imagenet") if grid else planned(budget, init), only or [])
+    if grid and best:
+        raise RecipeError("Give --grid or --best, not both: the grid holds the best cells.")
+    cells = cells_of.planned(budget, init)
+    if grid or best:
+        cells = (cells_of.grid if grid else cells_of.best)(init or "imagenet")
+    cells = cells_of.choose(cells, only or [])
     require_extra("train", ("torch", "lightning", "pyarrow"), "`mien sweep`")
     require_extra("transfer", ("timm", "torchvision", "optuna", "filelock"), "`mien sweep`")
     if not list_:

@@ -26,9 +26,12 @@ def train(
         list[str] | None, typer.Option("--set", help="key=value, e.g. optimizer.lr=0.05.")
     ] = None,
     init: Annotated[
-        str | None, typer.Option(help="imagenet, random or a file of weights [the recipe's].")
+        str | None,
+        typer.Option(help="imagenet, random or a file of weights (default: the recipe's)."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder [runs/RECIPE-seedN].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder (default: runs/RECIPE-seedN).")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Two epochs on 64 samples.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",

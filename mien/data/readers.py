@@ -28,10 +28,10 @@ class Candidate:
 
 
 def default_data_path() -> Path:
-    """The data folder: ``$MIEN_DATA``, else ``../shared/data`` beside the checkout.
+    """The data folder: ``$MIEN_DATA``.
 
     Raises:
-        DataError: neither is there.
+        DataError: it is not set, or not there.
     """
     given = os.environ.get("MIEN_DATA")
     if given:
@@ -39,9 +39,6 @@ def default_data_path() -> Path:
         if not path.exists():
             raise DataError(f"MIEN_DATA is {given}, which does not exist; correct it.")
         return path
-    beside = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-    if beside.is_dir():
-        return beside
     raise DataError("No dataset was named; pass --data PATH or set MIEN_DATA.")
 
 

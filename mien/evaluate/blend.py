@@ -131,6 +131,7 @@ def blend_scores(
     classes: Sequence[Emotion],
     *,
     reference_votes: NDArray[np.floating[Any]],
+    temperature: float | None = None,
 ) -> BlendReport:
     """Compare probabilities with people's votes, a single person's, and two baselines.
 
@@ -140,6 +141,8 @@ def blend_scores(
         classes: the K classes; all must be in FER+.
         reference_votes: FER+ votes of other images (Training), for the class prior and for what
             one rater's answer says of the others'.
+        temperature: compare the probabilities at this one too, chosen on other images. None: the
+            best of :data:`TEMPERATURES` on these very images, which flatters it a little.
 
     Raises:
         DataError: no image has two votes left, or the two disagree in length.
@@ -159,8 +162,9 @@ def blend_scores(
         raise DataError("No reference image has two FER+ votes for the model's classes.")
     prior = np.broadcast_to(_normalised(reference).mean(axis=0), p.shape)
     uniform = np.full_like(p, 1 / p.shape[1])
-    by_temperature = {f"{t:g}": float(kl(v, tempered(p, t)).mean()) for t in TEMPERATURES}
-    best = min(TEMPERATURES, key=lambda t: by_temperature[f"{t:g}"])
+    tried = TEMPERATURES if temperature is None else (temperature,)
+    by_temperature = {f"{t:g}": float(kl(v, tempered(p, t)).mean()) for t in tried}
+    best = min(tried, key=lambda t: by_temperature[f"{t:g}"])
     compared = {"model": p, f"model at {best:g}": tempered(p, best)}
     if best == 1.0:
         compared.pop("model at 1")
@@ -178,6 +182,7 @@ def blend_scores(
             "js": {name: float(jensen_shannon(v, q).mean()) for name, q in compared.items()},
             "kl_by_temperature": by_temperature,
             "best_temperature": best,
+            "temperature_chosen_here": temperature is None,
             "one_rater": _one_rater(counts, compared, rater_distributions(reference)),
             "agreement": _agreement(counts, p),
             "top2": _top2(v, p),

@@ -28,8 +28,10 @@ from mien.train.checkpoint import TorchClassifier
 
 #: Largest difference of a float32 logit between torch and onnxruntime on real faces.
 PARITY = 1e-3
-#: Largest fall of the validation accuracy that int8 may cost: half a point.
-INT8_TOLERANCE = 0.005
+#: Largest fall of the validation accuracy that int8 may cost: .3 points.
+INT8_TOLERANCE = 0.003
+#: Kept in float32: a few thousand multiply-adds whose 256 steps would make two classes tie.
+_HEAD = ("ReduceMean", "GlobalAveragePool", "Gemm")
 OPSET = 18
 
 
@@ -129,7 +131,10 @@ def _with_info(proto: onnx.ModelProto, info: ModelInfo) -> bytes:
 def _quantize(
     proto: onnx.ModelProto, faces: NDArray[np.uint8], info: ModelInfo, method: str
 ) -> onnx.ModelProto:
-    """Static int8 (QDQ, per channel, uint8 activations) calibrated on ``faces``."""
+    """Static int8 (QDQ, per channel, uint8 activations) calibrated on ``faces``.
+
+    All but the head: pooling and the dense layer stay float32.
+    """
     from onnxruntime.quantization import (
         CalibrationDataReader,
         CalibrationMethod,
@@ -165,6 +170,7 @@ def _quantize(
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=methods[method],
+            nodes_to_exclude=[n.name for n in proto.graph.node if n.op_type in _HEAD],
         )
         return onnx.load(target)
 

@@ -6,7 +6,7 @@ backbone's ImageNet weights were trained with, and runs the backbone with a new 
 uniform, zero bias). All of this is inside the module, so it is exported with it and a checkpoint
 needs no word on preprocessing.
 
-Backbones come from timm and, GoogLeNet, from torchvision: `pip install 'mien[transfer]'`. Their
+Backbones come from timm and, GoogLeNet, from torchvision: `pip install '.[transfer]'`. Their
 sizes stand in a table of the source, and a test measures them, so that listing needs neither
 library. Every weight starts at random; `mien.models.weights` brings ImageNet's.
 """

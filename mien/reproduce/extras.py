@@ -211,7 +211,8 @@ def _folds(key: str, value: Record) -> Section:
     title = "CK+: ten folds without common people"
     if not each:
         return Section(f"extra-{slug(key)}", title, [Text(f"These folds were {NOT_RUN}.")])
-    rows = [(f"fold {i}", [v]) for i, v in enumerate(each)]
+    numbers = list(value.get("folds") or range(len(each)))
+    rows = [(f"fold {i}", [v]) for i, v in zip(numbers, each, strict=True)]
     svg = charts.bars(rows, "Accuracy of every fold", ("ours",))
     spread = number(value.get("std"))
     around = f" ± {100 * spread:.2f}" if spread is not None else ""

@@ -92,12 +92,16 @@ def _accuracy_chart(table: Record, name: str, title: str) -> Chart:
 
 
 def _heat_chart(cells: Sequence[Record], name: str, title: str) -> Chart:
-    rows = list(dict.fromkeys(str(cell["backbone"]) for cell in cells))
+    names = list(dict.fromkeys(str(cell["backbone"]) for cell in cells))
     columns = sorted({(str(cell["optimizer"]), int(cell["batch"])) for cell in cells})
     known = {
         (str(c["backbone"]), str(c["optimizer"]), int(c["batch"])): number(c.get("accuracy"))
         for c in cells
     }
+    # A backbone has a row for each start that was trained, or one where none was.
+    full = [name for name in names if any(known.get((name, *column)) for column in columns)]
+    started = {name.partition(", ")[0] for name in full}
+    rows = [name for name in names if name in full or name.partition(", ")[0] not in started]
     values = [[known.get((row, *column)) for column in columns] for row in rows]
     heads = [f"{optimizer}\n{batch}" for optimizer, batch in columns]
     svg = charts.heat_map(rows, heads, values, f"Our accuracy in every cell, {title}")

@@ -99,6 +99,7 @@ def extra(assembly: Assembly) -> dict[str, Any]:
     record["ckplus_folds"] = {
         "state": "done" if len(folds) == 10 else "partial" if folds else "not run",
         "each": folds,
+        "folds": [seed["fold"] for seed in assembly.done("bah_ckplus_subjects")],
         "mean": mean(folds),
         "std": std(folds),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mien.reproduce.plan import NOT_COMPARED, resolve
+from mien.reproduce.plan import NOT_COMPARED
 from mien.reproduce.spec import RunSpec
 
 
@@ -13,9 +13,9 @@ def paper_recipe(run: RunSpec) -> Any | None:
     """The paper's own recipe, under the paper's own protocol; None where the run has none."""
     from mien.train.recipes import get_recipe
 
-    chosen = run.recipes.get("paper")
+    chosen = run.recipes.get("paper", run.against)
     if chosen is None:
-        return resolve(run, "fast")
+        return None
     return chosen() if callable(chosen) else get_recipe(chosen)
 
 

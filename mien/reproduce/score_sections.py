@@ -13,6 +13,7 @@ from mien.evaluate.plots import ClassCurve, confusion_heat_map, roc_plot
 from mien.evaluate.report import figure, percent
 from mien.reproduce import charts
 from mien.reproduce.document import (
+    NOT_RUN,
     Block,
     Chart,
     Charts,
@@ -46,8 +47,8 @@ def score_name(key: str) -> str:
 
 
 def done_seeds(run: Record) -> list[Record]:
-    """The seeds (or folds) of a run that have curves or scores."""
-    return [s for s in run.get("seeds") or () if s.get("curves") or s.get("scores")]
+    """The finished seeds (or folds) of a run; one that was killed on its way has no figures yet."""
+    return [s for s in run.get("seeds") or () if s.get("state") == "done"]
 
 
 def seed_name(seed: Record) -> str:
@@ -93,7 +94,10 @@ def _report(run: Record, key: str, keys: Sequence[str]) -> Section:
     if roc:
         drawn.append(Chart(f"{prefix}-roc", roc_plot(roc), "ROC, one class against the rest"))
     if folds:
-        said = f"All {len(entries)} folds together: every sample was tested once."
+        planned = len(run.get("seeds") or ())
+        said = f"{len(entries)} of {planned} folds together; the others were {NOT_RUN}."
+        if len(entries) == planned:
+            said = f"All {planned} folds together: every sample was tested once."
     else:
         said = f"{shown(entry.get('split'))}, {int(confusion.sum()):,} samples, "
         said += f"{shown(entry.get('checkpoint'))} epoch, {seed_name(seed)}."

@@ -197,7 +197,10 @@ def comparison_section(result: Record) -> Section | None:
         drawn.append(Chart(f"comparison-{slug(key)}", svg, name.capitalize()))
         table += [[label, name, *paired_cells(key, *pair)] for label, pair in pairs]
     header = ["model", "figure", "paper", "ours", "difference"]
-    blocks: list[Block] = [Charts(drawn), Table(header, table, left=2)]
+    said = "Training and validation figures are of the last epoch"
+    if any(key.startswith("test") for key in keys):
+        said += ", those on the test set of the epoch that validation chose"
+    blocks: list[Block] = [Text(f"{said}."), Charts(drawn), Table(header, table, left=2)]
     return Section("comparison", "The models beside each other", blocks)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: "paper" is the paper's own recipe; "fast" reaches the same headline as soon as it can.
+#: "paper" is the paper's own recipe; "fast" aims at the same headline in a fraction of the time.
 BUDGETS = ("fast", "paper")
 
 #: Datasets that a run may need.
@@ -80,6 +80,8 @@ class RunSpec:
         label: for people.
         recipes: budget -> name of a recipe, or a function without arguments that returns one. A
             budget that is missing does not have this run: its report says "not run".
+        against: where there is no "paper" recipe, a function that returns the one whose
+            differences are listed.
         protocol: data protocol; replaces the recipe's where they differ.
         dataset: one of :data:`DATASETS`.
         suffix: stands in the folder's name where the recipe's own data was replaced.
@@ -110,6 +112,7 @@ class RunSpec:
     hardware: str = ""
     report: Mapping[str, tuple[float, float, float, int]] = field(default_factory=dict)
     printed: Mapping[str, float] = field(default_factory=dict)
+    against: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True)

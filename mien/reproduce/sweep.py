@@ -109,6 +109,18 @@ def planned(budget: str, init: str | None = None) -> tuple[Cell, ...]:
     return cells
 
 
+def best(init: str = "imagenet") -> tuple[Cell, ...]:
+    """The cell of every row of the paper's two tables; Adam at batch 64 for EfficientNet-Lite0."""
+    from mien.train.ahmed_table import BEST
+
+    found = []
+    for data, backbone in itertools.product(DATA_TITLES, BACKBONES):
+        theirs = BEST.get((backbone, data))
+        place = (theirs.optimizer, theirs.batch) if theirs else ("adam", 64)
+        found.append(Cell(backbone, *place, data, init))
+    return tuple(found)
+
+
 def grid(init: str = "imagenet") -> tuple[Cell, ...]:
     """All cells: 8 backbones × 2 optimisers × 4 batch sizes × 2 forms of the data."""
     made = itertools.product(DATA_TITLES, BACKBONES, OPTIMIZERS, BATCHES)

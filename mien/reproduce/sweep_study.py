@@ -29,6 +29,9 @@ ATTEMPTS = 2
 
 JOURNAL, LOCKS = "ahmed2024.journal", "locks"
 
+#: Why of a trial that its user stopped: the cell is partly done, it did not fail.
+_INTERRUPTED = "Interrupted."
+
 _CHOICES: dict[str, Sequence[Any]] = {
     "backbone": BACKBONES,
     "optimizer": OPTIMIZERS,
@@ -113,7 +116,8 @@ def run_tasks(
 
 
 _NEW = Outcome(NOT_RUN)
-_OPEN = (NOT_RUN, "failed")
+#: The second attempt looks again at what another process had: it may have died since.
+_OPEN = (NOT_RUN, "failed", "running")
 
 
 def _one(
@@ -128,7 +132,8 @@ def _one(
     from filelock import FileLock, Timeout
 
     runs = home(plan)
-    lock = FileLock(make_folder(runs / LOCKS) / f"{task.folder.name}.lock", timeout=0)
+    # A second, because a table that is being made holds the lock for an instant.
+    lock = FileLock(make_folder(runs / LOCKS) / f"{task.folder.name}.lock", timeout=1)
     try:
         lock.acquire()
     except Timeout:
@@ -173,7 +178,7 @@ def _attempt(
         say(f"failed: {name}: {why}")
         return Outcome("failed", why)
     except BaseException:  # Ctrl-C: the next call resumes it
-        _fail(study, trial, "Interrupted.")
+        _fail(study, trial, _INTERRUPTED)
         raise
     _tell(study, trial, scores)
     return Outcome(DONE)
@@ -248,8 +253,9 @@ def failures(study: Any) -> dict[str, str]:
     for trial in study.get_trials(deepcopy=False):
         name = trial.user_attrs.get("run", "")
         found.pop(name, None)
-        if trial.state.name == "FAIL":
-            found[name] = trial.user_attrs.get("why", "The process ended.")
+        why = trial.user_attrs.get("why", "The process ended.")
+        if trial.state.name == "FAIL" and why != _INTERRUPTED:
+            found[name] = why
     return found
 
 

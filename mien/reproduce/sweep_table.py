@@ -5,17 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mien.data import FaceDataset
-from mien.errors import RecipeError
+from mien.errors import DataError, RecipeError
 from mien.reproduce.datasets import Datasets
 from mien.reproduce.figures import mean, std
 from mien.reproduce.plan import DONE, NOT_RUN, PARTIAL, Plan, Task, make_plan
-from mien.reproduce.sweep import DATA_TITLES, Cell, grid, planned, system_of
+from mien.reproduce.sweep import DATA_TITLES, Cell, best, grid, planned, system_of
 from mien.reproduce.sweep_study import folder_state, in_use, paper_scores
 from mien.train.ahmed_table import BEST, TITLES
 
@@ -114,8 +114,11 @@ def _state(tasks: Sequence[Task], done: Sequence[Task], failed: Mapping[str, str
 
 
 def _minutes(task: Task) -> float:
-    record = json.loads((task.folder / "result.json").read_text())
-    return float(record["seconds"]) / 60
+    path = task.folder / "result.json"
+    try:
+        return float(json.loads(path.read_text())["seconds"]) / 60
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged; move its folder away and train it anew.") from error
 
 
 def render(rows: Sequence[Row], form: str) -> str:
@@ -154,38 +157,39 @@ def _percent(value: float | None) -> str:
     return NOT_RUN if value is None else f"{100 * value:.2f} %"
 
 
-def shown_cells(budget: str) -> tuple[Cell, ...]:
-    """The whole grid as a report shows it: what the budget plans stands in its place."""
-    plan = planned(budget)
-    places = {cell.place for cell in plan}
-    starts = {cell.backbone: cell.init for cell in reversed(plan)}
-    rest = (
-        Cell(*cell.place, starts.get(cell.backbone, "imagenet"))
-        for cell in grid()
-        if cell.place not in places
-    )
+def shown_cells(budget: str, trained: Collection[Cell] = ()) -> tuple[Cell, ...]:
+    """The whole grid as a report shows it, in its order.
+
+    In a cell's place stands what the budget plans there and what was ``trained``, from whatever
+    start; else the cell from ImageNet weights, as in the paper.
+    """
+    there = dict.fromkeys((*planned(budget), *trained))
+    places = {cell.place for cell in there}
+    rest = (cell for cell in grid() if cell.place not in places)
     order = {cell.place: i for i, cell in enumerate(grid())}
-    return tuple(sorted((*plan, *rest), key=lambda cell: order[cell.place]))
+    return tuple(sorted((*there, *rest), key=lambda cell: order[cell.place]))
 
 
 def grid_extra(made: Any) -> dict[str, Any]:
     """The report's ``extra``: the two tables and every cell; see :mod:`mien.reproduce.grid`.
 
+    Cells that started from a file of weights are not looked for: which file is not known here.
+
     Args:
         made: the :class:`mien.reproduce.assemble.Assembly`.
     """
     plan: Plan = made.plan
-    chosen = shown_cells(plan.budget)
-    whole = plan
     dataset: FaceDataset | None = made.dataset("fer2013")
-    if dataset is not None:
-        system = system_of(chosen, plan.budget)
-        seeds = 1 if plan.dry else 3
-        whole = make_plan(system, plan.budget, plan.runs, made.datasets, seeds=seeds, dry=plan.dry)
-    rows = [] if plan.dry or dataset is None else table(whole, chosen, made.datasets, _failed(plan))
-    if not rows:
+    if plan.dry or dataset is None:
         return {}
-    by_cell = dict(zip(chosen, rows, strict=True))
+    seeds = 1 + max((task.seed for task in plan.tasks), default=0)
+    starts = [cell for init in ("imagenet", "random") for cell in grid(init)]
+    every = make_plan(
+        system_of(starts, plan.budget), plan.budget, plan.runs, made.datasets, seeds=seeds
+    )
+    trained = [c for c in starts if any(t.state != NOT_RUN for t in every.of(c.id))]
+    chosen = shown_cells(plan.budget, trained)
+    by_cell = dict(zip(chosen, table(every, chosen, made.datasets, _failed(plan)), strict=True))
     return {
         "grid": {
             "tables": [
@@ -229,17 +233,17 @@ def _best_rows(budget: str, data: str, by_cell: Mapping[Cell, Row]) -> list[Row]
     """The paper's table: one row a backbone, with the cell of ours that stands for it."""
     rows = []
     for backbone in TITLES:
-        mine = [c for c in by_cell if c.backbone == backbone and c.data == data]
+        mine = {c: r for c, r in by_cell.items() if (c.backbone, c.data) == (backbone, data)}
         chosen = _representatives(budget, mine)
         for cell in chosen:
-            row, best = by_cell[cell], paper_best(cell)
+            row, theirs = by_cell[cell], paper_best(cell)
             trained = row["accuracy"] is not None
             rows.append(
                 {
                     "backbone": _named(cell) if len(chosen) > 1 else TITLES[backbone],
-                    "optimizer": best.get("optimizer", ""),
-                    "batch": best.get("batch"),
-                    "paper": {key: best.get(key) for key in FIGURES},
+                    "optimizer": theirs.get("optimizer", ""),
+                    "batch": theirs.get("batch"),
+                    "paper": {key: theirs.get(key) for key in FIGURES},
                     "ours": {key: row[key] for key in FIGURES} if trained else None,
                     "cell": cells(row)[2] if trained else "",
                 }
@@ -247,12 +251,10 @@ def _best_rows(budget: str, data: str, by_cell: Mapping[Cell, Row]) -> list[Row]
     return rows
 
 
-def _representatives(budget: str, mine: Sequence[Cell]) -> list[Cell]:
-    """The fast budget's own cells; else the paper's best cell, or Adam 64 where it has none."""
+def _representatives(budget: str, mine: Mapping[Cell, Row]) -> list[Cell]:
+    """The fast budget's own cells and the paper's best cell if we have it; else that one alone."""
     fast = [c for c in mine if budget == "fast" and c in planned("fast")]
-    if fast:
-        return fast
-    best = paper_best(mine[0])
-    place = (best.get("optimizer", "adam"), best.get("batch", 64))
-    same: Callable[[Cell], bool] = lambda c: (c.optimizer, c.batch) == place  # noqa: E731
-    return [c for c in mine if same(c)][:1]
+    places = {c.place for c in best()}
+    theirs = [c for c in mine if c.place in places and c not in fast]
+    trained = [c for c in theirs if mine[c]["accuracy"] is not None]
+    return [*fast, *trained] or theirs[:1]

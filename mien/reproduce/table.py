@@ -90,6 +90,7 @@ def results_page(folder: str | Path, link: str = "../results") -> str:
         f"“{NOT_RUN}”. `mien reproduce NAME` makes a report: see "
         "[reproduce.md](reproduce.md). [lessons.md](lessons.md) explains what the learning curves "
         "of these runs show.",
+        _state(known),
         markdown_table(
             ["paper", *_HEADER],
             [row for name in known for row in _rows(name, known[name])],
@@ -100,6 +101,18 @@ def results_page(folder: str | Path, link: str = "../results") -> str:
     for name in known:
         parts += _paper(name, known[name], records[name], link)
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _state(known: Mapping[str, Record]) -> str:
+    """How many figures are measured, and how many marks are met."""
+    headlines = [h for record in known.values() for h in record.get("headlines") or ()]
+    ours = [h for h in headlines if number(h.get("ours")) is not None]
+    marked = [h for h in ours if number(h.get("target")) is not None]
+    met = sum(bool(h.get("met")) for h in marked)
+    budgets = sorted({str(r["budget"]) for r in known.values() if r.get("budget")})
+    said = f"So far {len(ours)} of {len(headlines)} figures are measured"
+    said += f" (budget: {', '.join(budgets)})" if budgets else ""
+    return f"{said}; {met} of {len(marked)} marks are met."
 
 
 def _rows(name: str, known: Record) -> list[list[str]]:
@@ -146,6 +159,7 @@ def _run_text(record: Record) -> str:
     seeds = [seed for run in runs for seed in done_seeds(run)]
     seconds = [v for seed in seeds if (v := number(seed.get("seconds"))) is not None]
     done = sum(run.get("state") == "done" for run in runs)
-    said = f"Budget {shown(record.get('budget'))}; {done} of {len(runs)} runs done, "
-    said += f"{len(seeds)} {'training' if len(seeds) == 1 else 'trainings'}"
+    wanted = sum(max(len(run.get("seeds") or ()), 1) for run in runs)
+    said = f"Budget {shown(record.get('budget'))}; {done} of {len(runs)} runs complete, "
+    said += f"{len(seeds)} of {wanted} {'training' if wanted == 1 else 'trainings'}"
     return f"{said}, {duration(sum(seconds))} in all." if seconds else f"{said}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def find_members(paths: Iterable[Path]) -> list[Member]:
         if path.suffix == ".ckpt":
             inner = [Member(path.parent.name, path, 1.0)]
         elif (path / ENSEMBLE).is_file() or path.name == ENSEMBLE:
-            inner = [m for m in read_members(path) if m.weight > 0]
+            inner = _leading(read_members(path))
         elif (path / BEST).is_file():
             inner = [Member(path.name, path / BEST, 1.0)]
         else:
@@ -91,6 +91,17 @@ def find_members(paths: Iterable[Path]) -> list[Member]:
     if not found:
         raise ModelError("No teacher was given.")
     return found
+
+
+def _leading(members: Sequence[Member]) -> list[Member]:
+    """The members whose share is at least half of an equal one, sharing what the others had.
+
+    The others cost a forward pass in every step and say next to nothing.
+    """
+    given = [m for m in members if m.weight > 0]
+    kept = [m for m in given if m.weight >= 0.5 / len(given)]
+    total = sum(m.weight for m in kept)
+    return [replace(m, weight=m.weight / total) for m in kept]
 
 
 def load_teachers(paths: Iterable[Path]) -> Teachers:

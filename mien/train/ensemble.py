@@ -252,24 +252,31 @@ def _score_test(
         for s in scored
     ]
     seen = [splits.select(dataset, role) for role in ("train", "val")]
-    report = report_on(
-        averaged(members, weights),
-        test,
-        twin_free_ids=without_twins(test, *seen),
-        views=record["views"],
-        model={"name": "ensemble", "members": len(scored)},
-        protocol=splits.protocol,
-        split=name,
-        command=record["command"],
-    )
+    twin_free = without_twins(test, *seen)
+
+    def judge(predictions: Predictions, model: dict[str, Any]) -> Any:
+        return report_on(
+            predictions,
+            test,
+            twin_free_ids=twin_free,
+            views=record["views"],
+            model=model,
+            protocol=splits.protocol,
+            split=name,
+            command=record["command"],
+        )
+
+    report = judge(averaged(members, weights), {"name": "ensemble", "members": len(scored)})
     write_report(report, out / "test")
-    singles = [s.predictions.join(test) for s in members]
-    accuracies = [float((j.probabilities.argmax(1) == j.labels).mean()) for j in singles]
+    # Each alone too, in full: the rows of single networks need no second look at the split.
+    singles = [_figures(judge(s.predictions, {"name": s.member.name})) for s in members]
+    accuracies = [single["accuracy"] for single in singles]
     figures = {
         "choice": choice,
         "split": name,
         **_figures(report),
-        "member_accuracies": [round(a, 6) for a in accuracies],
+        "members": singles,
+        "member_accuracies": accuracies,
         "member_mean": round(float(np.mean(accuracies)), 6),
         "member_sd": round(float(np.std(accuracies, ddof=1)), 6) if len(accuracies) > 1 else None,
     }

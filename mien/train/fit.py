@@ -33,10 +33,11 @@ from mien.train.callbacks import BEST, LAST, AtomicCheckpointIO, ProgressLine, R
 from mien.train.distill import Teachers
 from mien.train.divisions import SPLITS
 from mien.train.module import ExpressionModule
-from mien.train.precision import choose_device, choose_precision
+from mien.train.precision import PrecisionChoice, choose_device, choose_precision
 from mien.train.recipe import Recipe
 from mien.train.selection import check_teaching, training_set
 
+RUN, RESULT = "run.json", "result.json"
 PACKAGES = ("torch", "lightning", "numpy", "opencv-python-headless", "onnxruntime")
 
 
@@ -122,7 +123,34 @@ def _record(folder: Path, recipe: Recipe, dataset: FaceDataset, splits: Splits, 
         "fold": splits.fold,
         **run,
     }
-    write_text(folder / "run.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
+    write_text(folder / RUN, json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def _resumed_precision(folder: Path, recipe: Recipe, device: str) -> PrecisionChoice | None:
+    """The precision that an "auto" run began with, where it works here; None for another choice."""
+    begun = json.loads((folder / RUN).read_text()).get("precision", "auto")
+    if recipe.precision != "auto" or begun == "auto":
+        return None
+    with contextlib.suppress(RecipeError):
+        return choose_precision(begun, device)
+    print(
+        f"warning: {folder} began in {begun}, which does not work here; it goes on in float32 and "
+        "its record says so.",
+        file=sys.stderr,
+    )
+    return None
+
+
+def _record_resumption(folder: Path, precision: PrecisionChoice, device: str) -> None:
+    """Add to the run's record where, how and by which code it goes on; a finished run is left."""
+    if (folder / RESULT).exists():
+        return
+    record = json.loads((folder / RUN).read_text())
+    here = {key: environment()[key] for key in ("mien", "commit", "cpu", "threads", "gpu")}
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    entry = {**here, "device": device, "precision": precision.precision, "started": started}
+    record["resumed"] = [*record.get("resumed", ()), entry]
+    write_text(folder / RUN, json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
 def check_folder(
@@ -150,7 +178,7 @@ def check_folder(
     if not last.exists():
         return None
     old = Recipe.from_dict(json.loads((folder / "recipe.json").read_text()))
-    record = json.loads((folder / "run.json").read_text())
+    record = json.loads((folder / RUN).read_text())
     if not old.same_run(recipe) or record.get("seed") != seed:
         raise RecipeError(f"{folder} holds a run with another recipe or seed; use another --out.")
     if record["data"]["sha256"] != dataset.sha256:
@@ -230,7 +258,8 @@ def fit(
     check_teaching(recipe, dataset, teachers, unlabelled)
     chosen, weights = training_set(recipe, train, unlabelled)
     device = choose_device(device)
-    precision = choose_precision(recipe.precision, device)
+    precision = _resumed_precision(folder, recipe, device) if checkpoint else None
+    precision = precision or choose_precision(recipe.precision, device)
     # Fetched before anything is written: where there are none, the run stops here.
     start = None if checkpoint else initial_weights(recipe.model, recipe.init)
     folder.mkdir(parents=True, exist_ok=True)
@@ -244,6 +273,8 @@ def fit(
         extra["init"] = start.record()
     if checkpoint is None:
         _record(folder, recipe, dataset, splits, extra)
+    else:
+        _record_resumption(folder, precision, device)
 
     torch.manual_seed(seed)
     mean, std = pixel_statistics(recipe, train)

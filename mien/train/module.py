@@ -172,15 +172,15 @@ class ExpressionModule(L.LightningModule):
             logits = self.model.forward_head(features).float()  # type: ignore[operator]
         class_weights: Tensor | None = self.class_weights  # type: ignore[assignment]
         loss = label_loss(logits, target, config, class_weights, weights)
-        if self.auxiliary is not None and votes is not None:
-            log_shares = F.log_softmax(self.auxiliary(features).float(), dim=1)
-            extra = -(votes * log_shares).sum(dim=1).mean()
-            loss = loss + config.ferplus_auxiliary * extra
         if self.teacher is not None:
             distill = self.recipe.distill
             soft = self.teacher(x * self.std + self.mean, distill.temperature)
             follow = distillation_loss(logits, soft, distill.temperature)
             loss = (1 - distill.weight) * loss + distill.weight * follow
+        if self.auxiliary is not None and votes is not None:
+            log_shares = F.log_softmax(self.auxiliary(features).float(), dim=1)
+            voted = (votes.sum(dim=1) > 0).sum().clamp(min=1)  # not the images without votes
+            loss = loss - config.ferplus_auxiliary * (votes * log_shares).sum() / voted
         hits = logits.argmax(1) == target.argmax(1)
         if batch.weights is not None:  # extra images have no label to hit
             hits = hits[batch.weights > 0]

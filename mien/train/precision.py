@@ -146,7 +146,9 @@ def _find(env: Mapping[str, str], cache_dir: Path | str | None) -> _Finding:
         known = _Finding(**findings[key])
         if known.failure or (known.float32 > 0 and known.bfloat16 > 0):
             return known
-    finding = _try_out(settings)
+    finding, lasting = _try_out(settings)
+    if not lasting:
+        return finding
     findings[key] = vars(finding)
     with suppress(OSError, MienError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +156,12 @@ def _find(env: Mapping[str, str], cache_dir: Path | str | None) -> _Finding:
     return finding
 
 
-def _try_out(env: Mapping[str, str]) -> _Finding:
+#: Signals that a processor or a library answers with; others (a full memory, a user) may pass.
+_LASTING = (signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGABRT)
+
+
+def _try_out(env: Mapping[str, str]) -> tuple[_Finding, bool]:
+    """A trial's finding, and whether it holds for good; the other kind is not to be kept."""
     try:
         done = subprocess.run(
             _probe_command(),
@@ -165,19 +172,20 @@ def _try_out(env: Mapping[str, str]) -> _Finding:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return _Finding(failure=f"a trial step took more than {_TIMEOUT_S} s")
+        return _Finding(failure=f"a trial step took more than {_TIMEOUT_S} s"), False
     except OSError as error:
-        return _Finding(failure=f"the trial did not start: {error.strerror or error}")
+        return _Finding(failure=f"the trial did not start: {error.strerror or error}"), False
     if done.returncode < 0:
-        return _Finding(failure=f"a trial step died of {_signal_name(-done.returncode)}")
+        failure = f"a trial step died of {_signal_name(-done.returncode)}"
+        return _Finding(failure=failure), -done.returncode in _LASTING
     if done.returncode > 0:
         last = done.stderr.strip().rpartition("\n")[2]
-        return _Finding(failure=f"a trial step failed: {last[:200].rstrip('.')}")
+        return _Finding(failure=f"a trial step failed: {last[:200].rstrip('.')}"), False
     try:
         times = json.loads(done.stdout.strip().rpartition("\n")[2])
-        return _Finding(float(times["float32"]), float(times["bfloat16"]))
+        return _Finding(float(times["float32"]), float(times["bfloat16"])), True
     except (KeyError, TypeError, ValueError):
-        return _Finding(failure="the trial gave no times")
+        return _Finding(failure="the trial gave no times"), False
 
 
 def _probe_command() -> list[str]:

@@ -289,7 +289,9 @@ def mien_distilled() -> Recipe:
         name="mien_distilled",
         model="mien_distilled",
         epochs=60,
-        clean_epochs=8,
+        clean_epochs=4,
+        # The teachers' answers are soft enough; smoothing on top spoils the calibration.
+        loss=LossConfig(ferplus_auxiliary=0.5),
         distill=DistillConfig(weight=0.8, temperature=2.0),
     )
 
@@ -308,7 +310,7 @@ def mien_distilled_extra() -> Recipe:
 @recipe
 def mien_fast() -> Recipe:
     """The speed run to 70 % on PrivateTest: a small net with a whitened first layer, pictures of
-    24, then 36, then 48 pixels, and a flip that alternates."""
+    24, then 32, then 48 pixels, and a flip that alternates."""
     return replace(
         mien_small(),
         name="mien_fast",
@@ -327,7 +329,7 @@ def mien_fast() -> Recipe:
             erasing=0.3,
             erasing_area=0.15,
         ),
-        progressive=((0.0, 24), (0.4, 36), (0.7, 48)),
+        progressive=((0.0, 24), (0.35, 32), (0.65, 48)),
         ema=0.995,
     )
 

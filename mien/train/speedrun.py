@@ -219,3 +219,17 @@ def _record(
         "timed": "fresh weights to the end of the last epoch; reading and scoring are not",
         **environment(),
     }
+
+
+def joined(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One record from several of the same speed run, each of one seed or more."""
+    each = [run for record in records for run in record["each"]]
+    scores = [run.get("test", run.get("val")) for run in each]
+    return {
+        **records[-1],
+        "runs": len(each),
+        "seconds": round(statistics.mean(run["seconds"] for run in each), 2),
+        "accuracy": round(statistics.mean(scores), 6),
+        "accuracy_sd": round(statistics.stdev(scores), 6) if len(scores) > 1 else None,
+        "each": each,
+    }

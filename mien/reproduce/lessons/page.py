@@ -85,8 +85,10 @@ _INTRO = (
     "one pass over the training images. *Training accuracy* is counted on them, *validation "
     "accuracy* on images that the network does not learn from but that choose the epoch, *test "
     "accuracy* on images that are scored once, at the end. The *recall* of a class is the share of "
-    "its images that are found. [results.md](results.md) has all five papers' figures, "
-    "[reproduce.md](reproduce.md) how they were made."
+    "its images that are found. *FER2013* is 35,887 grey faces in three parts: Training, "
+    "PublicTest, which chooses, and PrivateTest, which is scored once. *FERGIT* is FER2013 and the "
+    "faces of muxspace's photos, *CK+* posed films of 118 people. [results.md](results.md) has all "
+    "five papers' figures, [reproduce.md](reproduce.md) how they were made."
 )
 
 

@@ -13,6 +13,7 @@ from mien.reproduce.lessons.words import (
     Record,
     accuracies,
     class_counts,
+    done,
     gap,
     images,
     mean,
@@ -224,6 +225,16 @@ def _distance(value: Record, printed: float, sums: Record) -> str:
     )
 
 
+def _dots(run: Record, unit: str) -> list[tuple[str, float]]:
+    """(number, test accuracy) of every finished seed or fold."""
+    return [
+        (str(seed.get(unit, 0)), float(entry["scores"]["accuracy"]))
+        for seed in done(run)
+        for entry in seed.get("scores") or ()
+        if entry["key"] == "test"
+    ]
+
+
 def random_split(record: Record) -> Lesson | None:
     """Why a random split of CK+ flatters: Bah & Xue."""
     runs = ("bah_ckplus", "bah_ckplus_subjects")
@@ -257,8 +268,8 @@ def random_split(record: Record) -> Lesson | None:
     theirs = [h for h in record.get("headlines") or () if h.get("key") == "ckplus_random"]
     paper = number(theirs[0].get("paper")) if theirs else None
     rows = [
-        ("random frames", [(str(i), v) for i, v in enumerate(drawn)], paper),
-        ("people apart", [(str(i), v) for i, v in enumerate(apart)], None),
+        ("random frames", _dots(run_of(record, runs[0]), "seed"), paper),
+        ("people apart", _dots(run_of(record, runs[1]), "fold"), None),
     ]
     return Lesson(
         sentences,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -49,12 +50,19 @@ _WHYS = FAST | {
 }
 
 
-def _spec(run_id: str, label: str, data: str, recipes: Mapping[str, Callable[[], Any]]) -> RunSpec:
+def _spec(
+    run_id: str,
+    label: str,
+    data: str,
+    recipes: Mapping[str, Callable[[], Any]],
+    against: Callable[[], Any] | None = None,
+) -> RunSpec:
     everything = data == "all"
     return RunSpec(
         id=run_id,
         label=label,
         recipes=recipes,
+        against=against,
         protocol="fer2013" if everything else "balanced",
         seeds={"fast": 3},
         scores=SCORES_ALL if everything else SCORES_BALANCED,
@@ -166,6 +174,7 @@ SYSTEM = System(
             "EfficientNet-Lite0, balanced data, random weights",
             "balanced",
             {"fast": partial(_LITE0_RANDOM.recipe, fast=True)},
+            partial(replace(_LITE0_RANDOM, init="imagenet").recipe, fast=False),
         ),
     ),
     headlines=(

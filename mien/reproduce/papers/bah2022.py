@@ -176,7 +176,7 @@ SYSTEM = System(
             0.75,
             0.75,
             "75 % (table 3)",
-            "2,465 images drawn at random; its report counts the twins.",
+            "A twentieth of the images, drawn at random; the whole report counts the twins.",
         ),
         Headline(
             "basic_fergit",
@@ -239,13 +239,14 @@ SYSTEM = System(
         Remark(
             "A random split lets twins through",
             "FER2013 holds 1,853 redundant exact copies. A division at random puts copies of one "
-            "image into training and test; the counts and the figures without twins stand below.",
+            "image into training and test; the whole report counts them and scores without them.",
         ),
         Remark(
             "97 % on CK+ measures memory",
             "CK+ has three near-equal frames of each of 327 sequences, of 118 people. With 99 "
             "frames drawn at random nearly every test frame has a neighbour of the same sequence "
-            "in training (counted below). The ten folds without common subjects show what is left.",
+            "in training: the whole report counts them. The ten folds without common subjects show "
+            "what is left.",
         ),
         Remark(
             "One point is not a finding",

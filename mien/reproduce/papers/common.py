@@ -6,7 +6,7 @@ _CYCLE = "One cycle of the learning rate (up, then down to 0) needs far fewer pa
 
 #: Recipe key -> why the fast budget changes it.
 FAST: dict[str, str] = {
-    "epochs": "Fewer passes reach the same headline with the schedule below.",
+    "epochs": "Fewer passes with the schedule below; the headlines say whether they suffice.",
     "schedule.name": _CYCLE,
     "schedule.warmup": _CYCLE,
     "schedule.patience": "The cycle does not wait for a plateau.",

@@ -123,7 +123,8 @@ SYSTEM = System(
             "The loss figure is read upside down",
             "The paper takes it that validation loss may fall below training loss 'in the last "
             "stages'. At 96.5 % training and 65 % validation accuracy the validation loss is far "
-            "above the training loss and rising; our curves show it.",
+            "above the training loss and rising. It can be below early on, while the running "
+            "training loss is measured with dropout and the validation loss without.",
         ),
     ),
 )
