@@ -89,8 +89,11 @@ def test_a_student_follows_its_teacher_not_the_labels(teachers: list[Path], tmp_
     assert (ours == spoiled.labels).mean() < 0.5
 
 
-def test_stopped_and_resumed_equals_uninterrupted(teachers: list[Path], tmp_path: Path) -> None:
-    recipe = student()
+@pytest.mark.parametrize("settings", [(), ("distill.variants=1", "model_args.dropout=0.3")])
+def test_stopped_and_resumed_equals_uninterrupted(
+    teachers: list[Path], tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    recipe = student(*settings)
     arguments = {"seed": 4, "device": "cpu", "quiet": True, "resume": True}
 
     def run(folder: Path, paths: list[Path] = teachers) -> None:
@@ -119,6 +122,30 @@ def test_stopped_and_resumed_equals_uninterrupted(teachers: list[Path], tmp_path
     record = json.loads((tmp_path / "whole" / "run.json").read_text())
     assert [t["share"] for t in record["teachers"]] == [0.5, 0.5]
     assert all(len(t["sha256"]) == 64 for t in record["teachers"])
+
+
+def test_pictures_that_come_again_are_answered_once(teachers: list[Path], tmp_path: Path) -> None:
+    settings = ["epochs=6", "clean_epochs=1", "distill.variants=2", "loss.mixup=0.2"]
+    loaded, asked = load_teachers(teachers[:1]), []
+
+    class Counting(type(loaded)):  # type: ignore[misc]
+        def __call__(self, x: torch.Tensor, temperature: float) -> torch.Tensor:
+            asked.append(x)
+            return super().__call__(x, temperature)
+
+    counting = Counting(loaded.members, loaded.weights, loaded.record)
+    base = {"device": "cpu", "quiet": True, "teachers": counting}
+    fit(student(*settings), DATA, drawn_splits(DATA), tmp_path / "run", **base)
+    batches = len(drawn_splits(DATA).ids["train"]) // 16
+    assert len(asked) == 3 * batches, "two epochs of pictures, and the clean one"
+    assert not torch.equal(asked[0], asked[batches])
+    # Every picture of the third epoch is the first one's, so its answer is the right one.
+    checkpoint = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)
+    answers = checkpoint["answers"]
+    assert answers.shape[0] == 2
+    assert float(answers[0].nan_to_num().sum()) == pytest.approx(16 * batches, rel=1e-2)
+    with pytest.raises(RecipeError, match="one size"):
+        student("distill.variants=2", "progressive=[[0,24],[0.5,48]]")
 
 
 def test_extra_images_only_where_the_recipe_says_so(teachers: list[Path], tmp_path: Path) -> None:

@@ -437,7 +437,8 @@ def test_results_page_before_and_after_a_run(tmp_path: Path) -> None:
         assert f"[{name}](#{name})" in before
         assert f'<a id="{name}"></a>' in before
     known = get_system("debnath2021")
-    table = before.split("\n\n")[3].splitlines()
+    assert "So far 0 of " in before
+    table = before.split("\n\n")[4].splitlines()
     rows = [re.split(r"(?<!\\)\|", line) for line in table]
     assert {len(r) for r in rows} == {10}
     assert rows[2][4].strip() == "not run"
@@ -446,7 +447,8 @@ def test_results_page_before_and_after_a_run(tmp_path: Path) -> None:
     after = results_page(tmp_path)
     assert "| 64.00 ± 0.30 % (3 seeds) | −1.05 | ≥ 63.05 % | met |" in after
     assert "(../results/debnath2021/reproduction.md)" in after
-    assert "Budget fast; 1 of 1 runs done, 3 trainings, 20 min 27 s in all." in after
+    assert "Budget fast; 1 of 1 runs complete, 3 of 3 trainings, 20 min 27 s in all." in after
+    assert re.search(r"So far [1-9]\d* of \d+ figures are measured \(budget: fast\); [1-9]", after)
 
 
 def test_results_page_refuses_what_it_cannot_read(tmp_path: Path) -> None:

@@ -280,6 +280,7 @@ def fit(
     mean, std = pixel_statistics(recipe, train)
     module = ExpressionModule(recipe, dataset.classes, mean, std, class_weights(recipe, train))
     module.run_seed = seed
+    module.training_rows = len(chosen)
     if start is not None:
         for network in filter(None, (module.model, module.averaged)):
             start.load_into(network)
@@ -314,7 +315,7 @@ def fit(
             recipe.batch_size,
             seed=seed,
             shuffle=True,
-            epoch=lambda: trainer.current_epoch,
+            epoch=lambda: module.picture_epoch,
             device=device,
             weights=weights,
         )

@@ -42,6 +42,8 @@ class ExpressionModule(L.LightningModule):
 
     Attributes:
         run_seed: seeds order and augmentation, with the epoch.
+        training_rows: size of the training set.
+        answers: float16 (variants, rows, K), what the teachers said; NaN where not asked yet.
         teacher: gives soft targets (:class:`mien.train.distill.Teachers`); no part of the weights.
         position: (epoch, step) set by a loop without Lightning's trainer; else None.
 
@@ -83,11 +85,21 @@ class ExpressionModule(L.LightningModule):
         columns = [FERPLUS_EMOTIONS.index(c) if c in FERPLUS_EMOTIONS else -1 for c in classes]
         self.register_buffer("vote_columns", torch.tensor(columns), persistent=False)
         self._sums: dict[str, Tensor] = {}
+        self.answers: Tensor | None = None
 
     @property
     def epoch(self) -> int:
         """Number of the epoch under way, from 0."""
         return self.current_epoch if self.position is None else self.position[0]
+
+    @property
+    def picture_epoch(self) -> int:
+        """The epoch whose order and augmentation this one has: an earlier one's where the recipe
+        lets pictures come again (``distill.variants``)."""
+        variants, clean = self.recipe.distill.variants, self.recipe.clean_epochs
+        if not variants or self.epoch >= self.recipe.epochs - clean:
+            return self.epoch
+        return self.epoch % variants
 
     def side(self) -> int | None:
         """Side of this epoch's training pictures in pixels; None = as they are."""
@@ -112,7 +124,7 @@ class ExpressionModule(L.LightningModule):
             if self.epoch >= self.recipe.epochs - self.recipe.clean_epochs:
                 config = type(config)(flip=config.flip, alternating=config.alternating)
             if config.alternating and index is not None:
-                mirrored = alternating_mirror(index, self.epoch, self.run_seed)
+                mirrored = alternating_mirror(index, self.picture_epoch, self.run_seed)
             # In bfloat16 the sampling points themselves would be rounded, by up to .1 pixels.
             with torch.autocast(x.device.type, enabled=False):
                 x = augment(x, config, self.side(), mirrored)
@@ -132,7 +144,7 @@ class ExpressionModule(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         # Everything random in an epoch follows from (seed, epoch): a resumed run draws the same.
-        torch.manual_seed(1_000_003 * (self.run_seed + 1) + self.epoch)
+        torch.manual_seed(1_000_003 * (self.run_seed + 1) + self.picture_epoch)
         self._sums = {}
         if self.epoch >= self.recipe.epochs - self.recipe.dropout_off:
             for layer in self.model.modules():
@@ -140,6 +152,7 @@ class ExpressionModule(L.LightningModule):
                     layer.p = 0.0
 
     run_seed: int = 0
+    training_rows: int = 0
     teacher: Teacher | None = None
     position: tuple[int, int] | None = None
     data_record: Mapping[str, Any] = MappingProxyType({})
@@ -156,8 +169,25 @@ class ExpressionModule(L.LightningModule):
             target = (1 - share) * target + share * votes / mass.clamp(min=1e-6)
         return target
 
+    def follow(self, x: Tensor, rows: Tensor | None) -> Tensor:
+        """The teachers' soft targets (N, K) for a prepared batch of the training set's ``rows``."""
+        assert self.teacher is not None
+        distill = self.recipe.distill
+        if not distill.variants or rows is None or self.picture_epoch >= distill.variants:
+            return self.teacher(x * self.std + self.mean, distill.temperature)
+        if self.answers is None:
+            shape = (distill.variants, self.training_rows, len(self.classes))
+            self.answers = torch.full(shape, torch.nan, dtype=torch.float16)
+        rows, known = rows.cpu(), self.answers[self.picture_epoch]
+        if known[rows].isnan().any():
+            known[rows] = self.teacher(x * self.std + self.mean, distill.temperature).half().cpu()
+        return known[rows].float().to(x.device)
+
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         config = self.recipe.loss
+        if self.recipe.distill.variants:
+            # Pictures that come again must not depend on what dropout drew before them...
+            torch.manual_seed(7_368_787 * (self.picture_epoch + 1) + 1009 * self.run_seed + _index)
         x = self.prepare(batch.images, train=True, index=batch.index)
         target, votes, weights = self.targets(batch), batch.votes, batch.weights
         if config.mixup or config.cutmix:
@@ -165,6 +195,8 @@ class ExpressionModule(L.LightningModule):
             target = lam * target + (1 - lam) * target[order]
             votes = None if votes is None else lam * votes + (1 - lam) * votes[order]
             weights = None if weights is None else lam * weights + (1 - lam) * weights[order]
+        if self.recipe.distill.variants:  # ... and dropout not on them
+            torch.manual_seed(15_485_863 * (self.epoch + 1) + 1009 * self.run_seed + _index)
         if self.auxiliary is None:
             logits = self.model(x).float()
         else:
@@ -174,9 +206,9 @@ class ExpressionModule(L.LightningModule):
         loss = label_loss(logits, target, config, class_weights, weights)
         if self.teacher is not None:
             distill = self.recipe.distill
-            soft = self.teacher(x * self.std + self.mean, distill.temperature)
-            follow = distillation_loss(logits, soft, distill.temperature)
-            loss = (1 - distill.weight) * loss + distill.weight * follow
+            soft = self.follow(x, batch.index)
+            following = distillation_loss(logits, soft, distill.temperature)
+            loss = (1 - distill.weight) * loss + distill.weight * following
         if self.auxiliary is not None and votes is not None:
             log_shares = F.log_softmax(self.auxiliary(features).float(), dim=1)
             voted = (votes.sum(dim=1) > 0).sum().clamp(min=1)  # not the images without votes
@@ -221,6 +253,12 @@ class ExpressionModule(L.LightningModule):
             "seed": self.run_seed,
             "data": dict(self.data_record),
         }
+        if self.answers is not None:
+            checkpoint["answers"] = self.answers
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the teachers' answers again."""
+        self.answers = checkpoint.get("answers")
 
     def epoch_metrics(self) -> dict[str, float]:
         """train_/val_ loss and accuracy of the epoch that just ended; resets the sums."""

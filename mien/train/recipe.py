@@ -103,11 +103,15 @@ class DistillConfig:
         temperature: both sides' logits are divided by it.
         unlabelled: name of the set of extra images that only the teachers label; "" = none. A
             model trained with one saw outside images, so its recipe has a name of its own.
+        variants: the augmented pictures of so many epochs come again and again, and the teachers
+            answer each once, which saves most of their time; 0 = new pictures in every epoch. The
+            clean epochs at the end are always answered anew.
     """
 
     weight: float = 0.0
     temperature: float = 2.0
     unlabelled: str = ""
+    variants: int = 0
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,10 @@ class Recipe:
         _one_of("loss.name", self.loss.name, LOSSES)
         _within("loss.gce_q", self.loss.gce_q, 0, 1, open_below=True)
         _within("distill.weight", self.distill.weight, 0, 1)
+        if self.distill.variants < 0:
+            raise RecipeError(f"distill.variants must be 0 or more, not {self.distill.variants}.")
+        if self.distill.variants and self.progressive:
+            raise RecipeError("distill.variants needs pictures of one size; set progressive=[].")
         if self.distill.temperature <= 0:
             raise RecipeError(
                 f"distill.temperature must be above 0, not {self.distill.temperature}."

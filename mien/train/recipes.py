@@ -261,8 +261,15 @@ def mien_small() -> Recipe:
 @recipe
 def mien_base() -> Recipe:
     """The single network for accuracy on a CPU: mien_small's recipe at twice the width (7 M
-    parameters), 40 epochs, the last six on the images as they are."""
-    return replace(mien_small(), name="mien_base", model="mien_base", epochs=40, clean_epochs=6)
+    parameters), 48 epochs on pictures of 32, then 40, then 48 pixels: the time of 33."""
+    return replace(
+        mien_small(),
+        name="mien_base",
+        model="mien_base",
+        epochs=48,
+        clean_epochs=4,
+        progressive=((0.0, 32), (0.4, 40), (0.7, 48)),
+    )
 
 
 @recipe
