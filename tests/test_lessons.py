@@ -177,7 +177,7 @@ def everything() -> list[dict[str, Any]]:
 def test_nothing_is_measured_yet(tmp_path: Path) -> None:
     page, plots = lessons_page(tmp_path)
     assert plots == {}
-    assert page.count("Not measured yet: run `mien reproduce ") == 6
+    assert page.count("still missing. To make them yourself: `mien reproduce ") == 6
     assert "![" not in page
     assert "run `mien reproduce debnath2021 --data data/ --out results/debnath2021`" in page
 
@@ -266,7 +266,7 @@ def test_residual_blocks(tmp_path: Path) -> None:
     assert "Trained on FER2013 alone" in lesson(tmp_path, "residual", alone)
     one = bah()
     one["runs"] = [r for r in one["runs"] if "basic" not in r["id"]]
-    assert "Not measured yet" in lesson(tmp_path, "residual", one)
+    assert "still missing" in lesson(tmp_path, "residual", one)
 
 
 def test_balancing_is_judged_by_the_mean_recall(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_balancing_is_judged_by_the_mean_recall(tmp_path: Path) -> None:
     assert "with its fewer images, costs 10.0 points" in worse
     other = ahmed()
     other["runs"][1]["recipe"] = {**other["runs"][1]["recipe"], "init": "random"}
-    assert "Not measured yet" in lesson(tmp_path, "balancing", other)
+    assert "still missing" in lesson(tmp_path, "balancing", other)
 
 
 def test_the_wrong_order_and_its_snippet(tmp_path: Path) -> None:
@@ -317,9 +317,9 @@ def test_runs_that_are_not_finished_teach_nothing(tmp_path: Path) -> None:
     killed = debnath()
     for seed in killed["runs"][0]["seeds"]:
         seed["state"] = "partial"
-    assert "Not measured yet" in lesson(tmp_path, "overfitting", killed)
+    assert "still missing" in lesson(tmp_path, "overfitting", killed)
     dry = {**debnath(), "budget": "fast (dry run)"}
-    assert "Not measured yet" in lesson(tmp_path, "overfitting", dry)
+    assert "still missing" in lesson(tmp_path, "overfitting", dry)
 
 
 def test_seeds_that_stopped_early_are_averaged_where_all_are() -> None:

@@ -114,7 +114,10 @@ def lessons_page(folder: str | Path, link: str = "../results") -> tuple[str, dic
         lesson = None if record is None or _dry(record) else topic.make(record)
         parts.append(f'<a id="{topic.name}"></a>\n\n## {i}. {topic.question}')
         if lesson is None or record is None:
-            parts.append(f"Not measured yet: run `{_command(topic)}`, then `make docs`.")
+            parts.append(
+                "Our own runs of this lesson are still missing. To make them yourself: "
+                f"`{_command(topic)}`."
+            )
             continue
         plots[f"{topic.name}.svg"] = standalone(sized(lesson.svg))
         report = f"{link}/{topic.paper}/{REPORT}"
