@@ -179,12 +179,12 @@ def test_nothing_is_measured_yet(tmp_path: Path) -> None:
     assert plots == {}
     assert page.count("still missing. To make them yourself: `mien reproduce ") == 6
     assert "![" not in page
-    assert "run `mien reproduce debnath2021 --data data/ --out results/debnath2021`" in page
+    assert "yourself: `mien reproduce debnath2021 --data data/ --out results/debnath2021`" in page
 
 
 def test_every_lesson_has_all_its_parts(tmp_path: Path) -> None:
     page, plots = lessons_page(write(tmp_path, *everything()))
-    assert "Not measured" not in page
+    assert "still missing" not in page
     assert set(plots) == {f"{topic.name}.svg" for topic in TOPICS}
     for topic in TOPICS:
         part = page.split(f'<a id="{topic.name}"></a>')[1].split('<a id="')[0]
@@ -369,7 +369,7 @@ def test_the_commands_to_try_are_real(tmp_path: Path) -> None:
     page, _ = lessons_page(write(tmp_path, *everything()))
     fences = re.findall(r"```sh\n(mien .*?)\n```", page, re.DOTALL)
     blocks = [row.removeprefix("mien ") for fence in fences for row in fence.splitlines()]
-    blocks += re.findall(r"run `mien (reproduce .*?)`", lessons_page(tmp_path / "none")[0])
+    blocks += re.findall(r"yourself: `mien (reproduce .*?)`", lessons_page(tmp_path / "none")[0])
     assert len(blocks) == 13
     options = set(reproduce_command.__annotations__)
     for verb, name, *rest in (block.split() for block in blocks):
