@@ -239,7 +239,8 @@ def _run(made: Assembly, run: RunSpec) -> dict[str, Any]:
         "recipe": recipe.to_dict() if recipe else None,
         "paper_recipe": theirs.to_dict() if theirs else None,
         "deviations": deviations(run, theirs, recipe),
-        **network(run, recipe or theirs),
+        # A run that this budget leaves out is named with its size; its layers would be dead weight.
+        **network(run, recipe or theirs, layers=recipe is not None),
         "seconds": {"mean": mean(spent), "each": spent},
         "paper_seconds": run.seconds,
         "paper_hardware": run.hardware,

@@ -52,8 +52,8 @@ def deviations(run: RunSpec, theirs: Any | None, ours: Any | None) -> list[dict[
     return found + readings
 
 
-def network(run: RunSpec, recipe: Any | None) -> dict[str, Any]:
-    """Parameters, multiply-adds and the layer table of the run's network."""
+def network(run: RunSpec, recipe: Any | None, *, layers: bool = True) -> dict[str, Any]:
+    """Parameters, multiply-adds and (if asked for) the layer table of the run's network."""
     empty: dict[str, Any] = {
         "parameters": {"total": None, "trainable": None, "paper_total": run.parameters},
         "multiply_adds": None,
@@ -79,6 +79,6 @@ def network(run: RunSpec, recipe: Any | None) -> dict[str, Any]:
                 "output_shape": list(row.output_shape),
                 "parameters": row.parameters,
             }
-            for row in layers_of(recipe.model)
+            for row in (layers_of(recipe.model) if layers else ())
         ],
     }
