@@ -70,7 +70,8 @@ def _mode(path: Path) -> int | None:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows flushes nothing that is open for reading alone; a folder cannot be opened otherwise.
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

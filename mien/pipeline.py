@@ -140,17 +140,19 @@ class Analyzer:
         on_error: Callable[[str, MienError], None] | None,
         chunk: int,
     ) -> Iterator[Result]:
-        while batch := list(islice(images, chunk)):
-            found = []
-            while batch:  # popped, so that an array is freed once its crops are taken
-                index, image = batch.pop(0)
+        while True:
+            found, taken = [], 0
+            for index, image in islice(images, chunk):
+                taken += 1
                 try:
                     found.append(self.find(image, color, faces, None))
                 except MienError as error:
                     if on_error is None:
                         raise
                     on_error(_name(image) or f"picture {index}", error)
-                del image
+                del image  # an array is freed once its crops are taken
+            if not taken:
+                return
             yield from self.classify(found)
 
     def find(

@@ -154,12 +154,20 @@ class CsvSink(_TextSink):
 
     def write(self, result: Result, image: Image | None = None) -> None:
         for row in face_rows(result):
+            row = {**row, "source": _inert(row.get("source"))}
             self._row(["" if row.get(c) is None else row[c] for c in self._columns])
 
     def _row(self, cells: Iterable[Any]) -> None:
         line = _Line()
         csv.writer(line, lineterminator="\n").writerow(cells)
         self._put(line.text)
+
+
+def _inert(cell: Any) -> Any:
+    """A file's name that a spreadsheet would take for a formula, as a path: "./=1+1.jpg"."""
+    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"./{cell}"
+    return cell
 
 
 class _Line:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mien.data import read_dataset, read_photo_dataset
 from mien.data.fercsv import parse_pixels
+from mien.data.photos import find_legend
 from mien.errors import DataError
 
 GOOD = " ".join(["7"] * 2304)
@@ -188,3 +189,38 @@ def test_damaged_csv_never_raises_anything_else(tmp_path: Path, cut: int, junk: 
         data = None
     assert "\n" not in message
     assert "f.csv" in message if data is None else 1 <= len(data) <= 2
+
+
+def test_a_tree_of_photos_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    (tmp_path / "happy").mkdir()
+    cv2.imwrite(str(tmp_path / "happy" / "a.png"), np.zeros((1025, 8), np.uint8))
+    with pytest.raises(DataError, match="8×1025 pixels, and faces already cut out"):
+        read_dataset(tmp_path)
+
+
+def test_parquet_without_a_good_row_or_with_damaged_pages(tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    import pyarrow as pa
+
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    columns = {"image": pa.array([], image), "emotion": pa.array([], pa.string())}
+    path = tmp_path / "f.parquet"
+    pq.write_table(pa.table(columns), path)
+    with pytest.raises(DataError, match="no usable samples"):
+        read_dataset(path)
+    data = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (48, 48), np.uint8))[1]
+    rows = {"image": [{"bytes": data.tobytes(), "path": ""}] * 9, "emotion": ["happy"] * 9}
+    pq.write_table(pa.table(rows), path)
+    whole = bytearray(path.read_bytes())
+    whole[4:200] = bytes(196)
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match=r"f\.parquet"):
+        read_dataset(path)
+
+
+def test_a_stray_csv_does_not_hide_a_dataset(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "notes.csv").write_text("")
+    _csv(tmp_path / "fer2013.csv", f"0,{GOOD},Training")
+    assert len(read_dataset(tmp_path / "fer2013.csv")) == 1
+    assert find_legend(tmp_path) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from mien.cli import main
 from mien.data import FaceDataset, Splits, make_splits, read_dataset, read_photo_dataset
 from mien.data.assemble import assemble
-from mien.data.audit import audit
+from mien.data.audit import audit, split_order
 from mien.data.audit_report import render_html
 from mien.data.convert import write_dataset
 from mien.data.duplicates import twin_free_ids
@@ -327,3 +328,50 @@ def test_convert_refuses_a_folder_in_use(fer: FaceDataset, tmp_path: Path) -> No
     with pytest.raises(DataError, match="--to"):
         write_dataset(fer, tmp_path / "x.zip")
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_tree_keeps_every_sample_and_stays_inside(fer: FaceDataset, tmp_path: Path) -> None:
+    hub = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
+    named = dataclasses.replace(fer, splits=np.array([hub[s] for s in fer.splits.tolist()]))
+    write_dataset(named, tmp_path / "hub")
+    assert (read_dataset(tmp_path / "hub").splits == fer.splits).all()
+    strange = dataclasses.replace(fer, splits=np.full(len(fer), "../../dev"))
+    with pytest.raises(DataError, match="no folder's name stands for"):
+        write_dataset(strange, tmp_path / "strange")
+    evil = np.array([f"fer2013:../../../evil{i}" for i in range(len(fer))])
+    write_dataset(dataclasses.replace(fer, ids=evil), tmp_path / "a" / "b" / "tree")
+    assert [p.name for p in (tmp_path / "a" / "b").iterdir()] == ["tree"]
+    assert {p.name for p in tmp_path.iterdir()} == {"hub", "a"}
+
+
+def test_the_current_folder_is_not_written_anew(
+    fer: FaceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="name a new folder"):
+        write_dataset(fer, Path())
+
+
+def test_twins_point_from_the_later_split_whatever_its_spelling(fer: FaceDataset) -> None:
+    assert split_order(fer) == list(USAGES)
+    for names in (("Train", "Val", "Test"), ("TRAINING", "publictest", "privatetest")):
+        spelt = dict(zip(USAGES, names, strict=True))
+        other = np.array([spelt[s] for s in fer.splits.tolist()])
+        assert split_order(dataclasses.replace(fer, splits=other)) == list(names)
+
+
+def test_shards_that_count_from_zero(fer: FaceDataset, tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    import pyarrow as pa
+
+    for name, rows in (("test", range(28, 42)), ("train", range(28))):
+        images = [cv2.imencode(".png", fer.images[i])[1].tobytes() for i in rows]
+        columns = {
+            "image": [{"bytes": data, "path": ""} for data in images],
+            "emotion": [fer.classes[fer.labels[i]].value for i in rows],
+            "Usage": [str(fer.splits[i]) for i in rows],
+        }
+        pq.write_table(pa.table(columns), tmp_path / f"{name}-00000-of-00001.parquet")
+    again = read_dataset(tmp_path)
+    assert len(set(again.ids.tolist())) == 42
+    assert sorted(again.splits.tolist()) == sorted(fer.splits.tolist())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -254,3 +256,46 @@ def test_curves_of_a_run(tmp_path: Path) -> None:
     empty.write_text("epoch\n")
     with pytest.raises(DataError, match=r"empty\.csv"):
         plots.plot_curves(empty)
+
+
+@pytest.mark.parametrize(
+    ("trained", "protocol", "seed", "refused"),
+    [
+        (("fer2013", "fer2013", 3), "fer2013", 0, False),
+        (("fer2013", "fer2013", 0), "fer2013-folder", 0, False),
+        (("fer2013", "random-80-20", 0), "fer2013", 0, True),
+        (("fer2013", "random-80-20", 1), "random-80-20", 0, True),
+        (("fer2013", "random-80-20", 0), "random-80-20", 0, False),
+        (("fergit", "fergit-90-5-5", 0), "fer2013", 0, True),
+        (("ckplus", "ckplus-random", 0), "fer2013", 0, False),
+        (("", "", None), "fer2013", 0, False),
+    ],
+)
+def test_a_file_is_not_scored_on_what_it_may_have_learned(
+    trained: tuple[str, str, int | None], protocol: str, seed: int, refused: bool
+) -> None:
+    from mien.cli._model import refuse_trained_on
+    from mien.data import make_splits
+
+    data = faces(np.arange(42) % 7)
+    splits = np.repeat(["Training", "PublicTest", "PrivateTest"], 14)
+    data = dataclasses.replace(data, name="fer2013", splits=splits)
+    name, its_protocol, its_seed = trained
+    info = SimpleNamespace(training_data=name, protocol=its_protocol, seed=its_seed)
+    model = SimpleNamespace(info=info)
+    division = make_splits(data, protocol, seed=seed)
+    refuse_trained_on("m.onnx", model, division, "train", data)
+    if refused:
+        with pytest.raises(DataError, match="may be among those it learned from"):
+            refuse_trained_on("m.onnx", model, division, "test", data)
+    else:
+        refuse_trained_on("m.onnx", model, division, "test", data)
+
+
+def test_damaged_predictions_are_named(tmp_path: Path) -> None:
+    labels, p = outcome(20)
+    path = tmp_path / "p.npz"
+    Predictions(faces(labels).ids, p, FER2013).save(path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match="is damaged"):
+        Predictions.load(path)

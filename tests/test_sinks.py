@@ -126,3 +126,12 @@ def test_a_file_name_that_is_no_utf8() -> None:
     with JsonLinesSink(stream) as sink:
         sink.write(Result((), 1, 1, name))
     stream.getvalue().encode("utf-8")
+
+
+def test_a_file_name_is_no_formula() -> None:
+    text = io.StringIO()
+    with CsvSink(text) as sink:
+        sink.write(Result((), 1, 1, "=HYPERLINK(1).jpg"))
+        sink.write(Result((), 1, 1, "plain.jpg"))
+    rows = [line.split(",")[0] for line in text.getvalue().splitlines()[1:]]
+    assert rows == ["./=HYPERLINK(1).jpg", "plain.jpg"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -155,9 +156,17 @@ def _guarded(verb: str, arguments: list[str]) -> int:
         return _fail(f"{message.rstrip('.')}; see `mien {verb} --help`.")
 
 
+def _never_fail_on_a_name() -> None:
+    """Write what the terminal's encoding lacks as \\uXXXX instead of failing on it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code. ``argv`` defaults to ``sys.argv[1:]``."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _never_fail_on_a_name()
     if not arguments:
         print(help_text())
         return 2

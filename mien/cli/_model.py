@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mien.errors import require_extra
+from mien.errors import DataError, require_extra
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from mien.data.dataset import FaceDataset, Splits
 
 
 def load_model(model: str) -> Any:
@@ -48,10 +50,47 @@ def on_48(classifier: Any) -> Any:
     return predict
 
 
-def samples_of(data: Path | None, name: str | None, split: str) -> tuple[Any, Any, Any]:
-    """FER2013, its split, and the split's ids without a twin in what was trained or chosen on.
+#: Protocols that train on FER2013's Training and on nothing else.
+_OFFICIAL = frozenset({"fer2013", "fer2013-folder", "ferplus-majority"})
 
-    The ids are None for the training split.
+
+def refuse_trained_on(
+    model: str, classifier: Any, splits: Splits, role: str, dataset: FaceDataset
+) -> None:
+    """Raise DataError where ``model`` may have been trained on the split it is to be scored on.
+
+    A checkpoint is held to the ids beside it; a file, whose training ids are not known, to the
+    protocol and seed of its record.
+    """
+    if role == "train":
+        return
+    if model.endswith(".ckpt"):
+        from mien.train.divisions import refuse_seen
+
+        refuse_seen(Path(model), splits, (role,))
+        return
+    info = classifier.info
+    if not info.protocol or {info.protocol, splits.protocol} <= _OFFICIAL:
+        return
+    same = (info.protocol, info.seed or 0) == (splits.protocol, splits.seed)
+    shares = info.training_data.startswith(dataset.name)
+    # FERGIT holds all of FER2013.
+    shares = shares or (info.training_data.startswith("fergit") and dataset.name == "fer2013")
+    if shares and (not same or splits.fold is not None):
+        raise DataError(
+            f"{model} was trained by protocol {info.protocol}, seed {info.seed}: images of this "
+            f"{splits.published_name(role)} may be among those it learned from. Give that protocol "
+            "and seed, or score its checkpoint beside its splits.json."
+        )
+
+
+def samples_of(
+    model: str, classifier: Any, data: Path | None, name: str | None, split: str
+) -> Samples:
+    """FER2013's split ``split`` ("PublicTest", "test", …) to score a model on.
+
+    Raises:
+        DataError: the data cannot be read, or the model may have been trained on the split.
     """
     from mien.data import make_splits, read_for_protocol
     from mien.data.duplicates import without_twins
@@ -59,8 +98,18 @@ def samples_of(data: Path | None, name: str | None, split: str) -> tuple[Any, An
     dataset = read_for_protocol(data, "fer2013", name)
     splits = make_splits(dataset, "fer2013")
     role = splits.role(split)
+    refuse_trained_on(model, classifier, splits, role, dataset)
     chosen = splits.select(dataset, role)
     seen = {"train": (), "val": ("train",), "test": ("train", "val")}[role]
-    if not seen:
-        return dataset, chosen, None
-    return dataset, chosen, without_twins(chosen, *(splits.select(dataset, r) for r in seen))
+    clean = without_twins(chosen, *(splits.select(dataset, r) for r in seen)) if seen else None
+    return Samples(dataset, chosen, clean, splits.published_name(role))
+
+
+class Samples(NamedTuple):
+    """FER2013, a split of it, the split's ids without a twin in what was trained or chosen on
+    (None for the training split), and the publisher's name of the split."""
+
+    dataset: Any
+    chosen: Any
+    twin_free: Any
+    split: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,13 +41,13 @@ def blend(
     from mien.evaluate.blend import blend_scores
     from mien.evaluate.runner import predict, versions
 
+    classifier = load_model(model)
+    dataset, chosen, _, split = samples_of(model, classifier, data, name, split)
     if split == "PrivateTest" and temperature is None:
         raise DataError(
             "On PrivateTest nothing is chosen: give --temperature, the best_temperature of "
             "`mien blend` on PublicTest."
         )
-    classifier = load_model(model)
-    dataset, chosen, _ = samples_of(data, name, split)
     training = make_splits(dataset, "fer2013").select(dataset, "train")
     if dataset.votes is None or training.votes is None:
         raise DataError(
@@ -75,7 +76,7 @@ def blend(
         **report.to_dict(),
         "notes": [_PRIVATE] if split == "PrivateTest" else [],
         "versions": versions(),
-        "command": " ".join(["mien", *sys.argv[1:]]),
+        "command": shlex.join(["mien", *sys.argv[1:]]),
     }
     text = json.dumps(record, indent=1, allow_nan=False)
     if out is not None:
@@ -89,15 +90,16 @@ def blend(
 
 def _print(record: dict[str, Any]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from mien.evaluate.report import percent
 
     console = Console(highlight=False)
     console.print(
-        f"[bold]{record['model']['name']}, {record['data']['split']}[/bold]: {record['kept']:,} of "
-        f"{record['images']:,} images have two votes left; {100 * record['votes_dropped']:.1f} % "
-        "of their votes are for contempt, unknown or no face"
+        f"[bold]{escape(record['model']['name'])}, {record['data']['split']}[/bold]: "
+        f"{record['kept']:,} of {record['images']:,} images have two votes left; "
+        f"{100 * record['votes_dropped']:.1f} % of their votes are for contempt, unknown or no face"
     )
     table = Table(box=None, header_style="dim")
     for column in ("nats", "KL of all votes", "JS", "KL of the other raters"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,7 +60,7 @@ def evaluate(
         check_views(views)
     if record and not model.endswith(".onnx"):
         raise ModelError(f"--record writes into an .onnx file, and {model} is none.")
-    from mien.cli._model import load_model
+    from mien.cli._model import load_model, refuse_trained_on
     from mien.data import make_splits, read_for_protocol
     from mien.data.duplicates import without_twins
     from mien.evaluate import describe_model, to_markdown, write_report
@@ -69,10 +70,7 @@ def evaluate(
     dataset = read_for_protocol(data, protocol, name)
     splits = make_splits(dataset, protocol, seed=seed, fold=fold)
     role = splits.role(split)
-    if role != "train" and model.endswith(".ckpt"):
-        from mien.train.divisions import refuse_seen
-
-        refuse_seen(Path(model), splits, (role,))
+    refuse_trained_on(model, classifier, splits, role, dataset)
     chosen = splits.select(dataset, role)
     seen = {"train": (), "val": ("train",), "test": ("train", "val")}[role]
     report = score(
@@ -92,13 +90,13 @@ def evaluate(
         model=describe_model(classifier.info),
         protocol=protocol,
         split=splits.published_name(role),
-        command=" ".join(["mien", *sys.argv[1:]]),
+        command=shlex.join(["mien", *sys.argv[1:]]),
     )
     if out is not None:
         for path in write_report(report, out).values():
             typer.echo(f"wrote {path}", err=True)
     if record:
-        _record(model, report)
+        _record(model, report, "" if protocol == classifier.info.protocol else f"{protocol}/")
     if format_ == "json":
         typer.echo(report.to_json())
     elif format_ == "markdown":
@@ -107,7 +105,8 @@ def evaluate(
         _print(report)
 
 
-def _record(model: str, report: Report) -> None:
+def _record(model: str, report: Report, other: str) -> None:
+    """Write the figures into the file; ``other`` is "protocol/" where it was trained by another."""
     require_extra("train", ("onnx",), "--record")
     from mien.export import record_scores
 
@@ -118,7 +117,7 @@ def _record(model: str, report: Report) -> None:
     if report.twin_free is not None:
         figures["twin_free_accuracy"] = round(report.twin_free.summary["accuracy"], 6)
         figures["twin_free_n"] = report.twin_free.n
-    split = report.split + ("" if report.tta == "none" else f" ({report.tta})")
+    split = other + report.split + ("" if report.tta == "none" else f" ({report.tta})")
     record_scores(model, split, figures)
     typer.echo(f"recorded {split} in {model}", err=True)
 
@@ -126,12 +125,13 @@ def _record(model: str, report: Report) -> None:
 def _print(report: Report) -> None:
     """The terminal's view: summary, per-class table, confusion matrix."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from mien.evaluate.report import figure, provenance, summary_cells, title
 
     console = Console()
-    console.print(f"[bold]{title(report)}[/bold]", highlight=False)
+    console.print(f"[bold]{escape(title(report))}[/bold]", highlight=False)
     for key, value in provenance(report)[:4]:
         console.print(f"[dim]{key}[/dim] {value}", highlight=False)
     both = [s for s in (report.scores, report.twin_free) if s is not None]

@@ -63,7 +63,9 @@ def explain(
     if data is not None:
         if method != "occlusion":
             raise ModelError("Mean maps are made by occlusion; leave --method out.")
-        picture, record = _mean(classifier, data, split, per_class, patch, stride)
+        picture, record = _mean(
+            model or zoo.DEFAULT, classifier, data, split, per_class, patch, stride
+        )
     else:
         options = {"method": method, "top": top, "patch": patch, "stride": stride}
         found = None if faces or detector == "none" else detector
@@ -97,13 +99,13 @@ def _photo(
 
 
 def _mean(
-    classifier: Any, data: Path, split: str, per_class: int, patch: int, stride: int
+    model: str, classifier: Any, data: Path, split: str, per_class: int, patch: int, stride: int
 ) -> tuple[Any, dict[str, Any]]:
     from mien.cli._model import on_48, samples_of
     from mien.explain import mean_maps
     from mien.explain.paint import paint_mean
 
-    _, chosen, _ = samples_of(data, None, split)
+    chosen = samples_of(model, classifier, data, None, split).chosen
 
     def said(emotion: Emotion, count: int) -> None:
         typer.echo(f"{emotion}: {count} faces", err=True)

@@ -81,5 +81,6 @@ def export(
         f"{result.info.temperature}; {val_name} accuracy {result.accuracy:.4f} (float32 "
         f"{result.float_accuracy:.4f}); largest logit difference {result.parity:.2g}",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,25 +67,29 @@ def robustness(
 
     other = read_report(baseline) if baseline is not None else None
     classifier = load_model(model)
-    _, chosen, twin_free = samples_of(data, name, split)
+    samples = samples_of(model, classifier, data, name, split)
     with _progress(corruption, severity) as on_cell:
         report = score(
             on_48(classifier),
-            chosen,
+            samples.chosen,
             classes=classifier.info.labels,
             corruptions=corruption,
             severities=severity or SEVERITIES,
             limit=limit,
             out=out,
             model=facts_of(model, classifier),
-            twin_free_ids=twin_free,
+            twin_free_ids=samples.twin_free,
             flip=flip,
             batch_size=batch_size,
-            split=split,
-            command=" ".join(["mien", *sys.argv[1:]]),
+            split=samples.split,
+            command=shlex.join(["mien", *sys.argv[1:]]),
             on_cell=on_cell,
         )
-    against = None if other is None else corruption_error(report, other)
+    against, problem = None, None
+    try:
+        against = None if other is None else corruption_error(report, other)
+    except DataError as error:
+        problem = error  # what was scored is not lost for a baseline that does not fit
     if out is not None:
         for path in write_report(report, out, against).values():
             typer.echo(f"wrote {path}", err=True)
@@ -92,6 +97,8 @@ def robustness(
         typer.echo(report.to_json())
     else:
         _print(report, against)
+    if problem is not None:
+        raise problem
 
 
 class _progress:  # noqa: N801 - used as a function
@@ -127,6 +134,7 @@ class _progress:  # noqa: N801 - used as a function
 
 def _print(report: RobustnessReport, against: dict[str, Any] | None) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from mien.evaluate.report import figure as number
@@ -135,7 +143,7 @@ def _print(report: RobustnessReport, against: dict[str, Any] | None) -> None:
     from mien.robustness.report import points, title
 
     console = Console()
-    console.print(f"[bold]{title(report)}[/bold], {report.run['version']}", highlight=False)
+    console.print(f"[bold]{escape(title(report))}[/bold], {report.run['version']}", highlight=False)
     table = Table(box=None, header_style="dim")
     for column in ("corruption", *map(str, report.severities), "mean", "of clean"):
         table.add_column(column, justify="left" if column == "corruption" else "right")

@@ -14,6 +14,9 @@ from mien.data.dataset import FaceDataset
 from mien.emotions import ALL, CKPLUS, FER2013, Emotion
 from mien.errors import DataError
 
+#: Largest side of a face in a dataset, in pixels.
+MAX_SIDE = 1024
+
 
 class BadRows:
     """Collects what is wrong with single rows or files; one error at the end names the first.
@@ -62,6 +65,22 @@ def decode_grey(data: bytes | None) -> NDArray[np.uint8]:
     if image is None or image.size == 0:
         raise ValueError("the image cannot be decoded")
     return np.asarray(image, dtype=np.uint8)
+
+
+def decode_face(data: bytes | None) -> NDArray[np.uint8]:
+    """:func:`decode_grey` of a face already cut out, at most :data:`MAX_SIDE` a side.
+
+    Raises:
+        ValueError: as there, or it is larger: a folder of photos would fill the memory.
+    """
+    image = decode_grey(data)
+    height, width = image.shape
+    if max(height, width) > MAX_SIDE:
+        raise ValueError(
+            f"the picture has {width}×{height} pixels, and faces already cut out have at most "
+            f"{MAX_SIDE} a side"
+        )
+    return image
 
 
 def class_vocabulary(present: set[Emotion]) -> tuple[Emotion, ...]:
@@ -125,7 +144,7 @@ def assemble(
     id_array = np.array(ids, dtype=np.str_)
     unique, counts = np.unique(id_array, return_counts=True)
     if len(unique) < n:
-        twice = unique[counts > 1][0]
+        twice = str(unique[counts > 1][0])
         raise DataError(f"{source}: the sample id {twice!r} appears twice; ids must be unique.")
     classes = classes or class_vocabulary(set(emotions))
     index = {emotion: i for i, emotion in enumerate(classes)}

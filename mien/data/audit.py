@@ -20,9 +20,9 @@ from mien.emotions import FERPLUS_COLUMNS, FERPLUS_EMOTIONS
 
 #: Order in which splits are seen: a later one must not hold what an earlier one holds.
 _SPLIT_ORDER = (
-    *("Training", "train", "training"),
-    *("PublicTest", "validation", "valid", "val"),
-    *("PrivateTest", "test", "testing"),
+    *("train", "training"),
+    *("publictest", "validation", "valid", "val"),
+    *("privatetest", "test", "testing"),
 )
 _UNKNOWN, _NOT_A_FACE = len(FERPLUS_COLUMNS) - 2, len(FERPLUS_COLUMNS) - 1
 
@@ -122,7 +122,7 @@ def split_order(dataset: FaceDataset) -> list[str]:
     """The publisher's splits that are present: train first, test last, others between."""
     present = sorted(set(dataset.splits.tolist()))
     rank = {name: i for i, name in enumerate(_SPLIT_ORDER)}
-    return sorted(present, key=lambda s: rank.get(s, 4))
+    return sorted(present, key=lambda s: rank.get(s.lower(), 2))
 
 
 def _counts(dataset: FaceDataset, splits: list[str]) -> dict[str, dict[str, int]]:

@@ -14,7 +14,7 @@ import cv2
 from mien.atomic import atomic_path, make_folder, open_atomic, output_error
 from mien.data.dataset import FaceDataset
 from mien.data.fercsv import SIDE
-from mien.data.folders import NO_SPLIT
+from mien.data.folders import NO_SPLIT, SPLIT_FOLDERS
 from mien.data.parquet import VOTE_COLUMNS, import_pyarrow_parquet
 from mien.emotions import FERPLUS_COLUMNS
 from mien.errors import DataError, OutputError
@@ -97,14 +97,28 @@ def _write_votes(dataset: FaceDataset, path: Path) -> Path:
     return path
 
 
+#: How a hub calls FER2013's splits -> how their publisher does.
+_OFFICIAL_NAMES = {
+    **dict.fromkeys(("train", "training"), "Training"),
+    **dict.fromkeys(("validation", "valid", "val", "publictest"), "PublicTest"),
+    **dict.fromkeys(("test", "testing", "privatetest"), "PrivateTest"),
+}
+
+
 def _relative_name(dataset: FaceDataset, i: int) -> Path:
     """Where sample ``i`` goes in a tree of class folders, so that its id can be read back."""
     emotion = dataset.classes[int(dataset.labels[i])].value
     split, key = str(dataset.splits[i]), str(dataset.ids[i])
-    rest = key.split(":", 1)[-1]
+    rest = quote(key.split(":", 1)[-1], safe="")
+    if split and split.lower() not in SPLIT_FOLDERS:
+        raise DataError(
+            f"Sample {key} is of a split {split!r}, which no folder's name stands for; rename the "
+            "split to train, validation or test."
+        )
     if dataset.name == "fer2013" and split:
-        top = "train" if split == "Training" else "test"
-        stem = f"{split}_{rest}" if rest.isdigit() else rest
+        official = _OFFICIAL_NAMES.get(split.lower(), split)
+        top = "train" if official == "Training" else "test"
+        stem = f"{official}_{rest}" if rest.isdigit() else rest
         return Path(top, emotion, f"{stem}.png")
     if dataset.name == "ckplus":
         return Path(emotion, f"{rest}.png")
@@ -113,8 +127,11 @@ def _relative_name(dataset: FaceDataset, i: int) -> Path:
 
 def _write_folder(dataset: FaceDataset, path: Path) -> list[Path]:
     """Class folders of PNG files: FER2013 as the Kaggle release, CK+ as CK+48."""
+    path = path.absolute()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise OutputError(f"{path} exists and is not empty; name a new folder.")
+    if path == Path.cwd():
+        raise OutputError("The folder that you are in cannot be written anew; name a new folder.")
     mixed = dataset.name not in ("fer2013", "ckplus") and len({bool(s) for s in dataset.splits}) > 1
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:

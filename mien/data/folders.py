@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
-from mien.data.assemble import BadRows, assemble, decode_grey
+from mien.data.assemble import BadRows, assemble, decode_face
 from mien.data.dataset import FaceDataset
 from mien.data.fercsv import dataset_name
 from mien.emotions import CKPLUS, FER2013, Emotion, parse_emotion
@@ -96,7 +96,7 @@ def read_folder(root: Path, *, skip_bad: bool = False) -> FaceDataset:
     images, keep = [], []
     for row in rows:
         try:
-            images.append(decode_grey(row[0].read_bytes()))
+            images.append(decode_face(row[0].read_bytes()))
             keep.append(row)
         except (OSError, ValueError) as error:
             bad.add(f"file {row[0].relative_to(root)}", str(error))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.assemble import BadRows, assemble, decode_grey
+from mien.data.assemble import BadRows, assemble, decode_face
 from mien.data.dataset import FaceDataset
 from mien.data.fercsv import dataset_name
 from mien.emotions import (
@@ -172,11 +173,17 @@ def read_shards(folder: Path, *, skip_bad: bool = False) -> FaceDataset:
     parts = [read_parquet(p, skip_bad=skip_bad) for p in sorted(folder.glob("*-of-*.parquet"))]
     splits: list[str] = []
     ids: list[str] = []
+    numbered = _running_numbers(parts)
     for part in parts:
         stem = Path(part.source).stem
         splits += [s or stem.split("-")[0] for s in part.splits.tolist()]
-        running = part.name == "faces"
-        ids += [f"faces:{stem}/{i[6:]}" if running else i for i in part.ids.tolist()]
+        if part.name == "faces":
+            ids += [f"faces:{stem}/{i[6:]}" for i in part.ids.tolist()]
+        elif numbered:  # each shard counts from 0: the rows go on where the one before ended
+            kind, start = part.name, len(ids)
+            ids += [f"{kind}:{start + k:05d}" for k in range(len(part))]
+        else:
+            ids += part.ids.tolist()
     return assemble(
         images=[image for part in parts for image in part.images],
         emotions=[part.classes[k] for part in parts for k in part.labels.tolist()],
@@ -188,6 +195,27 @@ def read_shards(folder: Path, *, skip_bad: bool = False) -> FaceDataset:
         votes=stack_votes([part.votes for part in parts]),
         notes=tuple(note for part in parts for note in part.notes),
     )
+
+
+def _running_numbers(parts: Sequence[FaceDataset]) -> bool:
+    """Whether the ids are rows of each FER2013 shard, so that they come again in the next."""
+    if parts[0].name != "fer2013":
+        return False
+    ids = [i for part in parts for i in part.ids.tolist()]
+    return len(set(ids)) < len(ids)
+
+
+def read_table(path: Path, columns: Sequence[str]) -> Any:
+    """The columns of ``path``. Raises DataError when its pages are damaged."""
+    try:
+        return import_pyarrow_parquet().read_table(path, columns=list(columns))
+    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+        raise DataError(f"{path} is damaged ({first_line(error)}); fetch it again.") from None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, without its full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def stack_votes(votes: list[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
@@ -205,8 +233,7 @@ def read_parquet(path: Path, *, skip_bad: bool = False) -> FaceDataset:
     """
     schema = parquet_schema(path)
     columns = ParquetColumns(path, schema)
-    pq = import_pyarrow_parquet()
-    table = pq.read_table(path, columns=columns.all()).combine_chunks()
+    table = read_table(path, columns.all()).combine_chunks()
     kind = dataset_kind(columns, table)
     bad = BadRows(path, skip=skip_bad)
     emotions = read_labels(
@@ -217,7 +244,7 @@ def read_parquet(path: Path, *, skip_bad: bool = False) -> FaceDataset:
     keep: list[int] = []
     for i, blob in enumerate(blobs):
         try:
-            image = decode_grey(blob)
+            image = decode_face(blob)
         except ValueError as error:
             bad.add(f"row {i}", str(error))
             continue
@@ -225,7 +252,9 @@ def read_parquet(path: Path, *, skip_bad: bool = False) -> FaceDataset:
             images.append(image)
             keep.append(i)
     notes = bad.check()
-    table = table.take(keep)
+    import pyarrow as pa
+
+    table = table.take(pa.array(keep, pa.int64()))
     ids, name = sample_ids(table, columns, kind, keep)
     known = (
         [e for e in emotions if e is not None]

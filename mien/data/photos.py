@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from mien.data.assemble import BadRows, assemble
 from mien.data.dataset import FaceDataset
 from mien.data.fercsv import read_header
 from mien.data.folders import list_folder
-from mien.data.parquet import ParquetColumns, image_bytes, import_pyarrow_parquet, parquet_schema
+from mien.data.parquet import ParquetColumns, image_bytes, parquet_schema, read_table
 from mien.emotions import Emotion, parse_emotion
 from mien.errors import DataError, ImageError
 
@@ -123,8 +124,11 @@ def find_legend(root: Path) -> tuple[Path, Path] | None:
         return None
     data = [f for f in folders if f.name.lower() == "data"]
     for file in [*files, *(f for d in data for f in list_folder(d)[1])]:
-        if file.suffix.lower() == ".csv" and is_legend(read_header(file)):
-            return file, images
+        if file.suffix.lower() != ".csv":
+            continue
+        with suppress(DataError):  # another CSV, which is none of ours
+            if is_legend(read_header(file)):
+                return file, images
     return None
 
 
@@ -159,16 +163,26 @@ def _read_photo_parquet(path: Path) -> PhotoDataset:
             f"{', '.join(schema.names)}); expected muxspace."
         )
     columns = ParquetColumns(path, schema)
-    table = import_pyarrow_parquet().read_table(path, columns=columns.all())
-    files = [str(v) for v in table["file"].to_pylist()]
+    named = {name.strip().lower(): name for name in schema.names}
+    user = named["user_id"]
+    table = read_table(path, list(dict.fromkeys((*columns.all(), user))))
+    files = [str(v) for v in table[named["file"]].to_pylist()]
     return PhotoDataset(
         ids=_photo_ids(files),
         labels=tuple(str(v) for v in table[columns.label].to_pylist()),
-        users=tuple(str(v) for v in table["user_id"].to_pylist()),
+        users=tuple(str(v) for v in table[user].to_pylist()),
         blobs=tuple(blob or b"" for blob in image_bytes(table[columns.image])),
         name="muxspace",
         source=str(path),
     )
+
+
+def _rows(path: Path, reader: Iterator[list[str]]) -> Iterator[list[str]]:
+    """The reader's rows. Raises DataError where a quotation mark is never closed."""
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise DataError(f"{path} cannot be read as CSV ({error}); check the file.") from None
 
 
 def _read_legend(legend: Path, images: Path, *, source: Path) -> PhotoDataset:
@@ -179,14 +193,12 @@ def _read_legend(legend: Path, images: Path, *, source: Path) -> PhotoDataset:
     image, emotion = header.index("image"), header.index("emotion")
     user = header.index("user.id") if "user.id" in header else None
     with legend.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        reader = csv.reader(file)
-        next(reader)
-        for number, fields in enumerate(reader):
-            if not fields:
+        for number, fields in enumerate(_rows(legend, csv.reader(file))):
+            if not number or not fields:  # the header, an empty line
                 continue
             if len(fields) != len(header):
                 raise DataError(
-                    f"{legend}, row {number}: {len(fields)} fields, expected {len(header)}; "
+                    f"{legend}, row {number - 1}: {len(fields)} fields, expected {len(header)}; "
                     "repair or remove the row."
                 )
             files.append(fields[image].strip())

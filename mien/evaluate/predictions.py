@@ -7,11 +7,13 @@ way, by their name and never by their index.
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +103,7 @@ class Predictions:
             with np.load(path) as kept:
                 classes = tuple(Emotion(str(c)) for c in kept["classes"])
                 return cls(kept["ids"], kept["probabilities"], classes)
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
             raise DataError(
                 f"{path} is damaged; remove it, and its split is scored once more."
             ) from None
