@@ -116,8 +116,8 @@ def best(init: str = "imagenet") -> tuple[Cell, ...]:
     found = []
     for data, backbone in itertools.product(DATA_TITLES, BACKBONES):
         theirs = BEST.get((backbone, data))
-        place = (theirs.optimizer, theirs.batch) if theirs else ("adam", 64)
-        found.append(Cell(backbone, *place, data, init))
+        optimizer, batch = (theirs.optimizer, theirs.batch) if theirs else ("adam", 64)
+        found.append(Cell(backbone, optimizer, batch, data, init))
     return tuple(found)
 
 
