@@ -128,6 +128,24 @@ def test_augment_parts() -> None:
     assert int(((where % 48) - 24).abs().max()) in (3, 4, 5)
 
 
+def test_bicubic_keeps_more_of_the_detail() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(64, 1, 48, 48)
+
+    def detail(mode: str) -> float:
+        torch.manual_seed(1)
+        out = augment(x, AugmentConfig(rotation=15, scale=0.15, shift=0.05, interpolation=mode))
+        assert out.min() >= 0
+        assert out.max() <= 1
+        return float((out[..., 1:] - out[..., :-1]).std())
+
+    assert detail("bilinear") < 0.9 * detail("bicubic")
+    mirrored = augment(x, AugmentConfig(flip=1, interpolation="bicubic"))
+    assert torch.allclose(mirrored, x.flip(-1), atol=1e-5)
+    with pytest.raises(RecipeError, match="interpolation"):
+        override(small_recipe(), ["augment.interpolation=nearest"])
+
+
 def test_fit_learns_and_the_checkpoint_predicts(tmp_path: Path) -> None:
     data = drawn_faces()
     recipe = small_recipe(

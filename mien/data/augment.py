@@ -34,6 +34,9 @@ class AugmentConfig:
             (Szegedy et al. 2015; aspect 3:4 to 4:3, wholly inside the picture); 0 = off.
         alternating: mirror every picture in every other epoch (Jordan 2024) instead of at random:
             ``augment`` is then told which.
+        interpolation: "bilinear" or "bicubic". Bilinear sampling halves the finest detail, which
+            the pictures that are scored still have (Touvron et al. 2019 on such a mismatch);
+            bicubic keeps three quarters of it for four times the time of the augmentation.
     """
 
     flip: float = 0.0
@@ -49,6 +52,7 @@ class AugmentConfig:
     fill: str = "border"
     resized_crop: float = 0.0
     alternating: bool = False
+    interpolation: str = "bilinear"
 
     @property
     def geometric(self) -> bool:
@@ -149,7 +153,10 @@ def augment(
         theta = affine_matrices(n, config, x, mirrored)
         grid = F.affine_grid(theta, shape, align_corners=False)
         padding = "reflection" if config.fill == "reflect" else config.fill
-        x = F.grid_sample(x, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+        mode = config.interpolation
+        x = F.grid_sample(x, grid, mode=mode, padding_mode=padding, align_corners=False)
+        if mode == "bicubic":
+            x = x.clamp(0, 1)  # it overshoots at edges
     if config.contrast or config.brightness:
         mean = x.mean(dim=(1, 2, 3), keepdim=True)
         gain = (1 + _uniform(n, config.contrast, x)).view(n, 1, 1, 1)

@@ -171,6 +171,8 @@ class Recipe:
         _one_of("loss.class_weights", self.loss.class_weights, ("none", "balanced"))
         _one_of("precision", self.precision, ("auto", "32", "bf16"))
         _one_of("augment.fill", self.augment.fill, ("border", "reflect", "zeros"))
+        known = ("bilinear", "bicubic")
+        _one_of("augment.interpolation", self.augment.interpolation, known)
         if self.batch_size < 1 or self.epochs < 1:
             raise RecipeError("batch_size and epochs must be at least 1.")
         if min(self.clean_epochs, self.dropout_off, self.early_stopping) < 0:
