@@ -338,7 +338,7 @@ def heat_map(
     """Fractions as shades, darker for higher; a cell without a figure is empty and says so."""
     known = [v for row in values for v in row if v is not None]
     low, high = min(known, default=0.0), max(known, default=1.0)
-    left = min(max((_wide(r, 6.0) for r in rows), default=60) + 12, 130)
+    left = min(max((_wide(r, 6.0) for r in rows), default=60) + 12, 215)
     longest = max((_wide(part, 5.4) for c in columns for part in c.split("\n")), default=30)
     cell = max((_WIDTH - left) / max(len(columns), 1), longest + 4, 40.0)
     top, height = 36.0, 30.0
