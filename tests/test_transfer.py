@@ -414,6 +414,7 @@ def test_training_starts_from_weights_and_its_checkpoint_needs_none(
     assert float((stem - start).norm() / start.norm()) < 0.5  # three steps from where it began
     fit(recipe, data, splits, folder, quiet=True, resume=True)  # finished: needs no weights either
     before = json.loads((folder / "run.json").read_text())
+    assert len(before.pop("resumed")) == 1
     assert before == record
     with pytest.raises(AssertionError, match="weights were asked for"):
         fit(recipe, data, splits, tmp_path / "other", quiet=True)
