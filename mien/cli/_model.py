@@ -84,6 +84,16 @@ def refuse_trained_on(
         )
 
 
+def clean_ids(dataset: FaceDataset, splits: Splits, role: str) -> NDArray[np.str_] | None:
+    """The ids of a role without a twin in what was trained or chosen on; None for "train"."""
+    from mien.data.duplicates import without_twins
+
+    seen = {"train": (), "val": ("train",), "test": ("train", "val")}[role]
+    if not seen:
+        return None
+    return without_twins(splits.select(dataset, role), *(splits.select(dataset, r) for r in seen))
+
+
 def samples_of(
     model: str, classifier: Any, data: Path | None, name: str | None, split: str
 ) -> Samples:
@@ -93,15 +103,13 @@ def samples_of(
         DataError: the data cannot be read, or the model may have been trained on the split.
     """
     from mien.data import make_splits, read_for_protocol
-    from mien.data.duplicates import without_twins
 
     dataset = read_for_protocol(data, "fer2013", name)
     splits = make_splits(dataset, "fer2013")
     role = splits.role(split)
     refuse_trained_on(model, classifier, splits, role, dataset)
     chosen = splits.select(dataset, role)
-    seen = {"train": (), "val": ("train",), "test": ("train", "val")}[role]
-    clean = without_twins(chosen, *(splits.select(dataset, r) for r in seen)) if seen else None
+    clean = clean_ids(dataset, splits, role)
     return Samples(dataset, chosen, clean, splits.published_name(role))
 
 

@@ -60,9 +60,8 @@ def evaluate(
         check_views(views)
     if record and not model.endswith(".onnx"):
         raise ModelError(f"--record writes into an .onnx file, and {model} is none.")
-    from mien.cli._model import load_model, refuse_trained_on
+    from mien.cli._model import clean_ids, load_model, refuse_trained_on
     from mien.data import make_splits, read_for_protocol
-    from mien.data.duplicates import without_twins
     from mien.evaluate import describe_model, to_markdown, write_report
     from mien.evaluate import evaluate as score
 
@@ -72,14 +71,11 @@ def evaluate(
     role = splits.role(split)
     refuse_trained_on(model, classifier, splits, role, dataset)
     chosen = splits.select(dataset, role)
-    seen = {"train": (), "val": ("train",), "test": ("train", "val")}[role]
     report = score(
         classifier.predict_proba,
         chosen,
         classes=classifier.info.labels,
-        twin_free_ids=without_twins(chosen, *(splits.select(dataset, r) for r in seen))
-        if seen
-        else None,
+        twin_free_ids=clean_ids(dataset, splits, role),
         bootstrap=bootstrap,
         seed=seed,
         batch_size=batch_size,

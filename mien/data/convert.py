@@ -16,6 +16,7 @@ from mien.data.dataset import FaceDataset
 from mien.data.fercsv import SIDE
 from mien.data.folders import NO_SPLIT, SPLIT_FOLDERS
 from mien.data.parquet import VOTE_COLUMNS, import_pyarrow_parquet
+from mien.data.splits import HUB_NAMES
 from mien.emotions import FERPLUS_COLUMNS
 from mien.errors import DataError, OutputError
 
@@ -97,11 +98,9 @@ def _write_votes(dataset: FaceDataset, path: Path) -> Path:
     return path
 
 
-#: How a hub calls FER2013's splits -> how their publisher does.
+#: How FER2013's splits are called, in lower case -> how their publisher writes it.
 _OFFICIAL_NAMES = {
-    **dict.fromkeys(("train", "training"), "Training"),
-    **dict.fromkeys(("validation", "valid", "val", "publictest"), "PublicTest"),
-    **dict.fromkeys(("test", "testing", "privatetest"), "PrivateTest"),
+    name: official for official, hub in HUB_NAMES.items() for name in (official.lower(), *hub)
 }
 
 

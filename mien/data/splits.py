@@ -15,8 +15,8 @@ from mien.errors import DataError
 #: FER2013's published splits and what they serve for.
 FER2013_ROLES = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 
-#: The same three as hubs call them.
-_HUB_NAMES = {
+#: The same three as hubs call them, in lower case.
+HUB_NAMES = {
     "Training": ("train", "training"),
     "PublicTest": ("validation", "valid", "val"),
     "PrivateTest": ("test", "testing"),
@@ -29,7 +29,7 @@ CKPLUS_TEST = 99  # Bah & Xue 2022, section 3
 def _official(dataset: FaceDataset, split: str) -> NDArray[np.bool_]:
     """Mask of the rows in FER2013's ``split``, by its own name or a hub's."""
     lower = np.char.lower(dataset.splits)
-    mask: NDArray[np.bool_] = (dataset.splits == split) | np.isin(lower, _HUB_NAMES[split])
+    mask: NDArray[np.bool_] = (dataset.splits == split) | np.isin(lower, HUB_NAMES[split])
     return mask
 
 

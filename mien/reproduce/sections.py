@@ -111,8 +111,7 @@ def time_section(result: Record) -> Section:
     rows = []
     for run in runs:
         seeds, sums = done_seeds(run), run.get("seconds") or {}
-        wanted = max(len(run.get("seeds") or ()), len(seeds))
-        finished = sum(s.get("state", "done") == "done" for s in seeds)
+        wanted = len(run.get("seeds") or ())
         folds = any(s.get("fold") is not None for s in seeds)
         mean = number(sums.get("mean"))
         hardware = f" ({run['paper_hardware']})" if run.get("paper_hardware") else ""
@@ -122,7 +121,7 @@ def time_section(result: Record) -> Section:
                 str(run.get("label") or run["id"]),
                 _data_name(run),
                 str(run.get("state", NOT_RUN)),
-                _of(finished, wanted, "fold" if folds else "seed"),
+                _of(len(seeds), wanted, "fold" if folds else "seed"),
                 NOT_RUN if mean is None else duration(mean),
                 f"{duration(run['paper_seconds'])}{hardware}" if known else "not given",
             ]
@@ -150,8 +149,7 @@ def _done(runs: Sequence[Record], result: Record) -> str:
     if not trained:
         return f"Nothing was trained yet under {budget}: every figure of ours reads “{NOT_RUN}”."
     seconds = [v for s in trained if (v := number(s.get("seconds"))) is not None]
-    wanted = sum(max(len(run.get("seeds") or ()), len(done_seeds(run))) for run in runs)
-    done = sum(s.get("state", "done") == "done" for s in trained)
+    wanted, done = sum(len(run.get("seeds") or ()) for run in runs), len(trained)
     where = sorted({_machine(s.get("environment") or {}) for s in trained} - {""})
     words = f"{done} of {wanted} {'training' if wanted == 1 else 'trainings'} of {budget} "
     words += "is done" if done == 1 else "are done"

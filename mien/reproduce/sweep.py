@@ -14,7 +14,7 @@ from typing import Any
 
 from mien.errors import RecipeError
 from mien.reproduce.spec import HOUSE_SCORES, RunSpec, ScoreSpec, System
-from mien.train.ahmed_table import BACKBONES, BATCHES, RATES, TITLES
+from mien.train.ahmed_table import BACKBONES, BATCHES, RATES, TITLES, best_place
 
 OPTIMIZERS = tuple(RATES)
 
@@ -111,12 +111,9 @@ def planned(budget: str, init: str | None = None) -> tuple[Cell, ...]:
 
 def best(init: str = "imagenet") -> tuple[Cell, ...]:
     """The cell of every row of the paper's two tables; Adam at batch 64 for EfficientNet-Lite0."""
-    from mien.train.ahmed_table import BEST
-
     found = []
     for data, backbone in itertools.product(DATA_TITLES, BACKBONES):
-        theirs = BEST.get((backbone, data))
-        optimizer, batch = (theirs.optimizer, theirs.batch) if theirs else ("adam", 64)
+        optimizer, batch = best_place(backbone, data)
         found.append(Cell(backbone, optimizer, batch, data, init))
     return tuple(found)
 

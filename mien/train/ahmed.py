@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mien.data.augment import AugmentConfig
 from mien.errors import RecipeError
-from mien.train.ahmed_table import BACKBONES, BEST, DATA, FAST_EPOCHS, RATES
+from mien.train.ahmed_table import BACKBONES, DATA, FAST_EPOCHS, RATES, best_place
 from mien.train.recipe import OptimizerConfig, Recipe, ScheduleConfig, nearest
 
 
@@ -74,8 +74,7 @@ def best_recipes() -> dict[str, Recipe]:
     found = {}
     for data in DATA:
         for backbone in BACKBONES:
-            best = BEST.get((backbone, data))
-            optimizer, batch = (best.optimizer, best.batch) if best else ("adam", 64)
+            optimizer, batch = best_place(backbone, data)
             name = f"ahmed_{backbone}" + ("" if data == "all" else f"_{data}")
             found[name] = ahmed_recipe(backbone, optimizer, batch, data, name=name)
     return found

@@ -55,3 +55,9 @@ BEST: dict[tuple[str, str], Best] = {
     ("xception", "balanced"): Best("sgd", 128, 0.6321, 0.6374, 0.6356, 0.6364),
     ("googlenet", "balanced"): Best("sgd", 128, 0.5391, 0.5328, 0.5367, 0.5347),
 }
+
+
+def best_place(backbone: str, data: str) -> tuple[str, int]:
+    """Optimiser and batch size of the paper's best cell; where it has none, those of most."""
+    best = BEST.get((backbone, data))
+    return (best.optimizer, best.batch) if best else ("adam", 64)

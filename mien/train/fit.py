@@ -146,7 +146,8 @@ def _record_resumption(folder: Path, precision: PrecisionChoice, device: str) ->
     if (folder / RESULT).exists():
         return
     record = json.loads((folder / RUN).read_text())
-    here = {key: environment()[key] for key in ("mien", "commit", "cpu", "threads", "gpu")}
+    whole = environment()
+    here = {key: whole[key] for key in ("mien", "commit", "cpu", "threads", "gpu")}
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     entry = {**here, "device": device, "precision": precision.precision, "started": started}
     record["resumed"] = [*record.get("resumed", ()), entry]

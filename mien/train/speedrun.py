@@ -189,7 +189,7 @@ def speedrun(
         )
         scores = {role: accuracy(classifier, dataset, splits, role, views) for role in roles}
         runs.append({"seed": seed, "seconds": round(seconds, 2), **scores})
-        record = _record(recipe, splits, runs, roles[-1], device, views, choice.precision)
+        record = joined([_record(recipe, splits, runs, roles[-1], device, views, choice.precision)])
         write(record)
     return record
 
@@ -203,7 +203,6 @@ def _record(
     views: str,
     precision: str,
 ) -> dict[str, Any]:
-    scores = [run[role] for run in runs]
     name = "PublicTest and PrivateTest" if splits.protocol == "fer2013-folder" else ""
     return {
         "recipe": recipe.to_dict(),
@@ -211,10 +210,6 @@ def _record(
         "precision": precision,
         "views": views,
         "split": name or splits.published_name(role),
-        "runs": len(runs),
-        "seconds": round(statistics.mean(run["seconds"] for run in runs), 2),
-        "accuracy": round(statistics.mean(scores), 6),
-        "accuracy_sd": round(statistics.stdev(scores), 6) if len(scores) > 1 else None,
         "each": list(runs),
         "timed": "fresh weights to the end of the last epoch; reading and scoring are not",
         **environment(),

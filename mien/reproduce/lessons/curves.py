@@ -15,7 +15,6 @@ from mien.reproduce.lessons.words import (
     class_counts,
     convolutions,
     curve_of,
-    done,
     gap,
     images,
     lowest_loss,
@@ -29,6 +28,7 @@ from mien.reproduce.lessons.words import (
     verdict,
     weights,
 )
+from mien.reproduce.score_sections import done_seeds
 
 #: Below this many points between two epochs nothing is called a stall.
 _LITTLE = 5.0
@@ -181,7 +181,9 @@ def _longer(run: Record) -> tuple[str, str]:
             "How large is the gap at its end?",
             f"mien train {other} --data data/ --name fer2013",
         )
-    spent = [s["seconds"] / s["epochs"] for s in done(run) if s.get("epochs") and s.get("seconds")]
+    spent = [
+        s["seconds"] / s["epochs"] for s in done_seeds(run) if s.get("epochs") and s.get("seconds")
+    ]
     epochs = int((run.get("paper_recipe") or {}).get("epochs") or 30)
     cost = f" ({duration(epochs * mean(spent))} at the speed of our run)" if spent else ""
     return (

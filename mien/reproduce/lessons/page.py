@@ -11,8 +11,9 @@ from mien.reproduce.document import shown
 from mien.reproduce.lessons.charts import sized
 from mien.reproduce.lessons.curves import dropout, overfitting, residual
 from mien.reproduce.lessons.scores import balancing, random_split, wrong_order
-from mien.reproduce.lessons.words import Lesson, Record, done, run_of
+from mien.reproduce.lessons.words import Lesson, Record, run_of
 from mien.reproduce.markdown import plain
+from mien.reproduce.score_sections import done_seeds
 from mien.reproduce.table import RECORD, REPORT, read_results
 
 #: Where the plots are, seen from the page.
@@ -152,7 +153,7 @@ def _made(record: Record, lesson: Lesson) -> str:
         f"{plain(str(run.get('dataset')))} ({_seeds(run, lesson.first_seed)})"
         for run in runs
     ]
-    seeds = [seed.get("environment") or {} for run in runs for seed in done(run)]
+    seeds = [seed.get("environment") or {} for run in runs for seed in done_seeds(run)]
     hardware = dict.fromkeys(_hardware(e) for e in seeds)
     versions = dict.fromkeys(
         f"mien {shown(e.get('mien'))} at {shown(e.get('commit'))}, torch "
@@ -166,10 +167,10 @@ def _made(record: Record, lesson: Lesson) -> str:
 
 
 def _seeds(run: Record, first: bool) -> str:
-    n = len(done(run))
+    n = len(done_seeds(run))
     if first and n > 1:
         return f"the first of {n} seeds"
-    folds = any(seed.get("fold") is not None for seed in done(run))
+    folds = any(seed.get("fold") is not None for seed in done_seeds(run))
     unit = f"{'fold' if folds else 'seed'}{'' if n == 1 else 's'}"
     return f"{n} {unit}" if n < 2 or folds else f"mean of {n} {unit}"
 

@@ -13,7 +13,6 @@ from mien.reproduce.lessons.words import (
     Record,
     accuracies,
     class_counts,
-    done,
     gap,
     images,
     mean,
@@ -25,6 +24,7 @@ from mien.reproduce.lessons.words import (
     spread,
     two_errors,
 )
+from mien.reproduce.score_sections import done_seeds
 from mien.train.ahmed_table import TITLES
 
 _START = {"imagenet": "ImageNet weights", "random": "random weights"}
@@ -229,7 +229,7 @@ def _dots(run: Record, unit: str) -> list[tuple[str, float]]:
     """(number, test accuracy) of every finished seed or fold."""
     return [
         (str(seed.get(unit, 0)), float(entry["scores"]["accuracy"]))
-        for seed in done(run)
+        for seed in done_seeds(run)
         for entry in seed.get("scores") or ()
         if entry["key"] == "test"
     ]

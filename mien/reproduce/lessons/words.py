@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mien.reproduce.document import count, number
+from mien.reproduce.score_sections import done_seeds
 
 Record = Mapping[str, Any]
 Rows = list[dict[str, float]]
@@ -66,14 +67,9 @@ def run_of(record: Record, run_id: str) -> Record:
     return next((r for r in record.get("runs") or () if r.get("id") == run_id), {})
 
 
-def done(run: Record) -> list[Record]:
-    """The finished seeds or folds of a run; one that was killed on its way teaches nothing yet."""
-    return [s for s in run.get("seeds") or () if s.get("state") == "done"]
-
-
 def curve_of(run: Record) -> Curve | None:
     """The mean curves of a run; None unless every finished seed has accuracies of both kinds."""
-    tables = [{int(r["epoch"]): r for r in seed.get("curves") or ()} for seed in done(run)]
+    tables = [{int(r["epoch"]): r for r in seed.get("curves") or ()} for seed in done_seeds(run)]
     shared = sorted(set.intersection(*(set(t) for t in tables))) if tables else []
     rows: Rows = []
     for epoch in shared:
@@ -101,7 +97,7 @@ def scores_of(run: Record, key: str) -> list[Record]:
     """Of each finished seed or fold the score called ``key`` ("test", "paper")."""
     return [
         e
-        for seed in done(run)
+        for seed in done_seeds(run)
         for e in seed.get("scores") or ()
         if e.get("key") == key and number((e.get("scores") or {}).get("accuracy")) is not None
     ]

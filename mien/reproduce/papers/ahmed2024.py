@@ -10,7 +10,7 @@ from typing import Any
 from mien.reproduce.papers.common import FAST
 from mien.reproduce.spec import Headline, Reading, Remark, RunSpec, System
 from mien.reproduce.sweep import DATA_TITLES, SCORES_ALL, SCORES_BALANCED, Cell, planned
-from mien.train.ahmed_table import BEST, TITLES
+from mien.train.ahmed_table import BEST, TITLES, best_place
 
 _READINGS = (
     Reading(
@@ -74,8 +74,7 @@ def _spec(
 
 def _run(backbone: str, data: str) -> RunSpec:
     """One backbone on one form of the data: the paper's best cell, and the fast budget's."""
-    best = BEST.get((backbone, data))
-    optimizer, batch = (best.optimizer, best.batch) if best else ("adam", 64)
+    optimizer, batch = best_place(backbone, data)
     paper = Cell(backbone, optimizer, batch, data)
     recipes = {"paper": partial(paper.recipe, fast=False)}
     fast = [c for c in planned("fast") if (c.backbone, c.data) == (backbone, data)]
