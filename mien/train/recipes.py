@@ -151,11 +151,13 @@ def _cycle(base: Recipe, name: str, **changes: object) -> Recipe:
 
 @recipe
 def debnath_convnet_fast() -> Recipe:
-    """Debnath's ConvNet in 12 epochs instead of 30: one cycle up to 1e-3."""
+    """Debnath's ConvNet in 14 epochs instead of 30: one cycle up to 1e-3, dropout in the first nine
+    epochs alone: the paper's training accuracy is one of a network that learned its images."""
     return _cycle(
         debnath_convnet(),
         "debnath_convnet_fast",
-        epochs=12,
+        epochs=14,
+        dropout_off=5,
         optimizer=OptimizerConfig("adam", 1e-3),
     )
 
@@ -176,18 +178,20 @@ def njoku_cnn_fast() -> Recipe:
 
 @recipe
 def bah_resnet_fast() -> Recipe:
-    """Bah & Xue's network in 16 epochs instead of 100: one cycle up to 2e-3, batch 128, no class
-    weights (they cost accuracy), dropout in the first five epochs alone, the last two on the
-    images as they are."""
+    """Bah & Xue's network in 24 epochs instead of 100, at the cost of 16: pictures of 32, then 40,
+    then 48 pixels, one cycle up to 2e-3, batch 128, averaged weights, label smoothing, no class
+    weights (they cost accuracy), no dropout, the last three epochs on the images as they are."""
     return _cycle(
         bah_resnet(),
         "bah_resnet_fast",
-        epochs=16,
+        epochs=24,
         batch_size=128,
-        clean_epochs=2,
-        dropout_off=11,
+        clean_epochs=3,
+        dropout_off=24,
         early_stopping=0,
-        loss=LossConfig(),
+        ema=0.998,
+        progressive=((0.0, 32), (0.4, 40), (0.7, 48)),
+        loss=LossConfig(label_smoothing=0.1),
         optimizer=OptimizerConfig("nadam", 2e-3),
     )
 
@@ -219,12 +223,15 @@ def bah_ckplus_fast() -> Recipe:
 
 @recipe
 def mondal_deep_fast() -> Recipe:
-    """Mondal's deep CNN in 3 epochs instead of 10: one cycle up to 1e-3."""
+    """Mondal's deep CNN in 5 epochs instead of 10: one cycle up to 5e-4 without dropout, the last
+    epoch on the images as they are."""
     return _cycle(
         mondal_deep(),
         "mondal_deep_fast",
-        epochs=3,
-        optimizer=OptimizerConfig("adam", 1e-3),
+        epochs=5,
+        clean_epochs=1,
+        dropout_off=5,
+        optimizer=OptimizerConfig("adam", 5e-4),
     )
 
 
