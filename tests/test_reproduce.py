@@ -282,6 +282,8 @@ def test_another_run_is_not_taken(
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(RecipeError, match=r"tiny_fast-seed1 holds another run"):
         world.again(runs)
+    stale = world.again(runs, report_only=True)  # a report does not stumble over it
+    assert [s["state"] for s in seeds_of(stale)] == ["done", "not run"]
     home.rename(runs / "elsewhere")
     record = world.again(runs, report_only=True)
     assert record["runs"][0]["state"] == "partial"

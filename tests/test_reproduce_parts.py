@@ -73,13 +73,23 @@ def test_every_deviation_says_why_and_every_network_weighs_the_papers(name: str)
 
 
 def test_the_papers_reports_have_the_supports_of_their_sets() -> None:
-    totals = {
-        run.id: sum(row[3] for row in run.report.values())
-        for name in ("bah2022", "njoku2024")
-        for run in get_system(name).runs
-        if run.report
-    }
-    assert totals == {"bah_resnet": 2465, "bah_basic": 2465, "bah_ckplus": 99, "njoku_cnn": 7178}
+    sets = {"bah_resnet": 2465, "bah_basic": 2465, "bah_ckplus": 99, "njoku_cnn": 7178}
+    runs = [run for name in ("bah2022", "njoku2024") for run in get_system(name).runs]
+    reports = {run.id: run.report for run in runs if run.report}
+    assert reports.keys() == sets.keys()
+    for name, report in reports.items():
+        means = {key: report[key] for key in ("accuracy", "macro", "weighted") if key in report}
+        classes = [row[3] for key, row in report.items() if key not in means]
+        assert sum(classes) == sets[name]
+        assert {row[3] for row in means.values()} == {sets[name]}
+
+
+def test_a_replaced_recipe_is_named_with_what_it_reached() -> None:
+    for name in ("debnath2021", "bah2022", "mondal2022"):
+        for earlier in get_system(name).earlier:
+            assert earlier.budget in BUDGETS
+            assert "%" in earlier.figures
+            assert earlier.why.endswith(".")
 
 
 def njoku_like() -> np.ndarray:

@@ -393,6 +393,62 @@ def test_a_second_report_replaces_the_first(tmp_path: Path) -> None:
     assert "run-cv" not in page.ids
 
 
+def test_where_a_stopped_training_went_on_is_shown(tmp_path: Path) -> None:
+    whole, went_on = seed_record(0, keys=("val",)), seed_record(1, keys=("val",))
+    went_on["environment"]["resumed"] = [
+        {"started": "2026-01-02T03:04:05Z", "commit": "def5678", "threads": 2, "precision": "bf16"}
+    ]
+    text = markdown(tmp_path, record([run_record(seeds=[whole, went_on])]))
+    assert "2026-01-02T03:04:05Z commit def5678 |" in text  # what is as it was is not repeated
+
+
+def test_a_loss_that_is_no_cross_entropy_is_named(tmp_path: Path) -> None:
+    recipe = {"loss": {"label_smoothing": 0.1, "class_weights": "balanced", "name": "ce"}}
+    made = record([run_record(recipe=recipe), run_record("other", "Other")])
+    text = markdown(tmp_path, made)
+    beyond = "label smoothing of 0.1 and class weights"
+    assert text.count(f"The training loss includes {beyond}; the validation loss does not.") == 1
+
+
+def test_times_of_unequal_seeds_show_their_range(tmp_path: Path) -> None:
+    each = [300.0, 600.0, 1200.0]
+    text = markdown(tmp_path, record([run_record(seconds={"mean": 700.0, "each": each})]))
+    assert f"{duration(700)} ({duration(300)} to {duration(1200)})" in text
+
+
+def test_folds_of_unequal_size_show_both(tmp_path: Path) -> None:
+    folds = [seed_record(0, fold, ("test",)) for fold in range(2)]
+    folds[1]["scores"][0]["scores"] = scores_of(5, n=190)
+    run = run_record(seeds=folds, summary=summary_of(folds))
+    assert "190–210" in markdown(tmp_path, record([run]))
+
+
+def test_earlier_recipes_are_listed_in_report_and_results(tmp_path: Path) -> None:
+    made = record() | {"system": "debnath2021"}
+    made["earlier"] = [
+        {
+            "run": "Shape",
+            "budget": "fast",
+            "recipe": "3 epochs",
+            "figures": "40 % on the test split",
+            "why": "Too short.",
+            "commit": "1234567",
+        }
+    ]
+    assert "| Shape | 3 epochs | 40 % on the test split | Too short. | 1234567 |" in markdown(
+        tmp_path / "debnath2021", made
+    )
+    page = results_page(tmp_path)
+    assert (
+        "Replaced: Shape, fast budget: 3 epochs. It reached 40 % on the test split. Too short."
+        in page
+    )
+
+
+def markdown(folder: Path, made: dict) -> str:
+    return write_reproduction(made, folder)["markdown"].read_text()
+
+
 def test_bad_records_and_folders(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="schema 1"):
         write_reproduction({**record(), "schema": 9}, tmp_path)
@@ -447,7 +503,9 @@ def test_results_page_before_and_after_a_run(tmp_path: Path) -> None:
     after = results_page(tmp_path)
     assert "| 64.00 ± 0.30 % (3 seeds) | −1.05 | ≥ 63.05 % | met |" in after
     assert "(../results/debnath2021/reproduction.md)" in after
-    assert "Budget fast; 1 of 1 runs complete, 3 of 3 trainings, 20 min 27 s in all." in after
+    assert (
+        "Budget fast; 1 of 1 planned runs complete, 3 of 3 trainings, 20 min 27 s in all." in after
+    )
     assert re.search(r"So far [1-9]\d* of \d+ figures are measured \(budget: fast\); [1-9]", after)
 
 

@@ -143,8 +143,9 @@ def test_a_sweep_is_trained_once_and_tabulated(tmp_path: Path, data: Path) -> No
         render(rows, "xml")
 
 
+@pytest.mark.parametrize("error", [RuntimeError, AttributeError])
 def test_failed_cells_are_retried_reported_and_tried_again(
-    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     made = sweep_of((QUICK,), tmp_path, data)
     real, calls = sweep_study.train_task, []
@@ -153,7 +154,7 @@ def test_failed_cells_are_retried_reported_and_tried_again(
         def train(*arguments: Any) -> None:
             calls.append(1)
             if len(calls) <= times:
-                raise RuntimeError("out of memory\nand a page more")
+                raise error("out of memory\nand a page more")
             real(*arguments)
 
         return train
@@ -161,7 +162,7 @@ def test_failed_cells_are_retried_reported_and_tried_again(
     monkeypatch.setattr(sweep_study, "train_task", breaks(2))
     made.run()
     (row,) = made.table()
-    assert (row["state"], row["why"]) == ("failed", "RuntimeError: out of memory")
+    assert (row["state"], row["why"]) == ("failed", f"{error.__name__}: out of memory")
     assert row["accuracy"] is None
     assert len(calls) == 2
     calls.clear()

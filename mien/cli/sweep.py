@@ -85,10 +85,11 @@ def sweep(
     options = TrainOptions(device, precision, dry_run, quiet=False)
     datasets = Datasets(data, cache=runs, build=False, dry=dry_run, say=say)
     made = Sweep(cells, budget, runs, datasets, options, seeds, say)
+    ended = True
     if not list_:
         many = jobs or made.devices()
         if many > 1 and not worker:
-            made.run_in(many, [*sys.argv[1:], "--jobs", "1", "--worker"])
+            ended = made.run_in(many, [*sys.argv[1:], "--jobs", "1", "--worker"])
         else:
             made.run()
     if worker:
@@ -96,7 +97,7 @@ def sweep(
     rows = made.table()
     _show(rows, made.title)
     _write(rows, out, form)
-    if any(row["state"] == "failed" for row in rows):
+    if not ended or any(row["state"] == "failed" for row in rows):
         raise typer.Exit(1)
 
 

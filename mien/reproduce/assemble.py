@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mien.atomic import make_folder, write_text
 from mien.data import FaceDataset, Splits, make_splits
@@ -132,6 +133,7 @@ def assemble(
         "photos_run": _photos_text(made),
         "extra": call(system.extra)(made) if system.extra else {},
         "remarks": remarks,
+        "earlier": [vars(e) for e in system.earlier if e.budget == plan.budget],
     }
 
 
@@ -190,6 +192,7 @@ _ENVIRONMENT = (
     "gpu",
     "precision",
     "precision_why",
+    "resumed",
 )
 
 
@@ -289,10 +292,34 @@ def _data(made: Assembly) -> list[dict[str, Any]]:
                 "sha256": dataset.sha256,
                 "n": len(dataset),
                 "classes": [c.value for c in dataset.classes],
-                "counts": _counts(dataset),
+                "counts": _counts(dataset) | _divided(made, name, dataset),
             }
         )
     return found
+
+
+#: Protocols whose parts are the publisher's own, or change with every fold.
+_PUBLISHED = ("fer2013", "fer2013-folder", "ckplus-subjects")
+
+
+def _divided(made: Assembly, name: str, dataset: FaceDataset) -> dict[str, dict[str, int]]:
+    """Class counts of the parts that the runs' own protocols make, with the first seed."""
+    protocols = dict.fromkeys(run.protocol for run in made.plan.system.runs if run.dataset == name)
+    found = {}
+    for protocol in protocols:
+        if protocol in _PUBLISHED:
+            continue
+        splits = make_splits(dataset, protocol, seed=0)
+        for role in splits.ids:
+            part = splits.select(dataset, role)
+            if len(part):
+                found[f"{protocol}, seed 0: {role}"] = _by_class(part, np.ones(len(part), bool))
+    return found
+
+
+def _by_class(dataset: FaceDataset, mask: NDArray[np.bool_]) -> dict[str, int]:
+    counts = np.bincount(dataset.labels[mask], minlength=len(dataset.classes))
+    return {c.value: int(n) for c, n in zip(dataset.classes, counts, strict=True)}
 
 
 def _counts(dataset: FaceDataset) -> dict[str, dict[str, int]]:
@@ -306,16 +333,7 @@ def _counts(dataset: FaceDataset) -> dict[str, dict[str, int]]:
         parts = {name: dataset.splits == name for name in names}
     else:
         parts = {"all": np.ones(len(dataset), dtype=bool)}
-    k = len(dataset.classes)
-    return {
-        name: {
-            c.value: int(n)
-            for c, n in zip(
-                dataset.classes, np.bincount(dataset.labels[mask], minlength=k), strict=True
-            )
-        }
-        for name, mask in parts.items()
-    }
+    return {name: _by_class(dataset, mask) for name, mask in parts.items()}
 
 
 def _photos(made: Assembly, say: Say) -> list[dict[str, Any]]:
@@ -339,5 +357,7 @@ def _photos_text(made: Assembly) -> dict[str, str]:
     return {
         "run": run_id,
         "text": f"{label}, first seed, chosen epoch. The faces of the papers' own photos are not "
-        "free to show: the portrait is in the public domain, and an average face is nobody's.",
+        "free to show: the portrait is in the public domain, and an average face is nobody's. An "
+        "average is smoother than any face that the network learned from, so its answers there are "
+        "a curiosity and no measure.",
     }

@@ -17,6 +17,7 @@ from mien.evaluate.scores import plain
 
 if TYPE_CHECKING:
     from mien.reproduce.assemble import Assembly
+    from mien.reproduce.spec import ReportRow
 
 #: Shuffles of the labels.
 REPEATS = 1000
@@ -97,7 +98,7 @@ def shuffled_report(
     }
 
 
-def as_report(table: Mapping[str, tuple[float, float, float, int]]) -> dict[str, Any]:
+def as_report(table: Mapping[str, ReportRow]) -> dict[str, Any]:
     """A paper's printed report in the form of our own."""
     keys = ("precision", "recall", "f1", "support")
     return {name: dict(zip(keys, row, strict=True)) for name, row in table.items()}

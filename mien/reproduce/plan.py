@@ -115,7 +115,8 @@ def make_plan(
     Args:
         seeds: number of seeds of every run without folds, instead of the run's own number.
         only: ids of the runs to make; the others are taken if they are there.
-        need_data: a dataset that is missing is an error; else its runs are reported as not run.
+        need_data: a dataset that is missing, or a folder that holds another run, is an error; else
+            such runs are reported as not run.
         dry: two epochs of one seed and fold each, in a folder of their own.
 
     Raises:
@@ -145,6 +146,12 @@ def make_plan(
         sha256 = datasets.get(run.dataset).sha256
         for seed, fold in _repeats(run, budget, seeds, dry):
             tasks.append(_task(run, recipe, seed, fold, sha256, runs, found, dry))
+            blocked = tasks[-1].state == NOT_RUN and (tasks[-1].folder / "last.ckpt").exists()
+            if blocked and need_data and (not only or run.id in only):
+                raise RecipeError(
+                    f"{tasks[-1].folder} holds another run (recipe, seed, fold or data differ); "
+                    "move it away or use another --runs folder."
+                )
     return Plan(system, budget, runs, tuple(tasks), missing, dry)
 
 
@@ -190,11 +197,6 @@ def _task(
     same.sort(key=lambda f: (f.state != DONE, f.folder != home, f.folder.name))
     if same:
         return Task(run, recipe, seed, fold, same[0].folder, same[0].state)
-    if (home / "last.ckpt").exists():
-        raise RecipeError(
-            f"{home} holds another run (recipe, seed, fold or data differ); move it away or use "
-            "another --runs folder."
-        )
     return Task(run, recipe, seed, fold, home, NOT_RUN)
 
 

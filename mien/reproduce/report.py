@@ -28,6 +28,7 @@ from mien.reproduce.sections import (
     class_section,
     comparison_section,
     data_section,
+    earlier_section,
     headline_section,
     remark_section,
     sample_section,
@@ -143,7 +144,7 @@ def build_document(result: Record, datasets: Sequence[FaceDataset] = ()) -> Docu
         found += [_group(run, result, len(runs)) for run in runs]
     found += extra_sections(result)
     found += [class_section(result), sample_section(datasets), photo_section(result, datasets)]
-    found += [remark_section(result), data_section(result)]
+    found += [remark_section(result), earlier_section(result), data_section(result)]
     sections = [section for section in found if section]
     if len(runs) == 1:
         sections = _in_order(sections, str(runs[0]["id"]))

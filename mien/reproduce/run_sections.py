@@ -89,7 +89,26 @@ def _curves(run: Record, printed: Record | None, final: Record) -> Section | Non
         which = "" if printed else "Its final figures stand at our last epoch."
         said = f"Diamonds are the figures that the paper prints. {which}{_note(printed)}"
         blocks.append(Text(said.strip()))
+    beyond = objective(run)
+    if beyond:
+        blocks.append(Text(f"The training loss includes {beyond}; the validation loss does not."))
     return Section(section_id(run, "curves"), "Curves", blocks)
+
+
+def objective(run: Record) -> str:
+    """What our training loss has beyond plain cross-entropy, in words; "" if nothing.
+
+    Validation and test losses are plain cross-entropy always.
+    """
+    loss = (run.get("recipe") or {}).get("loss") or {}
+    found = []
+    if loss.get("label_smoothing"):
+        found.append(f"label smoothing of {loss['label_smoothing']}")
+    if loss.get("class_weights", "none") != "none":
+        found.append("class weights")
+    if loss.get("name", "ce") != "ce":
+        found.append(f"the loss {loss['name']!r}")
+    return " and ".join(found)
 
 
 def _paper_points(rows: Sequence[Record], column: str) -> list[PaperPoint]:

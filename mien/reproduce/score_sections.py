@@ -188,7 +188,7 @@ def protocol_section(run: Record) -> Section | None:
                 score_name(key),
                 shown(score.get("split")),
                 shown(score.get("checkpoint")),
-                count(scores.get("n") or score.get("n")),
+                _samples([e for _, e in entries]),
                 percent(sums.get("mean")),
                 percent(sums.get("std")) if len(each) > 1 else "–",
                 ", ".join(f"{100 * v:.2f}" for v in each),
@@ -219,6 +219,18 @@ def protocol_section(run: Record) -> Section | None:
     said = [Text(why, name) for why, name in first.items()]
     table = Table(header, rows, left=3, wrap=(6,) if folds else ())
     return Section(section_id(run, "protocol"), "Our protocol", [*said, table, Charts([chart])])
+
+
+def _samples(entries: Sequence[Record]) -> str:
+    """How many samples were scored: of one seed, or from the smallest to the largest fold."""
+    each = [
+        n
+        for e in entries
+        if (n := number((e.get("scores") or {}).get("n") or e.get("n"))) is not None
+    ]
+    if not each or min(each) == max(each):
+        return count(each[0] if each else None)
+    return f"{count(min(each))}–{count(max(each))}"
 
 
 def _paper_of(run: Record, key: str) -> float | None:

@@ -28,7 +28,7 @@ from mien.reproduce.document import (
     shown,
     slug,
 )
-from mien.reproduce.run_sections import column_name, paired_cells
+from mien.reproduce.run_sections import column_name, objective, paired_cells
 from mien.reproduce.score_sections import done_seeds, seed_name
 
 Record = Mapping[str, Any]
@@ -122,7 +122,7 @@ def time_section(result: Record) -> Section:
                 _data_name(run),
                 str(run.get("state", NOT_RUN)),
                 _of(len(seeds), wanted, "fold" if folds else "seed"),
-                NOT_RUN if mean is None else duration(mean),
+                NOT_RUN if mean is None else _each(mean, sums.get("each")),
                 f"{duration(run['paper_seconds'])}{hardware}" if known else "not given",
             ]
         )
@@ -130,6 +130,14 @@ def time_section(result: Record) -> Section:
     return Section(
         "time", "What was done", [Text(_done(runs, result)), Table(header, rows, left=4, wrap=(5,))]
     )
+
+
+def _each(mean: float, each: Any) -> str:
+    """ "12 min", and from the shortest to the longest where they differ much."""
+    known = [v for v in map(number, each or ()) if v is not None]
+    if len(known) < 2 or max(known) < 1.2 * min(known):
+        return duration(mean)
+    return f"{duration(mean)} ({duration(min(known))} to {duration(max(known))})"
 
 
 def _of(done: int, wanted: int, what: str) -> str:
@@ -149,12 +157,14 @@ def _done(runs: Sequence[Record], result: Record) -> str:
     if not trained:
         return f"Nothing was trained yet under {budget}: every figure of ours reads “{NOT_RUN}”."
     seconds = [v for s in trained if (v := number(s.get("seconds"))) is not None]
+    shared = " Times hold whatever else the machine did meanwhile."
     wanted, done = sum(len(run.get("seeds") or ()) for run in runs), len(trained)
     where = sorted({_machine(s.get("environment") or {}) for s in trained} - {""})
     words = f"{done} of {wanted} {'training' if wanted == 1 else 'trainings'} of {budget} "
     words += "is done" if done == 1 else "are done"
     words += f", {duration(sum(seconds))} in all" if seconds else ""
     words += f", on {' and '.join(where)}." if where else "."
+    words += shared if seconds else ""
     theirs = [
         f"{run.get('label') or run['id']} {duration(run['paper_seconds'])}"
         + (f" ({run['paper_hardware']})" if run.get("paper_hardware") else "")
@@ -198,8 +208,24 @@ def comparison_section(result: Record) -> Section | None:
     said = "Training and validation figures are of the last epoch"
     if any(key.startswith("test") for key in keys):
         said += ", those on the test set of the epoch that validation chose"
+    said += _objectives(result) if "train_loss" in keys else ""
     blocks: list[Block] = [Text(f"{said}."), Charts(drawn), Table(header, table, left=2)]
     return Section("comparison", "The models beside each other", blocks)
+
+
+def _objectives(result: Record) -> str:
+    """Whose training loss is no plain cross-entropy, so that it cannot be set against another."""
+    compared = {row.get("run") for row in result.get("comparison") or ()}
+    found: dict[str, list[str]] = {}
+    for run in result.get("runs") or ():
+        beyond = objective(run) if run["id"] in compared else ""
+        if beyond:
+            found.setdefault(beyond, []).append(str(run.get("label") or run["id"]))
+    return "".join(
+        f". The training loss of {'; '.join(labels)} includes {beyond}, so it compares with no "
+        "plain cross-entropy"
+        for beyond, labels in found.items()
+    )
 
 
 def class_section(result: Record) -> Section | None:
@@ -271,14 +297,42 @@ def data_section(result: Record) -> Section:
                     shown(own.get("precision")),
                     shown(own.get("commit")),
                     _machine(own) or "–",
+                    _resumed(own),
                     shown(seed.get("command")),
                 ]
             )
     blocks: list[Block] = [Pairs(pairs)]
     if rows:
-        header = ["training", "epochs", "chosen", "time", "precision", "commit", "on", "command"]
-        blocks.append(Table(header, rows, wrap=(6, 7)))
+        header = ["training", "epochs", "chosen", "time", "precision", "commit", "on", "resumed"]
+        blocks.append(Table([*header, "command"], rows, wrap=(6, 7, 8)))
     return Section("provenance", "Data, hardware and commands", blocks)
+
+
+def earlier_section(result: Record) -> Section | None:
+    """Recipes that were replaced after they had been scored, with what they reached."""
+    rows = [
+        [str(e.get(key, "")) for key in ("run", "recipe", "figures", "why", "commit")]
+        for e in result.get("earlier") or ()
+    ]
+    if not rows:
+        return None
+    header = ["run", "the earlier recipe", "what it reached", "why it was replaced", "commit"]
+    return Section(
+        "earlier", "Recipes that were replaced", [Table(header, rows, left=5, wrap=(0, 1, 2, 3))]
+    )
+
+
+def _resumed(environment: Record) -> str:
+    """When a stopped training went on and with what that differs from its beginning."""
+    said = []
+    for entry in environment.get("resumed") or ():
+        other = [
+            f"{key} {entry[key]}"
+            for key in ("commit", "precision", "threads", "cpu", "gpu")
+            if entry.get(key) and entry[key] != environment.get(key)
+        ]
+        said.append(" ".join([str(entry.get("started", "")), *other]))
+    return "; ".join(said) or "–"
 
 
 def remark_section(result: Record) -> Section | None:

@@ -18,6 +18,10 @@ BUDGETS = ("fast", "paper")
 DATASETS = ("fer2013", "fergit", "ckplus")
 
 
+#: Precision, recall, F1 and support as a paper prints them.
+ReportRow = tuple[float | None, float | None, float | None, int | None]
+
+
 @dataclass(frozen=True)
 class ScoreSpec:
     """One scoring of one checkpoint.
@@ -72,6 +76,27 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """A recipe that a run had before, with what it reached: figures are replaced, never forgotten.
+
+    Attributes:
+        run: the network or networks that had it, for people.
+        budget: of which it was the recipe.
+        recipe: in which it differed from today's, in words.
+        figures: what it reached, in words, with the splits.
+        why: why it was replaced, and what was known of scores when its successor was written.
+        commit: that replaced it.
+    """
+
+    run: str
+    budget: str
+    recipe: str
+    figures: str
+    why: str
+    commit: str
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """One network trained one way, for some seeds or folds.
 
@@ -92,7 +117,9 @@ class RunSpec:
         whys: recipe key -> why the fast recipe differs there from the paper's.
         parameters: the paper's total (Keras count), or None.
         seconds: the paper's wall-clock time, or None; ``hardware`` on what.
-        report: the paper's classification report, class name -> (precision, recall, F1, support).
+        report: the paper's classification report, class name, "accuracy", "macro" or "weighted" ->
+            (precision, recall, F1, support); accuracy stands in the place of F1, as scikit-learn
+            prints it, and None where the paper has nothing.
         printed: figures that the paper prints for this run, for its row in comparison tables.
     """
 
@@ -110,7 +137,7 @@ class RunSpec:
     parameters: int | None = None
     seconds: float | None = None
     hardware: str = ""
-    report: Mapping[str, tuple[float, float, float, int]] = field(default_factory=dict)
+    report: Mapping[str, ReportRow] = field(default_factory=dict)
     printed: Mapping[str, float] = field(default_factory=dict)
     against: Callable[[], Any] | None = None
 
@@ -183,6 +210,7 @@ class System:
         train: "module:function" that replaces the plain training of missing runs (a sweep); called
             with a :class:`mien.reproduce.plan.Plan`. "" = plain training.
         remarks: in the order of the report.
+        earlier: recipes that were replaced after they had been scored.
     """
 
     name: str
@@ -196,6 +224,7 @@ class System:
     extra: str = ""
     train: str = ""
     remarks: tuple[Remark, ...] = ()
+    earlier: tuple[Earlier, ...] = ()
 
     def run(self, run_id: str) -> RunSpec:
         """The run called ``run_id``. Raises KeyError."""

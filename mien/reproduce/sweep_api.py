@@ -16,6 +16,9 @@ from mien.reproduce.sweep import Cell, system_of
 from mien.reproduce.sweep_study import JOURNAL, failures, home, open_study, run_tasks
 from mien.reproduce.sweep_table import Row, table
 
+#: Exit code of a process that was asked for what cannot be done.
+_USAGE = 2
+
 
 class Sweep:
     """Some cells of the grid under one budget.
@@ -79,11 +82,15 @@ class Sweep:
 
         return max(1, int(gpu_count()))
 
-    def run_in(self, jobs: int, arguments: Sequence[str]) -> None:
+    def run_in(self, jobs: int, arguments: Sequence[str]) -> bool:
         """Train in ``jobs`` processes that share the study: GPUs in turn, or the cores divided.
 
         Args:
             arguments: of ``mien`` for each process.
+
+        Returns:
+            Whether they came to their end. Where one was killed, one more process trains what is
+            left, alone; False says that this one did not end well either.
 
         Raises:
             RecipeError: a process ended with a usage error; it has said which.
@@ -107,10 +114,14 @@ class Sweep:
             for child in children:
                 child.wait()
             raise
-        if any(codes):
+        if _USAGE in codes:
             raise RecipeError(
-                f"{sum(map(bool, codes))} of {jobs} processes stopped; what they said stands above."
+                f"{codes.count(_USAGE)} of {jobs} processes stopped; what they said stands above."
             )
+        if any(codes):  # killed, say for want of memory: one more process has what they left
+            self.say(f"{sum(map(bool, codes))} of {jobs} processes ended early: one more goes on.")
+            return not subprocess.call(command, env=env, stdin=subprocess.DEVNULL)
+        return True
 
     def table(self) -> list[Row]:
         """One row a cell, as things stand."""

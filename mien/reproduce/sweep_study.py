@@ -172,7 +172,7 @@ def _attempt(
     except WeightsError as error:
         _fail(study, trial, str(error))
         raise
-    except (MienError, RuntimeError, MemoryError, OSError, ValueError) as error:
+    except Exception as error:  # whatever it is: the other cells are not to wait for it
         why = _first_line(error)
         _fail(study, trial, why)
         say(f"failed: {name}: {why}")

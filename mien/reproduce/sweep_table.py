@@ -185,7 +185,12 @@ def grid_extra(made: Any) -> dict[str, Any]:
     seeds = 1 + max((task.seed for task in plan.tasks), default=0)
     starts = [cell for init in ("imagenet", "random") for cell in grid(init)]
     every = make_plan(
-        system_of(starts, plan.budget), plan.budget, plan.runs, made.datasets, seeds=seeds
+        system_of(starts, plan.budget),
+        plan.budget,
+        plan.runs,
+        made.datasets,
+        seeds=seeds,
+        need_data=False,  # a folder with another run in a cell's place: that cell was not run
     )
     trained = [c for c in starts if any(t.state != NOT_RUN for t in every.of(c.id))]
     chosen = shown_cells(plan.budget, trained)
@@ -216,7 +221,7 @@ def _named(cell: Cell) -> str:
 
 def _record(cell: Cell, row: Row) -> Row:
     state = row["state"] if row["state"] in (DONE, "failed") else NOT_RUN
-    if row["accuracy"] is not None:
+    if row["accuracy"] is not None and state != "failed":  # a failed seed is not hidden by another
         state = DONE
     return {
         "data": cell.data,

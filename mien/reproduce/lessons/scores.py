@@ -43,6 +43,7 @@ def balancing(record: Record) -> Lesson | None:
     rare, often = min(classes, key=seen.__getitem__), max(classes, key=seen.__getitem__)
     mean_before, mean_after = mean(list(before.values())), mean(list(after.values()))
     few = min(int(supports[1][c]["support"]) for c in classes)
+    many = max(int(supports[1][c]["support"]) for c in classes)
     noise = 200 * math.sqrt(0.25 / few)
     sentences = [
         _sizes(record, rare, classes, int(scores_of(part, "paper")[0]["n"])),
@@ -51,12 +52,13 @@ def balancing(record: Record) -> Lesson | None:
         f"{pct(mean(accuracies(whole, 'paper')))} of all data's test images and "
         f"{pct(mean(accuracies(part, 'paper')))} of the balanced ones.",
         f"These two cannot be compared: {pct(seen[often] / sum(seen.values()), 0)} of the former "
-        f"are {often}, and in the latter every class counts the same.",
+        f"are {often}, and the latter are drawn from equally many of each class, and "
+        "fewer images also make fewer training steps.",
         _mean_recall(mean_before, mean_after),
         f"Recall of {rare}, the rarest class, {moved(before[rare], after[rare])}; that of {often}, "
         f"the most frequent, {moved(before[often], after[often])}.",
-        f"The balanced test set has {few} images of a class, so a single recall there is known to "
-        f"about ±{noise:.0f} points.",
+        f"The balanced test set has {_between(few, many)} images of a class, so a single recall "
+        f"there is known to about ±{noise:.0f} points.",
     ]
     rows = [
         (c, f"{count(seen[c])} test images", before[c], after[c])
@@ -118,6 +120,10 @@ def _sizes(record: Record, rare: str, classes: list[str], tested: int) -> str:
         f"under-sampling keeps as many of every class, {count(kept)} in all, and trains on "
         f"{count(kept - tested)} of them instead of {count(training)}."
     )
+
+
+def _between(few: int, many: int) -> str:
+    return count(few) if few == many else f"{count(few)} to {count(many)}"
 
 
 def _mean_recall(before: float, after: float) -> str:

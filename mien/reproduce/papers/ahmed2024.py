@@ -31,6 +31,18 @@ _READINGS = (
         "the whole network, with a new dense layer",
         "The paper does not say that anything was frozen.",
     ),
+    Reading(
+        "augmentation, schedule",
+        "not given",
+        "none, a constant rate in the paper budget",
+        "None is named.",
+    ),
+    Reading(
+        "epoch that is scored",
+        "not given",
+        "the last",
+        "The paper names no validation set that could choose one.",
+    ),
 )
 _ITERATIONS = Reading(
     "iterations an epoch",
@@ -157,7 +169,7 @@ _REMARKS = (
         "766 images decide little",
         "A fifth of the balanced set is 766 images: the standard error of an accuracy of 65 % is "
         "1.7 points, so most differences between batch sizes and backbones there are noise. The "
-        "balanced test set has as many disgusted as happy faces, so its accuracy cannot be set "
+        "balanced test set is drawn from equally many of each class, so its accuracy cannot be set "
         "against that of all data.",
     ),
 )

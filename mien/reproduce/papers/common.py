@@ -13,7 +13,7 @@ FAST: dict[str, str] = {
     "schedule.min_lr": "The cycle ends at 0.",
     "optimizer.lr": "The peak of the cycle; the paper's rate is constant.",
     "batch_size": "Larger batches train more images a second.",
-    "clean_epochs": "The last epochs see the images as they are tested.",
+    "clean_epochs": "The last epochs see the images as they are tested, but for the mirroring.",
     "dropout_off": "Dropout before batch norms shifts the variance that they learn, and a short "
     "training cannot grow out of it.",
     "early_stopping": "The cycle has a fixed end.",

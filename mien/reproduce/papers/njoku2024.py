@@ -104,7 +104,12 @@ SYSTEM = System(
             parameters=2_489_095,
             seconds=17 * 3600,
             hardware="CPU, not named",
-            report=TABLE_5,
+            report={
+                **TABLE_5,
+                "accuracy": (None, None, REPORTED_ACCURACY, 7178),
+                "macro": (0.15, 0.15, 0.15, 7178),
+                "weighted": (0.18, 0.18, 0.18, 7178),
+            },
         ),
     ),
     headlines=(
@@ -137,8 +142,8 @@ SYSTEM = System(
             0.71866,
             None,
             "71.87 % (table 3, epoch 99 from 0)",
-            "With dropout and augmentation; the fast recipe's last two epochs see the images as "
-            "they are, which lifts it.",
+            "With dropout and augmentation; in the fast recipe's last two epochs the images are "
+            "only mirrored, which lifts it.",
         ),
         Headline(
             "report_accuracy",
@@ -146,7 +151,7 @@ SYSTEM = System(
             "njoku_cnn",
             "paper",
             0.18,
-            0.654,
+            None,
             ".18 (table 5)",
             "The paper's report compares predictions with labels in another order; ours joins them "
             "by sample id.",
