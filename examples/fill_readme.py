@@ -58,7 +58,12 @@ def score_text(score: object) -> str:
 def speed_table() -> str:
     """What ``mien bench`` measured, beside its targets."""
     bench = json.loads((ROOT / "results" / "bench.json").read_text(encoding="utf-8"))
-    system = bench["system"]
+    system, measured = bench["system"], bench["model"]
+    if measured != {"name": zoo.DEFAULT, "sha256": zoo.MODELS[zoo.DEFAULT].sha256}:
+        sys.exit(
+            f"results/bench.json is of {measured['name']}, {measured['sha256'][:12]}, and the "
+            f"default is another file ({zoo.DEFAULT}): run mien bench --json > results/bench.json."
+        )
     rows = ["| figure | measured | target |", "|---|---:|---:|"]
     for row in bench["summary"]:
         sign = "≥" if row["better"] == "higher" else "≤"

@@ -33,6 +33,24 @@ def percent(record: dict[str, Any]) -> str:
     )
 
 
+def taught(run: dict[str, Any], recipe: dict[str, Any]) -> str:
+    """The paragraph on a student's teachers, which its own training time does not hold; or ""."""
+    teachers, how = run.get("teachers") or [], recipe.get("distill") or {}
+    if not teachers:
+        return ""
+    each = "; ".join(
+        f"`{t['name']}` (share {t['share']:.2f}, SHA-256 `{t['sha256'][:12]}…`"
+        + (f", {t['epochs']} epochs, {t['minutes']:.0f} minutes)" if "minutes" in t else ")")
+        for t in teachers
+    )
+    return (
+        f"\nIt learned from teachers: {100 * how['weight']:.0f} % of its loss is their averaged "
+        f"answer at temperature {how['temperature']:g}, the rest FER2013's labels and FER+'s "
+        "votes. "
+        f"The teachers, trained on the same images: {each}. Their time comes on top.\n"
+    )
+
+
 def card(name: str) -> str:
     """The text of one model's card."""
     entry, info = zoo.MODELS[name], load_classifier(name).info
@@ -84,6 +102,7 @@ def card(name: str) -> str:
         rate=len(rows) * 28709 / seconds,
         torch=run["versions"]["torch"],
         extra=run.get("note", ""),
+        taught=taught(run, recipe),
     )
 
 

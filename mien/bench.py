@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import zoo
-from mien._system import processor, versions
+from mien._system import file_sha256, processor, versions
 from mien._version import __version__
-from mien.classify import available_cores
+from mien.classify import available_cores, load_classifier
 from mien.errors import MienError, ModelError
 from mien.images import read_image
 
@@ -60,9 +60,9 @@ def run_bench(
         threads: classifier threads to measure with.
 
     Returns:
-        A JSON-ready object: "system", "classifier" (faces/s by threads and batch), "photo"
-        (ms by threads and faces), "fresh_process", "disk" and "summary" (each target, the
-        measured value and whether it is met; the best of the thread counts).
+        A JSON-ready object: "system", "model" (name and SHA-256), "classifier" (faces/s by threads
+        and batch), "photo" (ms by threads and faces), "fresh_process", "disk" and "summary" (each
+        target, the measured value and whether it is met; the best of the thread counts).
 
     Raises:
         ModelError: the model cannot be loaded, or a count is below 1.
@@ -73,6 +73,7 @@ def run_bench(
     portrait = _portrait(photo)
     out: dict[str, Any] = {
         "system": system(),
+        "model": _identity(model),
         "classifier": {str(t): classifier_speed(model, t, repeats) for t in threads},
         "photo": {str(t): photo_speed(model, portrait, t, repeats) for t in threads},
         "fresh_process": fresh_process(model, portrait, max(3, repeats // 4)),
@@ -80,6 +81,11 @@ def run_bench(
     }
     out["summary"] = _summary(out)
     return out
+
+
+def _identity(model: str | Path) -> dict[str, str]:
+    loaded = load_classifier(model)
+    return {"name": loaded.info.name, "sha256": file_sha256(loaded.path)}
 
 
 def system() -> dict[str, Any]:

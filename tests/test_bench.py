@@ -24,6 +24,8 @@ def test_bench_measures_everything(tmp_path, portrait):
     assert 20 < out["fresh_process"]["cold_peak_mib"] < 400
     assert out["fresh_process"]["import_ms"] / 1e3 < out["fresh_process"]["cold_start_s"]
     assert 100 < out["disk"]["base_environment_mb"] < 1000
+    assert out["model"]["name"] == "tiny"
+    assert len(out["model"]["sha256"]) == 64
     assert [row["name"] for row in out["summary"]] == list(bench.TARGETS)
     by_name = {row["name"]: row for row in out["summary"]}
     row = by_name["cold_peak_mib"]

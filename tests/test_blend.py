@@ -214,5 +214,21 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     v = shared_votes(votes[chosen], FER2013)
     v /= v.sum(axis=1, keepdims=True)
     assert record["kl"]["model"] == pytest.approx(kl(v, p.astype(float)).mean(), abs=1e-5)
+    assert record["gap_as_often_as_raters"] is None  # an untrained network is never that sure
     assert main(arguments) == 0
-    assert "random rater" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "random rater" in said
+    assert "votes are for contempt, unknown or no face" in " ".join(said.split())
+    assert "would say blend" not in said
+    # One whose leading two have enough: the gap is that of choose_gap, and never PrivateTest's.
+    sure = str(make_onnx(tmp_path / "sure.onnx", temperature=0.2))
+    arguments[1] = sure
+    assert main([*arguments, "--json"]) == 0
+    p = load_classifier(sure).predict_proba(data.images[chosen])
+    assert json.loads(capsys.readouterr().out)["gap_as_often_as_raters"] == pytest.approx(
+        module.choose_gap(p, votes[chosen], FER2013), abs=1e-4
+    )
+    assert main(arguments) == 0
+    assert "would say blend as often as votes split" in " ".join(capsys.readouterr().out.split())
+    assert main([*arguments, "--split", "PrivateTest", "--temperature", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["gap_as_often_as_raters"] is None

@@ -16,12 +16,13 @@ from helpers_train import drawn_faces
 
 from mien.data import make_splits
 from mien.data.dataset import FaceDataset
+from mien.emotions import ALL
 from mien.errors import ModelError, RecipeError
 from mien.train.ablation import _paired, ablate, read_table, to_markdown
 from mien.train.checkpoint import load_checkpoint
-from mien.train.distill import load_teachers
-from mien.train.ensemble import build_ensemble, greedy_weights
-from mien.train.jobs import jobs_of, result_of, train_jobs
+from mien.train.distill import dropped, find_members, load_teachers
+from mien.train.ensemble import build_ensemble, common_protocol, greedy_weights
+from mien.train.jobs import jobs_of, result_of, run_name, train_jobs
 from mien.train.recipe import override
 from mien.train.recipes import get_recipe
 
@@ -46,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     assert train_jobs(jobs, three_parts(), device="cpu", quiet=True)
     assert stamps == [(job.folder / "last.ckpt").stat().st_mtime_ns for job in jobs]
     other = jobs_of(override(recipe, ["epochs=4"]), [0], runs)
-    with pytest.raises(RecipeError, match="another recipe"):
+    with pytest.raises(RecipeError, match=r"with another epochs; repeat its settings"):
         train_jobs(other, three_parts(), device="cpu", quiet=True)
     return [job.folder for job in jobs]
 
@@ -108,11 +109,61 @@ def test_the_test_split_is_scored_once(trained: list[Path], tmp_path: Path) -> N
     again = build_ensemble(trained, data, splits, out, views="flip", test=True)
     assert again["test"] == first["test"]
     assert (out / "test.json").stat().st_mtime_ns == stamp
-    with pytest.raises(RecipeError, match="test score of another choice"):
-        build_ensemble(trained[:2], data, splits, out, views="flip", test=True)
-    build_ensemble(trained[:2], data, splits, out, views="flip")  # PublicTest stays open
-    kept = json.loads((out / "test.json").read_text())
-    assert kept["accuracy"] == first["test"]["accuracy"]
+    quiet = build_ensemble(trained, data, splits, out, views="flip")  # not asked for, not lost
+    assert quiet["test"] == first["test"]
+    for test in (True, False):  # another choice would replace this one's record
+        with pytest.raises(RecipeError, match="test score of another choice"):
+            build_ensemble(trained[:2], data, splits, out, views="flip", test=test)
+    assert json.loads((out / "ensemble.json").read_text())["test"] == first["test"]
+    # Every member alone under every views, so that no row needs a second look at the split.
+    held_out = splits.select(data, "test")
+    for folder, single in zip(trained, first["test"]["members"], strict=True):
+        assert single["by_views"].keys() == {"none", "flip", "ten"}
+        assert single["by_views"]["flip"] == single["accuracy"]
+        p = load_checkpoint(folder / "best.ckpt").predict_proba(held_out.images)
+        alone = float((p.argmax(1) == held_out.labels).mean())
+        assert single["by_views"]["none"] == pytest.approx(alone, abs=1e-6)
+
+
+def test_members_of_other_labels_are_refused(trained: list[Path], tmp_path: Path) -> None:
+    assert common_protocol(trained) == "fer2013"
+    contempt = dataclasses.replace(three_parts(), classes=ALL)
+    splits = make_splits(contempt, "fer2013")
+    with pytest.raises(RecipeError, match=r"has .*contempt; give the --protocol"):
+        build_ensemble(trained[:1], contempt, splits, tmp_path / "out")
+    other = tmp_path / "other" / "best.ckpt"
+    other.parent.mkdir()
+    record = torch.load(trained[0] / "best.ckpt", weights_only=True)
+    record["mien"]["data"]["protocol"] = "balanced"
+    torch.save(record, other)
+    with pytest.raises(RecipeError, match="balanced and fer2013; say with --protocol"):
+        common_protocol([trained[1], other])
+
+
+def test_a_replaced_protocol_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    recipe = override(get_recipe("mien_base"), ["protocol=ferplus-majority"])
+    assert run_name(recipe, 1) == "mien_base-ferplus-majority-seed1"
+    assert run_name(get_recipe("mien_base"), 1) == "mien_base-seed1"
+
+
+def test_small_shares_do_not_teach_and_are_named(trained: list[Path], tmp_path: Path) -> None:
+    made = tmp_path / "ensemble"
+    data = three_parts()
+    build_ensemble(trained[:2], data, make_splits(data, "fer2013"), made, views="none")
+    assert dropped([made]) == []
+    path = made / "ensemble.json"
+    record = json.loads(path.read_text())
+    for member, share in zip(record["members"], (0.76, 0.24), strict=True):
+        member["weight"] = share
+    path.write_text(json.dumps(record))
+    assert dropped([made, trained[2]]) == [trained[1].name]
+    teachers = load_teachers([made])
+    assert [t["name"] for t in teachers.record] == [trained[0].name]
+    assert teachers.record[0]["epochs"] == 3
+    # A delivered checkpoint lies beside others: its own name tells it apart.
+    lone = tmp_path / "mien_wide-seed3.ckpt"
+    lone.write_bytes((trained[0] / "best.ckpt").read_bytes())
+    assert [m.name for m in find_members([lone])] == ["mien_wide-seed3"]
 
 
 def test_an_ablation_table(tmp_path: Path) -> None:

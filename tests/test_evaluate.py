@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 
 pytest.importorskip("sklearn")
+from helpers_onnx import make_onnx
 from sklearn import metrics as sk
 
+from mien.classify import load_classifier
 from mien.cli import main
+from mien.cli._model import samples_of
+from mien.data import read_for_protocol
 from mien.data.dataset import FaceDataset
 from mien.data.duplicates import without_twins
-from mien.emotions import CKPLUS, FER2013, Emotion
+from mien.emotions import ALL, CKPLUS, FER2013, Emotion
 from mien.errors import DataError, ModelError
 from mien.evaluate import (
     Predictions,
@@ -241,6 +245,23 @@ def test_command_on_real_faces(
         main(["evaluate", str(shipped_model), "--data", str(data_dir), "--split", "nowhere"]) == 2
     )
     assert "no split 'nowhere'" in capsys.readouterr().err
+
+
+def test_a_model_of_other_labels_is_held_to_its_own(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network of FER+'s majority labels is scored on those, without being told."""
+    path = make_onnx(tmp_path / "m.onnx", ALL, protocol="ferplus-majority", seed=3)
+    data = str(data_dir / "fer2013.parquet")
+    arguments = ["evaluate", str(path), "--data", data, "--bootstrap", "10"]
+    assert main([*arguments, "--format", "json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["protocol"], record["n"]) == ("ferplus-majority", 3199)
+    plain = read_for_protocol(Path(data), "fer2013")
+    assert record["data"]["sha256"] != plain.sha256
+    info = SimpleNamespace(info=load_classifier(path).info)
+    samples = samples_of(str(path), info, Path(data), None, "PublicTest")
+    assert (samples.protocol, len(samples.chosen)) == ("ferplus-majority", 3199)
 
 
 def test_curves_of_a_run(tmp_path: Path) -> None:

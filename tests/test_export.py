@@ -17,7 +17,7 @@ from mien.classify import Classifier
 from mien.cli import main
 from mien.data.augment import AugmentConfig
 from mien.errors import ModelError
-from mien.export import export_onnx, fit_temperature, record_scores
+from mien.export import default_licence, export_onnx, fit_temperature, record_scores
 from mien.preprocess import softmax
 from mien.train.checkpoint import TorchClassifier, load_checkpoint
 from mien.train.fit import fit
@@ -102,6 +102,27 @@ def test_scores_travel_with_the_file(trained: TorchClassifier, tmp_path: Path) -
     assert "PublicTest" in after.info.scores
     faces = split("val").images
     assert np.array_equal(before.logits(faces), after.logits(faces))
+
+
+def test_the_same_network_exported_again_keeps_its_scores(
+    trained: TorchClassifier, tmp_path: Path
+) -> None:
+    """PrivateTest is scored once; a forgotten licence must not cost its figure."""
+    out, train, val = tmp_path / "m.onnx", split("train"), split("val")
+    export_onnx(trained, out, train, val, val_name="PublicTest", int8=True, calibration=64)
+    record_scores(out, "PrivateTest", {"accuracy": 0.5, "n": 10})
+    again = {"val_name": "PublicTest", "int8": True, "licence": "mine"}
+    export_onnx(trained, out, train, val, calibration=64, **again)
+    info = Classifier(out).info
+    assert info.licence == "mine"
+    assert info.scores.keys() == {"PublicTest", "PrivateTest"}
+    export_onnx(trained, out, train, val, val_name="PublicTest")  # float32: another network
+    assert Classifier(out).info.scores.keys() == {"PublicTest"}
+
+
+def test_every_exported_file_says_what_its_data_permit() -> None:
+    assert default_licence("fer2013").startswith("Research use: trained on FER2013")
+    assert "trained on holiday, whose terms decide" in default_licence("holiday")
 
 
 def test_train_and_export_commands_on_real_faces(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ from mien.train.optimizers import Muon, orthogonalise
 from mien.train.recipe import LossConfig, Recipe, override
 from mien.train.recipes import get_recipe
 from mien.train.selection import training_set
-from mien.train.speedrun import speedrun, timed_run
+from mien.train.speedrun import add_test, save_network, speedrun, timed_run
 
 TINY = ["precision=32", "batch_size=16", "model_args.widths=[16,16,32]"]
 
@@ -385,7 +386,17 @@ def test_the_speed_run_learns_and_equals_fit(tmp_path: Path) -> None:
     assert written == [1, 2]
     assert record["accuracy_sd"] is not None
     assert "test" not in record["each"][0]
+    assert 0 <= record["each"][0]["others"] <= 1
     json.dumps(record)
+    kept: dict[int, Any] = {}
+    open_ = dataclasses.replace(splits, ids={**splits.ids, "test": splits.ids["val"][:5]})
+    whole = speedrun(recipe, data, open_, seeds=(0,), test=True, keep=kept.__setitem__)
+    path = tmp_path / "speed-seed0.ckpt"
+    save_network(kept[0], recipe, data, splits, path)
+    first = {**record, "each": record["each"][:1]}
+    later = add_test(first, lambda seed: load_checkpoint(path), data, open_)
+    assert later["each"][0]["test"] == whole["each"][0]["test"] == later["accuracy"]
+    assert later["split"] == whole["split"] != record["split"]
     with pytest.raises(RecipeError, match="no validation split"):
         speedrun(
             recipe, data, dataclasses.replace(splits, ids={**splits.ids, "val": splits.ids["test"]})
@@ -408,6 +419,8 @@ def test_claims_say_what_was_measured() -> None:
     assert sentence(record) == (
         "12.3 s on 2 cores: 70.12 % on PublicTest (3 runs, standard deviation 0.21)"
     )
+    how = sentence({**record, "precision": "bf16", "views": "ten"})
+    assert how.startswith("12.3 s on 2 cores, bfloat16: 70.12 % on PublicTest, averaged over ten")
     measured = json.loads(FILE.read_text(encoding="utf-8"))
     for name in ("mien_fast", "mien_fast_folder"):
         assert bool(get_recipe(name).claim) == (name in measured)

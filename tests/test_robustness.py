@@ -385,6 +385,12 @@ def test_the_command(tmp_path: Path, csv: Path, capsys: pytest.CaptureFixture[st
     assert second.err.count("kept from an earlier run") == 3
     assert "mean 1.000" in second.out
     assert "15 % tighter" in second.out
+    # A baseline that does not fit is said before anything is scored.
+    assert main([*again, "--limit", "7", "--out", str(tmp_path / "new")]) == 2
+    assert "The baseline has another n (14 and not 7)" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    assert main([*again, "--flip", "--out", str(tmp_path / "new")]) == 2
+    assert "another tta ('none' and not 'flip')" in capsys.readouterr().err
 
 
 def test_the_contact_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

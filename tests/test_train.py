@@ -168,7 +168,7 @@ def test_fit_learns_and_the_checkpoint_predicts(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="already holds a run"):
         fit(recipe, data, drawn_splits(data), tmp_path / "run", device="cpu", quiet=True)
     other = dataclasses.replace(recipe, epochs=9)
-    with pytest.raises(RecipeError, match="another recipe or seed"):
+    with pytest.raises(RecipeError, match=r"another epochs; repeat its settings"):
         fit(other, data, drawn_splits(data), tmp_path / "run", device="cpu", resume=True)
 
 
@@ -208,6 +208,17 @@ def test_votes_needed(tmp_path: Path) -> None:
     blend = override(small_recipe(), ["loss.ferplus_auxiliary=0", "loss.ferplus_blend=0.3"])
     with pytest.raises(RecipeError, match=r"--set loss\.ferplus_blend=0"):
         fit(blend, data, drawn_splits(data), tmp_path, device="cpu", quiet=True)
+
+
+def test_a_run_is_resumed_with_its_own_votes(tmp_path: Path) -> None:
+    data, recipe = drawn_faces(70), small_recipe(epochs=1)
+    run = {"device": "cpu", "quiet": True}
+    fit(recipe, data, drawn_splits(data), tmp_path, **run)
+    assert data.votes is not None
+    others = dataclasses.replace(data, votes=np.roll(data.votes, 1, axis=1))
+    assert others.sha256 == data.sha256  # of images and labels
+    with pytest.raises(RecipeError, match="with other votes"):
+        fit(recipe, others, drawn_splits(data), tmp_path, resume=True, **run)
 
 
 def test_a_run_is_resumed_on_its_own_images_alone(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from deliver import (
     report,
     summary_of,
 )
-from stages import combine, speed
+from stages import better, combine, speed
 from worker import save_dataset, say, sha256_of
 
 from mien._system import file_sha256
@@ -265,14 +265,14 @@ def teachers_of(options: argparse.Namespace) -> list[str]:
     """--teacher, else the work folder's ensemble (the better one), else every base seed there."""
     if options.teacher:
         return [str(path) for path in options.teacher]
-    made = [options.work / f"ensemble-{choose}" / "ensemble.json" for choose in ("greedy", "equal")]
-    scored = [
-        (json.loads(path.read_text(encoding="utf-8"))["val"]["accuracy"], path.parent)
-        for path in made
-        if path.is_file()
-    ]
-    if scored:  # on PublicTest; the first where both are as good
-        return [str(max(scored, key=lambda entry: entry[0])[1])]
+    made = {choose: options.work / f"ensemble-{choose}" for choose in ("equal", "greedy")}
+    scored = {}
+    for choose, folder in made.items():
+        path = folder / "ensemble.json"
+        if path.is_file():
+            scored[choose] = json.loads(path.read_text(encoding="utf-8"))["val"]["accuracy"]
+    if scored:
+        return [str(made[better(scored)])]
     found = sorted((options.work / "runs").glob(f"{options.recipe}-seed*/summary.json"))
     if not found:
         raise RecipeError("There is no teacher: run --stage base-seeds first, or give --teacher.")

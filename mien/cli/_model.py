@@ -99,25 +99,31 @@ def samples_of(
 ) -> Samples:
     """FER2013's split ``split`` ("PublicTest", "test", …) to score a model on.
 
+    A model of FER+'s majority labels is held to those, any other to FER2013's own.
+
     Raises:
         DataError: the data cannot be read, or the model may have been trained on the split.
     """
     from mien.data import make_splits, read_for_protocol
 
-    dataset = read_for_protocol(data, "fer2013", name)
-    splits = make_splits(dataset, "fer2013")
+    protocol = classifier.info.protocol
+    protocol = protocol if protocol == "ferplus-majority" else "fer2013"
+    dataset = read_for_protocol(data, protocol, name)
+    splits = make_splits(dataset, protocol)
     role = splits.role(split)
     refuse_trained_on(model, classifier, splits, role, dataset)
     chosen = splits.select(dataset, role)
     clean = clean_ids(dataset, splits, role)
-    return Samples(dataset, chosen, clean, splits.published_name(role))
+    return Samples(dataset, chosen, clean, splits.published_name(role), protocol)
 
 
 class Samples(NamedTuple):
     """FER2013, a split of it, the split's ids without a twin in what was trained or chosen on
-    (None for the training split), and the publisher's name of the split."""
+    (None for the training split), the publisher's name of the split, and the protocol that gave
+    the labels."""
 
     dataset: Any
     chosen: Any
     twin_free: Any
     split: str
+    protocol: str

@@ -38,17 +38,17 @@ def blend(
     from mien import atomic
     from mien.cli._model import facts_of, load_model, on_48, samples_of
     from mien.data import make_splits
-    from mien.evaluate.blend import blend_scores
+    from mien.evaluate.blend import blend_scores, choose_gap
     from mien.evaluate.runner import predict, versions
 
     classifier = load_model(model)
-    dataset, chosen, _, split = samples_of(model, classifier, data, name, split)
+    dataset, chosen, _, split, protocol = samples_of(model, classifier, data, name, split)
     if split == "PrivateTest" and temperature is None:
         raise DataError(
             "On PrivateTest nothing is chosen: give --temperature, the best_temperature of "
             "`mien blend` on PublicTest."
         )
-    training = make_splits(dataset, "fer2013").select(dataset, "train")
+    training = make_splits(dataset, protocol).select(dataset, "train")
     if dataset.votes is None or training.votes is None:
         raise DataError(
             f"{dataset.source or dataset.name} has no FER+ votes; put fer2013new.csv beside it."
@@ -69,11 +69,23 @@ def blend(
         reference_votes=training.votes,
         temperature=temperature,
     )
+    gap = None
+    if split != "PrivateTest":  # where nothing is chosen
+        chosen_gap = choose_gap(
+            predictions.probabilities, chosen.votes[rows], classifier.info.labels
+        )
+        gap = None if chosen_gap is None else round(chosen_gap, 4)
     record = {
         "model": facts_of(model, classifier),
-        "data": {"name": dataset.name, "sha256": dataset.sha256, "split": split},
+        "data": {
+            "name": dataset.name,
+            "sha256": dataset.sha256,
+            "protocol": protocol,
+            "split": split,
+        },
         "tta": "flip" if flip else "none",
         **report.to_dict(),
+        "gap_as_often_as_raters": gap,
         "notes": [_PRIVATE] if split == "PrivateTest" else [],
         "versions": versions(),
         "command": shlex.join(["mien", *sys.argv[1:]]),
@@ -88,18 +100,25 @@ def blend(
         _print(record)
 
 
+def _others(record: dict[str, Any]) -> str:
+    """What the raters could say and the model cannot."""
+    contempt = "" if "contempt" in record["classes"] else "contempt, "
+    return f"{contempt}unknown or no face"
+
+
 def _print(record: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from mien.evaluate.report import percent
+    from mien.results import BLEND_GAP
 
     console = Console(highlight=False)
     console.print(
         f"[bold]{escape(record['model']['name'])}, {record['data']['split']}[/bold]: "
         f"{record['kept']:,} of {record['images']:,} images have two votes left; "
-        f"{100 * record['votes_dropped']:.1f} % of their votes are for contempt, unknown or no face"
+        f"{100 * record['votes_dropped']:.1f} % of their votes are for {_others(record)}"
     )
     table = Table(box=None, header_style="dim")
     for column in ("nats", "KL of all votes", "JS", "KL of the other raters"):
@@ -125,5 +144,10 @@ def _print(record: dict[str, Any]) -> None:
         f"precision {percent(rule['precision'], 1)}, recall {percent(rule['recall'], 1)}, same "
         f"pair where both {percent(rule['same_pair_where_both'], 1)}"
     )
+    if record["gap_as_often_as_raters"] is not None:
+        console.print(
+            f"a gap of {record['gap_as_often_as_raters']:.2f} would say blend as often as votes "
+            f"split (in use: {BLEND_GAP:.2f})"
+        )
     for note in record["notes"]:
         console.print(f"[yellow]note[/yellow] {note}")

@@ -50,9 +50,10 @@ def distill(
     from rich.console import Console
 
     from mien.data import make_splits, read_for_protocol
-    from mien.train.distill import find_members, load_teachers
+    from mien.train.distill import dropped, find_members, load_teachers
     from mien.train.divisions import refuse_seen
     from mien.train.fit import fit
+    from mien.train.jobs import run_name
     from mien.train.recipe import override
     from mien.train.recipes import get_recipe
     from mien.train.report import write_run_report
@@ -60,6 +61,15 @@ def distill(
     console = Console(stderr=True)
     resolved = override(get_recipe(recipe), set_ or [])
     loaded = load_teachers(teachers)
+    silent = dropped(teachers)
+    if silent:
+        asked = ", ".join(f"{t['name']} {t['share']:.2f}" for t in loaded.record)
+        console.print(
+            f"{', '.join(silent)} had too small a share of the ensemble to be asked; "
+            f"{asked} teach.",
+            highlight=False,
+            soft_wrap=True,
+        )
     dataset = read_for_protocol(data, resolved.protocol, name)
     splits = make_splits(dataset, resolved.protocol, seed=seed)
     for member in find_members(teachers):
@@ -71,7 +81,7 @@ def distill(
         resolved,
         dataset,
         splits,
-        out or Path("runs") / f"{resolved.name}-seed{seed}",
+        out or Path("runs") / run_name(resolved, seed),
         seed=seed,
         resume=resume,
         dry_run=dry_run,

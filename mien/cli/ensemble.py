@@ -30,7 +30,7 @@ def ensemble(
     data: Annotated[Path | None, typer.Option(help="Dataset in any published form.")] = None,
     name: Annotated[str | None, typer.Option(help="Which dataset of a folder of several.")] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="Named split (default: the recipe's).")
+        str | None, typer.Option(help="Named split (default: the recipe's or the members').")
     ] = None,
     views: Annotated[str, typer.Option(help="Average over: none, flip or ten.")] = "flip",
     choose: Annotated[str, typer.Option(help="Shares: equal, or greedy on PublicTest.")] = "equal",
@@ -52,7 +52,7 @@ def ensemble(
     if recipe is not None:
         relaunch_with_allocator()
     from mien.data import make_splits, read_for_protocol
-    from mien.train.ensemble import build_ensemble, to_markdown
+    from mien.train.ensemble import build_ensemble, common_protocol, to_markdown
     from mien.train.jobs import jobs_of, train_jobs
     from mien.train.recipe import override
     from mien.train.recipes import get_recipe
@@ -62,7 +62,7 @@ def ensemble(
     resolved = None if recipe is None else override(get_recipe(recipe), set_ or [])
     if resolved is not None and protocol:
         resolved = override(resolved, [f"protocol={protocol}"])
-    division = protocol or (resolved.protocol if resolved else "fer2013")
+    division = protocol or (resolved.protocol if resolved else common_protocol(paths))
     dataset = read_for_protocol(data, division, name)
     splits = make_splits(dataset, division)
     if resolved is not None:

@@ -25,8 +25,12 @@ def evaluate(
     data: Annotated[Path | None, typer.Option(help="Dataset in any published form.")] = None,
     name: Annotated[str | None, typer.Option(help="Which dataset of a folder of several.")] = None,
     split: Annotated[str, typer.Option(help="val, test, train, PublicTest, PrivateTest.")] = "val",
-    protocol: Annotated[str, typer.Option(help="Named split.")] = "fer2013",
-    seed: Annotated[int, typer.Option(help="Seed of the protocol and of the bootstrap.")] = 0,
+    protocol: Annotated[
+        str | None, typer.Option(help="Named split (default: the model's own).")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of protocol and bootstrap (default: the model's, else 0).")
+    ] = None,
     fold: Annotated[int | None, typer.Option(help="Fold of a cross-validation protocol.")] = None,
     format_: Annotated[str, typer.Option("--format", help="table, json or markdown.")] = "table",
     out: Annotated[
@@ -66,6 +70,9 @@ def evaluate(
     from mien.evaluate import evaluate as score
 
     classifier = load_model(model)
+    if seed is None:
+        seed = 0 if protocol else classifier.info.seed or 0
+    protocol = protocol or classifier.info.protocol or "fer2013"
     dataset = read_for_protocol(data, protocol, name)
     splits = make_splits(dataset, protocol, seed=seed, fold=fold)
     role = splits.role(split)

@@ -20,7 +20,9 @@ def export(
     data: Annotated[Path | None, typer.Option(help="Dataset in any published form.")] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise; gated at 0.3 points.")] = False,
     name: Annotated[str | None, typer.Option(help="Model name (default: the recipe's).")] = None,
-    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "",
+    licence: Annotated[
+        str, typer.Option(help="Licence of the weights (default: what the data permit).")
+    ] = "",
     calibration_method: Annotated[
         str, typer.Option(help="minmax, entropy or percentile.")
     ] = "minmax",
@@ -38,7 +40,7 @@ def export(
 
     from mien.data import make_splits, read_for_protocol
     from mien.data.dataset import Splits
-    from mien.export import export_onnx
+    from mien.export import default_licence, export_onnx
     from mien.train import load_checkpoint
 
     classifier = load_checkpoint(checkpoint)
@@ -50,8 +52,7 @@ def export(
         splits = make_splits(dataset, classifier.info.protocol, seed=classifier.info.seed or 0)
     val_name = splits.published_name("val")
     changes = {"name": name} if name else {}
-    if licence:
-        changes["licence"] = licence
+    changes["licence"] = licence or default_licence(classifier.info.training_data)
     result = export_onnx(
         classifier,
         out or Path(f"{name or classifier.info.name}.onnx"),

@@ -12,8 +12,12 @@ import typer
 from mien.errors import DataError
 
 if TYPE_CHECKING:
+    from mien.cli._model import Samples
     from mien.robustness import RobustnessReport
     from mien.robustness.runner import OnCell
+
+    #: --corruption, --severity, --limit and --flip.
+    Grid = tuple[list[str] | None, list[int] | None, int | None, bool]
 
 app = typer.Typer(add_completion=False)
 
@@ -68,6 +72,9 @@ def robustness(
     other = read_report(baseline) if baseline is not None else None
     classifier = load_model(model)
     samples = samples_of(model, classifier, data, name, split)
+    facts = facts_of(model, classifier)
+    if other is not None:
+        _fits(other, samples, facts, classifier, (corruption, severity, limit, flip))
     with _progress(corruption, severity) as on_cell:
         report = score(
             on_48(classifier),
@@ -77,19 +84,16 @@ def robustness(
             severities=severity or SEVERITIES,
             limit=limit,
             out=out,
-            model=facts_of(model, classifier),
+            model=facts,
             twin_free_ids=samples.twin_free,
             flip=flip,
             batch_size=batch_size,
             split=samples.split,
+            protocol=samples.protocol,
             command=shlex.join(["mien", *sys.argv[1:]]),
             on_cell=on_cell,
         )
-    against, problem = None, None
-    try:
-        against = None if other is None else corruption_error(report, other)
-    except DataError as error:
-        problem = error  # what was scored is not lost for a baseline that does not fit
+    against = None if other is None else corruption_error(report, other)
     if out is not None:
         for path in write_report(report, out, against).values():
             typer.echo(f"wrote {path}", err=True)
@@ -97,8 +101,26 @@ def robustness(
         typer.echo(report.to_json())
     else:
         _print(report, against)
-    if problem is not None:
-        raise problem
+
+
+def _fits(
+    baseline: dict[str, Any], samples: Samples, facts: dict[str, Any], classifier: Any, grid: Grid
+) -> None:
+    """Raise DataError where the baseline cannot be compared, before an hour of scoring."""
+    from mien.robustness.baseline import check_baseline
+    from mien.robustness.corruptions import CORRUPTIONS, SEVERITIES
+    from mien.robustness.runner import identity, subset
+
+    names, severities, limit, flip = grid
+    run = identity(
+        subset(samples.chosen, limit),
+        facts,
+        classifier.info.labels,
+        split=samples.split,
+        protocol=samples.protocol,
+        flip=flip,
+    )
+    check_baseline(run, dict.fromkeys(names or CORRUPTIONS, severities or SEVERITIES), baseline)
 
 
 class _progress:  # noqa: N801 - used as a function

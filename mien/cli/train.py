@@ -66,11 +66,12 @@ def train(
 
     from mien.data import make_splits, read_for_protocol
     from mien.train.fit import fit
+    from mien.train.jobs import run_name
 
     console = Console(stderr=True)
     dataset = read_for_protocol(data, resolved.protocol, name)
     splits = make_splits(dataset, resolved.protocol, seed=seed, fold=fold)
-    folder = out or Path("runs") / f"{resolved.name}-seed{seed}"
+    folder = out or Path("runs") / run_name(resolved, seed)
     result = fit(
         resolved,
         dataset,

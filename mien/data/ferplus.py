@@ -14,6 +14,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data.assemble import content_sha256
 from mien.data.dataset import FaceDataset
 from mien.emotions import ALL, FERPLUS_EMOTIONS
 from mien.errors import DataError
@@ -60,6 +61,12 @@ def majority_view(dataset: FaceDataset) -> FaceDataset:
     rows = np.flatnonzero(labels >= 0)
     if not len(rows):
         raise DataError(f"{dataset.source or dataset.name}: no image has a majority of votes.")
+    kept = dataset.take(rows)
     return dataclasses.replace(
-        dataset.take(rows), labels=labels[rows], classes=ALL, name=NAME, notes=dataset.notes
+        kept,
+        labels=labels[rows],
+        classes=ALL,
+        name=NAME,
+        notes=dataset.notes,
+        sha256=content_sha256(kept.images, labels[rows], kept.ids, ALL),
     )

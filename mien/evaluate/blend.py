@@ -265,10 +265,11 @@ def _blend(v: Floats, p: Floats) -> dict[str, Any]:
 
 def choose_gap(
     probabilities: NDArray[np.floating[Any]], votes: NDArray[np.floating[Any]], classes: Any
-) -> float:
+) -> float | None:
     """The gap at which a model calls as many faces blends as raters are split on.
 
-    How :data:`mien.results.BLEND_GAP` was chosen, at :data:`mien.results.BLEND_SUM`, on PublicTest.
+    None where no face's two leading expressions have :data:`mien.results.BLEND_SUM` together.
+    :data:`mien.results.BLEND_GAP` was chosen like this, on PublicTest.
     """
     counts = shared_votes(votes, classes)
     keep = counts.sum(axis=1) >= MIN_VOTES
@@ -277,4 +278,4 @@ def choose_gap(
     ranked = -np.sort(-p, axis=1)
     fits = ranked[:, 0] + ranked[:, 1] >= BLEND_SUM
     gaps = np.sort((ranked[:, 0] - ranked[:, 1])[fits])
-    return float(gaps[min(wanted, len(gaps) - 1)])
+    return float(gaps[min(wanted, len(gaps) - 1)]) if len(gaps) else None

@@ -205,12 +205,19 @@ def provenance(report: Report) -> list[tuple[str, str]]:
         ("Left out", ", ".join(f"{n} of {c}" for c, n in excluded.items())),
         ("Test-time augmentation", report.tta),
         ("Intervals", f"95 %, {report.bootstrap} bootstrap resamples, seed {report.seed}"),
-        ("Time in the model", f"{report.seconds:.2f} s, {report.faces_per_second:,.0f} faces/s"),
+        ("Time in the model", _time(report)),
         ("Versions", ", ".join(f"{k} {v}" for k, v in report.versions.items())),
         ("Command", report.command),
         ("Made", report.created),
     ]
     return [(name, text) for name, text in rows if text]
+
+
+def _time(report: Report) -> str:
+    """ "" where the probabilities were there already."""
+    if report.seconds <= 0:
+        return ""
+    return f"{report.seconds:.2f} s, {report.faces_per_second:,.0f} faces/s"
 
 
 def _text(value: Any) -> str:

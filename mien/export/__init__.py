@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["ExportResult", "export_onnx", "fit_temperature", "record_scores"]
+__all__ = ["ExportResult", "default_licence", "export_onnx", "fit_temperature", "record_scores"]
 
 
 def __getattr__(name: str) -> Any:

@@ -35,6 +35,20 @@ _HEAD = ("ReduceMean", "GlobalAveragePool", "Gemm")
 OPSET = 18
 
 
+def default_licence(training_data: str) -> str:
+    """What an exported file says of its weights where its maker says nothing.
+
+    Args:
+        training_data: :attr:`mien.modelinfo.ModelInfo.training_data`.
+    """
+    if training_data.startswith(("fer2013", "ferplus")):
+        return (
+            "Research use: trained on FER2013 (released for research by its Kaggle challenge) and "
+            "FER+ votes (MIT); the code is Apache-2.0."
+        )
+    return f"Not stated: trained on {training_data or 'unnamed data'}, whose terms decide."
+
+
 @dataclass(frozen=True)
 class ExportResult:
     """What was written and how it compares.
@@ -182,6 +196,25 @@ def _classifier(data: bytes) -> Classifier:
         return Classifier(path)
 
 
+def _scores_of(path: Path, proto: onnx.ModelProto) -> Mapping[str, Any]:
+    """The recorded figures of an earlier export of this very network at ``path``; else {}."""
+
+    def bare(model: onnx.ModelProto) -> bytes:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        del copy.metadata_props[:]
+        copy.doc_string = ""
+        return bytes(copy.SerializeToString(deterministic=True))
+
+    if not path.is_file():
+        return {}
+    try:
+        earlier, scores = onnx.load(path), Classifier(path).info.scores
+    except (ModelError, OSError, ValueError):
+        return {}  # whatever it is, it is about to be replaced
+    return scores if bare(earlier) == bare(proto) else {}
+
+
 def record_scores(path: str | Path, split: str, scores: Mapping[str, Any]) -> ModelInfo:
     """Write the figures of a split into the file's own record, so that they travel with it.
 
@@ -224,6 +257,8 @@ def export_onnx(
         tolerance: largest fall of accuracy on ``val`` that int8 may cost.
         changes: fields of ModelInfo to set (name, licence, crop_scale...).
 
+    A file of the very same network at ``out`` keeps its recorded scores.
+
     Raises:
         ModelError: torch and ONNX disagree, or int8 loses more than ``tolerance``.
     """
@@ -260,6 +295,9 @@ def export_onnx(
         scores={val_name: {"accuracy": round(accuracy, 6), "n": len(val)}, **dict(info.scores)},
     )
     path = Path(out)
+    kept = _scores_of(path, proto)
+    # The same network again, say with another licence: what was scored once is not scored anew.
+    info = dataclasses.replace(info, scores={**kept, **dict(info.scores)})
     data = _with_info(proto, info)
     write_bytes(path, data)
     return ExportResult(path, info, parity, float_accuracy, accuracy, len(data))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+from mien._records import flat
 from mien.reproduce.plan import NOT_COMPARED
 from mien.reproduce.spec import RunSpec
 
@@ -17,17 +17,6 @@ def paper_recipe(run: RunSpec) -> Any | None:
     if chosen is None:
         return None
     return chosen() if callable(chosen) else get_recipe(chosen)
-
-
-def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"optimizer": {"lr": 1}} -> {"optimizer.lr": 1}."""
-    found: dict[str, Any] = {}
-    for key, value in record.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = value
-    return found
 
 
 def deviations(run: RunSpec, theirs: Any | None, ours: Any | None) -> list[dict[str, Any]]:

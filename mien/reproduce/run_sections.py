@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mien._records import flat
 from mien.evaluate.report import figure, percent
 from mien.reproduce import charts
 from mien.reproduce.charts import PaperPoint
@@ -208,19 +209,8 @@ def _deviations(run: Record) -> Section | None:
     return Section(section_id(run, "deviations"), title, [table])
 
 
-def _flat(record: Record, before: str = "") -> dict[str, Any]:
-    """Nested mappings as "optimizer.lr" keys."""
-    flat: dict[str, Any] = {}
-    for key, value in record.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{before}{key}.")
-        else:
-            flat[f"{before}{key}"] = value
-    return flat
-
-
 def _recipe(run: Record) -> Section | None:
-    ours, paper = _flat(run.get("recipe") or {}), _flat(run.get("paper_recipe") or {})
+    ours, paper = flat(run.get("recipe") or {}), flat(run.get("paper_recipe") or {})
     if not ours:
         return None
     rows = [[key, shown(paper.get(key)), shown(value)] for key, value in ours.items()]

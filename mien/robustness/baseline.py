@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,33 @@ def read_report(path: str | Path) -> dict[str, Any]:
     return record
 
 
+def check_baseline(
+    run: Mapping[str, Any], grid: Mapping[str, Iterable[Any]], baseline: Mapping[str, Any]
+) -> None:
+    """Raise DataError unless a run on ``grid`` can be set against the baseline.
+
+    Args:
+        run: :func:`mien.robustness.runner.identity` of what is, or is to be, scored.
+        grid: corruption -> its severities.
+    """
+    # The labels too: a file from before they were recorded has FER2013's own.
+    ours, theirs = ({"protocol": "fer2013", **_known(r)} for r in (run, baseline["run"]))
+    for key in ("version", "n", "ids_sha256", "split", "protocol", "data_sha256", "tta"):
+        if ours.get(key) != theirs.get(key):
+            raise DataError(
+                f"The baseline has another {key.replace('_', ' ')} ({theirs.get(key)!r} and not "
+                f"{ours.get(key)!r}); score both on the same samples, in the same way."
+            )
+    scored = baseline["corruptions"]
+    for name, severities in grid.items():
+        if name not in scored or set(scored[name]["severities"]) != set(map(str, severities)):
+            raise DataError(f"The baseline lacks {name} at these severities; score its whole grid.")
+
+
+def _known(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in run.items() if value not in (None, "")}
+
+
 def corruption_error(report: RobustnessReport, baseline: Mapping[str, Any]) -> dict[str, Any]:
     """Mean and relative corruption error against another model (Hendrycks and Dietterich 2019).
 
@@ -49,18 +76,13 @@ def corruption_error(report: RobustnessReport, baseline: Mapping[str, Any]) -> d
         DataError: the two were not scored on the same samples, version and grid.
     """
     mine = json.loads(report.to_json())
-    for key in ("version", "ids_sha256", "split", "data_sha256"):
-        if mine["run"][key] != baseline["run"].get(key):
-            raise DataError(
-                f"The baseline was scored on another {key.replace('_', ' ')} "
-                f"({baseline['run'].get(key)!r}); score both on the same samples."
-            )
     theirs = baseline["corruptions"]
-    errors = {}
-    for name, record in mine["corruptions"].items():
-        if name not in theirs or theirs[name]["severities"].keys() != record["severities"].keys():
-            raise DataError(f"The baseline lacks {name} at these severities; score its whole grid.")
-        errors[name] = _error_ratio(record, theirs[name], mine, baseline)
+    grid = {name: list(record["severities"]) for name, record in mine["corruptions"].items()}
+    check_baseline(mine["run"], grid, baseline)
+    errors = {
+        name: _error_ratio(record, theirs[name], mine, baseline)
+        for name, record in mine["corruptions"].items()
+    }
     return {
         "baseline": str(baseline["run"].get("model", {}).get("name", "baseline")),
         "mce": plain(float(np.mean([e[0] for e in errors.values()]))),

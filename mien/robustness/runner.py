@@ -53,6 +53,7 @@ def robustness(
     flip: bool = False,
     batch_size: int = 256,
     split: str = "",
+    protocol: str = "",
     command: str = "",
     on_cell: OnCell | None = None,
 ) -> RobustnessReport:
@@ -68,7 +69,7 @@ def robustness(
         model: what the model is; a cell of another model in ``out`` is refused.
         twin_free_ids: samples without a byte-identical twin elsewhere, for a second set of means.
         flip, batch_size: see :func:`mien.evaluate.evaluate`.
-        split, command: said in the report.
+        split, protocol, command: said in the report; protocol is what gave the labels.
         on_cell: see :data:`OnCell`.
 
     Raises:
@@ -81,7 +82,7 @@ def robustness(
     if not names or not levels or not set(levels) <= set(SEVERITIES):
         raise DataError("Give at least one corruption and severities from 1 to 5.")
     chosen = subset(dataset, limit)
-    run = _identity(chosen, dict(model or {}), classes, split, flip)
+    run = identity(chosen, model or {}, classes, split=split, protocol=protocol, flip=flip)
     folder = CellFolder(Path(out) / "cells", run) if out is not None else None
     grid = [("clean", 0), *((name, s) for name in names for s in levels)]
     scored: list[Cell] = []
@@ -133,22 +134,29 @@ def subset(dataset: FaceDataset, limit: int | None) -> FaceDataset:
     return dataset.take(np.array(sorted(lowest), dtype=np.int64))
 
 
-def _identity(
+def identity(
     dataset: FaceDataset,
-    model: dict[str, Any],
+    model: Mapping[str, Any],
     classes: Sequence[Emotion],
-    split: str,
-    flip: bool,
+    *,
+    split: str = "",
+    protocol: str = "",
+    flip: bool = False,
 ) -> dict[str, Any]:
-    """What a cell must agree in to be of the same run."""
+    """What a cell must agree in to be of the same run: the report's ``run``.
+
+    Args:
+        dataset: the samples that are scored (:func:`subset` of a split).
+    """
     return {
         "version": VERSION,
-        "model": model,
+        "model": dict(model),
         "classes": [Emotion(c).value for c in classes],
         "data": dataset.name,
         "data_sha256": dataset.sha256,
         "ids_sha256": dataset.ids_sha256,
         "split": split,
+        "protocol": protocol,
         "n": len(dataset),
         "tta": "flip" if flip else "none",
     }

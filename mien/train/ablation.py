@@ -120,7 +120,7 @@ def _check_run(job: Job, sha256: str, dry_run: bool) -> None:
     recipe = Recipe.from_dict(json.loads((job.folder / "recipe.json").read_text()))
     record = json.loads((job.folder / "run.json").read_text())
     same = {
-        "recipe": recipe.same_run(wanted),
+        "recipe": not recipe.differences(wanted),
         "seed": record.get("seed") == job.seed,
         "dataset": record["data"]["sha256"] == sha256,
     }

@@ -18,14 +18,18 @@ def _measured() -> dict[str, dict[str, Any]]:
 
 
 def sentence(record: dict[str, Any]) -> str:
-    """E.g. "300 s on 2 cores of ...: 70.12 % on PrivateTest (7 runs, standard deviation .21)"."""
+    """E.g. "300 s on 2 cores of ..., bfloat16: 70.12 % on PrivateTest (7 runs, standard deviation
+    .21)"."""
+    how = ", bfloat16" if record.get("precision") == "bf16" else ""
+    views = record.get("views", "none")
+    averaged = "" if views == "none" else f", averaged over {views} views"
     spread = ""
     if record["runs"] > 1:
         spread = f", standard deviation {100 * record['accuracy_sd']:.2f}"
     runs = f"{record['runs']} run" + ("s" if record["runs"] != 1 else "")
     return (
-        f"{record['seconds']:.1f} s on {record['hardware']}: "
-        f"{100 * record['accuracy']:.2f} % on {record['split']} ({runs}{spread})"
+        f"{record['seconds']:.1f} s on {record['hardware']}{how}: "
+        f"{100 * record['accuracy']:.2f} % on {record['split']}{averaged} ({runs}{spread})"
     )
 
 

@@ -20,8 +20,8 @@ from mien.errors import RecipeError
 from mien.evaluate import write_report
 from mien.evaluate.predictions import Predictions
 from mien.evaluate.runner import predict, report_on
-from mien.evaluate.views import check_views
-from mien.train.checkpoint import load_checkpoint
+from mien.evaluate.views import VIEWS, check_views
+from mien.train.checkpoint import load_checkpoint, read_checkpoint
 from mien.train.distill import find_members
 from mien.train.divisions import refuse_seen
 from mien.train.fit import environment
@@ -107,6 +107,23 @@ def averaged(scored: Sequence[Scored], weights: NDArray[np.float64]) -> Predicti
     return Predictions(first.ids, total, first.classes)
 
 
+def common_protocol(paths: Sequence[Path]) -> str:
+    """The protocol that all members were trained by.
+
+    Raises:
+        RecipeError: they differ.
+        ModelError: a path is no member.
+    """
+    records = [read_checkpoint(member.path)[0] for member in find_members(paths)]
+    found = sorted({str(r.get("data", {}).get("protocol") or "fer2013") for r in records})
+    if len(found) > 1:
+        raise RecipeError(
+            f"The members were trained by {' and '.join(found)}; say with --protocol on which "
+            "division they are to be averaged."
+        )
+    return found[0]
+
+
 def build_ensemble(
     paths: Sequence[Path],
     dataset: FaceDataset,
@@ -127,14 +144,15 @@ def build_ensemble(
         out: folder of ``ensemble.json``, ``ensemble.md``, ``report/`` and the members'
             probabilities; ``test.json`` and ``test/`` where the test split was scored.
         choose: "equal" or "greedy" (:func:`greedy_weights`).
-        test: score the test split, once: the same choice is answered from ``test.json``.
+        test: score the test split, once: the same choice is answered from ``test.json``, which
+            also has every member alone, without averaging over views too.
 
     Returns:
         the record written to ``ensemble.json``.
 
     Raises:
-        RecipeError: an unknown choice, a member trained on images of these validation or test
-            splits, or the test split was scored for another choice here.
+        RecipeError: an unknown choice, a member of other classes or trained on images of these
+            validation or test splits, or the test split was scored for another choice here.
         ModelError: a path is no member.
     """
     check_views(views)
@@ -152,6 +170,7 @@ def build_ensemble(
     for member in members:
         say(f"{member.name} on {splits.published_name('val')}")
         scored.append(member_predictions(member, val, "val", views, cache, device))
+        _check_classes(scored[-1], val, splits.protocol)
     joined = [s.predictions.join(val) for s in scored]
     labels = joined[0].labels
     if choose == "greedy":
@@ -171,7 +190,6 @@ def build_ensemble(
         else splits.published_name("val"),
         command=command,
     )
-    write_report(report, out / "report")
     record: dict[str, Any] = {
         "protocol": splits.protocol,
         "views": views,
@@ -191,8 +209,12 @@ def build_ensemble(
         "command": command,
         **environment(),
     }
-    if test:
-        record["test"] = _score_test(record, scored, weights, dataset, splits, out, device, say)
+    kept = _kept_test(out, record)
+    if test and not kept:
+        kept = _score_test(record, scored, weights, dataset, splits, out, device, say)
+    if kept:
+        record["test"] = kept
+    write_report(report, out / "report")
     write_text(out / ENSEMBLE, json.dumps(record, indent=2) + "\n")
     write_text(out / "ensemble.md", to_markdown(record))
     return record
@@ -219,6 +241,35 @@ def _choice(record: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _check_classes(scored: Scored, split: FaceDataset, protocol: str) -> None:
+    """Raise RecipeError for a network of other classes, say of FER+'s eight on FER2013's seven."""
+    if set(scored.predictions.classes) != set(split.classes):
+        raise RecipeError(
+            f"{scored.member.path} knows {', '.join(c.value for c in scored.predictions.classes)}, "
+            f"and protocol {protocol!r} has {', '.join(c.value for c in split.classes)}; give the "
+            "--protocol that its members were trained by."
+        )
+
+
+def _kept_test(out: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """The test score of this very choice, if the folder holds one; {} if it holds none.
+
+    Raises:
+        RecipeError: it holds that of another choice, whose record this one would replace.
+    """
+    path = out / TEST
+    if not path.is_file():
+        return {}
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if kept.get("choice") != _choice(record):
+        raise RecipeError(
+            f"{path} holds the test score of another choice: give another --out to look at this "
+            "one on the validation split. The test split is scored once; a second choice scored "
+            "on it is chosen by it."
+        )
+    return kept
+
+
 def _score_test(
     record: dict[str, Any],
     scored: Sequence[Scored],
@@ -229,15 +280,6 @@ def _score_test(
     device: str,
     say: Say,
 ) -> dict[str, Any]:
-    path, choice = out / TEST, _choice(record)
-    if path.is_file():
-        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if kept.get("choice") != choice:
-            raise RecipeError(
-                f"{path} holds the test score of another choice, and the test split is scored "
-                "once: leave --test out, or decide for this choice with another --out."
-            )
-        return kept
     test = splits.select(dataset, "test")
     name = splits.published_name("test")
     cache = out / "probabilities"
@@ -268,11 +310,19 @@ def _score_test(
 
     report = judge(averaged(members, weights), {"name": "ensemble", "members": len(scored)})
     write_report(report, out / "test")
-    # Each alone too, in full: the rows of single networks need no second look at the split.
-    singles = [_figures(judge(s.predictions, {"name": s.member.name})) for s in members]
+    # Each alone too, in full and under every views: the rows of single networks need no second
+    # look at the split.
+    singles = []
+    for s in members:
+        single = _figures(judge(s.predictions, {"name": s.member.name}))
+        single["by_views"] = {
+            views: _accuracy(member_predictions(s.member, test, "test", views, cache, device), test)
+            for views in VIEWS
+        }
+        singles.append(single)
     accuracies = [single["accuracy"] for single in singles]
     figures = {
-        "choice": choice,
+        "choice": _choice(record),
         "split": name,
         **_figures(report),
         "members": singles,
@@ -280,8 +330,13 @@ def _score_test(
         "member_mean": round(float(np.mean(accuracies)), 6),
         "member_sd": round(float(np.std(accuracies, ddof=1)), 6) if len(accuracies) > 1 else None,
     }
-    write_text(path, json.dumps(figures, indent=2) + "\n")
+    write_text(out / TEST, json.dumps(figures, indent=2) + "\n")
     return figures
+
+
+def _accuracy(scored: Scored, split: FaceDataset) -> float:
+    joined = scored.predictions.join(split)
+    return round(float((joined.probabilities.argmax(1) == joined.labels).mean()), 6)
 
 
 def to_markdown(record: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
 import platform
@@ -162,12 +163,13 @@ def check_folder(
     teachers: Teachers | None,
     dataset: FaceDataset,
     splits: Splits,
+    unlabelled: FaceDataset | None = None,
 ) -> Path | None:
     """The checkpoint to resume from, or None for a fresh run.
 
     Raises:
         RecipeError: the folder holds a run already, or a different one than is resumed: of another
-            recipe, seed, dataset or division, or with other teachers.
+            recipe, seed, dataset or division, or with other teachers, votes or extra images.
     """
     last = folder / LAST
     if not resume:
@@ -180,8 +182,12 @@ def check_folder(
         return None
     old = Recipe.from_dict(json.loads((folder / "recipe.json").read_text()))
     record = json.loads((folder / RUN).read_text())
-    if not old.same_run(recipe) or record.get("seed") != seed:
-        raise RecipeError(f"{folder} holds a run with another recipe or seed; use another --out.")
+    other = old.differences(recipe) + ([] if record.get("seed") == seed else ["seed"])
+    if other:
+        raise RecipeError(
+            f"{folder} holds a run with another {', '.join(other)}; repeat its settings (--set) or "
+            "use another --out."
+        )
     if record["data"]["sha256"] != dataset.sha256:
         raise RecipeError(
             f"{folder} holds a run on other data ({record['data']['name']}); use another --out."
@@ -190,9 +196,24 @@ def check_folder(
         raise RecipeError(f"{folder} holds a run on another division or fold; use another --out.")
     if _taught(record.get("teachers")) != _taught(teachers.record if teachers else None):
         raise RecipeError(f"{folder} holds a run with other teachers; use another --out.")
+    beside = _beside(recipe, dataset, unlabelled)
+    for key, value in record.get("beside", {}).items():
+        if beside.get(key) != value:
+            raise RecipeError(f"{folder} holds a run with other {key}; use another --out.")
     for name in (LAST, BEST):
         remove_leftovers(folder / name)  # of a kill in the middle of a write
     return last
+
+
+def _beside(recipe: Recipe, dataset: FaceDataset, unlabelled: FaceDataset | None) -> dict[str, str]:
+    """SHA-256 of what is learned from besides the labelled images: votes and extra images."""
+    found = {}
+    if dataset.votes is not None and (recipe.loss.ferplus_auxiliary or recipe.loss.ferplus_blend):
+        order = np.argsort(dataset.ids, kind="stable")
+        found["votes"] = hashlib.sha256(dataset.votes[order].tobytes()).hexdigest()
+    if unlabelled is not None:
+        found["extra images"] = unlabelled.sha256
+    return found
 
 
 def _same_division(one: Splits, other: Splits) -> bool:
@@ -248,7 +269,7 @@ def fit(
     """
     if dry_run:
         recipe = dry(recipe)
-    checkpoint = check_folder(folder, recipe, seed, resume, teachers, dataset, splits)
+    checkpoint = check_folder(folder, recipe, seed, resume, teachers, dataset, splits, unlabelled)
     train, val = splits.select(dataset, "train"), splits.select(dataset, "val")
     if dry_run:
         train, val = _few(train, 64), _few(val, 64)
@@ -268,6 +289,9 @@ def fit(
     extra["precision_why"] = precision.reason
     if teachers is not None:
         extra["teachers"] = list(teachers.record)
+    beside = _beside(recipe, dataset, unlabelled)
+    if beside:
+        extra["beside"] = beside
     if chosen is not train:
         extra["training_images"] = {"split": len(train), "used": len(chosen)}
     if start is not None:

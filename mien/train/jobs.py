@@ -37,8 +37,18 @@ class Job:
 
 
 def jobs_of(recipe: Recipe, seeds: Sequence[int], runs: Path) -> list[Job]:
-    """A job a seed, in ``runs/RECIPE-seedN`` as ``mien train`` names them."""
-    return [Job(recipe, seed, runs / f"{recipe.name}-seed{seed}") for seed in seeds]
+    """A job a seed, in folders of ``runs`` as ``mien train`` names them: :func:`run_name`."""
+    return [Job(recipe, seed, runs / run_name(recipe, seed)) for seed in seeds]
+
+
+def run_name(recipe: Recipe, seed: int) -> str:
+    """ "mien_base-seed0"; "mien_base-ferplus-majority-seed0" where the protocol was replaced."""
+    from mien.train.recipes import RECIPES
+
+    known = RECIPES.get(recipe.name)
+    replaced = known is not None and known().protocol != recipe.protocol
+    name = f"{recipe.name}-{recipe.protocol}" if replaced else recipe.name
+    return f"{name}-seed{seed}"
 
 
 def train_jobs(
@@ -70,7 +80,9 @@ def train_jobs(
         division = splits or make_splits(dataset, job.recipe.protocol, seed=job.seed)
         if job.done:
             recipe = dry(job.recipe) if dry_run else job.recipe
-            check_folder(job.folder, recipe, job.seed, True, teachers, dataset, division)
+            check_folder(
+                job.folder, recipe, job.seed, True, teachers, dataset, division, unlabelled
+            )
         elif budget_s is not None and time.monotonic() - start > budget_s:
             say(f"time is up: {len(jobs) - number + 1} of {len(jobs)} runs are left")
             return False

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mien._records import flat
 from mien.data.augment import AugmentConfig
 from mien.data.weighting import WeightConfig
 from mien.errors import RecipeError
@@ -200,9 +201,11 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
-    def same_run(self, other: Recipe) -> bool:
-        """Whether both describe the same training: all but the claim is equal."""
-        return dataclasses.replace(self, claim=other.claim).to_json() == other.to_json()
+    def differences(self, other: Recipe) -> list[str]:
+        """The keys in which two trainings differ ("optimizer.lr"); the claim is none of them."""
+        mine, theirs = (flat(r.to_dict()) for r in (self, other))
+        keys = dict.fromkeys([*mine, *theirs])
+        return [k for k in keys if k != "claim" and mine.get(k) != theirs.get(k)]
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2, sort_keys=True)

@@ -29,10 +29,15 @@ def write_run_report(result: FitResult, dataset: FaceDataset, splits: Splits) ->
         "seconds": round(result.seconds, 1),
         "checkpoint": result.checkpoint.name,
     }
-    write_text(folder / "result.json", json.dumps(record, indent=2) + "\n")
     val = splits.select(dataset, "val")
-    if not len(val):
-        return folder
+    if len(val):
+        _write_report(result, val, splits)
+    # Last: it says that everything else is there.
+    write_text(folder / "result.json", json.dumps(record, indent=2) + "\n")
+    return folder / "report" if len(val) else folder
+
+
+def _write_report(result: FitResult, val: FaceDataset, splits: Splits) -> None:
     classifier = load_checkpoint(result.checkpoint)
     report = evaluate(
         classifier.predict_proba,
@@ -42,5 +47,4 @@ def write_run_report(result: FitResult, dataset: FaceDataset, splits: Splits) ->
         protocol=splits.protocol,
         split=f"{splits.published_name('val')} (the epoch was chosen on it)",
     )
-    write_report(report, folder / "report")
-    return folder / "report"
+    write_report(report, result.folder / "report")

@@ -9,15 +9,18 @@ is the last epoch's, not the first crossing of a mark.
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from mien._system import processor
+from mien.atomic import atomic_path
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.loaders import EpochBatches
 from mien.errors import RecipeError
@@ -32,6 +35,34 @@ from mien.train.recipe import Recipe
 from mien.train.selection import check_teaching, training_set
 
 WARM_UP_STEPS = 3
+
+
+class Others:
+    """How much of the processors other processes take meanwhile: timings beside work are no claim.
+
+    Known on Linux alone.
+    """
+
+    def __init__(self) -> None:
+        self._begun = self._now()
+
+    @staticmethod
+    def _now() -> tuple[float, float, float] | None:
+        try:
+            line = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
+        except OSError:
+            return None
+        ticks = [int(v) for v in line[1:9]]  # user, nice, system, idle, iowait, irqs, stolen
+        busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+        return busy, time.process_time(), time.perf_counter()
+
+    def share(self) -> float | None:
+        """Their share of all processors since the beginning, 0 to 1; None where it is unknown."""
+        now = self._now()
+        if now is None or self._begun is None:
+            return None
+        busy, own, wall = (b - a for a, b in zip(self._begun, now, strict=True))
+        return round(max(busy - own, 0.0) / max(wall * (os.cpu_count() or 1), 1e-9), 3)
 
 
 def hardware(device: str) -> str:
@@ -165,12 +196,13 @@ def speedrun(
     views: str = "none",
     test: bool = False,
     write: Callable[[dict[str, Any]], None] = lambda record: None,
+    keep: Callable[[int, TorchClassifier], None] = lambda seed, classifier: None,
 ) -> dict[str, Any]:
-    """Train once a seed; ``write`` gets the record after every run.
+    """Train once a seed; ``write`` gets the record after every run, ``keep`` the network.
 
     Args:
         test: score the test split too; otherwise the validation split alone. A protocol without
-            one, like the papers' folder release, needs it.
+            one, like the papers' folder release, needs it. :func:`add_test` scores it later.
 
     Raises:
         RecipeError: nothing to score; or as :func:`timed_run`.
@@ -184,14 +216,60 @@ def speedrun(
     runs: list[dict[str, Any]] = []
     record: dict[str, Any] = {}
     for seed in seeds:
+        others = Others()
         classifier, seconds = timed_run(
             recipe, dataset, splits, seed=seed, device=device, precision=choice.precision
         )
+        busy = others.share()
+        keep(seed, classifier)
         scores = {role: accuracy(classifier, dataset, splits, role, views) for role in roles}
-        runs.append({"seed": seed, "seconds": round(seconds, 2), **scores})
+        runs.append({"seed": seed, "seconds": round(seconds, 2), "others": busy, **scores})
         record = joined([_record(recipe, splits, runs, roles[-1], device, views, choice.precision)])
         write(record)
     return record
+
+
+def add_test(
+    record: dict[str, Any],
+    network: Callable[[int], TorchClassifier],
+    dataset: FaceDataset,
+    splits: Splits,
+) -> dict[str, Any]:
+    """The record with the test split's accuracy of every run: nothing is trained again.
+
+    Args:
+        network: seed -> what ``keep`` was given.
+    """
+    each = [
+        {**run, "test": accuracy(network(run["seed"]), dataset, splits, "test", record["views"])}
+        for run in record["each"]
+    ]
+    return joined([{**record, "split": _split_name(splits, "test"), "each": each}])
+
+
+def save_network(
+    classifier: TorchClassifier, recipe: Recipe, dataset: FaceDataset, splits: Splits, path: Path
+) -> None:
+    """Write a timed network as a checkpoint that ``mien evaluate`` and ``mien export`` take."""
+    data = {"name": dataset.name, "sha256": dataset.sha256, "protocol": splits.protocol}
+    info = classifier.info
+    record = {
+        "recipe": recipe.to_dict(),
+        "classes": [c.value for c in info.labels],
+        "mean": info.mean,
+        "std": info.std,
+        "seed": info.seed,
+        "data": {**data, "fold": splits.fold},
+    }
+    state = {f"model.{k}": v.cpu() for k, v in classifier.model.state_dict().items()}
+    with atomic_path(path) as partial:
+        torch.save({"mien": record, "state_dict": state}, partial)
+
+
+def _split_name(splits: Splits, role: str) -> str:
+    if splits.protocol == "fer2013-folder":
+        return "PublicTest and PrivateTest"
+    return splits.published_name(role)
 
 
 def _record(
@@ -203,13 +281,12 @@ def _record(
     views: str,
     precision: str,
 ) -> dict[str, Any]:
-    name = "PublicTest and PrivateTest" if splits.protocol == "fer2013-folder" else ""
     return {
         "recipe": recipe.to_dict(),
         "hardware": hardware(device),
         "precision": precision,
         "views": views,
-        "split": name or splits.published_name(role),
+        "split": _split_name(splits, role),
         "each": list(runs),
         "timed": "fresh weights to the end of the last epoch; reading and scoring are not",
         **environment(),
