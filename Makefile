@@ -22,7 +22,7 @@ TYPED := mien/__init__.py mien/__main__.py mien/_headers.py mien/_system.py mien
 	$(filter-out mien/data/loaders.py mien/data/augment.py,$(wildcard mien/data/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser check format docs clean
+.PHONY: help demo test browser check format docs clean FORCE
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -58,8 +58,8 @@ docs: $(DEV_VENV)/.stamp ## fill the generated tables and paint the README's pic
 	$(DEV_VENV)/bin/mien models --markdown > docs/models.md
 	$(DEV_VENV)/bin/mien demo --output docs/images/demo.png
 
-clean: ## remove environments, caches and outputs
-	rm -rf $(VENV) build out .pytest_cache .mypy_cache .ruff_cache mien.egg-info
+clean: ## remove make's environments, caches and the demo's picture; what you trained stays
+	rm -rf $(DEMO_VENV) $(DEV_VENV) build out/demo.png .pytest_cache .mypy_cache .ruff_cache mien.egg-info
 
 # A stamp is newer than what it was made from, so a second run installs nothing.
 $(DEMO_VENV)/.stamp: $(SOURCES)
@@ -69,9 +69,16 @@ $(DEMO_VENV)/.stamp: $(SOURCES)
 	@$(DEMO_VENV)/bin/python -m pip install $(PIP_FLAGS) .
 	@touch $@
 
+# Changes only when another torch is asked for.
+$(DEV_VENV)/.torch: FORCE
+	@mkdir -p $(DEV_VENV)
+	@echo '$(TORCH)' | cmp -s - $@ || echo '$(TORCH)' > $@
+
 # torch is named in the same command as everything that needs it, so that only one build is fetched.
-$(DEV_VENV)/.stamp: pyproject.toml
+$(DEV_VENV)/.stamp: pyproject.toml $(DEV_VENV)/.torch
 	@echo "Installing mien[train,transfer,web,dev] into $(DEV_VENV) ..."
 	@test -x $(DEV_VENV)/bin/python || $(PYTHON) -m venv $(DEV_VENV)
 	@$(DEV_VENV)/bin/python -m pip install $(PIP_FLAGS) '$(TORCH)' -e '.[train,transfer,web,dev]'
 	@touch $@
+
+FORCE:

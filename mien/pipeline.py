@@ -128,6 +128,8 @@ class Analyzer:
                 skipped; None raises.
             chunk: pictures per classifier call.
         """
+        if isinstance(images, (str, bytes, Path)):
+            raise ModelError("analyze_many takes a list of pictures; for one there is analyze.")
         if chunk < 1:
             raise ModelError(f"chunk is {chunk}; expected 1 or more.")
         return self._stream(enumerate(images), color, faces, on_error, chunk)
@@ -237,7 +239,7 @@ def predict(
         ImageError: a picture cannot be read.
         ModelError: unknown or unusable model, detector or option value.
     """
-    analyzer = _analyzer(str(model), detector, tuple(sorted(options.items())))
+    analyzer = _analyzer(str(model), _stamp(model), detector, tuple(sorted(options.items())))
     if isinstance(image, (list, tuple)):
         return list(
             analyzer.analyze_many(image, color=color, faces=faces, chunk=max(1, len(image)))
@@ -245,8 +247,22 @@ def predict(
     return analyzer.analyze(image, color=color, faces=faces)
 
 
+def _stamp(model: str | Path) -> tuple[int, int] | None:
+    """What changes when a file is written anew: an exported model keeps its name in a notebook."""
+    try:
+        status = Path(model).stat()
+    except OSError:
+        return None  # a shipped model's name, or the error that follows
+    return status.st_mtime_ns, status.st_size
+
+
 @functools.lru_cache(maxsize=4)
-def _analyzer(model: str, detector: str, options: tuple[tuple[str, Any], ...]) -> Analyzer:
+def _analyzer(
+    model: str,
+    stamp: tuple[int, int] | None,
+    detector: str,
+    options: tuple[tuple[str, Any], ...],
+) -> Analyzer:
     return Analyzer(model, detector, **dict(options))
 
 

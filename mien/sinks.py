@@ -6,6 +6,7 @@ A file appears under its name only when the block ends without an error (see :mo
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from mien.atomic import atomic_path, make_folder, open_atomic, write_bytes
 from mien.emotions import FER2013, Emotion
-from mien.errors import OutputError, require_extra
+from mien.errors import MissingExtraError, OutputError
 from mien.results import Result
 
 if TYPE_CHECKING:
@@ -202,7 +203,10 @@ class ParquetSink(_Base):
         film: bool = False,
     ) -> None:
         super().__init__()
-        require_extra("train", ("pyarrow",), "Parquet output")
+        if importlib.util.find_spec("pyarrow") is None:
+            raise MissingExtraError(
+                "Parquet output needs pyarrow; install it with: pip install pyarrow"
+            )
         self._path = path
         self._columns = columns(labels, film)
         self._rows: list[dict[str, Any]] = []

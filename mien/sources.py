@@ -12,7 +12,10 @@ from mien.errors import ImageError, MienError
 
 #: File endings that are looked for in folders; a file named outright may end in anything.
 SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm")
+    f".{suffix}"
+    for suffix in (
+        *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "pgm", "ppm"),
+    )
 )
 
 #: The same for films.

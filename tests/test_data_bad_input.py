@@ -35,6 +35,7 @@ def _csv(path: Path, *rows: str, header: str = "emotion,pixels,Usage", end: str 
         (f"0,99999999999999999999999{GOOD[1:]},Training", "outside 0 to 255"),
         (f"0,7.5{GOOD[1:]},Training", "'7.5' is not a pixel value"),
         (f"0,x{GOOD[1:]},Training", "'x' is not a pixel value"),
+        (f"0,{GOOD.replace(' ', chr(160))},Training", "separated by something else than blanks"),
         (f"7,{GOOD},Training", "Unknown FER2013 emotion code 7"),
         (f"hapy,{GOOD},Training", "did you mean 'happy'"),
         (f",{GOOD},Training", "label is missing"),
@@ -101,10 +102,16 @@ def test_parquet_without_images_labels_or_with_bad_rows(tmp_path: Path) -> None:
     for columns, words in [
         ({"label": [1]}, "no image column"),
         ({"image": [image]}, "no label column"),
-        ({"image": [image], "label": [9]}, "row 0: Unknown FER2013 emotion code 9"),
+        ({"image": [image], "emotion": [9]}, "row 0: Unknown FER2013 emotion code 9"),
+        ({"image": [image], "label": [4]}, "'label' holds codes .4, ….* does not say what they"),
+        ({"image": [image], "emotion": ["²"]}, "row 0: Unknown expression"),
+        ({"image": [image], "emotion": ["--3"]}, "row 0: Unknown expression"),
         ({"image": [image, image], "emotion": ["sad", "sda"]}, "row 1: Unknown expression 'sda'"),
-        ({"image": [image, {"bytes": b"x", "path": None}], "label": [1, 1]}, "row 1: the image ca"),
-        ({"image": [image, {"bytes": None, "path": "a"}], "label": [1, 1]}, "row 1: the image is"),
+        ({"image": [image, {"bytes": b"x", "path": ""}], "emotion": [1, 1]}, "row 1: the image ca"),
+        (
+            {"image": [image, {"bytes": None, "path": "a"}], "emotion": [1] * 2},
+            "row 1: the image is",
+        ),
         ({"image": [image], "label": pa.array([None], pa.int64())}, "row 0: the label is missing"),
     ]:
         pq.write_table(pa.table(columns), path)
@@ -131,6 +138,21 @@ def test_bad_folders(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "fear" / "1.png"), np.zeros((50, 48), np.uint8))
     with pytest.raises(DataError, match="pictures of 2 sizes"):
         read_dataset(tmp_path)
+    (tmp_path / "fear" / "1.png").rename(tmp_path / "fear" / "1.jfif")  # a picture too
+    with pytest.raises(DataError, match="pictures of 2 sizes"):
+        read_dataset(tmp_path)
+    (tmp_path / "fear" / "person1").mkdir()
+    (tmp_path / "fear" / "1.jfif").rename(tmp_path / "fear" / "person1" / "1.png")
+    with pytest.raises(DataError, match="folder fear: no picture directly in it, but 1 folders"):
+        read_dataset(tmp_path)
+
+
+def test_class_folders_beside_split_folders_are_not_half_read(tmp_path: Path) -> None:
+    for name in ("train/happy", "test/sad", "happy"):
+        (tmp_path / name).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / name / "1.png"), np.zeros((48, 48), np.uint8))
+    with pytest.raises(DataError, match=r"class folders \(happy\) beside test/"):
+        read_dataset(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -152,6 +174,9 @@ def test_votes_that_do_not_fit(tmp_path: Path) -> None:
         read_dataset(votes)
     votes.write_text(f"Usage,Image name,{names}\n" + "Training,a,1,2,3,4,5,6,7,8,9,10\n" * 2)
     with pytest.raises(DataError, match="votes for 2 rows"):
+        read_dataset(path)
+    votes.write_text(f"Usage,Image name,{names}\nPublicTest,a,1,2,3,4,5,6,7,8,9,10\n")
+    with pytest.raises(DataError, match=r"row 0 is of PublicTest .* of Training"):
         read_dataset(path)
     votes.write_text(f"Usage,Image name,{names}\nTraining,a,1,2,3,4,5,6,7,8,9,x\n")
     with pytest.raises(DataError, match="row 0: a vote"):

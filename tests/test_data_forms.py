@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,14 @@ import numpy as np
 import pytest
 
 from mien.cli import main
-from mien.data import FaceDataset, Splits, make_splits, read_dataset, read_photo_dataset
+from mien.data import (
+    FaceDataset,
+    Splits,
+    make_splits,
+    read_dataset,
+    read_for_protocol,
+    read_photo_dataset,
+)
 from mien.data.assemble import assemble
 from mien.data.audit import audit, split_order
 from mien.data.audit_report import render_html
@@ -146,7 +154,9 @@ def _hub_parquet(fer: FaceDataset, path: Path, rows: slice, **more: list) -> Non
     images = [
         {"bytes": cv2.imencode(".png", im)[1].tobytes(), "path": None} for im in fer.images[rows]
     ]
-    pq.write_table(pa.table({"image": images, "label": fer.labels[rows], **more}), path)
+    table = pa.table({"image": images, "label": fer.labels[rows], **more})
+    names = {"info": {"features": {"label": {"names": [c.value for c in FER2013]}}}}
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(names)}), path)
 
 
 def test_hub_parquet_with_integer_labels_and_shards(fer: FaceDataset, tmp_path: Path) -> None:
@@ -168,6 +178,23 @@ def test_folder_with_several_asks_which(fer: FaceDataset, ck: FaceDataset, tmp_p
     assert read_dataset(tmp_path, "two").name == "ckplus"
     with pytest.raises(DataError, match="no single dataset called 'three'"):
         read_dataset(tmp_path, "three")
+
+
+def test_a_file_at_the_top_does_not_hide_the_folders(
+    fer: FaceDataset, ck: FaceDataset, muxspace: Path, tmp_path: Path
+) -> None:
+    """The layout that `mien reproduce` documents, for every other verb too."""
+    data = tmp_path / "data"
+    data.mkdir()
+    write_dataset(fer, data / "fer2013.csv")
+    write_dataset(ck, data / "CK+48")
+    shutil.copytree(muxspace, data / "facial_expressions")
+    assert read_for_protocol(data, "fer2013").name == "fer2013"
+    assert read_for_protocol(data, "ckplus-random").name == "ckplus"
+    assert read_dataset(data, "CK+48").name == "ckplus"
+    assert len(read_photo_dataset(data)) == len(read_photo_dataset(muxspace))
+    (data / "fer2013.csv").rename(data / "facial_expressions" / "fer2013.csv")
+    assert read_for_protocol(data, "ckplus-subjects").name == "ckplus"
 
 
 class _Centre:
@@ -225,6 +252,23 @@ def test_crop_repeats_the_edge_beyond_the_picture() -> None:
     face = crop_square(image, Box(-20, 0, 40, 40))
     assert face.shape == (48, 48)
     assert (face == 255).all()
+
+
+def test_validation_out_of_the_training_images(fer: FaceDataset) -> None:
+    """For own data without a val/: every class in it, nothing of the test set."""
+    own = dataclasses.replace(
+        fer, splits=np.where(fer.splits == "PrivateTest", "test", "train"), name="faces"
+    )
+    with pytest.raises(DataError, match="use 'val-from-train', which takes a tenth"):
+        make_splits(own, "fer2013")
+    made = make_splits(own, "val-from-train", seed=1)
+    parts = {role: made.select(own, role) for role in ("train", "val", "test")}
+    assert [len(part) for part in parts.values()] == [21, 7, 14]
+    assert np.bincount(parts["val"].labels).tolist() == [1] * 7
+    assert set(parts["test"].splits.tolist()) == {"test"}
+    assert not set(made.ids["train"]) & set(made.ids["val"])
+    assert made.to_json() == make_splits(own, "val-from-train", seed=1).to_json()
+    assert made.to_json() != make_splits(own, "val-from-train", seed=2).to_json()
 
 
 @pytest.mark.parametrize("protocol", ["random-80-20", "balanced"])

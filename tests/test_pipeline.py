@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -161,6 +162,19 @@ def test_predict_takes_one_or_a_list(model, photo):
     haar = mien.predict(photo, model=model, detector="haar")
     assert haar.faces[0].landmarks == ()
     assert haar.detector == "haar"
+
+
+def test_a_model_file_written_anew_is_loaded_anew(tmp_path, photo):
+    path = make_onnx(tmp_path / "m.onnx", seed=1)
+    first = mien.predict(photo, model=path)
+    make_onnx(path, seed=2)
+    os.utime(path, ns=(1, 1))  # whatever the clock's steps
+    assert mien.predict(photo, model=path).faces[0] != first.faces[0]
+
+
+def test_one_picture_is_no_list(analyzer, photo):
+    with pytest.raises(ModelError, match="for one there is analyze"):
+        analyzer.analyze_many(str(photo))
 
 
 def test_crop_places_the_square_exactly():

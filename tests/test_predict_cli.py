@@ -132,6 +132,33 @@ def test_csv_and_painted_copies(
     assert (np.abs(after.astype(int) - before) > 60).any()
 
 
+def test_painted_copies_are_not_analysed_again(
+    photos: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    painted = photos / "painted"
+    arguments = ["predict", str(photos), "--model", model, "--annotate", str(painted)]
+    for _ in range(2):
+        assert main(arguments) == 0
+        assert "3 pictures" in capsys.readouterr().err
+    assert len(list(painted.rglob("*.*"))) == 3
+    assert main(["predict", str(painted), *arguments[2:]]) == 2
+    assert "Nothing is left but painted copies" in capsys.readouterr().err
+
+
+def test_a_call_that_reads_nothing_leaves_older_files(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "faces.csv"
+    table.write_text("an older table\n")
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    for name in ("bad.jpg", "gone.jpg"):
+        arguments = ["predict", str(tmp_path / name), "--model", model, "--csv", str(table)]
+        assert main(arguments) == 2
+        assert "error:" in capsys.readouterr().err
+    assert table.read_text() == "an older table\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.jpg", "faces.csv"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

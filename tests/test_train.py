@@ -28,6 +28,7 @@ from mien.train.callbacks import learning_rate
 from mien.train.checkpoint import load_checkpoint, read_checkpoint
 from mien.train.divisions import refuse_seen
 from mien.train.fit import fit
+from mien.train.jobs import default_folder
 from mien.train.precision import PrecisionChoice, choose_device
 from mien.train.recipe import Recipe, ScheduleConfig, flat_keys, override
 from mien.train.recipes import RECIPES, get_recipe
@@ -208,6 +209,23 @@ def test_votes_needed(tmp_path: Path) -> None:
     blend = override(small_recipe(), ["loss.ferplus_auxiliary=0", "loss.ferplus_blend=0.3"])
     with pytest.raises(RecipeError, match=r"--set loss\.ferplus_blend=0"):
         fit(blend, data, drawn_splits(data), tmp_path, device="cpu", quiet=True)
+
+
+def test_pictures_of_another_size_are_refused_before_they_are_trained_on(tmp_path: Path) -> None:
+    data = drawn_faces(70)
+    small = dataclasses.replace(data, images=data.images[:, :40, :40].copy())
+    with pytest.raises(RecipeError, match=r"are 40×40, and .* takes 48×48; resize them"):
+        fit(small_recipe(), small, drawn_splits(data), tmp_path / "run", device="cpu", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_never_stands_where_a_training_is_looked_for(tmp_path: Path) -> None:
+    assert default_folder(tmp_path, "a-seed0", False) == tmp_path / "a-seed0"
+    folder = default_folder(tmp_path, "a-seed0", True)
+    assert folder == tmp_path / "dry-run" / "a-seed0"
+    folder.mkdir(parents=True)
+    (folder / "last.ckpt").touch()
+    assert not default_folder(tmp_path, "a-seed0", True).exists()  # so it can be tried again
 
 
 def test_a_run_is_resumed_with_its_own_votes(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def distill(
     from mien.train.distill import dropped, find_members, load_teachers
     from mien.train.divisions import refuse_seen
     from mien.train.fit import fit
-    from mien.train.jobs import run_name
+    from mien.train.jobs import default_folder, run_name
     from mien.train.recipe import override
     from mien.train.recipes import get_recipe
     from mien.train.report import write_run_report
@@ -81,7 +81,7 @@ def distill(
         resolved,
         dataset,
         splits,
-        out or Path("runs") / run_name(resolved, seed),
+        out or default_folder(Path("runs"), run_name(resolved, seed), dry_run),
         seed=seed,
         resume=resume,
         dry_run=dry_run,

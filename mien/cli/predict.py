@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.errors import MienError
+from mien.errors import ImageError, MienError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +24,11 @@ app = typer.Typer(add_completion=False)
 
 #: From this many pictures on a progress bar is shown on standard error.
 BAR_FROM = 4
+
+
+class _NothingReadError(Exception):
+    """No picture could be read: what was opened for writing is to be dropped."""
+
 
 OnError = Callable[[str, MienError], None]
 
@@ -97,11 +102,13 @@ def predict(
         failed.append(name)
         console.print(f"error: {error}", markup=False)
 
-    sources = _find(paths, recursive, report)
+    sources = _without(annotate, _find(paths, recursive, report))
+    if not sources and not failed:
+        raise ImageError(f"Nothing is left but painted copies in {annotate}; name other pictures.")
     sinks = _sinks(analyzer, paths, sources, as_json, csv, parquet, annotate, top)
     shown: list[Result] | None = None if as_json or csv == "-" else []
     done = found = 0
-    with ExitStack() as stack:
+    with suppress(_NothingReadError), ExitStack() as stack:
         opened = [stack.enter_context(sink) for sink in sinks]
         bar = stack.enter_context(_progress(console, len(sources)))
         for result, image in _results(
@@ -112,6 +119,8 @@ def predict(
             if shown is not None:
                 shown.append(result)
             done, found = done + 1, found + len(result.faces)
+        if failed and not done:
+            raise _NothingReadError  # older files of these names stay as they were
     if shown:
         from mien.cli._table import print_results
 
@@ -127,6 +136,14 @@ def _find(paths: list[str], recursive: bool, report: OnError) -> list[str | Path
 
     found = find_images(paths, recursive=recursive, on_error=report)
     return list(dict.fromkeys(found))
+
+
+def _without(annotate: Path | None, sources: list[str | Path]) -> list[str | Path]:
+    """The pictures that are no painted copies of an earlier call: those in ``--annotate``."""
+    if annotate is None:
+        return sources
+    folder = annotate.resolve()
+    return [s for s in sources if s == "-" or folder not in Path(s).resolve().parents]
 
 
 def _sinks(

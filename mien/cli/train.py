@@ -66,12 +66,12 @@ def train(
 
     from mien.data import make_splits, read_for_protocol
     from mien.train.fit import fit
-    from mien.train.jobs import run_name
+    from mien.train.jobs import default_folder, run_name
 
     console = Console(stderr=True)
     dataset = read_for_protocol(data, resolved.protocol, name)
     splits = make_splits(dataset, resolved.protocol, seed=seed, fold=fold)
-    folder = out or Path("runs") / run_name(resolved, seed)
+    folder = out or default_folder(Path("runs"), run_name(resolved, seed), dry_run)
     result = fit(
         resolved,
         dataset,

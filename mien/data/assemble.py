@@ -46,7 +46,7 @@ class BadRows:
         others = f" (and {more:,} more bad {'row' if more == 1 else 'rows'})" if more else ""
         return (
             f"{self.source}, {self.problems[0]}{others}; "
-            "repair the data or leave bad rows out with --skip-bad."
+            "repair the data, or leave bad rows out with: mien data convert … --skip-bad."
         )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from mien.errors import DataError
 
 SIDE = 48
 PIXELS = SIDE * SIDE
+_CODE = re.compile(r"-?[0-9]+")
 FER2013_USAGES = ("Training", "PublicTest", "PrivateTest", "")
 
 
@@ -77,7 +79,9 @@ def parse_pixels(text: str) -> NDArray[np.uint8]:
     # int() per value is 20 times slower; loadtxt too. Every other character shows up as a value
     # that cannot be parsed, which numpy reports as a ValueError or DeprecationWarning.
     if raw.translate(None, b"0123456789 \t"):
-        strange = next(w for w in text.split() if not w.isdigit())
+        strange = next((w for w in text.split() if not w.isdecimal()), "")
+        if not strange:
+            raise ValueError("the pixels are separated by something else than blanks")
         if strange.lstrip("-").isdigit():
             raise ValueError(f"the pixel value {strange} is outside 0 to 255")
         raise ValueError(f"{strange[:20]!r} is not a pixel value")
@@ -95,7 +99,7 @@ def parse_label(text: str) -> Emotion:
     text = text.strip()
     if not text:
         raise DataError("the label is missing")
-    return parse_fer2013_code(int(text)) if text.lstrip("-").isdigit() else parse_emotion(text)
+    return parse_fer2013_code(int(text)) if _CODE.fullmatch(text) else parse_emotion(text)
 
 
 def read_fer2013_csv(path: Path, *, skip_bad: bool = False) -> FaceDataset:
@@ -141,7 +145,10 @@ def read_fer2013_csv(path: Path, *, skip_bad: bool = False) -> FaceDataset:
         groups.append(fields[group] if group is not None else "")
     notes = bad.check()
     beside = find_ferplus(path, any_name=id_column is None)
-    votes = None if beside is None else read_ferplus_csv(beside, rows_in_file)[numbers]
+    votes = None
+    if beside is not None:
+        usages = dict(zip(numbers, splits, strict=True)) if usage is not None else None
+        votes = read_ferplus_csv(beside, rows_in_file, usages)[numbers]
     name = dataset_name(ids)
     return assemble(
         images=images,
@@ -182,17 +189,25 @@ def find_ferplus(path: Path, *, any_name: bool) -> Path | None:
     return None
 
 
-def read_ferplus_csv(path: Path, rows: int | None = None) -> NDArray[np.float32]:
+def read_ferplus_csv(
+    path: Path, rows: int | None = None, usages: Mapping[int, str] | None = None
+) -> NDArray[np.float32]:
     """Votes of ``fer2013new.csv``: float32 (N, 10), columns as FERPLUS_COLUMNS, in row order.
 
+    Args:
+        rows: how many there must be.
+        usages: row -> the Usage that it has in FER2013's CSV.
+
     Raises:
-        DataError: a vote column is missing, a vote is no number, or there are not ``rows`` rows.
+        DataError: a vote column is missing, a vote is no number, there are not ``rows`` rows, or a
+            row has another Usage: the two files are not in the same order.
     """
     header = read_header(path)
     missing = [c for c in FERPLUS_COLUMNS if c.lower() not in header]
     if missing:
         raise DataError(f"{path} has no {missing[0]!r} column; fetch FER+'s fer2013new.csv again.")
     where = [header.index(c.lower()) for c in FERPLUS_COLUMNS]
+    usage = header.index("usage")
     bad = BadRows(path)
     votes = []
     for number, fields in _rows(path):
@@ -203,6 +218,13 @@ def read_ferplus_csv(path: Path, rows: int | None = None) -> NDArray[np.float32]
             continue
         if min(row) < 0:
             bad.add(f"row {number}", f"a vote of {min(row):g}, expected 0 or more")
+        wanted = None if usages is None else usages.get(number)
+        if wanted and fields[usage].strip() != wanted:
+            raise DataError(
+                f"{path}: row {number} is of {fields[usage].strip() or 'no split'} and that of the "
+                f"FER2013 CSV beside it of {wanted}, so the two are not in the same order; take "
+                "the files as they were published, or move the votes away."
+            )
         votes.append(row)
     bad.check()
     if rows is not None and len(votes) != rows:

@@ -12,8 +12,8 @@ from mien.data.dataset import FaceDataset
 from mien.data.fercsv import dataset_name
 from mien.emotions import CKPLUS, FER2013, Emotion, parse_emotion
 from mien.errors import DataError
+from mien.sources import SUFFIXES
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".pgm"})
 #: Where mien data convert puts samples without a published split, when others have one.
 NO_SPLIT = "no-split"
 SPLIT_FOLDERS = frozenset(
@@ -61,7 +61,9 @@ def class_folders(root: Path) -> list[tuple[str, Path]]:
     """
     found: list[tuple[str, Path]] = []
     folders, _ = list_folder(root)
-    if any(_is_expression(f.name) for f in folders):
+    own = [f.name for f in folders if _is_expression(f.name)]
+    if own:
+        _refuse_both(root, folders, own)
         return [("", f) for f in folders if f.name.lower() not in SPLIT_FOLDERS]
     for split in folders:
         if split.name.lower() in SPLIT_FOLDERS:
@@ -69,6 +71,18 @@ def class_folders(root: Path) -> list[tuple[str, Path]]:
             if any(_is_expression(f.name) for f in inner):
                 found += [("" if split.name == NO_SPLIT else split.name, f) for f in inner]
     return found
+
+
+def _refuse_both(root: Path, folders: list[Path], own: list[str]) -> None:
+    """Raise DataError for a tree with train/happy/ and happy/: half of it would not be read."""
+    for split in folders:
+        if split.name.lower() in SPLIT_FOLDERS and any(
+            _is_expression(f.name) for f in list_folder(split)[0]
+        ):
+            raise DataError(
+                f"{root} holds class folders ({', '.join(own)}) beside {split.name}/, which has "
+                "some too; move one kind away."
+            )
 
 
 def read_folder(root: Path, *, skip_bad: bool = False) -> FaceDataset:
@@ -84,8 +98,15 @@ def read_folder(root: Path, *, skip_bad: bool = False) -> FaceDataset:
     bad = BadRows(root, skip=skip_bad)
     rows: list[tuple[Path, str, Emotion]] = []
     for split, folder in class_folders(root):
-        files = [f for f in list_folder(folder)[1] if f.suffix.lower() in IMAGE_SUFFIXES]
+        inner, every = list_folder(folder)
+        files = [f for f in every if f.suffix.lower() in SUFFIXES]
         if not files:
+            if (inner or every) and _is_expression(folder.name):
+                bad.add(
+                    f"folder {folder.relative_to(root)}",
+                    f"no picture directly in it, but {len(inner)} folders and {len(every)} other "
+                    f"files; pictures end in {', '.join(sorted(SUFFIXES))}",
+                )
             continue
         try:
             emotion = parse_emotion(folder.name)

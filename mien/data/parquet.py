@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from mien.emotions import (
 from mien.errors import DataError, MissingExtraError
 
 LABEL_COLUMNS = ("emotion", "label", "labels", "expression")
+_CODE = re.compile(r"-?[0-9]+")
 SPLIT_COLUMNS = ("usage", "split")
 VOTE_COLUMNS = tuple(f"ferplus_{name.lower()}" for name in FERPLUS_COLUMNS)
 
@@ -33,7 +35,7 @@ def import_pyarrow_parquet() -> Any:
         import pyarrow.parquet as pq
     except ImportError:
         raise MissingExtraError(
-            "Reading or writing parquet needs pyarrow; install it with: pip install 'mien[train]'"
+            "Reading or writing parquet needs pyarrow; install it with: pip install pyarrow"
         ) from None
     return pq
 
@@ -131,7 +133,7 @@ def read_labels(
             if value is None:
                 raise DataError("the label is missing")
             text = str(value).strip()
-            if text.lstrip("-").isdigit():
+            if _CODE.fullmatch(text):
                 code = int(text)
                 if names is None:
                     emotion = parse_fer2013_code(code)
@@ -236,9 +238,10 @@ def read_parquet(path: Path, *, skip_bad: bool = False) -> FaceDataset:
     table = read_table(path, columns.all()).combine_chunks()
     kind = dataset_kind(columns, table)
     bad = BadRows(path, skip=skip_bad)
-    emotions = read_labels(
-        path, table[columns.label].to_pylist(), label_names(schema, columns.label), bad
-    )
+    labels, names = table[columns.label].to_pylist(), label_names(schema, columns.label)
+    if kind == "faces" and names is None and columns.label.strip().lower() != "emotion":
+        _refuse_codes(path, columns.label, labels)
+    emotions = read_labels(path, labels, names, bad)
     blobs = image_bytes(table[columns.image])
     images: list[NDArray[np.uint8]] = []
     keep: list[int] = []
@@ -274,6 +277,18 @@ def read_parquet(path: Path, *, skip_bad: bool = False) -> FaceDataset:
         notes=notes,
         lossless=_flags(table, columns.lossless),
     )
+
+
+def _refuse_codes(path: Path, column: str, labels: Sequence[Any]) -> None:
+    """Raise DataError for codes of nobody knows which order: most folders' is alphabetical, and
+    FER2013's is not."""
+    code = next((v for v in labels if v is not None and _CODE.fullmatch(str(v).strip())), None)
+    if code is not None:
+        raise DataError(
+            f"{path}: its column {column!r} holds codes ({code}, …) and the file does not say what "
+            "they mean; write the expressions' names into it, or call it 'emotion' if the codes "
+            "are FER2013's (0 angry, disgust, fear, happy, sad, surprise, 6 neutral)."
+        )
 
 
 def image_bytes(column: Any) -> list[bytes | None]:

@@ -123,17 +123,37 @@ def locate(path: Path, name: str | None = None) -> Candidate:
         )
     if name is None and len(found) == 1:
         return found[0]
-    listed = ", ".join(c.name for c in found)
     if name is None:
+        listed = ", ".join(c.name for c in found)
         raise DataError(
             f"{path} holds {len(found)} datasets ({listed}); say which with --name, or pass the "
             "file itself."
         )
-    exact = [c for c in found if c.name.lower() == name.lower()]
-    chosen = exact or [c for c in found if c.name.lower().startswith(name.lower())]
+    chosen = _called(found, name)
+    if not chosen:  # a file at the top does not hide the folders beside it (CK+48/)
+        found += [c for c in _below(path) if c not in found]
+        chosen = _called(found, name)
     if len(chosen) != 1:
+        listed = ", ".join(c.name for c in found)
         raise DataError(f"{path} holds no single dataset called {name!r}; it has: {listed}.")
     return chosen[0]
+
+
+def _below(folder: Path) -> list[Candidate]:
+    """The datasets in the folders of ``folder`` that are no part of a tree of classes."""
+    if folders.class_folders(folder):
+        return []
+    return [c for sub in folders.list_folder(folder)[0] for c in find_datasets(sub, 1)]
+
+
+def _called(found: list[Candidate], name: str) -> list[Candidate]:
+    """Those of that name; else those whose name begins so. "CK+48" is called ckplus48 too."""
+
+    def bare(text: str) -> str:
+        return re.sub(r"[^a-z0-9]", "", text.lower().replace("+", "plus"))
+
+    exact = [c for c in found if bare(c.name) == bare(name)]
+    return exact or [c for c in found if bare(c.name).startswith(bare(name))]
 
 
 def read_dataset(
@@ -206,12 +226,17 @@ def read_photo_dataset(
     """
     folder = Path(path)
     if name is None and folder.is_dir() and photos.find_legend(folder) is None:
-        several = [c for c in find_datasets(folder) if c.form == "photos"]
+        every = find_datasets(folder)
+        every += [c for c in _below(folder) if c not in every]
+        several = [c for c in every if c.form == "photos"]
         if len(several) == 1:
             return photos.read_photos(several[0].path)
     found = locate(folder, name)
     if found.form not in ("photos", "legend"):
-        raise DataError(f"{found.path} holds no labelled photos; expected muxspace.")
+        raise DataError(
+            f"{found.path} holds no labelled photos; pass muxspace's folder or file (in mien data "
+            "build-fergit as --muxspace)."
+        )
     return photos.read_photos(found.path)
 
 

@@ -36,10 +36,12 @@ def _official(dataset: FaceDataset, split: str) -> NDArray[np.bool_]:
 def _need(dataset: FaceDataset, protocol: str, split: str, mask: NDArray[np.bool_]) -> None:
     if not mask.any():
         present = sorted(set(dataset.splits.tolist()) - {""})
+        use = "'random-80-20' or a dataset with official splits"
+        if split == "PublicTest" and _official(dataset, "Training").any():
+            use = "'val-from-train', which takes a tenth of it out of the training images"
         raise DataError(
             f"Protocol {protocol!r} needs the publisher's split {split!r}, and "
-            f"{dataset.source or dataset.name} has {', '.join(present) or 'none'}; use "
-            "'random-80-20' or a dataset with official splits."
+            f"{dataset.source or dataset.name} has {', '.join(present) or 'none'}; use {use}."
         )
 
 
@@ -108,6 +110,29 @@ def _balanced(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
     ]
     rows = np.sort(np.concatenate(chosen))
     return _drawn(dataset, "balanced", seed, rows, test=-(-len(rows) // 5), val=0)
+
+
+def _val_from_train(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
+    """Own data without a val split: a tenth of every class of train, drawn by the seed, chooses."""
+    train = np.flatnonzero(_official(dataset, "Training"))
+    _need(dataset, "val-from-train", "Training", _official(dataset, "Training"))
+    rng = np.random.default_rng([seed, 2])
+    chosen = []
+    for k in range(len(dataset.classes)):
+        rows = train[dataset.labels[train] == k]
+        # A class of one image stays in training.
+        chosen.append(rng.permutation(rows)[: max(len(rows) // 10, int(len(rows) > 1))])
+    val = np.sort(np.concatenate(chosen))
+    test = _official(dataset, "PrivateTest")
+    return Splits(
+        protocol="val-from-train",
+        seed=seed,
+        ids={
+            "train": dataset.ids[np.setdiff1d(train, val)],
+            "val": dataset.ids[val],
+            "test": dataset.ids[test],
+        },
+    )
 
 
 def _ferplus(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
@@ -192,6 +217,7 @@ _Maker = Callable[[FaceDataset, int, int | None], Splits]
 PROTOCOLS: dict[str, _Maker] = {
     "fer2013": _fer2013,
     "fer2013-folder": _fer2013_folder,
+    "val-from-train": _val_from_train,
     "ferplus-majority": _ferplus,
     "random-80-20": _random_80_20,
     "balanced": _balanced,

@@ -28,6 +28,7 @@ from mien.atomic import remove_leftovers, write_text
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.loaders import EpochBatches
 from mien.errors import RecipeError
+from mien.models.registry import get_spec
 from mien.models.weights import initial_weights
 from mien.train._lightning import L
 from mien.train.callbacks import BEST, LAST, AtomicCheckpointIO, ProgressLine, Run
@@ -274,6 +275,13 @@ def fit(
     if dry_run:
         train, val = _few(train, 64), _few(val, 64)
         unlabelled = None if unlabelled is None else _few(unlabelled, 32)
+    _, *wanted = get_spec(recipe.model).input
+    if list(train.images.shape[1:]) != wanted:
+        sides = "×".join(map(str, train.images.shape[1:]))
+        raise RecipeError(
+            f"The pictures of {dataset.source or dataset.name} are {sides}, and {recipe.model} "
+            f"takes {wanted[0]}×{wanted[1]}; resize them."
+        )
     if not len(train):
         raise RecipeError(f"Protocol {splits.protocol!r} leaves no training images.")
     check_votes(recipe, train)

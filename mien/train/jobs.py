@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from mien.train.fit import check_folder, dry, fit
 from mien.train.recipe import Recipe
 from mien.train.report import write_run_report
 
+#: The folder of dry runs, in that of the runs.
+DRY_RUNS = "dry-run"
 #: Written last: its presence means that the run is complete.
 RESULT = "result.json"
 
@@ -39,6 +42,16 @@ class Job:
 def jobs_of(recipe: Recipe, seeds: Sequence[int], runs: Path) -> list[Job]:
     """A job a seed, in folders of ``runs`` as ``mien train`` names them: :func:`run_name`."""
     return [Job(recipe, seed, runs / run_name(recipe, seed)) for seed in seeds]
+
+
+def default_folder(runs: Path, name: str, dry_run: bool) -> Path:
+    """``runs/NAME``; of a dry run ``runs/dry-run/NAME``, emptied: nothing in it is worth keeping,
+    and it must never stand where a training is looked for."""
+    if not dry_run:
+        return runs / name
+    folder = runs / DRY_RUNS / name
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
 
 
 def run_name(recipe: Recipe, seed: int) -> str:

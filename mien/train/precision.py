@@ -157,7 +157,11 @@ def _find(env: Mapping[str, str], cache_dir: Path | str | None) -> _Finding:
 
 
 #: Signals that a processor or a library answers with; others (a full memory, a user) may pass.
-_LASTING = (signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGABRT)
+_LASTING = tuple(
+    getattr(signal, name)
+    for name in ("SIGILL", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGABRT")
+    if hasattr(signal, name)  # Windows has no SIGBUS
+)
 
 
 def _try_out(env: Mapping[str, str]) -> tuple[_Finding, bool]:
