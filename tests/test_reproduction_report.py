@@ -440,8 +440,8 @@ def test_earlier_recipes_are_listed_in_report_and_results(tmp_path: Path) -> Non
     )
     page = results_page(tmp_path)
     assert (
-        "Replaced: Shape, fast budget: 3 epochs. It reached 40 % on the test split. Too short."
-        in page
+        "Another recipe: Shape, fast budget: 3 epochs. It reached 40 % on the test split. Too "
+        "short." in page
     )
 
 

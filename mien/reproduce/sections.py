@@ -309,17 +309,16 @@ def data_section(result: Record) -> Section:
 
 
 def earlier_section(result: Record) -> Section | None:
-    """Recipes that were replaced after they had been scored, with what they reached."""
+    """Recipes that were replaced, or tried and not taken, with what they reached."""
     rows = [
         [str(e.get(key, "")) for key in ("run", "recipe", "figures", "why", "commit")]
         for e in result.get("earlier") or ()
     ]
     if not rows:
         return None
-    header = ["run", "the earlier recipe", "what it reached", "why it was replaced", "commit"]
-    return Section(
-        "earlier", "Recipes that were replaced", [Table(header, rows, left=5, wrap=(0, 1, 2, 3))]
-    )
+    header = ["run", "the other recipe", "what it reached", "why it is not used", "commit"]
+    title = "Recipes that were replaced, or tried and not taken"
+    return Section("earlier", title, [Table(header, rows, left=5, wrap=(0, 1, 2, 3))])
 
 
 def _resumed(environment: Record) -> str:
@@ -328,7 +327,7 @@ def _resumed(environment: Record) -> str:
     for entry in environment.get("resumed") or ():
         other = [
             f"{key} {entry[key]}"
-            for key in ("commit", "precision", "threads", "cpu", "gpu")
+            for key in ("commit", "precision", "threads", "cpu", "gpu", "note")
             if entry.get(key) and entry[key] != environment.get(key)
         ]
         said.append(" ".join([str(entry.get("started", "")), *other]))

@@ -77,15 +77,16 @@ class Reading:
 
 @dataclass(frozen=True)
 class Earlier:
-    """A recipe that a run had before, with what it reached: figures are replaced, never forgotten.
+    """A recipe that a run had before, or that was tried and not taken, with what it reached:
+    figures are replaced, never forgotten.
 
     Attributes:
         run: the network or networks that had it, for people.
         budget: of which it was the recipe.
         recipe: in which it differed from today's, in words.
         figures: what it reached, in words, with the splits.
-        why: why it was replaced, and what was known of scores when its successor was written.
-        commit: that replaced it.
+        why: why it was replaced or not taken, and what was known of scores at the time.
+        commit: that replaced it, or that had it.
     """
 
     run: str
@@ -210,7 +211,7 @@ class System:
         train: "module:function" that replaces the plain training of missing runs (a sweep); called
             with a :class:`mien.reproduce.plan.Plan`. "" = plain training.
         remarks: in the order of the report.
-        earlier: recipes that were replaced after they had been scored.
+        earlier: recipes that were replaced after they had been scored, or tried and not taken.
     """
 
     name: str

@@ -157,10 +157,10 @@ def _paper(name: str, known: Record, record: Record | None, link: str) -> list[s
 
 
 def _earlier(e: Record) -> str:
-    """One sentence on a recipe that was replaced after it had been scored."""
+    """A few words on a recipe that was replaced, or tried and not taken."""
     return plain(
-        f"Replaced: {e['run']}, {e['budget']} budget: {e['recipe']}. It reached {e['figures']}. "
-        f"{e['why']}"
+        f"Another recipe: {e['run']}, {e['budget']} budget: {e['recipe']}. It reached "
+        f"{e['figures']}. {e['why']}"
     )
 
 

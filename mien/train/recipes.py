@@ -178,20 +178,18 @@ def njoku_cnn_fast() -> Recipe:
 
 @recipe
 def bah_resnet_fast() -> Recipe:
-    """Bah & Xue's network in 24 epochs instead of 100, at the cost of 16: pictures of 32, then 40,
-    then 48 pixels, one cycle up to 2e-3, batch 128, averaged weights, label smoothing, no class
-    weights (they cost accuracy), no dropout, the last three epochs on the images as they are."""
+    """Bah & Xue's network in 16 epochs instead of 100: one cycle up to 2e-3, batch 128, no class
+    weights (they cost accuracy), dropout in the first five epochs alone, the last two on the
+    images as they are."""
     return _cycle(
         bah_resnet(),
         "bah_resnet_fast",
-        epochs=24,
+        epochs=16,
         batch_size=128,
-        clean_epochs=3,
-        dropout_off=24,
+        clean_epochs=2,
+        dropout_off=11,
         early_stopping=0,
-        ema=0.998,
-        progressive=((0.0, 32), (0.4, 40), (0.7, 48)),
-        loss=LossConfig(label_smoothing=0.1),
+        loss=LossConfig(),
         optimizer=OptimizerConfig("nadam", 2e-3),
     )
 

@@ -17,8 +17,5 @@ FAST: dict[str, str] = {
     "dropout_off": "Dropout before batch norms shifts the variance that they learn, and a short "
     "training cannot grow out of it.",
     "early_stopping": "The cycle has a fixed end.",
-    "ema": "Averaged weights stand still where a large rate shakes the last ones.",
-    "progressive": "Smaller pictures first: 32 pixels cost two fifths of 48.",
-    "loss.label_smoothing": "Many labels are wrong; certainty about them costs accuracy.",
     "loss.class_weights": "Weights trade accuracy, the headline, for recall of the rare classes.",
 }
