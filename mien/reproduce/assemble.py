@@ -292,7 +292,8 @@ def _data(made: Assembly) -> list[dict[str, Any]]:
                 "sha256": dataset.sha256,
                 "n": len(dataset),
                 "classes": [c.value for c in dataset.classes],
-                "counts": _counts(dataset) | _divided(made, name, dataset),
+                "counts": _counts(dataset),
+                "divisions": _divided(made, name, dataset),
             }
         )
     return found
@@ -302,18 +303,20 @@ def _data(made: Assembly) -> list[dict[str, Any]]:
 _PUBLISHED = ("fer2013", "fer2013-folder", "ckplus-subjects")
 
 
-def _divided(made: Assembly, name: str, dataset: FaceDataset) -> dict[str, dict[str, int]]:
-    """Class counts of the parts that the runs' own protocols make, with the first seed."""
+def _divided(
+    made: Assembly, name: str, dataset: FaceDataset
+) -> dict[str, dict[str, dict[str, int]]]:
+    """Protocol -> part -> class counts, of the runs' own protocols with the first seed."""
     protocols = dict.fromkeys(run.protocol for run in made.plan.system.runs if run.dataset == name)
     found = {}
-    for protocol in protocols:
-        if protocol in _PUBLISHED:
-            continue
+    for protocol in (p for p in protocols if p not in _PUBLISHED):
         splits = make_splits(dataset, protocol, seed=0)
-        for role in splits.ids:
-            part = splits.select(dataset, role)
-            if len(part):
-                found[f"{protocol}, seed 0: {role}"] = _by_class(part, np.ones(len(part), bool))
+        parts = {role: splits.select(dataset, role) for role in splits.ids}
+        found[protocol] = {
+            role: _by_class(part, np.ones(len(part), bool))
+            for role, part in parts.items()
+            if len(part)
+        }
     return found
 
 

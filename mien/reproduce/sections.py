@@ -183,7 +183,8 @@ def _machine(environment: Record) -> str:
     if environment.get("gpu"):
         return str(environment["gpu"])
     cpu, threads = environment.get("cpu"), environment.get("threads")
-    return f"{cpu} ({threads} threads)" if cpu and threads else str(cpu or "")
+    many = f"{threads} thread{'' if threads == 1 else 's'}"
+    return f"{cpu} ({many})" if cpu and threads else str(cpu or "")
 
 
 def comparison_section(result: Record) -> Section | None:
@@ -237,13 +238,20 @@ def class_section(result: Record) -> Section | None:
         if not counts or not classes:
             continue
         name = str(data.get("name", "data"))
-        svg = charts.class_distribution(counts, classes)
-        drawn.append(Chart(f"classes-{slug(name)}", svg, f"Images of each class, {name}"))
-        rows = [
-            [str(split or "all"), *(count(by.get(c, 0)) for c in classes), count(sum(by.values()))]
-            for split, by in counts.items()
-        ]
-        blocks.append(Table([name, *classes, "all"], rows))
+        # What is published or put together, then each division of it that the runs train by.
+        divisions = (data.get("divisions") or {}).items()
+        for title, by_part in [(name, counts), *((f"{k}, seed 0", v) for k, v in divisions)]:
+            svg = charts.class_distribution(by_part, classes)
+            drawn.append(Chart(f"classes-{slug(title)}", svg, f"Images of each class, {title}"))
+            rows = [
+                [
+                    str(part or "all"),
+                    *(count(by.get(c, 0)) for c in classes),
+                    count(sum(by.values())),
+                ]
+                for part, by in by_part.items()
+            ]
+            blocks.append(Table([title, *classes, "all"], rows))
     if not drawn:
         return None
     return Section("classes", "Class distribution", [Charts(drawn), *blocks])
