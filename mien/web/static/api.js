@@ -86,6 +86,8 @@ export class Stream {
   }
 
   send(blob, taken) {
+    // A closing socket tells by an event that may come only after this picture was encoded.
+    if (this.socket.readyState !== WebSocket.OPEN) return;
     this.waiting.set(this.sent, { blob, taken });
     this.sent += 1;
     this.socket.send(blob);
