@@ -71,7 +71,7 @@ def _headline(headline: Headline, seeds: Sequence[Mapping[str, Any]], dry: bool)
     ours = round(float(np.mean(values)), 6) if values else None
     met = None
     if ours is not None and headline.target is not None and not dry:
-        met = ours >= headline.target
+        met = round(ours, 4) >= headline.target  # to the hundredth of a point that is printed
     difference = None
     if ours is not None and headline.paper is not None:
         difference = round(ours - headline.paper, 6)
