@@ -1,9 +1,15 @@
-"""Nested records as flat ones."""
+"""The records of trainings: where they lie, and nested ones as flat ones."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+
+def run_home(runs: Path, dry: bool) -> Path:
+    """The folder of run folders; of dry runs one of their own in it, where none is looked for."""
+    return runs / "dry-run" if dry else runs
 
 
 def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -51,9 +51,10 @@ def ensemble(
     require_extra("train", ("torch", "lightning", "pyarrow"), "`mien ensemble`")
     if recipe is not None:
         relaunch_with_allocator()
+    from mien._records import run_home
     from mien.data import make_splits, read_for_protocol
     from mien.train.ensemble import build_ensemble, common_protocol, to_markdown
-    from mien.train.jobs import DRY_RUNS, jobs_of, train_jobs
+    from mien.train.jobs import jobs_of, train_jobs
     from mien.train.recipe import override
     from mien.train.recipes import get_recipe
 
@@ -66,7 +67,7 @@ def ensemble(
     dataset = read_for_protocol(data, division, name)
     splits = make_splits(dataset, division)
     if resolved is not None:
-        jobs = jobs_of(resolved, range(seeds), runs / DRY_RUNS if dry_run else runs)
+        jobs = jobs_of(resolved, range(seeds), run_home(runs, dry_run))
         # One division for all: members that trained on each other's validation images could not be
         # averaged on them.
         train_jobs(jobs, dataset, device=device, dry_run=dry_run, say=say, splits=splits)

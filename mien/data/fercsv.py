@@ -18,7 +18,8 @@ from mien.errors import DataError
 
 SIDE = 48
 PIXELS = SIDE * SIDE
-_CODE = re.compile(r"-?[0-9]+")
+#: A class by number.
+CODE = re.compile(r"-?[0-9]+")
 FER2013_USAGES = ("Training", "PublicTest", "PrivateTest", "")
 
 
@@ -99,7 +100,7 @@ def parse_label(text: str) -> Emotion:
     text = text.strip()
     if not text:
         raise DataError("the label is missing")
-    return parse_fer2013_code(int(text)) if _CODE.fullmatch(text) else parse_emotion(text)
+    return parse_fer2013_code(int(text)) if CODE.fullmatch(text) else parse_emotion(text)
 
 
 def read_fer2013_csv(path: Path, *, skip_bad: bool = False) -> FaceDataset:

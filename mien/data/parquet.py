@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from mien.data.assemble import BadRows, assemble, decode_face
 from mien.data.dataset import FaceDataset
-from mien.data.fercsv import dataset_name
+from mien.data.fercsv import CODE, dataset_name
 from mien.emotions import (
     CKPLUS,
     FER2013,
@@ -24,7 +23,6 @@ from mien.emotions import (
 from mien.errors import DataError, MissingExtraError
 
 LABEL_COLUMNS = ("emotion", "label", "labels", "expression")
-_CODE = re.compile(r"-?[0-9]+")
 SPLIT_COLUMNS = ("usage", "split")
 VOTE_COLUMNS = tuple(f"ferplus_{name.lower()}" for name in FERPLUS_COLUMNS)
 
@@ -133,7 +131,7 @@ def read_labels(
             if value is None:
                 raise DataError("the label is missing")
             text = str(value).strip()
-            if _CODE.fullmatch(text):
+            if CODE.fullmatch(text):
                 code = int(text)
                 if names is None:
                     emotion = parse_fer2013_code(code)
@@ -282,7 +280,7 @@ def read_parquet(path: Path, *, skip_bad: bool = False) -> FaceDataset:
 def _refuse_codes(path: Path, column: str, labels: Sequence[Any]) -> None:
     """Raise DataError for codes of nobody knows which order: most folders' is alphabetical, and
     FER2013's is not."""
-    code = next((v for v in labels if v is not None and _CODE.fullmatch(str(v).strip())), None)
+    code = next((v for v in labels if v is not None and CODE.fullmatch(str(v).strip())), None)
     if code is not None:
         raise DataError(
             f"{path}: its column {column!r} holds codes ({code}, …) and the file does not say what "

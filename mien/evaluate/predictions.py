@@ -44,6 +44,11 @@ class Joined:
     classes: tuple[Emotion, ...]
     excluded: dict[Emotion, int]
 
+    @property
+    def accuracy(self) -> float:
+        """Share of the samples whose most probable class is their label."""
+        return float((self.probabilities.argmax(axis=1) == self.labels).mean())
+
 
 @dataclass(frozen=True)
 class Predictions:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mien._records import run_home
 from mien.errors import DataError, MienError, RecipeError
 from mien.reproduce.datasets import Datasets
 from mien.reproduce.spec import BUDGETS, RunSpec, System
@@ -124,7 +125,7 @@ def make_plan(
         DataError: a dataset is needed and missing.
     """
     _check(system, budget, seeds, only)
-    found = _index(runs / "dry-run" if dry else runs)
+    found = _index(run_home(runs, dry))
     tasks: list[Task] = []
     missing: dict[str, str] = {}
     for run in system.runs:
@@ -188,7 +189,7 @@ def _task(
     found: Sequence[_Found],
     dry: bool,
 ) -> Task:
-    home = (runs / "dry-run" if dry else runs) / folder_name(run, recipe, seed, fold)
+    home = run_home(runs, dry) / folder_name(run, recipe, seed, fold)
     wanted = compared(recipe.to_dict())
     same = [
         f for f in found if (f.recipe, f.seed, f.fold, f.sha256) == (wanted, seed, fold, sha256)

@@ -173,8 +173,7 @@ def _check_against_training(
     row = next((r for r in curves if r["epoch"] == epoch), {})
     if not len(val) or "val_accuracy" not in row or not np.isin(val, joined.ids).all():
         return
-    part = _part(joined, val)
-    accuracy = float((part.probabilities.argmax(axis=1) == part.labels).mean())
+    accuracy = _part(joined, val).accuracy
     wrong = disagreement(accuracy, row["val_accuracy"], len(val))
     if wrong:
         raise DataError(f"{folder}: {wrong}")

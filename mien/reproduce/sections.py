@@ -157,14 +157,13 @@ def _done(runs: Sequence[Record], result: Record) -> str:
     if not trained:
         return f"Nothing was trained yet under {budget}: every figure of ours reads “{NOT_RUN}”."
     seconds = [v for s in trained if (v := number(s.get("seconds"))) is not None]
-    shared = " Times hold whatever else the machine did meanwhile."
     wanted, done = sum(len(run.get("seeds") or ()) for run in runs), len(trained)
     where = sorted({_machine(s.get("environment") or {}) for s in trained} - {""})
     words = f"{done} of {wanted} {'training' if wanted == 1 else 'trainings'} of {budget} "
     words += "is done" if done == 1 else "are done"
     words += f", {duration(sum(seconds))} in all" if seconds else ""
     words += f", on {' and '.join(where)}." if where else "."
-    words += shared if seconds else ""
+    words += " Times hold whatever else the machine did meanwhile." if seconds else ""
     theirs = [
         f"{run.get('label') or run['id']} {duration(run['paper_seconds'])}"
         + (f" ({run['paper_hardware']})" if run.get("paper_hardware") else "")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mien._records import run_home
 from mien.atomic import make_folder
 from mien.data import make_splits
 from mien.errors import MienError, require_extra
@@ -50,7 +51,7 @@ class Outcome:
 
 def home(plan: Plan) -> Path:
     """The folder of the plan's run folders, its study and its locks."""
-    return plan.runs / "dry-run" if plan.dry else plan.runs
+    return run_home(plan.runs, plan.dry)
 
 
 def open_study(runs: Path, budget: str) -> Any:

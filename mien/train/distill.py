@@ -80,7 +80,7 @@ def find_members(paths: Iterable[Path]) -> list[Member]:
     for path in given:
         if path.suffix == ".ckpt":
             inner = [Member(_name(path), path, 1.0)]
-        elif (path / ENSEMBLE).is_file() or path.name == ENSEMBLE:
+        elif _is_ensemble(path):
             inner = _leading(read_members(path))
         elif (path / BEST).is_file():
             inner = [Member(path.name, path / BEST, 1.0)]
@@ -93,6 +93,10 @@ def find_members(paths: Iterable[Path]) -> list[Member]:
     if not found:
         raise ModelError("No teacher was given.")
     return found
+
+
+def _is_ensemble(path: Path) -> bool:
+    return path.name == ENSEMBLE or (path / ENSEMBLE).is_file()
 
 
 def _name(path: Path) -> str:
@@ -116,7 +120,7 @@ def dropped(paths: Iterable[Path]) -> list[str]:
     """The names of the ensembles' members that do not teach: see :func:`find_members`."""
     found = []
     for path in paths:
-        if path.suffix != ".ckpt" and ((path / ENSEMBLE).is_file() or path.name == ENSEMBLE):
+        if _is_ensemble(path):
             members = read_members(path)
             kept = {m.path for m in _leading(members)}
             found += [m.name for m in members if m.path not in kept]

@@ -201,7 +201,7 @@ def build_ensemble(
                 "checkpoint": relative(s.member.path, out),
                 "sha256": s.sha256,
                 "weight": round(float(w), 6),
-                "val_accuracy": round(float((j.probabilities.argmax(1) == j.labels).mean()), 6),
+                "val_accuracy": round(j.accuracy, 6),
             }
             for s, w, j in zip(scored, weights, joined, strict=True)
         ],
@@ -316,7 +316,12 @@ def _score_test(
     for s in members:
         single = _figures(judge(s.predictions, {"name": s.member.name}))
         single["by_views"] = {
-            views: _accuracy(member_predictions(s.member, test, "test", views, cache, device), test)
+            views: round(
+                member_predictions(s.member, test, "test", views, cache, device)
+                .predictions.join(test)
+                .accuracy,
+                6,
+            )
             for views in VIEWS
         }
         singles.append(single)
@@ -332,11 +337,6 @@ def _score_test(
     }
     write_text(out / TEST, json.dumps(figures, indent=2) + "\n")
     return figures
-
-
-def _accuracy(scored: Scored, split: FaceDataset) -> float:
-    joined = scored.predictions.join(split)
-    return round(float((joined.probabilities.argmax(1) == joined.labels).mean()), 6)
 
 
 def to_markdown(record: dict[str, Any]) -> str:

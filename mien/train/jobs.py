@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mien._records import run_home
 from mien.data import make_splits
 from mien.data.dataset import FaceDataset, Splits
 from mien.train.callbacks import BEST
@@ -18,8 +19,6 @@ from mien.train.fit import check_folder, dry, fit
 from mien.train.recipe import Recipe
 from mien.train.report import write_run_report
 
-#: The folder of dry runs, in that of the runs.
-DRY_RUNS = "dry-run"
 #: Written last: its presence means that the run is complete.
 RESULT = "result.json"
 
@@ -47,10 +46,9 @@ def jobs_of(recipe: Recipe, seeds: Sequence[int], runs: Path) -> list[Job]:
 def default_folder(runs: Path, name: str, dry_run: bool) -> Path:
     """``runs/NAME``; of a dry run ``runs/dry-run/NAME``, emptied: nothing in it is worth keeping,
     and it must never stand where a training is looked for."""
-    if not dry_run:
-        return runs / name
-    folder = runs / DRY_RUNS / name
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = run_home(runs, dry_run) / name
+    if dry_run:
+        shutil.rmtree(folder, ignore_errors=True)
     return folder
 
 
