@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+#: A run folder's record of what was trained, written first, and of how it ended, written last.
+RUN, RESULT = "run.json", "result.json"
+
 
 def run_home(runs: Path, dry: bool) -> Path:
     """The folder of run folders; of dry runs one of their own in it, where none is looked for."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._records import RESULT, RUN
 from mien.atomic import make_folder, write_text
 from mien.data import FaceDataset, Splits, make_splits
 from mien.errors import DataError
@@ -154,7 +155,7 @@ def _seed(made: Assembly, task: Task, index: int, say: Say) -> dict[str, Any]:
     if task.state == NOT_RUN:
         return record
     curves = read_curves(task.folder)
-    about = _read(task, "run.json")
+    about = _read(task, RUN)
     record |= {
         "best_epoch": _best_epoch(curves),
         "epochs": len(curves),
@@ -166,7 +167,7 @@ def _seed(made: Assembly, task: Task, index: int, say: Say) -> dict[str, Any]:
     }
     if task.state != DONE:
         return record
-    record["best_epoch"] = _read(task, "result.json").get("best_epoch")
+    record["best_epoch"] = _read(task, RESULT).get("best_epoch")
     dataset = made.datasets.get(task.run.dataset)
     splits = _splits(task, dataset)
     say(f"scoring {task.folder.name}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mien._records import run_home
+from mien._records import RESULT, RUN, run_home
 from mien.errors import DataError, MienError, RecipeError
 from mien.reproduce.datasets import Datasets
 from mien.reproduce.spec import BUDGETS, RunSpec, System
@@ -215,12 +215,12 @@ def _look(folder: Path) -> _Found | None:
     from mien.train.recipe import Recipe
 
     try:
-        record = json.loads((folder / "run.json").read_text())
+        record = json.loads((folder / RUN).read_text())
         recipe = Recipe.from_dict(json.loads((folder / "recipe.json").read_text()))
         sha256 = record["data"]["sha256"]
         seed, fold = record["seed"], record.get("fold")
     except (OSError, ValueError, KeyError, TypeError, MienError):
         return None
-    whole = all((folder / name).exists() for name in ("result.json", "best.ckpt", "last.ckpt"))
+    whole = all((folder / name).exists() for name in (RESULT, "best.ckpt", "last.ckpt"))
     state = DONE if whole else PARTIAL if (folder / "last.ckpt").exists() else NOT_RUN
     return _Found(folder, compared(recipe.to_dict()), seed, fold, sha256, state)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._records import RESULT
 from mien._system import file_sha256
 from mien.atomic import write_text
 from mien.data import FaceDataset, Splits
@@ -156,7 +157,7 @@ def _epoch(folder: Path, checkpoint: str, curves: Sequence[dict[str, float]]) ->
     if checkpoint == "last":
         return int(curves[-1]["epoch"]) if curves else None
     try:
-        return int(json.loads((folder / "result.json").read_text())["best_epoch"])
+        return int(json.loads((folder / RESULT).read_text())["best_epoch"])
     except (OSError, ValueError, KeyError):
         return None
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mien._records import run_home
+from mien._records import RESULT, run_home
 from mien.atomic import make_folder
 from mien.data import make_splits
 from mien.errors import MienError, require_extra
@@ -262,7 +262,7 @@ def failures(study: Any) -> dict[str, str]:
 
 def folder_state(folder: Path) -> str:
     """ "done", "partial" or "not run", by the files of a run folder."""
-    if all((folder / name).exists() for name in ("result.json", "best.ckpt", "last.ckpt")):
+    if all((folder / name).exists() for name in (RESULT, "best.ckpt", "last.ckpt")):
         return DONE
     return PARTIAL if (folder / "last.ckpt").exists() else NOT_RUN
 

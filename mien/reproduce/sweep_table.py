@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mien._records import RESULT
 from mien.data import FaceDataset
 from mien.errors import DataError, RecipeError
 from mien.reproduce.datasets import Datasets
@@ -114,7 +115,7 @@ def _state(tasks: Sequence[Task], done: Sequence[Task], failed: Mapping[str, str
 
 
 def _minutes(task: Task) -> float:
-    path = task.folder / "result.json"
+    path = task.folder / RESULT
     try:
         return float(json.loads(path.read_text())["seconds"]) / 60
     except (OSError, ValueError, KeyError, TypeError) as error:

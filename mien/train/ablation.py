@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mien._records import RUN
 from mien.atomic import make_folder, write_text
 from mien.data.dataset import FaceDataset
 from mien.errors import RecipeError
@@ -118,7 +119,7 @@ def _check_run(job: Job, sha256: str, dry_run: bool) -> None:
     """A name proves nothing: the table, its settings or the data may be others by now."""
     wanted = dry(job.recipe) if dry_run else job.recipe
     recipe = Recipe.from_dict(json.loads((job.folder / "recipe.json").read_text()))
-    record = json.loads((job.folder / "run.json").read_text())
+    record = json.loads((job.folder / RUN).read_text())
     same = {
         "recipe": not recipe.differences(wanted),
         "seed": record.get("seed") == job.seed,

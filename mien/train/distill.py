@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mien._records import RESULT
 from mien._system import file_sha256
 from mien.emotions import Emotion
 from mien.errors import ModelError, RecipeError
@@ -131,7 +132,7 @@ def _cost(checkpoint: Path) -> dict[str, Any]:
     """What a run folder says of its training: recipe, minutes and epochs; {} where it is gone."""
     folder = checkpoint.parent
     try:
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
         minutes = round(float(result["seconds"]) / 60, 1)
         return {"recipe": recipe["name"], "epochs": recipe["epochs"], "minutes": minutes}

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mien._records import RESULT, RUN
 from mien._system import processor, versions
 from mien._version import __version__
 from mien.atomic import remove_leftovers, write_text
@@ -39,7 +40,6 @@ from mien.train.precision import PrecisionChoice, choose_device, choose_precisio
 from mien.train.recipe import Recipe
 from mien.train.selection import check_teaching, training_set
 
-RUN, RESULT = "run.json", "result.json"
 PACKAGES = ("torch", "lightning", "numpy", "opencv-python-headless", "onnxruntime")
 
 

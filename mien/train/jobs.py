@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mien._records import run_home
+from mien._records import RESULT, run_home
 from mien.data import make_splits
 from mien.data.dataset import FaceDataset, Splits
 from mien.train.callbacks import BEST
@@ -18,9 +18,6 @@ from mien.train.distill import Teachers
 from mien.train.fit import check_folder, dry, fit
 from mien.train.recipe import Recipe
 from mien.train.report import write_run_report
-
-#: Written last: its presence means that the run is complete.
-RESULT = "result.json"
 
 Say = Callable[[str], None]
 

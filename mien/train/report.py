@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from mien._records import RESULT
 from mien.atomic import write_text
 from mien.data.dataset import FaceDataset, Splits
 from mien.evaluate import describe_model, evaluate, write_report
@@ -33,7 +34,7 @@ def write_run_report(result: FitResult, dataset: FaceDataset, splits: Splits) ->
     if len(val):
         _write_report(result, val, splits)
     # Last: it says that everything else is there.
-    write_text(folder / "result.json", json.dumps(record, indent=2) + "\n")
+    write_text(folder / RESULT, json.dumps(record, indent=2) + "\n")
     return folder / "report" if len(val) else folder
 
 
