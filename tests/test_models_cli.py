@@ -76,12 +76,17 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_layers(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--layers", "njoku_cnn"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split()[1:] == ["Conv2D", "48×48×32", "320"]
+    assert lines[1].split()[1:] == ["Conv2D", "3×3,", "padding", "1", "48×48×32", "320"]
     assert lines[-1].split() == ["total", "2,489,095"]
     assert main(["models", "--layers", "njoku_cnn", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert rows[0]["type"] == "Conv2D"
     assert rows[0]["output_shape"] == [48, 48, 32]
+    kinds = {row["type"]: row["settings"] for row in rows}
+    assert kinds["Dropout"] == "rate 0.2"
+    assert kinds["MaxPooling2D"] == "2×2"
+    assert kinds["Conv2D"] == "3×3"
+    assert kinds["Dense"] == ""
 
 
 def test_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,14 +23,16 @@ from mien.emotions import CKPLUS, FER2013
 from mien.errors import DataError, RecipeError
 from mien.evaluate.metrics import confusion_matrix, suspicions
 from mien.reproduce.datasets import Datasets
-from mien.reproduce.figures import COLUMNS
+from mien.reproduce.figures import COLUMNS, printed_epochs
 from mien.reproduce.leakage import ckplus_leakage, sequences, twins
 from mien.reproduce.mislabelled import disagreement, shuffled_report
 from mien.reproduce.papers.njoku2024 import TABLE_5
 from mien.reproduce.plan import resolve
 from mien.reproduce.recipes import deviations, network, paper_recipe
-from mien.reproduce.spec import BUDGETS, DATASETS
+from mien.reproduce.run_sections import easier
+from mien.reproduce.spec import BUDGETS, DATASETS, PrintedEpochs
 from mien.reproduce.systems import PAPERS, get_system
+from mien.train.recipes import get_recipe
 
 CURVES = {"train_loss", "train_accuracy", "val_loss", "val_accuracy"}
 
@@ -90,6 +92,39 @@ def test_a_replaced_recipe_is_named_with_what_it_reached() -> None:
             assert earlier.budget in BUDGETS
             assert "%" in earlier.figures
             assert earlier.why.endswith(".")
+
+
+def test_of_several_printed_epochs_beside_one_of_ours_the_nearest_has_the_difference() -> None:
+    paper = {epoch: {"val_accuracy": epoch / 100} for epoch in (1, 2, 4, 6, 96, 99, 100)}
+    printed = PrintedEpochs("r", "table 3", 100, paper, "Other images.")
+    curves = [{"epoch": e, "val_accuracy": e / 10} for e in range(1, 11)]
+    table = printed_epochs(printed, {"r": [{"state": "done", "curves": curves}]})
+    assert [(r["epoch"], r["ours_epoch"], r["nearest"]) for r in table["rows"]] == [
+        (1, 1, False),
+        (2, 1, False),
+        (4, 1, False),
+        (6, 1, True),
+        (96, 10, False),
+        (99, 10, False),
+        (100, 10, True),
+    ]
+    assert table["note"].endswith("Other images.")
+    same = printed_epochs(dataclasses.replace(printed, epochs=10, rows={3: {}}), {"r": []})
+    assert [r["nearest"] for r in same["rows"]] == [True]
+
+
+def test_training_figures_that_are_easier_than_the_papers_are_named() -> None:
+    for name, said in (
+        ("debnath_convnet", "without dropout in the last 5 epochs"),
+        ("njoku_cnn", "of pictures that are at most mirrored in the last 2 epochs"),
+        ("mondal_shallow", ""),
+    ):
+        ours = get_recipe(name if name == "mondal_shallow" else f"{name}_fast").to_dict()
+        assert easier({"recipe": ours, "paper_recipe": get_recipe(name).to_dict()}) == said
+    deep = get_recipe("mondal_deep_fast").to_dict()
+    assert easier({"recipe": deep}).startswith("without dropout in every epoch")
+    assert easier({"recipe": deep, "paper_recipe": deep}) == ""
+    assert easier({}) == ""
 
 
 def njoku_like() -> np.ndarray:

@@ -143,13 +143,12 @@ def _print_summaries(summaries: tuple[ModelSummary, ...]) -> None:
 
 
 def _print_layers(table: tuple[LayerRow, ...]) -> None:
-    rows = [("layer", "type", "output", "parameters")]
+    rows = [("layer", "type", "settings", "output", "parameters")]
     for row in table:
-        rows.append(
-            (row.name, row.type, "×".join(map(str, row.output_shape)), f"{row.parameters:,}")
-        )
-    rows.append(("total", "", "", f"{sum(row.parameters for row in table):,}"))
-    _print_columns(rows, {3})
+        shape = "×".join(map(str, row.output_shape))
+        rows.append((row.name, row.type, row.settings, shape, f"{row.parameters:,}"))
+    rows.append(("total", "", "", "", f"{sum(row.parameters for row in table):,}"))
+    _print_columns(rows, {4})
 
 
 def _print_shipped(shipped: list[dict[str, Any]]) -> None:

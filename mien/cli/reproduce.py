@@ -23,7 +23,10 @@ def reproduce(
         str, typer.Option(help="paper: the full recipe; fast: aims at the same headlines, sooner.")
     ] = "fast",
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the report (default: out/NAME).")
+        Path | None,
+        typer.Option(
+            help="Folder of the report (default: out/NAME, of a dry run out/NAME-dry-run)."
+        ),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the trainings.")] = Path("runs"),
     data: Annotated[
@@ -49,7 +52,8 @@ def reproduce(
     """Train a paper's system as the paper does and report the paper's figures beside ours.
 
     Stopped anywhere and called again, it goes on where it was. Trainings made with `mien train` and
-    found in --runs are taken. The HTML page shows sample images of your data: keep it to yourself.
+    found in --runs are taken. Exit code 1 says that some failed and the rest was done. The HTML
+    page shows sample images of your data: keep it to yourself.
     """
     from mien.reproduce.systems import PAPERS, get_system
 
@@ -69,7 +73,7 @@ def reproduce(
     say = printer()
     record, paths = run(
         name,
-        out or Path("out") / name,
+        out or Path("out") / (f"{name}-dry-run" if dry_run else name),
         runs=runs,
         budget=budget,
         data=data,
@@ -87,8 +91,11 @@ def reproduce(
         from json import dumps
 
         typer.echo(dumps(record))
-        return
-    _print(record)
+    else:
+        _print(record)
+    if record["failed"]:
+        say(f"{len(record['failed'])} failed, see above; the next call tries again.")
+        raise typer.Exit(1)
 
 
 def _print(record: dict[str, Any]) -> None:

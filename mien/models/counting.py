@@ -54,12 +54,14 @@ class LayerRow:
         output_shape: shape of one output without the batch, in the papers' order: (H, W, C) for
             maps, (features,) for vectors.
         parameters: Keras count of the module's own parameters; 0 where a module is called again.
+        settings: what shapes its output, for people: "3×3, padding 1", "rate 0.25"; "" if nothing.
     """
 
     name: str
     type: str
     output_shape: tuple[int, ...]
     parameters: int
+    settings: str = ""
 
 
 def split_parameters(module: nn.Module) -> ParameterSplit:
@@ -117,13 +119,40 @@ def layer_table(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[L
         kind = type(layer).__name__
         parameters = 0 if layer in seen else _own_parameters(layer)
         seen.add(layer)
-        rows.append(LayerRow(names[layer], _KERAS_TYPES.get(kind, kind), shape, parameters))
+        keras = _KERAS_TYPES.get(kind, kind)
+        rows.append(LayerRow(names[layer], keras, shape, parameters, _settings(layer)))
 
     def is_layer(layer: nn.Module) -> bool:
         return next(layer.children(), None) is None or _own_parameters(layer) > 0
 
     _trace(module, input_shape, is_layer, record)
     return tuple(rows)
+
+
+def _settings(layer: nn.Module) -> str:
+    if isinstance(layer, nn.Dropout | nn.Dropout2d):
+        return f"rate {layer.p:g}"
+    if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        return ""
+    said = [_sides(layer.kernel_size)]
+    usual = (1, 1) if isinstance(layer, nn.Conv2d) else layer.kernel_size
+    if _pair(layer.stride) != _pair(usual):
+        said.append(f"stride {_pair(layer.stride)[0]}")
+    if isinstance(layer.padding, str):  # "same", "valid"
+        said.append(f"padding {layer.padding}")
+    elif any(_pair(layer.padding)):
+        said.append(f"padding {_pair(layer.padding)[0]}")
+    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+        said.append(f"{layer.groups} groups")
+    return ", ".join(said)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _sides(value: Any) -> str:
+    return "×".join(map(str, _pair(value)))
 
 
 def _running_stats(layer: nn.Module) -> int:

@@ -76,7 +76,8 @@ def reproduce(
         say: called with one line on what is going on.
 
     Returns:
-        the record, and "json", "markdown", "html" -> path.
+        the record, whose "failed" names trainings that failed while others went on, and "json",
+        "markdown", "html" -> path.
 
     Raises:
         RecipeError, DataError, ModelError: see the parts; each is one sentence.
@@ -88,18 +89,22 @@ def reproduce(
     if options.dry and report_only:
         raise RecipeError("--dry-run trains, and --report-only does not; leave one out.")
     system = get_system(name) if isinstance(name, str) else name
-    datasets = Datasets(data, fergit, cache=runs, build=not report_only, dry=options.dry, say=say)
+    # FERGIT takes minutes to build: not for a run that is not wanted.
+    wanted = {run.dataset for run in system.runs if not only or run.id in only}
+    build = not report_only and "fergit" in wanted
+    datasets = Datasets(data, fergit, cache=runs, build=build, dry=options.dry, say=say)
     keep = {"seeds": seeds, "only": only, "options": options, "report_only": report_only}
     plan = plan_of(system, budget, runs, datasets, **keep)  # type: ignore[arg-type]
     for name_ in dict.fromkeys(run.dataset for run in system.runs if run.id in plan.missing):
         why = datasets.missing(name_)
         if why:
             say(f"not run: {why}")
+    failed: dict[str, str] = {}
     if not report_only:
-        train_all(plan, datasets, options, tuple(only), say)
+        failed = train_all(plan, datasets, options, tuple(only), say)
         plan = plan_of(system, budget, runs, datasets, **keep)  # type: ignore[arg-type]
     device = "cuda" if options.device == "cuda" else "cpu"
-    record = assemble(plan, datasets, command=command, device=device, say=say)
+    record = assemble(plan, datasets, failed, command=command, device=device, say=say)
     names = dict.fromkeys(run.dataset for run in system.runs)
     shown = [datasets.get(key) for key in names if not datasets.missing(key)]
     return record, write_reproduction(record, out, shown)

@@ -88,6 +88,7 @@ class Assembly:
 def assemble(
     plan: Plan,
     datasets: Datasets,
+    failed: Mapping[str, str] | None = None,
     *,
     command: str = "",
     device: str = "cpu",
@@ -96,6 +97,7 @@ def assemble(
     """Score what is finished (once) and put the whole record together.
 
     Args:
+        failed: run folder's name -> why its training failed just now.
         command: said in the record.
         device: "cpu" or "cuda", for scoring.
         say: called with one line before something slow.
@@ -126,8 +128,9 @@ def assemble(
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "environment": environment(),
         "data": _data(made),
-        "headlines": headlines(system, made.seeds, dry=plan.dry),
-        "runs": [_run(made, run) for run in system.runs],
+        "headlines": headlines(system, made.seeds, plan.budget, dry=plan.dry),
+        "failed": dict(failed or {}),
+        "runs": [_run(made, run, failed or {}) for run in system.runs],
         "printed_epochs": printed_epochs(system.printed_epochs, made.seeds),
         "comparison": comparison(system, made.seeds),
         "photos": _photos(made, say),
@@ -225,19 +228,21 @@ def _best_epoch(curves: list[dict[str, float]]) -> int | None:
     return int(max(scored, key=lambda row: row["val_accuracy"])["epoch"])
 
 
-def _run(made: Assembly, run: RunSpec) -> dict[str, Any]:
+def _run(made: Assembly, run: RunSpec, failed: Mapping[str, str]) -> dict[str, Any]:
     """One run of the record: recipes, network, seeds and their summary."""
     tasks, seeds = made.plan.of(run.id), made.seeds[run.id]
     states = {task.state for task in tasks}
     state = DONE if states == {DONE} else NOT_RUN if states <= {NOT_RUN} else PARTIAL
     theirs = paper_recipe(run)
     recipe = tasks[0].recipe if tasks else None
+    why = made.plan.missing.get(run.id, "")
+    why = why or next((failed[t.folder.name] for t in tasks if t.folder.name in failed), "")
     spent = [s["seconds"] for s in seeds if s["state"] == DONE]
     return {
         "id": run.id,
         "label": run.label,
         "state": state,
-        "why_not_run": made.plan.missing.get(run.id, ""),
+        "why_not_run": why,
         "dataset": run.dataset,
         "protocol": run.protocol,
         "recipe": recipe.to_dict() if recipe else None,
@@ -358,10 +363,18 @@ def _photos_text(made: Assembly) -> dict[str, str]:
     if not run_id:
         return {}
     label = made.plan.system.run(run_id).label
+    tasks = made.plan.of(run_id)
+    own = ""
+    if tasks:  # "runs/…" stands for the folder of runs: the report names none of this machine
+        own = (
+            f" On your own photos: mien export runs/{tasks[0].folder.name}/best.ckpt --out "
+            f"{run_id}.onnx, then mien predict PHOTO --model {run_id}.onnx, and in front of a "
+            f"webcam mien live --model {run_id}.onnx."
+        )
     return {
         "run": run_id,
         "text": f"{label}, first seed, chosen epoch. The faces of the papers' own photos are not "
         "free to show: the portrait is in the public domain, and an average face is nobody's. An "
         "average is smoother than any face that the network learned from, so its answers there are "
-        "a curiosity and no measure.",
+        f"a curiosity and no measure.{own}",
     }

@@ -61,12 +61,16 @@ def measured(seeds: Sequence[Mapping[str, Any]], figure: str) -> list[float]:
     return [v for v in values if v is not None]
 
 
-def headlines(system: System, seeds: Seeds, *, dry: bool = False) -> list[dict[str, Any]]:
+def headlines(
+    system: System, seeds: Seeds, budget: str = "fast", *, dry: bool = False
+) -> list[dict[str, Any]]:
     """The headline table: the paper's figure, ours, the difference, and whether it is met."""
-    return [_headline(h, seeds.get(h.run, ()), dry) for h in system.headlines]
+    return [_headline(h, seeds.get(h.run, ()), budget, dry) for h in system.headlines]
 
 
-def _headline(headline: Headline, seeds: Sequence[Mapping[str, Any]], dry: bool) -> dict[str, Any]:
+def _headline(
+    headline: Headline, seeds: Sequence[Mapping[str, Any]], budget: str, dry: bool
+) -> dict[str, Any]:
     values = measured(seeds, headline.figure)
     ours = round(float(np.mean(values)), 6) if values else None
     met = None
@@ -87,8 +91,14 @@ def _headline(headline: Headline, seeds: Sequence[Mapping[str, Any]], dry: bool)
         "ours_text": _text(values, seeds),
         "difference": difference,
         "met": met,
-        "remark": headline.remark,
+        "remark": remark(headline, budget),
     }
+
+
+def remark(headline: Headline, budget: str = "fast") -> str:
+    """What is said of the figure under that budget."""
+    said = (headline.remark, headline.fast_remark if budget == "fast" else "")
+    return " ".join(words for words in said if words)
 
 
 def _text(values: Sequence[float], seeds: Sequence[Mapping[str, Any]]) -> str:
@@ -120,7 +130,7 @@ def printed_epochs(printed: PrintedEpochs | None, seeds: Seeds) -> dict[str, Any
     # Early stopping may end seeds at different epochs: an epoch counts if every seed has it.
     last = min((max(c) for c in curves if c), default=0)
     columns = list(dict.fromkeys(k for row in printed.rows.values() for k in row))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for epoch, paper in printed.rows.items():
         mapped = max(1, round(epoch * last / printed.epochs)) if last else None
         rows.append(
@@ -132,15 +142,21 @@ def printed_epochs(printed: PrintedEpochs | None, seeds: Seeds) -> dict[str, Any
                 "ours_same_epoch": _at(curves, epoch, columns) if epoch <= last else None,
             }
         )
+    for row in rows:  # of several paper epochs beside one of ours, one is at the same place
+        beside = [r["epoch"] for r in rows if r["ours_epoch"] == row["ours_epoch"]]
+        exact = (row["ours_epoch"] or 0) * printed.epochs / max(last, 1)
+        row["nearest"] = row["epoch"] == min(beside, key=lambda e: abs(e - exact))
     same = last == printed.epochs
     note = (
         ""
         if same or not last
         else (
             f"Our training has {last} epochs and the paper's {printed.epochs}: an epoch of the "
-            "paper stands beside ours at the same fraction of the training."
+            "paper stands beside ours at the same fraction of the training, and where several do, "
+            "the nearest has the difference."
         )
     )
+    note = " ".join(said for said in (note, printed.note) if said)
     return {
         "run": printed.run,
         "source": printed.source,

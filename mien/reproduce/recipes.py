@@ -65,6 +65,7 @@ def network(run: RunSpec, recipe: Any | None, *, layers: bool = True) -> dict[st
             {
                 "name": row.name,
                 "type": row.type,
+                "settings": row.settings,
                 "output_shape": list(row.output_shape),
                 "parameters": row.parameters,
             }

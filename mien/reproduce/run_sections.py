@@ -90,6 +90,9 @@ def _curves(run: Record, printed: Record | None, final: Record) -> Section | Non
         which = "" if printed else "Its final figures stand at our last epoch."
         said = f"Diamonds are the figures that the paper prints. {which}{_note(printed)}"
         blocks.append(Text(said.strip()))
+    eased = easier(run)
+    if eased:
+        blocks.append(Text(f"Our training figures are {eased}, which lifts them."))
     beyond = objective(run)
     if beyond:
         blocks.append(Text(f"The training loss includes {beyond}; the validation loss does not."))
@@ -109,6 +112,24 @@ def objective(run: Record) -> str:
         found.append("class weights")
     if loss.get("name", "ce") != "ce":
         found.append(f"the loss {loss['name']!r}")
+    return " and ".join(found)
+
+
+def easier(run: Record) -> str:
+    """Of what our training figures at the last epoch are, where that is easier than the paper's
+    running accuracy with dropout and augmentation; "" if it is not."""
+    recipe = run.get("recipe") or {}
+    theirs = run.get("paper_recipe") or {}
+    found = []
+    epochs = int(recipe.get("epochs") or 0)
+    for key, said in (
+        ("dropout_off", "without dropout"),
+        ("clean_epochs", "of pictures that are at most mirrored"),
+    ):
+        n = min(int(recipe.get(key) or 0), epochs)
+        if n and not theirs.get(key):
+            last = "the last epoch" if n == 1 else f"the last {n} epochs"
+            found.append(f"{said} in {'every epoch' if n == epochs else last}")
     return " and ".join(found)
 
 
@@ -144,7 +165,8 @@ def _printed(run: Record, printed: Record | None) -> Section | None:
         cells = [count(row["epoch"]), NOT_RUN if ours_epoch is None else count(ours_epoch)]
         for column in columns:
             sides = (number((row.get(side) or {}).get(column)) for side in ("paper", "ours"))
-            cells += paired_cells(column, *sides)
+            paired = paired_cells(column, *sides)
+            cells += paired if row.get("nearest", True) else [*paired[:2], "–"]
             if same:
                 exact = number((row.get("ours_same_epoch") or {}).get(column))
                 cells.append(figure(exact) if column.endswith("loss") else percent(exact))
@@ -184,13 +206,24 @@ def _layers(run: Record, folded: bool) -> Section | None:
             [
                 str(layer.get("name", "")),
                 str(layer.get("type", "")),
+                str(layer.get("settings", "")),
                 "×".join(str(n) for n in layer.get("output_shape") or ()) or "–",
                 count(layer.get("parameters")),
             ]
             for layer in layers
         ]
-        blocks.append(Table(["layer", "type", "output", "parameters"], rows, left=2))
+        blocks.append(Table(["layer", "type", "settings", "output", "parameters"], rows, left=3))
+        blocks.append(Text(_ARITHMETIC))
     return Section(section_id(run, "layers"), "Layers", blocks, folded=folded)
+
+
+_ARITHMETIC = (
+    "How a row follows from the one before it: a k×k convolution or pooling with stride s and "
+    "padding p turns a side of n pixels into (n − k + 2p) / s + 1, rounded down. A convolution has "
+    "(k · k · channels before it + 1) · filters parameters and a dense layer (inputs + 1) · units, "
+    "where the 1 is the bias, if there is one; batch normalisation has four a channel, two of them "
+    "not trained."
+)
 
 
 def _deviations(run: Record) -> Section | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mien.atomic import make_folder
 from mien.data import make_splits
+from mien.errors import MienError
 from mien.reproduce.datasets import Datasets
 from mien.reproduce.plan import NOT_RUN, Plan, Task
 
@@ -28,22 +29,43 @@ class TrainOptions:
 
 def train_all(
     plan: Plan, datasets: Datasets, options: TrainOptions, only: tuple[str, ...], say: Say
-) -> None:
+) -> dict[str, str]:
     """Train every waiting task of ``plan`` (those of ``only``, if any), one after the other.
 
     A system with a trainer of its own (:attr:`mien.reproduce.spec.System.train`) is left to it.
 
+    Returns:
+        run folder's name -> why its training failed; the others go on without it.
+
     Raises:
-        RecipeError: a folder is taken by another run, or the precision does not work here.
+        RecipeError: nothing could be trained: a folder is taken by another run, or the precision
+            does not work here.
     """
     tasks = [t for t in plan.waiting if not only or t.run.id in only]
     if plan.system.train:
-        call(plan.system.train)(replace(plan, tasks=tuple(tasks)), datasets, options, say)
-        return
+        found: dict[str, str] = call(plan.system.train)(
+            replace(plan, tasks=tuple(tasks)), datasets, options, say
+        )
+        return found
+    failed: dict[str, Exception] = {}
     for number, task in enumerate(tasks, 1):
         verb = "training" if task.state == NOT_RUN else "resuming"
         say(f"{verb} {task.folder.name} ({number} of {len(tasks)})")
-        train_task(task, datasets, options)
+        try:
+            train_task(task, datasets, options)
+        except Exception as error:  # whatever it is: the other runs are not to wait for it
+            failed[task.folder.name] = error
+            say(f"failed: {task.folder.name}: {reason(error)}")
+    if failed and len(failed) == len(tasks):
+        raise next(iter(failed.values()))
+    return {name: reason(error) for name, error in failed.items()}
+
+
+def reason(error: BaseException) -> str:
+    """An error in one line, with its kind unless the sentence is mien's own."""
+    text = str(error).strip()
+    line = text.splitlines()[0] if text else ""
+    return line if isinstance(error, MienError) else f"{type(error).__name__}: {line}".rstrip(": ")
 
 
 def train_task(task: Task, datasets: Datasets, options: TrainOptions) -> None:

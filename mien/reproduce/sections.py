@@ -28,7 +28,7 @@ from mien.reproduce.document import (
     shown,
     slug,
 )
-from mien.reproduce.run_sections import column_name, objective, paired_cells
+from mien.reproduce.run_sections import column_name, easier, objective, paired_cells
 from mien.reproduce.score_sections import done_seeds, seed_name
 
 Record = Mapping[str, Any]
@@ -89,9 +89,10 @@ def headline_section(result: Record) -> Section:
 
 
 def cards(result: Record) -> list[tuple[str, str, str]]:
-    """The first headlines as (name, ours, "paper 65.05 %, met")."""
+    """Four headlines, those with a figure first, as (name, ours, "paper 65.05 %, met")."""
     found = []
-    for h in list(result.get("headlines") or ())[:4]:
+    known = sorted(result.get("headlines") or (), key=lambda h: number(h.get("ours")) is None)
+    for h in known[:4]:
         theirs = number(h.get("paper"))
         below = "not in the paper" if theirs is None else f"paper {percent(theirs)}"
         said = verdict(h)
@@ -209,6 +210,7 @@ def comparison_section(result: Record) -> Section | None:
     if any(key.startswith("test") for key in keys):
         said += ", those on the test set of the epoch that validation chose"
     said += _objectives(result) if "train_loss" in keys else ""
+    said += _easier(result)
     blocks: list[Block] = [Text(f"{said}."), Charts(drawn), Table(header, table, left=2)]
     return Section("comparison", "The models beside each other", blocks)
 
@@ -225,6 +227,20 @@ def _objectives(result: Record) -> str:
         f". The training loss of {'; '.join(labels)} includes {beyond}, so it compares with no "
         "plain cross-entropy"
         for beyond, labels in found.items()
+    )
+
+
+def _easier(result: Record) -> str:
+    """Whose training figures are of easier pictures or without dropout."""
+    compared = {row.get("run") for row in result.get("comparison") or ()}
+    found: dict[str, list[str]] = {}
+    for run in result.get("runs") or ():
+        said = easier(run) if run["id"] in compared else ""
+        if said:
+            found.setdefault(said, []).append(str(run.get("label") or run["id"]))
+    return "".join(
+        f". Our training figures of {' and '.join(labels)} are {said}, which lifts them"
+        for said, labels in found.items()
     )
 
 

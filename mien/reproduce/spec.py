@@ -157,6 +157,7 @@ class Headline:
         target: ours must be at least this; None where nothing was asked.
         paper_text: as the paper prints it, with its place ("65.38 %, section 5").
         remark: one sentence, or "".
+        fast_remark: one that holds of the fast budget's figure alone.
     """
 
     key: str
@@ -167,6 +168,7 @@ class Headline:
     target: float | None
     paper_text: str
     remark: str = ""
+    fast_remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -178,12 +180,14 @@ class PrintedEpochs:
         source: where in the paper.
         epochs: of the paper's training, to map its epochs onto a shorter one.
         rows: epoch (from 1) -> column of curves.csv -> value.
+        note: what sets the paper's figures apart from ours, if they are of other images.
     """
 
     run: str
     source: str
     epochs: int
     rows: Mapping[int, Mapping[str, float]]
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from typing import Any
 from mien._records import RESULT, run_home
 from mien.atomic import make_folder
 from mien.data import make_splits
-from mien.errors import MienError, require_extra
+from mien.errors import require_extra
 from mien.reproduce.datasets import Datasets
 from mien.reproduce.plan import DONE, NOT_RUN, PARTIAL, Plan, Task
-from mien.reproduce.runs import Say, TrainOptions, train_task
+from mien.reproduce.runs import Say, TrainOptions, reason, train_task
 from mien.reproduce.scoring import score_run
 from mien.reproduce.sweep import DATA_TITLES, KEYS, OPTIMIZERS
 from mien.train.ahmed_table import BACKBONES, BATCHES
@@ -174,7 +174,7 @@ def _attempt(
         _fail(study, trial, str(error))
         raise
     except Exception as error:  # whatever it is: the other cells are not to wait for it
-        why = _first_line(error)
+        why = reason(error)
         _fail(study, trial, why)
         say(f"failed: {name}: {why}")
         return Outcome("failed", why)
@@ -183,12 +183,6 @@ def _attempt(
         raise
     _tell(study, trial, scores)
     return Outcome(DONE)
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    line = text.splitlines()[0] if text else ""
-    return line if isinstance(error, MienError) else f"{type(error).__name__}: {line}".rstrip(": ")
 
 
 def _ask(study: Any, runs: Path, task: Task) -> Any:
@@ -312,9 +306,14 @@ def figures(scores: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def train_plan(plan: Plan, datasets: Datasets, options: TrainOptions, say: Say) -> None:
-    """Train the tasks of ``mien reproduce ahmed2024``: :attr:`mien.reproduce.spec.System.train`."""
+def train_plan(plan: Plan, datasets: Datasets, options: TrainOptions, say: Say) -> dict[str, str]:
+    """Train the tasks of ``mien reproduce ahmed2024``: :attr:`mien.reproduce.spec.System.train`.
+
+    Returns:
+        run folder's name -> why its training failed.
+    """
     outcomes = run_tasks(plan, datasets, options, say)
     for name, outcome in outcomes.items():
         if outcome.state != DONE:
             say(f"{outcome.state}: {name}{': ' + outcome.why if outcome.why else ''}")
+    return {name: o.why for name, o in outcomes.items() if o.state == "failed"}

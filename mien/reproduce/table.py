@@ -14,6 +14,7 @@ from typing import Any
 from mien.errors import DataError
 from mien.evaluate.report import markdown_table
 from mien.reproduce.document import NOT_RUN, duration, number, shown
+from mien.reproduce.figures import remark
 from mien.reproduce.markdown import plain
 from mien.reproduce.report import check_record
 from mien.reproduce.score_sections import done_seeds
@@ -47,6 +48,8 @@ def _read(path: Path, name: str) -> Record:
     if not isinstance(record, dict):
         raise DataError(f"{path} is no reproduction; write it anew with mien reproduce {name}.")
     check_record(record, str(path))
+    if "dry run" in str(record.get("budget")):
+        raise DataError(f"{path} is of a dry run, whose figures mean nothing; move it away.")
     if record["system"] != name:
         raise DataError(f"{path} is the record of {record['system']!r}, not of {name!r}.")
     return record
@@ -65,7 +68,7 @@ def _unrun(name: str) -> Record:
     return {
         "title": system.title,
         "citation": system.citation,
-        "headlines": [vars(h) for h in system.headlines],
+        "headlines": [vars(h) | {"remark": remark(h)} for h in system.headlines],
         "remarks": [vars(r) for r in system.remarks],
         "earlier": [vars(e) for e in system.earlier],
     }

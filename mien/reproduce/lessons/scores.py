@@ -38,12 +38,13 @@ def balancing(record: Record) -> Lesson | None:
     name, whole, part = max(pairs, key=lambda p: mean(accuracies(p[1], "paper")))
     before, after = (_recalls(run) for run in (whole, part))
     classes = list(before)
-    supports = [scores_of(run, "paper")[0]["scores"]["per_class"] for run in (whole, part)]
-    seen = {c: int(supports[0][c]["support"]) for c in classes}
+    tested = scores_of(whole, "paper")[0]["scores"]["per_class"]  # the same images for every seed
+    seen = {c: int(tested[c]["support"]) for c in classes}
     rare, often = min(classes, key=seen.__getitem__), max(classes, key=seen.__getitem__)
     mean_before, mean_after = mean(list(before.values())), mean(list(after.values()))
-    few = min(int(supports[1][c]["support"]) for c in classes)
-    many = max(int(supports[1][c]["support"]) for c in classes)
+    drawn = [e["scores"]["per_class"] for e in scores_of(part, "paper")]  # one set for each seed
+    few = min(int(table[c]["support"]) for table in drawn for c in classes)
+    many = max(int(table[c]["support"]) for table in drawn for c in classes)
     noise = 200 * math.sqrt(0.25 / few)
     sentences = [
         _sizes(record, rare, classes, int(scores_of(part, "paper")[0]["n"])),
@@ -57,8 +58,8 @@ def balancing(record: Record) -> Lesson | None:
         _mean_recall(mean_before, mean_after),
         f"Recall of {rare}, the rarest class, {moved(before[rare], after[rare])}; that of {often}, "
         f"the most frequent, {moved(before[often], after[often])}.",
-        f"The balanced test set has {_between(few, many)} images of a class, so a single recall "
-        f"there is known to about ±{noise:.0f} points.",
+        f"A balanced test set has {_between(few, many)} images of a class, so a recall on one "
+        f"is known to about ±{noise:.0f} points.",
     ]
     rows = [
         (c, f"{count(seen[c])} test images", before[c], after[c])

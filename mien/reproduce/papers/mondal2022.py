@@ -10,9 +10,10 @@ _DEEP_AUGMENT = Reading(
     "augment",
     "Keras ImageDataGenerator, ranges not given (section 2.1)",
     "flip, 10°, 10 % shift and scale",
-    "The paper gives no ranges; used for the deep network alone, because the others' curves show "
-    "the overfitting that they would have prevented.",
+    "The paper gives no ranges; used for the deep network alone, because the shallow one's curves "
+    "show the overfitting that it would have prevented.",
 )
+_DEEP_FAST = "The fast recipe's network has no dropout, the paper's has."
 
 SYSTEM = System(
     name="mondal2022",
@@ -54,6 +55,13 @@ SYSTEM = System(
                     "places given (figure 7), rates not",
                     ".25, .25, .5",
                     "The usual rates of these places.",
+                ),
+                Reading(
+                    "augment",
+                    "Keras ImageDataGenerator (section 2.1)",
+                    "none",
+                    "As the shallow network: of the two the paper changes the dropout alone "
+                    "(section 2.2).",
                 ),
             ),
             parameters=2_345_607,
@@ -117,8 +125,9 @@ SYSTEM = System(
             0.58,
             0.58,
             "58 % (table 3)",
-            "At a constant rate the last epoch swings by points from seed to seed; the whole "
-            "report has the chosen epoch too.",
+            "At a constant rate the last epoch swings by points from seed to seed, and from one "
+            "training of a seed to the next: the mean of three falls on either side of the mark. "
+            "The whole report has the chosen epoch too.",
         ),
         Headline(
             "shallow_train",
@@ -166,6 +175,7 @@ SYSTEM = System(
             0.59,
             0.59,
             "59 % (section 2.2); 58 % (table 3)",
+            fast_remark=_DEEP_FAST,
         ),
         Headline(
             "deep_train",
@@ -175,6 +185,7 @@ SYSTEM = System(
             0.59,
             None,
             "59 % (table 3)",
+            fast_remark=_DEEP_FAST,
         ),
         Headline(
             "deep_test",
@@ -185,6 +196,7 @@ SYSTEM = System(
             0.58,
             "58 % (section 2.2)",
             "Ours at the epoch chosen on PublicTest, on PrivateTest.",
+            _DEEP_FAST,
         ),
     ),
     comparison=("mondal_shallow", "mondal_dropout", "mondal_deep"),
@@ -199,6 +211,16 @@ SYSTEM = System(
             "from its curves and from the training loss of 120 steps at two rates.",
             "1b1f85a",
         ),
+        Earlier(
+            "Shallow, seed 1",
+            "fast",
+            "the same recipe and seed, trained once before",
+            "88.86 % training and 57.20 % PublicTest accuracy at the last epoch, 59.85 % on "
+            "PrivateTest at the chosen one; the mean of the three seeds' last epochs was 58.11 %",
+            "Its record had lost that the training was resumed, so it was trained anew in one "
+            "piece. Today's mean of three misses the mark that the former one met.",
+            "8b3ea47",
+        ),
     ),
     remarks=(
         Remark(
@@ -211,9 +233,8 @@ SYSTEM = System(
         Remark(
             "65 % is training, not test",
             "Section 2.2 says that accuracy 'has been changed to 65% on the test data and 61% on "
-            "the validation data set'. Table 3 has the same 65 % as training accuracy. A test "
-            "accuracy four points above validation, from a network that reaches 65 % on its own "
-            "training images, cannot be.",
+            "the validation data set'. Table 3 has the same 65 % as training accuracy, so 'test' "
+            "is a slip.",
         ),
         Remark(
             "The text describes other networks than the summaries",
