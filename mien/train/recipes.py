@@ -164,14 +164,15 @@ def debnath_convnet_fast() -> Recipe:
 
 @recipe
 def njoku_cnn_fast() -> Recipe:
-    """Njoku's CNN in 24 epochs instead of 100: one cycle up to 1e-3, batch 128, the last two
-    epochs on the images as they are."""
+    """Njoku's CNN in 20 epochs instead of 100: one cycle up to 1e-3, batch 128, label smoothing and
+    averaged weights against overfitting."""
     return _cycle(
         njoku_cnn(),
         "njoku_cnn_fast",
-        epochs=24,
+        epochs=20,
         batch_size=128,
-        clean_epochs=2,
+        ema=0.998,
+        loss=LossConfig(label_smoothing=0.1),
         optimizer=OptimizerConfig("adam", 1e-3),
     )
 
