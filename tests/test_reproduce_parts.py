@@ -87,7 +87,7 @@ def test_the_papers_reports_have_the_supports_of_their_sets() -> None:
 
 
 def test_a_replaced_recipe_is_named_with_what_it_reached() -> None:
-    for name in ("debnath2021", "bah2022", "mondal2022"):
+    for name in ("debnath2021", "njoku2024", "bah2022", "mondal2022"):
         for earlier in get_system(name).earlier:
             assert earlier.budget in BUDGETS
             assert "%" in earlier.figures
@@ -116,10 +116,14 @@ def test_of_several_printed_epochs_beside_one_of_ours_the_nearest_has_the_differ
 def test_training_figures_that_are_easier_than_the_papers_are_named() -> None:
     for name, said in (
         ("debnath_convnet", "without dropout in the last 5 epochs"),
-        ("njoku_cnn", "of pictures that are at most mirrored in the last 2 epochs"),
-        ("mondal_shallow", ""),
+        (
+            "bah_resnet",
+            "without dropout in the last 11 epochs and of pictures that are at most mirrored in "
+            "the last 2 epochs",
+        ),
+        ("njoku_cnn", ""),
     ):
-        ours = get_recipe(name if name == "mondal_shallow" else f"{name}_fast").to_dict()
+        ours = get_recipe(f"{name}_fast").to_dict()
         assert easier({"recipe": ours, "paper_recipe": get_recipe(name).to_dict()}) == said
     deep = get_recipe("mondal_deep_fast").to_dict()
     assert easier({"recipe": deep}).startswith("without dropout in every epoch")
