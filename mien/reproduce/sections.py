@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -239,9 +239,13 @@ def _easier(result: Record) -> str:
         if said:
             found.setdefault(said, []).append(str(run.get("label") or run["id"]))
     return "".join(
-        f". Our training figures of {' and '.join(labels)} are {said}, which lifts them"
+        f". Our training figures{_of_some(labels, compared)} are {said}, which lifts them"
         for said, labels in found.items()
     )
+
+
+def _of_some(labels: Sequence[str], all_: Collection[Any]) -> str:
+    return "" if len(labels) == len(all_) else f" of {'; '.join(labels)}"
 
 
 def class_section(result: Record) -> Section | None:
