@@ -179,6 +179,8 @@ def _hardware(environment: Record) -> str:
     where = environment.get("gpu") or environment.get("cpu")
     if not where:
         return "hardware not recorded"
-    threads = "" if environment.get("gpu") else f", {shown(environment.get('threads'))} threads"
+    many = environment.get("threads")
+    threads = f", {shown(many)} thread{'' if many == 1 else 's'}"
+    threads = "" if environment.get("gpu") else threads
     precision = environment.get("precision")
     return plain(f"{where}{threads}{f', {precision}' if precision else ''}")
