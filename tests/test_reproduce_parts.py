@@ -121,7 +121,7 @@ def test_training_figures_that_are_easier_than_the_papers_are_named() -> None:
             "without dropout in the last 11 epochs and of pictures that are at most mirrored in "
             "the last 2 epochs",
         ),
-        ("njoku_cnn", ""),
+        ("njoku_cnn", "of pictures that are at most mirrored in the last 2 epochs"),
     ):
         ours = get_recipe(f"{name}_fast").to_dict()
         assert easier({"recipe": ours, "paper_recipe": get_recipe(name).to_dict()}) == said

@@ -164,15 +164,16 @@ def debnath_convnet_fast() -> Recipe:
 
 @recipe
 def njoku_cnn_fast() -> Recipe:
-    """Njoku's CNN in 20 epochs instead of 100: one cycle up to 1e-3, batch 128, label smoothing and
-    averaged weights against overfitting."""
+    """Njoku's CNN in 24 epochs instead of 100: one cycle up to 1e-3, batch 128, bicubic sampling,
+    the last two epochs on the images as they are."""
+    base = njoku_cnn()
     return _cycle(
-        njoku_cnn(),
+        base,
         "njoku_cnn_fast",
-        epochs=20,
+        epochs=24,
         batch_size=128,
-        ema=0.998,
-        loss=LossConfig(label_smoothing=0.1),
+        clean_epochs=2,
+        augment=replace(base.augment, interpolation="bicubic"),
         optimizer=OptimizerConfig("adam", 1e-3),
     )
 

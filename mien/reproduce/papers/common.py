@@ -17,7 +17,7 @@ FAST: dict[str, str] = {
     "dropout_off": "Dropout before batch norms shifts the variance that they learn, and a short "
     "training cannot grow out of it.",
     "early_stopping": "The cycle has a fixed end.",
-    "ema": "An average of the weights overfits less; it is what is validated and tested.",
-    "loss.label_smoothing": "Against overfitting, which a high rate brings on early.",
+    "augment.interpolation": "Bilinear sampling takes detail from the training pictures that those "
+    "which are scored still have.",
     "loss.class_weights": "Weights trade accuracy, the headline, for recall of the rare classes.",
 }
