@@ -516,6 +516,10 @@ def test_results_page_refuses_what_it_cannot_read(tmp_path: Path) -> None:
     (tmp_path / "mondal2022" / "reproduction.json").write_text("{")
     with pytest.raises(DataError, match="cannot be read"):
         results_page(tmp_path)
+    (tmp_path / "mondal2022" / "reproduction.json").unlink()
+    write_reproduction(record() | {"budget": "fast (dry run)"}, tmp_path / "debnath2021")
+    with pytest.raises(DataError, match="of a dry run"):
+        results_page(tmp_path)
 
 
 def test_the_report_needs_no_torch() -> None:

@@ -48,8 +48,6 @@ def _read(path: Path, name: str) -> Record:
     if not isinstance(record, dict):
         raise DataError(f"{path} is no reproduction; write it anew with mien reproduce {name}.")
     check_record(record, str(path))
-    if "dry run" in str(record.get("budget")):
-        raise DataError(f"{path} is of a dry run, whose figures mean nothing; move it away.")
     if record["system"] != name:
         raise DataError(f"{path} is the record of {record['system']!r}, not of {name!r}.")
     return record
@@ -82,9 +80,13 @@ def results_page(folder: str | Path, link: str = "../results") -> str:
         link: the way from the page to that folder.
 
     Raises:
-        DataError: see :func:`read_results`.
+        DataError: see :func:`read_results`; or a record is of a dry run.
     """
     records = read_results(folder)
+    for name, record in records.items():
+        if record is not None and "dry run" in str(record.get("budget")):
+            path = Path(folder) / name / RECORD
+            raise DataError(f"{path} is of a dry run, whose figures mean nothing; move it away.")
     known = {name: record or _unrun(name) for name, record in records.items()}
     parts = [
         "# Results of the five papers",
