@@ -31,7 +31,7 @@ def teachers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two trained networks, one of them good."""
     folder = tmp_path_factory.mktemp("teachers")
     paths = []
-    for seed, epochs in ((0, 8), (1, 1)):
+    for seed, epochs in ((0, 24), (1, 1)):
         recipe = override(get_recipe("mien_fast"), [*TINY, f"epochs={epochs}", "ema=0"])
         recipe = override(recipe, ["augment.rotation=0", "augment.erasing=0", "progressive=[]"])
         path = folder / f"teacher{seed}"
@@ -69,7 +69,7 @@ def test_a_student_follows_its_teacher_not_the_labels(teachers: list[Path], tmp_
     """With weight 1 and shuffled labels the student still learns the teacher's answers."""
     rng = np.random.default_rng(0)
     spoiled = dataclasses.replace(DATA, labels=rng.permutation(DATA.labels))
-    settings = ["distill.weight=1", "epochs=12", "loss.mixup=0", "ema=0"]
+    settings = ["distill.weight=1", "epochs=48", "loss.mixup=0", "ema=0"]
     settings += ["loss.ferplus_auxiliary=0", "augment.rotation=0", "augment.erasing=0"]
     recipe = student(*settings)
     loaded = load_teachers(teachers[:1])
@@ -86,7 +86,7 @@ def test_a_student_follows_its_teacher_not_the_labels(teachers: list[Path], tmp_
     ours = answers.predict_proba(DATA.images).argmax(1)
     theirs = loaded.members[0].predict_proba(DATA.images).argmax(1)
     assert (ours == theirs).mean() > 0.6
-    assert (ours == spoiled.labels).mean() < 0.5
+    assert (ours == spoiled.labels).mean() < 0.3
 
 
 @pytest.mark.parametrize("settings", [(), ("distill.variants=1", "model_args.dropout=0.3")])
