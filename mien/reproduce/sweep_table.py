@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -195,10 +194,6 @@ def grid_extra(made: Any) -> dict[str, Any]:
         need_data=False,  # a folder with another run in a cell's place: that cell was not run
     )
     trained = [c for c in starts if any(t.state != NOT_RUN for t in every.of(c.id))]
-    # A cell is done when the seeds that this plan wants of it are; others count if they are there.
-    wanted = {task.folder.name for task in plan.tasks}
-    tasks = [t for t in every.tasks if t.folder.name in wanted or t.state != NOT_RUN]
-    every = replace(every, tasks=tuple(tasks))
     chosen = shown_cells(plan.budget, trained)
     by_cell = dict(zip(chosen, table(every, chosen, made.datasets, _failed(plan)), strict=True))
     return {
