@@ -134,7 +134,7 @@ def _settings(layer: nn.Module) -> str:
         return f"rate {layer.p:g}"
     if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         return ""
-    said = [_sides(layer.kernel_size)]
+    said = ["×".join(map(str, _pair(layer.kernel_size)))]
     usual = (1, 1) if isinstance(layer, nn.Conv2d) else layer.kernel_size
     if _pair(layer.stride) != _pair(usual):
         said.append(f"stride {_pair(layer.stride)[0]}")
@@ -149,10 +149,6 @@ def _settings(layer: nn.Module) -> str:
 
 def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
-
-
-def _sides(value: Any) -> str:
-    return "×".join(map(str, _pair(value)))
 
 
 def _running_stats(layer: nn.Module) -> int:

@@ -208,7 +208,7 @@ def compared(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 def _index(runs: Path) -> list[_Found]:
     """Every run folder in ``runs``; others, and damaged ones, are passed over."""
-    return [f for path in sorted(runs.glob("*/run.json")) if (f := _look(path.parent)) is not None]
+    return [f for path in sorted(runs.glob(f"*/{RUN}")) if (f := _look(path.parent)) is not None]
 
 
 def _look(folder: Path) -> _Found | None:
@@ -221,6 +221,12 @@ def _look(folder: Path) -> _Found | None:
         seed, fold = record["seed"], record.get("fold")
     except (OSError, ValueError, KeyError, TypeError, MienError):
         return None
-    whole = all((folder / name).exists() for name in (RESULT, "best.ckpt", "last.ckpt"))
-    state = DONE if whole else PARTIAL if (folder / "last.ckpt").exists() else NOT_RUN
+    state = folder_state(folder)
     return _Found(folder, compared(recipe.to_dict()), seed, fold, sha256, state)
+
+
+def folder_state(folder: Path) -> str:
+    """ "done", "partial" or "not run", by the files of a run folder."""
+    if all((folder / name).exists() for name in (RESULT, "best.ckpt", "last.ckpt")):
+        return DONE
+    return PARTIAL if (folder / "last.ckpt").exists() else NOT_RUN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -217,35 +217,32 @@ def comparison_section(result: Record) -> Section | None:
 
 def _objectives(result: Record) -> str:
     """Whose training loss is no plain cross-entropy, so that it cannot be set against another."""
-    compared = {row.get("run") for row in result.get("comparison") or ()}
-    found: dict[str, list[str]] = {}
-    for run in result.get("runs") or ():
-        beyond = objective(run) if run["id"] in compared else ""
-        if beyond:
-            found.setdefault(beyond, []).append(str(run.get("label") or run["id"]))
     return "".join(
         f". The training loss of {'; '.join(labels)} includes {beyond}, so it compares with no "
         "plain cross-entropy"
-        for beyond, labels in found.items()
+        for beyond, labels in _alike(result, objective).items()
     )
 
 
 def _easier(result: Record) -> str:
     """Whose training figures are of easier pictures or without dropout."""
     compared = {row.get("run") for row in result.get("comparison") or ()}
+    said = ""
+    for what, labels in _alike(result, easier).items():
+        whose = "" if len(labels) == len(compared) else f" of {'; '.join(labels)}"
+        said += f". Our training figures{whose} are {what}, which lifts them"
+    return said
+
+
+def _alike(result: Record, what: Callable[[Record], str]) -> dict[str, list[str]]:
+    """What is said of compared runs, if anything -> the labels of those of which it is."""
+    compared = {row.get("run") for row in result.get("comparison") or ()}
     found: dict[str, list[str]] = {}
     for run in result.get("runs") or ():
-        said = easier(run) if run["id"] in compared else ""
+        said = what(run) if run["id"] in compared else ""
         if said:
             found.setdefault(said, []).append(str(run.get("label") or run["id"]))
-    return "".join(
-        f". Our training figures{_of_some(labels, compared)} are {said}, which lifts them"
-        for said, labels in found.items()
-    )
-
-
-def _of_some(labels: Sequence[str], all_: Collection[Any]) -> str:
-    return "" if len(labels) == len(all_) else f" of {'; '.join(labels)}"
+    return found
 
 
 def class_section(result: Record) -> Section | None:

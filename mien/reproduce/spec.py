@@ -213,7 +213,8 @@ class System:
             returns the report's "extra" record (plain JSON). Where it depends on trained runs it
             must say "not run" itself.
         train: "module:function" that replaces the plain training of missing runs (a sweep); called
-            with a :class:`mien.reproduce.plan.Plan`. "" = plain training.
+            with a :class:`mien.reproduce.plan.Plan`; returns run folder's name -> why it failed.
+            "" = plain training.
         remarks: in the order of the report.
         earlier: recipes that were replaced after they had been scored, or tried and not taken.
     """

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mien._records import RESULT, run_home
+from mien._records import run_home
 from mien.atomic import make_folder
 from mien.data import make_splits
 from mien.errors import require_extra
 from mien.reproduce.datasets import Datasets
-from mien.reproduce.plan import DONE, NOT_RUN, PARTIAL, Plan, Task
+from mien.reproduce.plan import DONE, NOT_RUN, Plan, Task, folder_state
 from mien.reproduce.runs import Say, TrainOptions, reason, train_task
 from mien.reproduce.scoring import score_run
 from mien.reproduce.sweep import DATA_TITLES, KEYS, OPTIMIZERS
@@ -252,13 +252,6 @@ def failures(study: Any) -> dict[str, str]:
         if trial.state.name == "FAIL" and why != _INTERRUPTED:
             found[name] = why
     return found
-
-
-def folder_state(folder: Path) -> str:
-    """ "done", "partial" or "not run", by the files of a run folder."""
-    if all((folder / name).exists() for name in (RESULT, "best.ckpt", "last.ckpt")):
-        return DONE
-    return PARTIAL if (folder / "last.ckpt").exists() else NOT_RUN
 
 
 def in_use(runs: Path, name: str) -> bool:

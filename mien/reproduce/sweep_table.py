@@ -15,9 +15,9 @@ from mien.data import FaceDataset
 from mien.errors import DataError, RecipeError
 from mien.reproduce.datasets import Datasets
 from mien.reproduce.figures import mean, std
-from mien.reproduce.plan import DONE, NOT_RUN, PARTIAL, Plan, Task, make_plan
+from mien.reproduce.plan import DONE, NOT_RUN, PARTIAL, Plan, Task, folder_state, make_plan
 from mien.reproduce.sweep import DATA_TITLES, Cell, best, grid, planned, system_of
-from mien.reproduce.sweep_study import folder_state, in_use, paper_scores
+from mien.reproduce.sweep_study import in_use, paper_scores
 from mien.train.ahmed_table import BEST, TITLES
 
 FIGURES = ("accuracy", "precision", "recall", "f1")

@@ -53,6 +53,11 @@ def _read(path: Path, name: str) -> Record:
     return record
 
 
+def is_dry(record: Record) -> bool:
+    """Whether the record is of a dry run, whose figures mean nothing."""
+    return "dry run" in str(record.get("budget"))
+
+
 def _unrun(name: str) -> Record:
     """What is known of a paper before anything was run; {} where it is not described yet."""
     from mien.reproduce.systems import get_system
@@ -84,7 +89,7 @@ def results_page(folder: str | Path, link: str = "../results") -> str:
     """
     records = read_results(folder)
     for name, record in records.items():
-        if record is not None and "dry run" in str(record.get("budget")):
+        if record is not None and is_dry(record):
             path = Path(folder) / name / RECORD
             raise DataError(f"{path} is of a dry run, whose figures mean nothing; move it away.")
     known = {name: record or _unrun(name) for name, record in records.items()}

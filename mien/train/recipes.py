@@ -171,14 +171,12 @@ def debnath_convnet_fast() -> Recipe:
 def njoku_cnn_fast() -> Recipe:
     """Njoku's CNN in 24 epochs instead of 100: one cycle up to 1e-3, batch 128, bicubic sampling,
     the last two epochs on the images as they are."""
-    base = njoku_cnn()
     return _cycle(
-        base,
+        _sharp(njoku_cnn()),
         "njoku_cnn_fast",
         epochs=24,
         batch_size=128,
         clean_epochs=2,
-        augment=_sharp(base).augment,
         optimizer=OptimizerConfig("adam", 1e-3),
     )
 

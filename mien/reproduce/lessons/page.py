@@ -14,7 +14,7 @@ from mien.reproduce.lessons.scores import balancing, random_split, wrong_order
 from mien.reproduce.lessons.words import Lesson, Record, run_of
 from mien.reproduce.markdown import plain
 from mien.reproduce.score_sections import done_seeds
-from mien.reproduce.table import RECORD, REPORT, read_results
+from mien.reproduce.table import RECORD, REPORT, is_dry, read_results
 
 #: Where the plots are, seen from the page.
 FOLDER = "images/lessons"
@@ -112,7 +112,7 @@ def lessons_page(folder: str | Path, link: str = "../results") -> tuple[str, dic
     plots = {}
     for i, topic in enumerate(TOPICS, 1):
         record = records[topic.paper]
-        lesson = None if record is None or _dry(record) else topic.make(record)
+        lesson = None if record is None or is_dry(record) else topic.make(record)
         parts.append(f'<a id="{topic.name}"></a>\n\n## {i}. {topic.question}')
         if lesson is None or record is None:
             parts.append(
@@ -132,11 +132,6 @@ def lessons_page(folder: str | Path, link: str = "../results") -> tuple[str, dic
             f"```sh\n{lesson.command}\n```",
         ]
     return "\n\n".join(parts) + "\n", plots
-
-
-def _dry(record: Record) -> bool:
-    """Whether the record is of a dry run, whose figures mean nothing."""
-    return "dry run" in str(record.get("budget"))
 
 
 def _command(topic: Topic) -> str:
