@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,19 @@ from mien.web.server import Server, address_of, listen, make_config
 from mien.web.settings import Limits, Settings
 
 TOKEN = "a-token-of-enough-length"
+
+
+def eventually(condition: Callable[[], object], seconds: float = 10) -> bool:
+    """Whether ``condition`` comes to hold within ``seconds``.
+
+    The server counts and logs a request after its answer has left, so a client may ask sooner.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra [web] is not installed")
 
-from helpers_web import Running, serving, serving_app
+from helpers_web import Running, eventually, serving, serving_app
 
 from mien.web import server as web_server
 from mien.web.guard import Guard
@@ -104,10 +104,7 @@ def test_who_does_not_read_loses_the_place(
             held(running, data)
         time.sleep(0.2)
         assert answered(running)
-        deadline = time.monotonic() + 5
-        while metrics.active and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert metrics.active == 0
+        assert eventually(lambda: metrics.active == 0)
     assert caplog.text == ""
 
 
@@ -181,8 +178,5 @@ def test_a_stream_whose_answers_are_not_taken_ends(
         with suppress(OSError):  # each is answered at once, and nobody reads the answers
             for _ in range(60):
                 client.sendall(ping * 1000)
-        deadline = time.monotonic() + 10
-        while streams.streams and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert streams.streams == 0
+        assert eventually(lambda: streams.streams == 0)
     assert caplog.text == ""

@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra [web] is not installed")
 
-from helpers_web import TOKEN, Running, serving
+from helpers_web import TOKEN, Running, eventually, serving
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -100,9 +100,7 @@ def test_the_newest_frame_wins(model: Path, frame: bytes) -> None:
         assert entered.wait(10)
         for _ in range(20):  # while frame 0 is looked at
             socket.send(frame)
-        deadline = time.monotonic() + 10
-        while running.app.state.metrics.frames["dropped"] < 19 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        assert eventually(lambda: running.app.state.metrics.frames["dropped"] >= 19)
         gate.set()
         first, second = json.loads(socket.recv(20)), json.loads(socket.recv(20))
         assert first["frame"] == 0
@@ -165,9 +163,7 @@ def test_streams_are_counted(model: Path) -> None:
             assert refused.value.response.status_code == 503
             document = json.loads(refused.value.response.body or b"")
             assert "2 streams are open" in document["detail"]
-        deadline = time.monotonic() + 5
-        while running.app.state.metrics.streams and time.monotonic() < deadline:
-            time.sleep(0.01)
+        assert eventually(lambda: not running.app.state.metrics.streams)
         with stream(running):
             pass
 
