@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import zoo
-from mien.errors import ModelError
+from mien.errors import ModelError, first_line
 from mien.modelinfo import ModelInfo
 from mien.preprocess import normalize, probabilities
 
@@ -62,7 +62,7 @@ class Classifier:
             )
         except Exception as error:  # onnxruntime's exceptions share no public base class
             raise ModelError(
-                f"{self.path} is not a model that onnxruntime can load: {_first_line(error)}"
+                f"{self.path} is not a model that onnxruntime can load: {first_line(error)}"
             ) from None
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.info: ModelInfo = ModelInfo.from_metadata(metadata, str(self.path))
@@ -140,7 +140,7 @@ class Classifier:
         try:
             return np.asarray(self._session.run(None, {self._input: x})[0])
         except Exception as error:  # see __init__
-            raise ModelError(f"{self.path} failed while running: {_first_line(error)}") from None
+            raise ModelError(f"{self.path} failed while running: {first_line(error)}") from None
 
     def predict_proba(
         self, faces: NDArray[np.uint8], batch_size: int = BATCH_SIZE, flip: bool = False
@@ -178,8 +178,3 @@ def load_classifier(
 def _fits(shape: list[Any], expected: list[int]) -> bool:
     """Whether every fixed dimension is the expected one; symbolic ones fit anything."""
     return all(not isinstance(s, int) or s == e for s, e in zip(shape, expected, strict=True))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__

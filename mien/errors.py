@@ -55,3 +55,8 @@ def require_extra(extra: str, modules: tuple[str, ...], what: str) -> None:
         raise MissingExtraError(
             f"{what} needs {', '.join(missing)}; install it with: pip install 'mien[{extra}]'"
         )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, without its full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

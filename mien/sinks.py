@@ -6,7 +6,6 @@ A file appears under its name only when the block ends without an error (see :mo
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -17,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from mien.atomic import atomic_path, make_folder, open_atomic, write_bytes
 from mien.emotions import FER2013, Emotion
-from mien.errors import MissingExtraError, OutputError
+from mien.errors import OutputError
 from mien.results import Result
 
 if TYPE_CHECKING:
@@ -203,10 +202,9 @@ class ParquetSink(_Base):
         film: bool = False,
     ) -> None:
         super().__init__()
-        if importlib.util.find_spec("pyarrow") is None:
-            raise MissingExtraError(
-                "Parquet output needs pyarrow; install it with: pip install pyarrow"
-            )
+        from mien.data.parquet import import_pyarrow_parquet
+
+        import_pyarrow_parquet()  # before the first photo is looked at
         self._path = path
         self._columns = columns(labels, film)
         self._rows: list[dict[str, Any]] = []

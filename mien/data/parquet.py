@@ -20,7 +20,7 @@ from mien.emotions import (
     parse_emotion,
     parse_fer2013_code,
 )
-from mien.errors import DataError, MissingExtraError
+from mien.errors import DataError, MissingExtraError, first_line
 
 LABEL_COLUMNS = ("emotion", "label", "labels", "expression")
 SPLIT_COLUMNS = ("usage", "split")
@@ -211,11 +211,6 @@ def read_table(path: Path, columns: Sequence[str]) -> Any:
         return import_pyarrow_parquet().read_table(path, columns=list(columns))
     except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
         raise DataError(f"{path} is damaged ({first_line(error)}); fetch it again.") from None
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, without its full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def stack_votes(votes: list[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
