@@ -272,6 +272,12 @@ def test_the_paper_stands_on_the_curves() -> None:
     assert "paper, epoch 30: validation accuracy 65.05 %" in marked
     assert "epoch 9 was chosen" in bare
     assert charts.curves("accuracy", [[]]) == ""
+    unseen = [[{k: v for k, v in row.items() if k[:3] != "val"} for row in rows] for rows in seeds]
+    alone = charts.curves("accuracy", unseen, [9])  # a division without a validation part
+    assert ">training<" in alone
+    for key in (">validation<", ">chosen<"):
+        assert key in bare
+        assert key not in alone
     three = charts.curves("loss", [curves_of(i) for i in range(3)])
     assert three.count("<polyline") == 2 * (3 + 1)
 

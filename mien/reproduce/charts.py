@@ -105,7 +105,9 @@ def curves(
         if part == "val":
             _mark_chosen(axes, lines[part], chosen)
         _diamonds(axes, paper.get(part, ()), stroke, f"{name} {kind}", share)
-    height = _curve_key(axes, len(seeds), any(chosen), any(paper.values()))
+    shown = {part for part, found in lines.items() if any(found) or paper.get(part)}
+    marked = any(chosen) and any(lines["val"])
+    height = _curve_key(axes, shown, len(seeds), marked, any(paper.values()))
     return document(axes.parts, _WIDTH, height, f"{kind.capitalize()} of each epoch")
 
 
@@ -147,10 +149,10 @@ def _mark_chosen(
             axes.dot(epoch, value, _OURS, f"epoch {epoch} was chosen", 4.5)
 
 
-def _curve_key(axes: Axes, seeds: int, chosen: bool, paper: bool) -> float:
-    """The key below the axes; returns the picture's height."""
+def _curve_key(axes: Axes, shown: set[str], seeds: int, chosen: bool, paper: bool) -> float:
+    """The key of the ``shown`` parts below the axes; returns the picture's height."""
     y, x = axes.bottom + 54, 58.0
-    for _part, name, stroke in _PARTS:
+    for _part, name, stroke in (p for p in _PARTS if p[0] in shown):
         axes.parts.append(rect(x, y - 6, 14, 4, stroke, extra=' rx="2"'))
         axes.parts.append(text(x + 19, y, name, "small"))
         x += 34 + _wide(name, 5.6)
@@ -197,7 +199,7 @@ def bars(
         series: keys of the looks: "paper" (hollow), "ours", "ours, labels shuffled".
         share: the figures are fractions, shown in percent; else plain numbers (a loss).
     """
-    left = min(max((_wide(r[0]) for r in rows), default=60) + 18, 200)
+    left = min(max((_wide(r[0]) for r in rows), default=60) + 18, 250)
     top, step = 26.0, 12.0 + 17 * len(series)
     known = [v for _, values in rows for v in values if v is not None]
     high = 1.0 if share else (max(known, default=1.0) or 1.0) * 1.05
