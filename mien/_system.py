@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+from mien.errors import MissingExtraError
 
 
 def processor() -> str:
@@ -51,3 +54,14 @@ def give_large_blocks_back() -> None:
         return
     m_mmap_threshold = -3  # from malloc.h
     mallopt(m_mmap_threshold, 4 << 20)
+
+
+def import_pyarrow_parquet() -> Any:
+    """``pyarrow.parquet``. Raises MissingExtraError when it is not installed."""
+    try:
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise MissingExtraError(
+            "Reading or writing parquet needs pyarrow; install it with: pip install pyarrow"
+        ) from None
+    return pq

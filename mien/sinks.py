@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
+from mien._system import import_pyarrow_parquet
 from mien.atomic import atomic_path, make_folder, open_atomic, write_bytes
 from mien.emotions import FER2013, Emotion
 from mien.errors import OutputError
@@ -202,8 +203,6 @@ class ParquetSink(_Base):
         film: bool = False,
     ) -> None:
         super().__init__()
-        from mien.data.parquet import import_pyarrow_parquet
-
         import_pyarrow_parquet()  # before the first photo is looked at
         self._path = path
         self._columns = columns(labels, film)

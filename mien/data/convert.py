@@ -11,11 +11,12 @@ from urllib.parse import quote
 
 import cv2
 
+from mien._system import import_pyarrow_parquet
 from mien.atomic import atomic_path, make_folder, open_atomic, output_error
 from mien.data.dataset import FaceDataset
 from mien.data.fercsv import SIDE
 from mien.data.folders import NO_SPLIT, SPLIT_FOLDERS
-from mien.data.parquet import VOTE_COLUMNS, import_pyarrow_parquet
+from mien.data.parquet import VOTE_COLUMNS
 from mien.data.splits import HUB_NAMES
 from mien.emotions import FERPLUS_COLUMNS
 from mien.errors import DataError, OutputError

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._system import import_pyarrow_parquet
 from mien.data.assemble import BadRows, assemble, decode_face
 from mien.data.dataset import FaceDataset
 from mien.data.fercsv import CODE, dataset_name
@@ -20,22 +21,11 @@ from mien.emotions import (
     parse_emotion,
     parse_fer2013_code,
 )
-from mien.errors import DataError, MissingExtraError, first_line
+from mien.errors import DataError, first_line
 
 LABEL_COLUMNS = ("emotion", "label", "labels", "expression")
 SPLIT_COLUMNS = ("usage", "split")
 VOTE_COLUMNS = tuple(f"ferplus_{name.lower()}" for name in FERPLUS_COLUMNS)
-
-
-def import_pyarrow_parquet() -> Any:
-    """``pyarrow.parquet``. Raises MissingExtraError when it is not installed."""
-    try:
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise MissingExtraError(
-            "Reading or writing parquet needs pyarrow; install it with: pip install pyarrow"
-        ) from None
-    return pq
 
 
 def parquet_schema(path: Path) -> Any:
