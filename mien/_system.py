@@ -1,4 +1,4 @@
-"""The machine and its files: processor, versions, SHA-256, how its C library keeps memory."""
+"""The machine and its files: processor, versions, SHA-256, its C library's memory, pyarrow."""
 
 from __future__ import annotations
 

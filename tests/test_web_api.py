@@ -472,7 +472,7 @@ def test_a_client_that_goes_away_is_no_failure_of_the_server(
             connection.sendall(head)
             time.sleep(0.2)
         requests = running.app.state.metrics.requests
-        assert eventually(lambda: requests)
+        assert eventually(lambda: requests, 5)
         assert dict(requests) == {("/v1/predict", "POST", 400): 1}
         assert caplog.text == ""
 

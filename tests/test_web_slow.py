@@ -104,7 +104,7 @@ def test_who_does_not_read_loses_the_place(
             held(running, data)
         time.sleep(0.2)
         assert answered(running)
-        assert eventually(lambda: metrics.active == 0)
+        assert eventually(lambda: metrics.active == 0, 5)
     assert caplog.text == ""
 
 

@@ -163,7 +163,7 @@ def test_streams_are_counted(model: Path) -> None:
             assert refused.value.response.status_code == 503
             document = json.loads(refused.value.response.body or b"")
             assert "2 streams are open" in document["detail"]
-        assert eventually(lambda: not running.app.state.metrics.streams)
+        assert eventually(lambda: not running.app.state.metrics.streams, 5)
         with stream(running):
             pass
 
