@@ -114,6 +114,22 @@ def test_whitening_gives_uncorrelated_patches() -> None:
     assert not model.body[0].conv.weight.requires_grad
 
 
+def test_orthogonalising_by_the_gram_matrix_is_the_published_iteration() -> None:
+    torch.manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(n, 24))[0] for n in (24, 90))
+    matrix = (left * torch.logspace(0, -4, 24) @ right.T)[None]
+    for given in (matrix, matrix.mT):
+        fast = orthogonalise(given)
+        torch.set_float32_matmul_precision("high")  # takes the published rounds
+        try:
+            slow = orthogonalise(given)
+        finally:
+            torch.set_float32_matmul_precision("highest")
+        assert fast.shape == given.shape
+        assert float((fast - slow).norm() / slow.norm()) < 1e-3
+        assert not torch.equal(fast, slow)
+
+
 def test_muon_turns_to_orthogonal_and_learns() -> None:
     torch.manual_seed(0)
     values = torch.linalg.svdvals(orthogonalise(torch.randn(3, 20, 50)))
