@@ -51,12 +51,12 @@ HERE = Path(__file__).resolve().parent
 MEMBERS: dict[str, list[str]] = {
     "se": ["model_args.se=8"],
     "rep": ["model_args.block=rep", "model_args.blocks=[3,3,2]", "model_args.drop_path=0"],
-    "muon": [
-        "optimizer.name=muon",
-        "optimizer.lr=0.02",
-        "optimizer.momentum=0.95",
-        "optimizer.rest_scale=5",
-        "optimizer.renormalise=true",
+    "sgd": [
+        "optimizer.name=sgd",
+        "optimizer.lr=0.2",
+        "optimizer.momentum=0.9",
+        "optimizer.rest_scale=1",
+        "optimizer.renormalise=false",
     ],
     "mixup": ["loss.mixup=0.2"],
     "cutmix": ["loss.cutmix=1.0"],

@@ -282,7 +282,7 @@ def mien_base() -> Recipe:
         _sharp(mien_small()),
         name="mien_base",
         model="mien_base",
-        batch_size=256,  # half as many of Muon's products, which cost a tenth of a step then
+        batch_size=256,  # Muon's products cost a sixth of such a step, of 128 pictures a third
         optimizer=replace(MUON, lr=0.025),
         epochs=30,
         ema=0.996,
@@ -292,17 +292,17 @@ def mien_base() -> Recipe:
 
 @recipe
 def mien_wide() -> Recipe:
-    """The single network for accuracy on a GPU: 8 M parameters, stochastic depth, 120 epochs."""
+    """The single network for accuracy on a GPU: 8 M parameters, stochastic depth, 72 epochs."""
     return replace(
         _sharp(mien_small()),
         name="mien_wide",
         model="mien_wide",
         model_args={"drop_path": 0.1},
-        epochs=120,
-        clean_epochs=12,
+        epochs=72,
+        clean_epochs=8,
         batch_size=256,
-        optimizer=OptimizerConfig("sgd", 0.2, weight_decay=5e-4),
-        ema=0.999,
+        optimizer=replace(MUON, lr=0.025),
+        ema=0.998,
     )
 
 
@@ -364,13 +364,13 @@ def mien_fast() -> Recipe:
 @recipe
 def mien_fast_folder() -> Recipe:
     """The speed run to 65.38 % on PublicTest and PrivateTest together, Njoku et al.'s 17 hours:
-    mien_fast in 24 epochs."""
+    mien_fast in 14 epochs."""
     return replace(
         mien_fast(),
         name="mien_fast_folder",
         claim=claim("mien_fast_folder"),
         protocol="fer2013-folder",
-        epochs=24,
-        clean_epochs=3,
+        epochs=14,
+        clean_epochs=2,
         ema=0.99,
     )
