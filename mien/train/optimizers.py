@@ -48,10 +48,10 @@ def _by_gram(x: Tensor, rounds: int) -> Tensor:
     that matrix; the wide ``x`` itself is needed twice (2.7 times as fast for convolutions)."""
     a, b, c = QUINTIC
     gram = x @ x.mT
-    unit = torch.eye(gram.shape[1], device=x.device)
+    constant = a * torch.eye(gram.shape[1], device=x.device)
     product: Tensor | None = None
     for left in reversed(range(rounds)):
-        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c) + a * unit
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c) + constant
         product = factor if product is None else factor @ product
         if left:
             gram = factor @ (factor @ gram)
