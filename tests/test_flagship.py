@@ -48,7 +48,7 @@ def tiny(*settings: str, epochs: int = 2) -> Recipe:
     [
         ("mien_small", 1_755_863, 111_809_856),
         ("mien_distilled", 1_716_503, 95_221_056),
-        ("mien_base", 7_009_191, 446_573_184),
+        ("mien_base", 3_115_223, 196_744_960),
         ("mien_wide", 7_979_655, 932_957_248),
         ("mien_fast", 1_049_737, 64_573_248),
     ],

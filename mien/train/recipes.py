@@ -276,17 +276,17 @@ def mien_small() -> Recipe:
 
 @recipe
 def mien_base() -> Recipe:
-    """The single network for accuracy on a CPU: mien_small's recipe at twice the width (7 M
-    parameters), by Muon, 36 epochs on pictures of 32, then 40, then 48 pixels; bicubic."""
+    """The single network for accuracy on a CPU: mien_small a third wider (3.1 M parameters), by
+    Muon, 60 epochs on pictures of 32, then 40, then 48 pixels; bicubic."""
     return replace(
         _sharp(mien_small()),
         name="mien_base",
         model="mien_base",
-        batch_size=256,  # Muon's products cost a sixth of such a step, of 128 pictures a third
+        batch_size=256,
         optimizer=replace(MUON, lr=0.025),
-        epochs=36,
-        clean_epochs=1,  # four of 30 ended at 90.7 % on the training images and gained no view
-        ema=0.996,
+        epochs=60,
+        clean_epochs=2,
+        ema=0.997,
         progressive=((0.0, 32), (0.4, 40), (0.7, 48)),
     )
 
