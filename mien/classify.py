@@ -37,13 +37,15 @@ class Classifier:
         threads: faces are shared out over so many threads; None takes every core.
 
     Raises:
-        ModelError: no such file, not ONNX, not mien's, or its graph contradicts its record.
+        ModelError: no such file, a folder, not ONNX, not mien's, or its graph contradicts its record.
     """
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
         import onnxruntime as ort
 
         self.path = Path(path)
+        if self.path.is_dir():
+            raise ModelError(f"{self.path} is a folder; give the path of a model in it.")
         if not self.path.is_file():
             raise ModelError(f"Model file {self.path} does not exist.")
         if threads is not None and threads < 1:

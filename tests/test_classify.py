@@ -113,6 +113,8 @@ def test_not_onnx(tmp_path, capfd):
 def test_missing_names(tmp_path):
     with pytest.raises(ModelError, match="does not exist"):
         load_classifier(tmp_path / "none.onnx")
+    with pytest.raises(ModelError, match="is a folder"):
+        load_classifier(tmp_path)
     with pytest.raises(ModelError, match="Unknown model 'nonesuch'"):
         load_classifier("nonesuch")
     with pytest.raises(ModelError, match=r"is not a model|does not exist"):
