@@ -37,7 +37,7 @@ class Classifier:
         threads: faces are shared out over so many threads; None takes every core.
 
     Raises:
-        ModelError: no such file, a folder, not ONNX, not mien's, or its graph contradicts its record.
+        ModelError: no such file, not ONNX, not mien's, or its graph contradicts its record.
     """
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
