@@ -144,12 +144,11 @@ def mien_distilled(num_classes: int = 7, **options: Any) -> CompactResNet:
 @register_model(
     "mien_base",
     paper="mien",
-    description="The same, a third wider: the single network for accuracy, trainable on a CPU.",
+    description="mien_small a third wider: the single network for accuracy, trainable on a CPU.",
 )
 def mien_base(num_classes: int = 7, **options: Any) -> CompactResNet:
-    """3.1 M parameters, 198 M multiply-adds, 12 convolutions."""
-    base = {"stem": 16, "widths": (64, 128, 256), "dropout": 0.3}
-    return _compact(num_classes, options, **base)
+    """3.1 M parameters, 197 M multiply-adds, 12 convolutions."""
+    return _compact(num_classes, options, widths=(64, 128, 256))
 
 
 @register_model(
