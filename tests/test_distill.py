@@ -14,8 +14,9 @@ pytest.importorskip("mien.train._lightning")
 
 from helpers_train import drawn_faces, drawn_splits
 
+from mien.data.augment import smaller
 from mien.errors import ModelError, RecipeError
-from mien.train import callbacks
+from mien.train import callbacks, module
 from mien.train.checkpoint import read_checkpoint
 from mien.train.distill import find_members, load_teachers
 from mien.train.fit import fit
@@ -41,7 +42,7 @@ def teachers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def student(*settings: str) -> Recipe:
-    base = [*TINY, "epochs=3", "ema=0.9", "loss.mixup=0.2"]
+    base = [*TINY, "epochs=3", "ema=0.9", "loss.mixup=0.2", "distill.variants=0"]
     return override(get_recipe("mien_distilled"), [*base, *settings])
 
 
@@ -144,8 +145,42 @@ def test_pictures_that_come_again_are_answered_once(teachers: list[Path], tmp_pa
     answers = checkpoint["answers"]
     assert answers.shape[0] == 2
     assert float(answers[0].nan_to_num().sum()) == pytest.approx(16 * batches, rel=1e-2)
-    with pytest.raises(RecipeError, match="one size"):
-        student("distill.variants=2", "progressive=[[0,24],[0.5,48]]")
+
+
+def test_teachers_see_full_size_where_the_student_sees_less(
+    teachers: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So an answer stands for the picture when it comes again larger."""
+    loaded, asked, learned = load_teachers(teachers[:1]), [], []
+
+    class Noting(type(loaded)):  # type: ignore[misc]
+        def __call__(self, x: torch.Tensor, temperature: float) -> torch.Tensor:
+            asked.append(x)
+            return super().__call__(x, temperature)
+
+    def shrink(x: torch.Tensor, side: int | None) -> torch.Tensor:
+        small = smaller(x, side)
+        learned.append((x, small))
+        return small
+
+    monkeypatch.setattr(module, "smaller", shrink)
+    noting = Noting(loaded.members, loaded.weights, loaded.record)
+    recipe = student(
+        "epochs=4", "distill.variants=2", "progressive=[[0,24],[0.5,48]]", "loss.mixup=0"
+    )
+    base = {"device": "cpu", "quiet": True, "teachers": noting}
+    fit(recipe, DATA, drawn_splits(DATA), tmp_path / "run", **base)
+    batches = len(drawn_splits(DATA).ids["train"]) // 16
+    assert {x.shape[-1] for x in asked} == {48}
+    assert len(asked) == 2 * batches
+    assert [s.shape[-1] for _, s in learned] == [24] * 2 * batches + [48] * 2 * batches
+    # The same picture came small, and came again at full size.
+    (early, small), (late, large) = learned[0], learned[2 * batches]
+    assert torch.equal(early, late)
+    assert torch.equal(large, late)
+    halves = torch.nn.functional.avg_pool2d(early, 2)
+    both = torch.stack([small.flatten(), halves.flatten()])
+    assert float(torch.corrcoef(both)[0, 1]) > 0.95, "small is the same picture, antialiased"
 
 
 def test_extra_images_only_where_the_recipe_says_so(teachers: list[Path], tmp_path: Path) -> None:

@@ -167,6 +167,15 @@ def augment(
     return x
 
 
+def smaller(x: Tensor, side: int | None) -> Tensor:
+    """float (N, C, H, W) -> (N, C, side, side), antialiased; None leaves it as it is."""
+    if side is None or x.shape[-1] == side:
+        return x
+    with torch.autocast(x.device.type, enabled=False):
+        x = F.interpolate(x.float(), (side, side), mode="bilinear", antialias=True)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 def _box(lam: float, h: int, w: int) -> tuple[slice, slice]:
     """A random rectangle of 1 - ``lam`` of the area, cut off at the picture's edge."""
     cut = math.sqrt(1 - lam)

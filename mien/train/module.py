@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from mien.data.augment import alternating_mirror, augment, mix
+from mien.data.augment import alternating_mirror, augment, mix, smaller
 from mien.data.loaders import Batch
 from mien.emotions import FERPLUS_EMOTIONS, Emotion
 from mien.errors import RecipeError
@@ -127,7 +127,8 @@ class ExpressionModule(L.LightningModule):
                 mirrored = alternating_mirror(index, self.picture_epoch, self.run_seed)
             # In bfloat16 the sampling points themselves would be rounded, by up to .1 pixels.
             with torch.autocast(x.device.type, enabled=False):
-                x = augment(x, config, self.side(), mirrored)
+                # Teachers answer pictures of full size; the student's are made smaller after that.
+                x = augment(x, config, None if self.teacher else self.side(), mirrored)
         x = (x - self.mean) / self.std
         return x.contiguous(memory_format=torch.channels_last)
 
@@ -195,6 +196,10 @@ class ExpressionModule(L.LightningModule):
             target = lam * target + (1 - lam) * target[order]
             votes = None if votes is None else lam * votes + (1 - lam) * votes[order]
             weights = None if weights is None else lam * weights + (1 - lam) * weights[order]
+        soft = None
+        if self.teacher is not None:
+            soft = self.follow(x, batch.index)
+            x = smaller(x, self.side())
         if self.recipe.distill.variants:  # ... and dropout not on them
             torch.manual_seed(15_485_863 * (self.epoch + 1) + 1009 * self.run_seed + _index)
         if self.auxiliary is None:
@@ -204,9 +209,8 @@ class ExpressionModule(L.LightningModule):
             logits = self.model.forward_head(features).float()  # type: ignore[operator]
         class_weights: Tensor | None = self.class_weights  # type: ignore[assignment]
         loss = label_loss(logits, target, config, class_weights, weights)
-        if self.teacher is not None:
+        if soft is not None:
             distill = self.recipe.distill
-            soft = self.follow(x, batch.index)
             following = distillation_loss(logits, soft, distill.temperature)
             loss = (1 - distill.weight) * loss + distill.weight * following
         if self.auxiliary is not None and votes is not None:

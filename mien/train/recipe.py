@@ -137,7 +137,8 @@ class Recipe:
         weights: what doubtful training images count for.
         distill: how teachers are followed.
         progressive: (from this share of the epochs on, side in pixels) pairs: training starts on
-            smaller pictures; () = full size throughout. Validation is always at full size.
+            smaller pictures; () = full size throughout. Validation is always at full size, and
+            teachers answer at full size.
         frozen_scale: batch norms keep the scale 1 and learn their shift alone.
     """
 
@@ -187,8 +188,6 @@ class Recipe:
         _within("distill.weight", self.distill.weight, 0, 1)
         if self.distill.variants < 0:
             raise RecipeError(f"distill.variants must be 0 or more, not {self.distill.variants}.")
-        if self.distill.variants and self.progressive:
-            raise RecipeError("distill.variants needs pictures of one size; set progressive=[].")
         if self.distill.temperature <= 0:
             raise RecipeError(
                 f"distill.temperature must be above 0, not {self.distill.temperature}."

@@ -324,6 +324,18 @@ def mien_distilled() -> Recipe:
 
 
 @recipe
+def mien_base_distilled() -> Recipe:
+    """mien_base once more, on the answers of an ensemble of its own kind (Furlanello et al. 2018,
+    "Born-again neural networks"): a single network without outside images."""
+    return replace(
+        mien_base(),
+        name="mien_base_distilled",
+        loss=mien_distilled().loss,
+        distill=mien_distilled().distill,
+    )
+
+
+@recipe
 def mien_distilled_extra() -> Recipe:
     """The student with muxspace's faces as extra images that only the teachers label: it saw
     outside images, so it is never compared with the models that did not."""
