@@ -43,7 +43,8 @@ class ExpressionModule(L.LightningModule):
     Attributes:
         run_seed: seeds order and augmentation, with the epoch.
         training_rows: size of the training set.
-        answers: float16 (variants, rows, K), what the teachers said; NaN where not asked yet.
+        answers: float16 (variants + 2, rows, K), what the teachers said, at last to the clean
+            epochs' pictures and their mirror images; NaN where not asked yet.
         teacher: gives soft targets (:class:`mien.train.distill.Teachers`); no part of the weights.
         position: (epoch, step) set by a loop without Lightning's trainer; else None.
 
@@ -93,13 +94,18 @@ class ExpressionModule(L.LightningModule):
         return self.current_epoch if self.position is None else self.position[0]
 
     @property
+    def first_clean(self) -> int:
+        """The first of the last epochs, without geometric augmentation or erasing."""
+        return self.recipe.epochs - self.recipe.clean_epochs
+
+    @property
     def picture_epoch(self) -> int:
         """The epoch whose order and augmentation this one has: an earlier one's where the recipe
         lets pictures come again (``distill.variants``)."""
-        variants, clean = self.recipe.distill.variants, self.recipe.clean_epochs
-        if not variants or self.epoch >= self.recipe.epochs - clean:
+        variants, since = self.recipe.distill.variants, self.epoch - self.first_clean
+        if not variants:
             return self.epoch
-        return self.epoch % variants
+        return self.epoch % variants if since < 0 else self.first_clean + since % 2
 
     def side(self) -> int | None:
         """Side of this epoch's training pictures in pixels; None = as they are."""
@@ -121,8 +127,10 @@ class ExpressionModule(L.LightningModule):
         x = images.float() / 255
         if train:
             config, mirrored = self.recipe.augment, None
-            if self.epoch >= self.recipe.epochs - self.recipe.clean_epochs:
-                config = type(config)(flip=config.flip, alternating=config.alternating)
+            if self.epoch >= self.first_clean:
+                # What comes again is a picture and its mirror image in turn.
+                turns = config.alternating or bool(config.flip and self.recipe.distill.variants)
+                config = type(config)(flip=config.flip, alternating=turns)
             if config.alternating and index is not None:
                 mirrored = alternating_mirror(index, self.picture_epoch, self.run_seed)
             # In bfloat16 the sampling points themselves would be rounded, by up to .1 pixels.
@@ -174,12 +182,14 @@ class ExpressionModule(L.LightningModule):
         """The teachers' soft targets (N, K) for a prepared batch of the training set's ``rows``."""
         assert self.teacher is not None
         distill = self.recipe.distill
-        if not distill.variants or rows is None or self.picture_epoch >= distill.variants:
+        if not distill.variants or rows is None:
             return self.teacher(x * self.std + self.mean, distill.temperature)
         if self.answers is None:
-            shape = (distill.variants, self.training_rows, len(self.classes))
+            shape = (distill.variants + 2, self.training_rows, len(self.classes))
             self.answers = torch.full(shape, torch.nan, dtype=torch.float16)
-        rows, known = rows.cpu(), self.answers[self.picture_epoch]
+        since = self.picture_epoch - self.first_clean
+        slot = self.picture_epoch if since < 0 else distill.variants + since
+        rows, known = rows.cpu(), self.answers[slot]
         if known[rows].isnan().any():
             known[rows] = self.teacher(x * self.std + self.mean, distill.temperature).half().cpu()
         return known[rows].float().to(x.device)

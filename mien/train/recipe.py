@@ -105,8 +105,8 @@ class DistillConfig:
         unlabelled: name of the set of extra images that only the teachers label; "" = none. A
             model trained with one saw outside images, so its recipe has a name of its own.
         variants: the augmented pictures of so many epochs come again and again, and the teachers
-            answer each once, which saves most of their time; 0 = new pictures in every epoch. The
-            clean epochs at the end are always answered anew.
+            answer each once, which saves most of their time; the clean epochs at the end show
+            each image and its mirror image in turn. 0 = new pictures in every epoch.
     """
 
     weight: float = 0.0
