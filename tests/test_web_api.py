@@ -526,8 +526,8 @@ def test_the_log_holds_no_picture_and_no_name(
     with caplog.at_level("INFO", logger="mien.web"):
         client.post("/v1/predict?faces=true", files=[("images", ("private-name.jpg", jpeg))])
         client.get("/private-path")
-    assert eventually(lambda: "POST /v1/predict 200" in caplog.text)
-    assert eventually(lambda: "GET other 404" in caplog.text)
+        assert eventually(lambda: "POST /v1/predict 200" in caplog.text)
+        assert eventually(lambda: "GET other 404" in caplog.text)
     assert "private" not in caplog.text
     assert max(len(record.getMessage()) for record in caplog.records) < 100
 
