@@ -27,7 +27,7 @@ class ModelInfo:
     ``softmax(logits / temperature)``.
 
     Attributes:
-        name: short name, e.g. "mien_small".
+        name: short name, e.g. "mien_distilled".
         labels: the classes in output order.
         input_size: side of the square input in pixels.
         channels: 1 (grey) or 3 (grey repeated).

@@ -406,11 +406,11 @@ def test_the_contact_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     ("arguments", "word"),
     [
         ([], "MODEL"),
-        (["mien_small", "--corruption", "noise"], "Unknown corruption"),
-        (["mien_small", "--split", "nowhere"], "no split"),
-        (["mien_small", "--baseline", "none.json"], "none.json"),
+        (["mien_distilled", "--corruption", "noise"], "Unknown corruption"),
+        (["mien_distilled", "--split", "nowhere"], "no split"),
+        (["mien_distilled", "--baseline", "none.json"], "none.json"),
         (["--sheet", "sheet.txt"], "name it .png"),
-        (["mien_small", "--photo", "x.jpg"], "--sheet"),
+        (["mien_distilled", "--photo", "x.jpg"], "--sheet"),
     ],
 )
 def test_wrong_options_are_one_sentence(

@@ -182,7 +182,7 @@ def test_unknown_addresses_and_methods(client: httpx.Client) -> None:
 def test_models_health_and_metrics(client: httpx.Client, jpeg: bytes) -> None:
     models = schemas.ModelsSchema.model_validate(client.get("/v1/models").json())
     assert [m.name for m in models.models if m.loaded] == ["tiny"]
-    assert "mien_small" in [m.name for m in models.models]
+    assert "mien_distilled" in [m.name for m in models.models]
     schemas.HealthSchema.model_validate(client.get("/healthz").json())
     client.post("/v1/predict", content=jpeg, headers={"content-type": "image/jpeg"})
     predicted = 'mien_requests_total{route="/v1/predict",method="POST",status="200"}'
@@ -659,7 +659,7 @@ def test_mistakes_on_the_command_line(server: Running, capsys: pytest.CaptureFix
         (["--port", str(server.port)], f"Port {server.port} on 127.0.0.1 is in use"),
         (["--host", "0.0.0.0"], "can be reached from other machines"),
         (["--host", "203.0.113.9", "--token", TOKEN], "cannot be used"),
-        (["--port", "0", "--model", "mien_smal"], "did you mean 'mien_small'?"),
+        (["--port", "0", "--model", "mien_distiled"], "did you mean 'mien_distilled'?"),
         (["--port", "0", "--origin", "nowhere"], "is not an origin"),
         (["--port", "0", "--detector", "yunett"], "Unknown detector"),
     ):

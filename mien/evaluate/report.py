@@ -184,7 +184,7 @@ def describe_model(info: ModelInfo) -> dict[str, Any]:
 
 
 def title(report: Report) -> str:
-    """E.g. "mien_small on fer2013, PrivateTest"."""
+    """E.g. "mien_distilled on fer2013, PrivateTest"."""
     where = f"{report.data.get('name', '')}"
     return f"{report.model.get('name', 'model')} on {where}" + (
         f", {report.split}" if report.split else ""

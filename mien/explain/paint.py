@@ -31,6 +31,11 @@ _FONT = cv2.FONT_HERSHEY_DUPLEX
 _FLOOR = 0.05
 
 
+def is_pale(found: Explanation) -> bool:
+    """Whether an occlusion map stays pale: the patch hid too little to change an answer by 0.05."""
+    return found.method == "occlusion" and _largest(found.maps.values()) <= _FLOOR
+
+
 def _write(sheet: Image, words: str, x: float, y: float, cap: float, ink: Bgr, end: bool) -> None:
     """Text at its baseline; ``end`` sets it flush right at ``x``."""
     scale, thick = cap * _SUPER / 22, max(1, round(cap * _SUPER * 0.075))
@@ -101,8 +106,12 @@ def _scale(sheet: Image, x: int, y: int, width: int, most: float, method: str) -
 
 def _most(maps: Iterable[NDArray[np.float32]], method: str) -> float:
     """The value of full colour: the largest of the maps, and not so small as to paint noise."""
-    largest = max((float(np.abs(m).max()) for m in maps), default=0.0)
+    largest = _largest(maps)
     return max(largest, _FLOOR) if method == "occlusion" else largest or 1.0
+
+
+def _largest(maps: Iterable[NDArray[np.float32]]) -> float:
+    return max((float(np.abs(m).max()) for m in maps), default=0.0)
 
 
 def _bars(sheet: Image, probabilities: Mapping[Emotion, float], x: int, y: int) -> None:

@@ -124,7 +124,7 @@ def _compact(num_classes: int, options: Mapping[str, Any], **defaults: Any) -> C
     paper="mien",
     input=(1, 48, 48),
     classes=7,
-    description="Residual net for int8 on a CPU; the shipped default.",
+    description="Residual net for int8 on a CPU: the first default.",
 )
 def mien_small(num_classes: int = 7, **options: Any) -> CompactResNet:
     """1.8 M parameters, 112 M multiply-adds, 12 convolutions."""
@@ -134,7 +134,7 @@ def mien_small(num_classes: int = 7, **options: Any) -> CompactResNet:
 @register_model(
     "mien_distilled",
     paper="mien",
-    description="mien_small with a thinner first stage: the student, under 100 M multiply-adds.",
+    description="The shipped default, a student: mien_small with a thinner first stage.",
 )
 def mien_distilled(num_classes: int = 7, **options: Any) -> CompactResNet:
     """1.7 M parameters, 95 M multiply-adds, 12 convolutions."""

@@ -229,7 +229,7 @@ def points(lost: Figure) -> str:
 
 
 def title(report: RobustnessReport) -> str:
-    """E.g. "mien_small on FER2013-C, PublicTest"."""
+    """E.g. "mien_distilled on FER2013-C, PublicTest"."""
     split = report.run.get("split")
     return f"{report.run['model'].get('name', 'model')} on FER2013-C" + (
         f", {split}" if split else ""

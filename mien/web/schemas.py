@@ -132,7 +132,7 @@ def example_result() -> Result:
         detection_score=0.93,
         landmarks=((206.0, 108.0), (249.0, 107.0), (229.0, 132.0), (211.0, 150.0), (247.0, 149.0)),
     )
-    return Result((face,), 512, 512, "photo.jpg", "mien_small", "yunet")
+    return Result((face,), 512, 512, "photo.jpg", "mien_distilled", "yunet")
 
 
 def example_predict() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from mien._system import file_sha256
 from mien.errors import ModelError
 
 #: The model that is used when none is named.
-DEFAULT = "mien_small"
+DEFAULT = "mien_distilled"
 
 _FOLDER = Path(__file__).parent
 
