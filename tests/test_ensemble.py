@@ -18,7 +18,7 @@ from mien.data import make_splits
 from mien.data.dataset import FaceDataset
 from mien.emotions import ALL
 from mien.errors import ModelError, RecipeError
-from mien.train.ablation import _paired, ablate, read_table, to_markdown
+from mien.train.ablation import _paired, _residual, _t975, ablate, read_table, to_markdown
 from mien.train.checkpoint import load_checkpoint
 from mien.train.distill import dropped, find_members, load_teachers
 from mien.train.ensemble import build_ensemble, common_protocol, greedy_weights
@@ -192,7 +192,37 @@ def test_an_ablation_table(tmp_path: Path) -> None:
     page = (out / "small.md").read_text()
     assert page == to_markdown(whole)
     assert "`loss.cutmix=1.0`" in page
-    assert _paired([0.01])["low"] is None
+    assert partial["residual"] is None
+
+
+def test_the_interval_of_an_ablation_is_that_of_a_two_way_analysis() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(0)
+    seeds = rng.normal(0, 0.01, 3)
+    table = np.array([0.6, 0.61, 0.58, 0.6])[:, None] + seeds + rng.normal(0, 0.003, (4, 3))
+    scores = {name: dict(enumerate(row)) for name, row in zip("abcd", table, strict=True)}
+    noise = _residual(scores)
+    assert noise is not None
+    # Least squares with one column a row and a seed, which is what the closed form must equal.
+    rows, columns = np.divmod(np.arange(12), 3)
+    design = np.hstack([np.eye(4)[rows], np.eye(3)[columns]])
+    _, _, rank, _ = np.linalg.lstsq(design, table.ravel(), rcond=None)
+    fit = design @ np.linalg.lstsq(design, table.ravel(), rcond=None)[0]
+    assert noise["df"] == 12 - rank
+    assert noise["sd"] == pytest.approx(np.sqrt(((table.ravel() - fit) ** 2).sum() / noise["df"]))
+    pairs = list(table[1] - table[0])
+    half = stats.t.ppf(0.975, noise["df"]) * noise["sd"] * np.sqrt(2 / 3)
+    assert _paired(pairs, noise)["high"] == pytest.approx(np.mean(pairs) + half, abs=2e-6)
+    assert _paired(pairs, None)["low"] is None
+    for df in (1, 2, 10, 11, 13, 26, 100):
+        assert _t975(df) == pytest.approx(stats.t.ppf(0.975, df), abs=1e-3)
+    # A row that lacks a seed: the spread is taken from the seeds that all rows have.
+    del scores["d"][2]
+    fewer = _residual(scores)
+    assert fewer is not None
+    assert fewer["df"] == 3
+    del scores["d"][1]
+    assert _residual(scores) is None
 
 
 @pytest.mark.parametrize(

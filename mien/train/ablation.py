@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mien._records import RUN
 from mien.atomic import make_folder, write_text
 from mien.data.dataset import FaceDataset
@@ -103,14 +105,23 @@ def summarise(table: Table, runs: Path, *, sha256: str, dry_run: bool = False) -
             _check_run(job, sha256, dry_run)
             row = job.recipe.name.removeprefix(f"{table.name}-")
             found[row][job.seed] = result_of(job.folder)
-    base = found[BASE]
+    scores = {
+        row: {seed: float(run["last_val_accuracy"]) for seed, run in sorted(runs.items())}
+        for row, runs in found.items()
+    }
+    noise = _residual(scores)
+    rows = []
+    for row, settings in table.rows.items():
+        seconds = [run["seconds"] for run in found[row].values()]
+        rows.append(_row(row, settings, scores, seconds, noise))
     return {
         "table": table.name,
         "recipe": table.recipe,
         "set": list(table.settings),
         "seeds": list(table.seeds),
         "figure": "accuracy on the validation split after the last epoch",
-        "rows": [_row(row, table.rows[row], found[row], base) for row in table.rows],
+        "residual": noise,
+        "rows": rows,
         **environment(),
     }
 
@@ -133,37 +144,62 @@ def _check_run(job: Job, sha256: str, dry_run: bool) -> None:
         )
 
 
+def _residual(scores: dict[str, dict[int, float]]) -> dict[str, Any] | None:
+    """What row and seed leave unexplained: the residual of a two-way analysis of variance.
+
+    All rows share one spread, which is far better known than that of two or three differences.
+
+    Returns:
+        ``sd``, of one run, and its degrees of freedom ``df``; None where fewer than two seeds
+        were trained in every row.
+    """
+    seeds = sorted(set.intersection(*(set(runs) for runs in scores.values())))
+    if len(seeds) < 2 or len(scores) < 2:
+        return None
+    table = np.array([[runs[seed] for seed in seeds] for runs in scores.values()])
+    left = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
+    df = (table.shape[0] - 1) * (table.shape[1] - 1)
+    return {"sd": float(np.sqrt((left**2).sum() / df)), "df": df}
+
+
 def _row(
     name: str,
     settings: Sequence[str],
-    runs: dict[int, dict[str, Any]],
-    base: dict[int, dict[str, Any]],
+    scores: dict[str, dict[int, float]],
+    seconds: Sequence[float],
+    noise: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    scores = {seed: run["last_val_accuracy"] for seed, run in sorted(runs.items())}
-    values = list(scores.values())
-    pairs = [scores[s] - base[s]["last_val_accuracy"] for s in scores if s in base]
+    own = scores[name]
+    values = list(own.values())
+    pairs = [value - scores[BASE][seed] for seed, value in own.items() if seed in scores[BASE]]
     return {
         "row": name,
         "set": list(settings),
-        "accuracies": {str(s): v for s, v in scores.items()},
+        "accuracies": {str(seed): value for seed, value in own.items()},
         "mean": round(statistics.mean(values), 6) if values else None,
         "sd": round(statistics.stdev(values), 6) if len(values) > 1 else None,
-        "difference": _paired(pairs) if name != BASE and pairs else None,
-        "minutes": round(statistics.mean(r["seconds"] for r in runs.values()) / 60, 2)
-        if runs
-        else None,
+        "difference": _paired(pairs, noise) if name != BASE and pairs else None,
+        "minutes": round(statistics.mean(seconds) / 60, 2) if seconds else None,
     }
 
 
-def _paired(pairs: Sequence[float]) -> dict[str, Any]:
+def _paired(pairs: Sequence[float], noise: dict[str, Any] | None) -> dict[str, Any]:
     """Mean of the differences to the base at the same seed, and its 95 % t-interval."""
     mean = statistics.mean(pairs)
-    if len(pairs) < 2:
-        return {"mean": round(mean, 6), "low": None, "high": None, "n": len(pairs)}
-    t = T_975[min(len(pairs) - 1, len(T_975)) - 1]
-    half = t * statistics.stdev(pairs) / math.sqrt(len(pairs))
-    low, high = round(mean - half, 6), round(mean + half, 6)
-    return {"mean": round(mean, 6), "low": low, "high": high, "n": len(pairs)}
+    found = {"mean": round(mean, 6), "low": None, "high": None, "n": len(pairs)}
+    if noise is not None:
+        half = _t975(noise["df"]) * noise["sd"] * math.sqrt(2 / len(pairs))
+        found |= {"low": round(mean - half, 6), "high": round(mean + half, 6)}
+    return found
+
+
+def _t975(df: int) -> float:
+    """97.5 % point of Student's t, past the table by Abramowitz and Stegun 26.7.5."""
+    if df <= len(T_975):
+        return T_975[df - 1]
+    z = statistics.NormalDist().inv_cdf(0.975)
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * df**3)
+    return z + (z**3 + z) / (4 * df) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * df**2) + third
 
 
 def to_markdown(record: dict[str, Any]) -> str:
@@ -182,6 +218,10 @@ def to_markdown(record: dict[str, Any]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     note = f"Recipe `{record['recipe']}`"
     note += f" with {', '.join(f'`{s}`' for s in record['set'])}" if record["set"] else ""
+    noise = record["residual"]
+    if noise is not None:
+        figure = f"{100 * noise['sd']:.2f} points"
+        note += f"; intervals from the spread of one run in all rows, {figure} (df {noise['df']})"
     return "\n".join([*lines, "", f"{note}; {record['figure']}, in points.", ""])
 
 
