@@ -55,6 +55,7 @@ docs: $(DEV_VENV)/.stamp ## fill the generated tables and paint the README's pic
 	$(DEV_VENV)/bin/python examples/fill_results.py
 	$(DEV_VENV)/bin/python examples/fill_lessons.py
 	$(DEV_VENV)/bin/python examples/fill_robustness.py
+	$(DEV_VENV)/bin/python examples/fill_flagship.py
 	$(DEV_VENV)/bin/mien models --markdown > docs/models.md
 	$(DEV_VENV)/bin/mien demo --output docs/images/demo.png
 

@@ -17,7 +17,14 @@ PAGES += sorted(f"mien/zoo/{page.name}" for page in (ROOT / "mien" / "zoo").glob
 
 @pytest.mark.parametrize(
     "script",
-    ["fill_readme.py", "model_card.py", "fill_results.py", "fill_lessons.py", "fill_robustness.py"],
+    [
+        "fill_readme.py",
+        "model_card.py",
+        "fill_results.py",
+        "fill_lessons.py",
+        "fill_robustness.py",
+        "fill_flagship.py",
+    ],
 )
 def test_generated_parts_are_up_to_date(script: str) -> None:
     done = subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from mien.data.dataset import FaceDataset
 from mien.emotions import ALL
 from mien.errors import ModelError, RecipeError
 from mien.train.ablation import _paired, _residual, _t975, ablate, read_table, to_markdown
+from mien.train.ablation_chart import differences
 from mien.train.checkpoint import load_checkpoint
 from mien.train.distill import dropped, find_members, load_teachers
 from mien.train.ensemble import build_ensemble, common_protocol, greedy_weights
@@ -193,6 +195,12 @@ def test_an_ablation_table(tmp_path: Path) -> None:
     assert page == to_markdown(whole)
     assert "`loss.cutmix=1.0`" in page
     assert partial["residual"] is None
+    assert "No row can be compared" in differences(partial)
+    plot = ElementTree.fromstring((out / "small.svg").read_text())
+    words = [mark.text for mark in plot.iter("{http://www.w3.org/2000/svg}text")]
+    assert "smooth" in words
+    assert f"{100 * smooth['difference']['mean']:+.2f}" in words
+    assert len(list(plot.iter("{http://www.w3.org/2000/svg}circle"))) == 3  # two seeds, one mean
 
 
 def test_the_interval_of_an_ablation_is_that_of_a_two_way_analysis() -> None:

@@ -302,12 +302,15 @@ def _trained(options: argparse.Namespace) -> bool:
     complete, failed = train_all(options, runs, teachers, lambda: out(complete=False))
     more = out(complete=complete and options.stage != "ensemble")  # which is not combined yet
     if options.stage == "ablation":
+        from mien.evaluate.svg import sized, standalone
         from mien.train.ablation import summarise, to_markdown
+        from mien.train.ablation_chart import differences
 
         sha256, dry_run = sha256_of(options.dataset), bool(options.steps)
         folder = options.work / "runs"
         more["table"] = summarise(table_of(options), folder, sha256=sha256, dry_run=dry_run)
         write_text(options.out / "ablation.md", to_markdown(more["table"]))
+        write_text(options.out / "ablation.svg", standalone(sized(differences(more["table"]))))
     elif options.stage == "papers":
         for summary in finished(options, runs):
             if summary["name"] not in more["weights"]:

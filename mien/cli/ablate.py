@@ -31,8 +31,8 @@ def ablate(
 ) -> None:
     """Mean, spread and paired difference of every row on the validation split.
 
-    Stopped anywhere and called again, it goes on where it was; the table is written after every
-    run. The figure is the last epoch's, which nothing was chosen by; the test split is not read.
+    Stopped anywhere and called again, it goes on where it was; table and plot follow every run. The
+    figure is the last epoch's, which nothing was chosen by; the test split is not read.
     """
     check_choice("device", device, DEVICES)
     require_extra("train", ("torch", "lightning", "pyarrow"), "`mien ablate`")

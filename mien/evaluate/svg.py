@@ -5,11 +5,15 @@ Colours are CSS variables (see :mod:`mien.pagestyle`), so that one picture serve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from html import escape
 
 from mien.emotions import Emotion
 from mien.pagestyle import STYLE as STYLE
+
+#: Pixels in which a page shows a plot.
+SHOWN = 580.0
 
 
 def colour(emotion: Emotion) -> str:
@@ -75,9 +79,27 @@ def standalone(svg: str) -> str:
     return f"{head}><style>{STYLE}</style>{paper}{rest}\n"
 
 
+def sized(svg: str) -> str:
+    """``svg`` with a size of its own, so that a page shows it no wider than it reads well."""
+    box = svg.split('viewBox="0 0 ', 1)[1].split('"', 1)[0].split()
+    width, height = float(box[0]), float(box[1])
+    size = f'width="{SHOWN:.0f}" height="{SHOWN * height / width:.0f}" viewBox='
+    return svg.replace("viewBox=", size, 1)
+
+
 def percent_tick(value: float) -> str:
     """.25 -> "25 %"."""
     return f"{100 * value:.0f} %"
+
+
+def round_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round steps from at most ``low`` to at least ``high``."""
+    span = max(high - low, 1e-6)
+    rough = span / most
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [step * i for i in range(first, max(last, first + 1) + 1)]
 
 
 class Axes:

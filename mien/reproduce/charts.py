@@ -6,7 +6,6 @@ Filled marks are ours; hollow diamonds and hollow bars are the paper's. Built on
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from itertools import pairwise
@@ -23,6 +22,7 @@ from mien.evaluate.svg import (
     num,
     percent_tick,
     rect,
+    round_ticks,
     text,
 )
 from mien.reproduce.document import NOT_RUN, number
@@ -43,16 +43,6 @@ def class_colour(name: str) -> str:
         return colour(parse_emotion(name))
     except DataError:
         return colour(Emotion.NEUTRAL)
-
-
-def round_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round steps from at most ``low`` to at least ``high``."""
-    span = max(high - low, 1e-6)
-    rough = span / most
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [step * i for i in range(first, max(last, first + 1) + 1)]
 
 
 def _wide(words: str, size: float = 7.0) -> float:

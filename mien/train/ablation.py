@@ -18,6 +18,8 @@ from mien._records import RUN
 from mien.atomic import make_folder, write_text
 from mien.data.dataset import FaceDataset
 from mien.errors import RecipeError
+from mien.evaluate.svg import sized, standalone
+from mien.train.ablation_chart import differences
 from mien.train.fit import dry, environment
 from mien.train.jobs import Job, Say, result_of, train_jobs
 from mien.train.recipe import Recipe, override
@@ -245,7 +247,7 @@ def ablate(
     budget_s: float | None = None,
     say: Say = print,
 ) -> dict[str, Any]:
-    """Train what the table lacks; ``out/NAME.json`` and ``.md`` are written after every run.
+    """Train what the table lacks; ``out/NAME.json``, ``.md`` and ``.svg`` follow every run.
 
     Returns:
         the record, with ``complete``.
@@ -256,6 +258,7 @@ def ablate(
         record = summarise(table, runs, sha256=dataset.sha256, dry_run=dry_run)
         write_text(out / f"{table.name}.json", json.dumps(record, indent=2) + "\n")
         write_text(out / f"{table.name}.md", to_markdown(record))
+        write_text(out / f"{table.name}.svg", standalone(sized(differences(record))))
         return record
 
     complete = train_jobs(

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from mien.evaluate.svg import Axes, diamond, document, line, percent_tick, text
-from mien.reproduce.charts import PaperPoint, class_colour, round_ticks
+from mien.evaluate.svg import Axes, diamond, document, line, percent_tick, round_ticks, text
+from mien.reproduce.charts import PaperPoint, class_colour
 
 FIRST, SECOND, INK = "var(--accent)", "var(--second)", "var(--ink)"
 WIDTH = 440.0
-#: Pixels in which a page shows a plot.
-SHOWN = 580.0
 
 Points = Sequence[tuple[float, float]]
 
@@ -162,11 +160,3 @@ def _dot(x: float, y: float, colour: str, hollow: bool, hint: str = "") -> str:
         f'<circle cx="{x:.2f}" cy="{y:.2f}" r="5.5" fill="{fill}" stroke="{colour}" '
         f'stroke-width="2">{tip}</circle>'
     )
-
-
-def sized(svg: str) -> str:
-    """``svg`` with a size of its own, so that a page shows it no wider than it reads well."""
-    box = svg.split('viewBox="0 0 ', 1)[1].split('"', 1)[0].split()
-    width, height = float(box[0]), float(box[1])
-    size = f'width="{SHOWN:.0f}" height="{SHOWN * height / width:.0f}" viewBox='
-    return svg.replace("viewBox=", size, 1)

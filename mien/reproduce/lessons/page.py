@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien.evaluate.svg import standalone
+from mien.evaluate.svg import sized, standalone
 from mien.reproduce.document import shown
-from mien.reproduce.lessons.charts import sized
 from mien.reproduce.lessons.curves import dropout, overfitting, residual
 from mien.reproduce.lessons.scores import balancing, random_split, wrong_order
 from mien.reproduce.lessons.words import Lesson, Record, run_of
