@@ -391,6 +391,7 @@ def test_the_speed_run_learns_and_equals_fit(tmp_path: Path) -> None:
     data = drawn_faces(56)
     splits = drawn_splits(data)
     recipe = tiny("loss.ferplus_auxiliary=0.5", epochs=3)
+    recipe = dataclasses.replace(recipe, claim="1 s on an earlier machine")
     classifier, seconds = timed_run(recipe, data, splits, seed=2)
     assert seconds > 0
     fit(recipe, data, splits, tmp_path / "run", seed=2, device="cpu", quiet=True)
@@ -402,6 +403,7 @@ def test_the_speed_run_learns_and_equals_fit(tmp_path: Path) -> None:
     assert written == [1, 2]
     assert record["accuracy_sd"] is not None
     assert "test" not in record["each"][0]
+    assert record["recipe"] == {**recipe.to_dict(), "claim": ""}
     assert 0 <= record["each"][0]["others"] <= 1
     json.dumps(record)
     kept: dict[int, Any] = {}
