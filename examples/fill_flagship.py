@@ -10,9 +10,8 @@ import sys
 
 from fill_readme import ROOT, filled, write_or_compare
 
-from mien.evaluate.svg import sized, standalone
 from mien.train.ablation import to_markdown
-from mien.train.ablation_chart import differences
+from mien.train.ablation_chart import picture
 
 if __name__ == "__main__":
     record = json.loads((ROOT / "results" / "ablation_cpu.json").read_text(encoding="utf-8"))
@@ -20,6 +19,6 @@ if __name__ == "__main__":
     plot = ROOT / "docs" / "images" / "ablation.svg"
     texts = {
         page: filled(page, {"ablation": lambda: to_markdown(record).rstrip()}),
-        plot: standalone(sized(differences(record))),
+        plot: picture(record),
     }
     sys.exit(write_or_compare(texts, sys.argv[1:]))

@@ -214,8 +214,8 @@ def test_the_interval_of_an_ablation_is_that_of_a_two_way_analysis() -> None:
     # Least squares with one column a row and a seed, which is what the closed form must equal.
     rows, columns = np.divmod(np.arange(12), 3)
     design = np.hstack([np.eye(4)[rows], np.eye(3)[columns]])
-    _, _, rank, _ = np.linalg.lstsq(design, table.ravel(), rcond=None)
-    fit = design @ np.linalg.lstsq(design, table.ravel(), rcond=None)[0]
+    found, _, rank, _ = np.linalg.lstsq(design, table.ravel(), rcond=None)
+    fit = design @ found
     assert noise["df"] == 12 - rank
     assert noise["sd"] == pytest.approx(np.sqrt(((table.ravel() - fit) ** 2).sum() / noise["df"]))
     pairs = list(table[1] - table[0])

@@ -40,7 +40,7 @@ from stages import better, combine, speed
 from worker import save_dataset, say, sha256_of
 
 from mien._system import file_sha256
-from mien.atomic import make_folder, write_text
+from mien.atomic import make_folder
 from mien.cli._allocator import ALLOCATOR
 from mien.data.dataset import FaceDataset
 from mien.errors import MienError, RecipeError
@@ -302,15 +302,12 @@ def _trained(options: argparse.Namespace) -> bool:
     complete, failed = train_all(options, runs, teachers, lambda: out(complete=False))
     more = out(complete=complete and options.stage != "ensemble")  # which is not combined yet
     if options.stage == "ablation":
-        from mien.evaluate.svg import sized, standalone
-        from mien.train.ablation import summarise, to_markdown
-        from mien.train.ablation_chart import differences
+        from mien.train.ablation import summarise, write_pages
 
         sha256, dry_run = sha256_of(options.dataset), bool(options.steps)
         folder = options.work / "runs"
         more["table"] = summarise(table_of(options), folder, sha256=sha256, dry_run=dry_run)
-        write_text(options.out / "ablation.md", to_markdown(more["table"]))
-        write_text(options.out / "ablation.svg", standalone(sized(differences(more["table"]))))
+        write_pages(more["table"], options.out, "ablation")
     elif options.stage == "papers":
         for summary in finished(options, runs):
             if summary["name"] not in more["weights"]:

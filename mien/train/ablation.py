@@ -18,8 +18,7 @@ from mien._records import RUN
 from mien.atomic import make_folder, write_text
 from mien.data.dataset import FaceDataset
 from mien.errors import RecipeError
-from mien.evaluate.svg import sized, standalone
-from mien.train.ablation_chart import differences
+from mien.train.ablation_chart import picture
 from mien.train.fit import dry, environment
 from mien.train.jobs import Job, Say, result_of, train_jobs
 from mien.train.recipe import Recipe, override
@@ -227,6 +226,12 @@ def to_markdown(record: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"{note}; {record['figure']}, in points.", ""])
 
 
+def write_pages(record: dict[str, Any], folder: Path, name: str) -> None:
+    """The table as ``folder/NAME.md`` and its plot as ``folder/NAME.svg``."""
+    write_text(folder / f"{name}.md", to_markdown(record))
+    write_text(folder / f"{name}.svg", picture(record))
+
+
 def _difference(value: dict[str, Any] | None) -> str:
     if value is None:
         return ""
@@ -257,8 +262,7 @@ def ablate(
     def write(_: Job | None = None) -> dict[str, Any]:
         record = summarise(table, runs, sha256=dataset.sha256, dry_run=dry_run)
         write_text(out / f"{table.name}.json", json.dumps(record, indent=2) + "\n")
-        write_text(out / f"{table.name}.md", to_markdown(record))
-        write_text(out / f"{table.name}.svg", standalone(sized(differences(record))))
+        write_pages(record, out, table.name)
         return record
 
     complete = train_jobs(

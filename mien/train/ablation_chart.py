@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from mien.evaluate.svg import Axes, document, line, round_ticks, text
+from mien.evaluate.svg import Axes, document, line, round_ticks, sized, standalone, text
 
 _LEFT, _STEP, _WIDTH = 150.0, 24.0, 440.0
+
+
+def picture(record: dict[str, Any]) -> str:
+    """:func:`differences` as a file of its own."""
+    return standalone(sized(differences(record)))
 
 
 def differences(record: dict[str, Any]) -> str:
@@ -67,6 +72,6 @@ def _draw(axes: Axes, row: dict[str, Any], values: list[float], y: float) -> Non
     for value in values:
         axes.dot(value, y, "var(--muted)", f"{row['row']}: {value:+.2f}", 2.5)
     axes.dot(mean, y, stroke, hint, 4.5)
-    axes.parts.append(text(_LEFT - 8, at + 4, row["row"], "end strong" if settled else "end"))
-    shown = f"{mean:+.2f}"
-    axes.parts.append(text(_WIDTH - 6, at + 4, shown, "end strong" if settled else "end"))
+    kind = "end strong" if settled else "end"
+    axes.parts.append(text(_LEFT - 8, at + 4, row["row"], kind))
+    axes.parts.append(text(_WIDTH - 6, at + 4, f"{mean:+.2f}", kind))
