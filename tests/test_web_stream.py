@@ -100,7 +100,8 @@ def test_the_newest_frame_wins(model: Path, frame: bytes) -> None:
         assert entered.wait(10)
         for _ in range(20):  # while frame 0 is looked at
             socket.send(frame)
-        assert eventually(lambda: running.app.state.metrics.frames["dropped"] >= 19)
+        metrics = running.app.state.metrics
+        assert eventually(lambda: metrics.value("mien_frames_total", outcome="dropped") >= 19)
         gate.set()
         first, second = json.loads(socket.recv(20)), json.loads(socket.recv(20))
         assert first["frame"] == 0

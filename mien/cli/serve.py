@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,9 +31,13 @@ def serve(
     token: Annotated[
         str | None,
         typer.Option(
-            envvar="MIEN_TOKEN",
-            help="What clients must show; needed beyond this machine. 'auto' makes one.",
+            help="What clients must show; needed beyond this machine. 'auto' makes one. A value "
+            "given here can be read by every user of this machine: prefer --token-file or the "
+            "environment variable MIEN_TOKEN."
         ),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A file that holds the token.")
     ] = None,
     origin: Annotated[
         list[str] | None,
@@ -51,14 +57,40 @@ def serve(
     from mien.web import require_web
 
     require_web("`mien serve`")
-    from mien.web.settings import Settings, new_token
+    from mien.web.settings import Settings, new_token, read_token
 
-    if token == "auto":
-        token = new_token()
+    if token is not None and token_file is not None:
+        raise typer.BadParameter("give --token or --token-file, not both")
+    if token is not None and token != "auto":
+        warning = "warning: every user of this machine can read --token in the list of processes; "
+        typer.echo(warning + "use --token-file or MIEN_TOKEN.", err=True)
+    if token_file is not None:
+        token = read_token(token_file)
+    token = token or os.environ.get("MIEN_TOKEN") or None
+    made = token == "auto"
     settings = Settings(
-        host=host, port=port, token=token, origins=tuple(origin or ()), workers=workers
+        host=host,
+        port=port,
+        token=new_token() if made else token,
+        origins=tuple(origin or ()),
+        workers=workers,
     )
-    start(settings, model=model, detector=detector, min_face=min_face, verbose=verbose)
+    start(
+        settings,
+        model=model,
+        detector=detector,
+        min_face=min_face,
+        verbose=verbose,
+        made_token=made,
+    )
+
+
+def start_line(url: str, settings: Settings, *, made: bool) -> str:
+    """The address to open; with the token only where mien made it, since nobody knows it yet.
+
+    Behind the # it stays in the browser: it is in no request line and no log.
+    """
+    return f"{url}#token={settings.token}" if made else url
 
 
 def start(
@@ -68,6 +100,7 @@ def start(
     detector: str = "yunet",
     min_face: float = 0.05,
     verbose: bool = False,
+    made_token: bool = False,
     query: str = "",
     open_browser: bool = False,
 ) -> None:
@@ -77,9 +110,12 @@ def start(
 
     from mien import zoo
     from mien.web.app import create_app
+    from mien.web.log import OncePerMinute
     from mien.web.server import address_of, listen, run
 
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(OncePerMinute())
     logging.getLogger("mien.web").setLevel(logging.INFO if verbose else logging.WARNING)
     # OpenCV would write lines of its own about every damaged picture that a client sends.
     cv2.utils.logging.setLogLevel(0)
@@ -90,8 +126,7 @@ def start(
             settings, model=model or zoo.DEFAULT, detector=detector, min_face=min_face
         )
         url = address_of(listener, settings) + query
-        # Behind the # it stays in the browser: it is in no request line and no log.
-        page = f"{url}#token={settings.token}" if settings.token else url
+        page = start_line(url, settings, made=made_token)
         run(application, settings, listener, started=lambda: _say(console, page, open_browser))
     finally:
         listener.close()

@@ -26,7 +26,9 @@ _HOMES = {
 
 def require_web(what: str) -> None:
     """Raise MissingExtraError unless the extra ``[web]`` is installed. ``what`` needs it."""
-    require_extra("web", ("fastapi", "uvicorn", "python_multipart", "websockets"), what)
+    require_extra(
+        "web", ("fastapi", "uvicorn", "python_multipart", "websockets", "prometheus_client"), what
+    )
 
 
 def __getattr__(name: str) -> object:

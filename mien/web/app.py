@@ -179,11 +179,11 @@ def _add_predict(app: FastAPI, workers: Workers, metrics: Metrics, settings: Set
         errors = []
         for index, (upload, outcome) in enumerate(zip(uploads, outcomes, strict=True)):
             metrics.analysis_seconds.observe(outcome.seconds)
-            metrics.images["read" if outcome.result else "refused"] += 1
+            metrics.images.labels("read" if outcome.result else "refused").inc()
             if outcome.result is None:
                 errors.append({"index": index, "source": upload.name, "detail": outcome.error})
             else:
-                metrics.faces += len(outcome.result.faces)
+                metrics.faces.inc(len(outcome.result.faces))
         if len(errors) == len(uploads):
             more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
             raise Problem(422, f"{errors[0]['detail']}{more}", errors=errors)

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from mien.web.body import Body, Desk, header
 from mien.web.problems import Problem, busy
 from mien.web.settings import Settings, parse_origins
 
@@ -27,7 +28,8 @@ PAGE_CSP = (
     "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 
-_ALWAYS = (
+#: What every answer carries.
+SECURITY_HEADERS = (
     (b"content-security-policy", PAGE_CSP.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -39,9 +41,6 @@ _ALWAYS = (
 
 #: Reached without a token: the page holds nothing, and a probe must be able to ask for health.
 _OPEN = ("/", "/healthz", "/openapi.json")
-
-#: Answered however busy the server is.
-_ALWAYS_ANSWERED = ("/healthz", "/metrics")
 
 _ROUTES = frozenset(
     ("/", "/healthz", "/metrics", "/openapi.json", "/v1/predict", "/v1/models", "/v1/stream")
@@ -55,6 +54,9 @@ CUT_OFF = "mien.cut_off"
 #: the answer instead of a broken connection.
 _LINGER_SECONDS = 2.0
 
+#: Largest head of a request: what h11 allows where the head comes in pieces.
+HEAD_BYTES = 16 * 1024
+
 
 class Guard:
     """ASGI middleware; see the module. ``settings.limits`` holds every bound."""
@@ -65,7 +67,7 @@ class Guard:
         self.limits = settings.limits
         self.metrics = metrics
         self._hosts = settings.hosts
-        self._buffered = 0
+        self._desk = Desk(self.limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -78,7 +80,7 @@ class Guard:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = time.perf_counter()
         answer = _Answer(scope, send, self._headers_for(scope))
-        body = _Body(self, scope, receive)
+        body = Body(self._desk, scope, receive)
         self.metrics.active += 1
         try:
             self._check(scope)
@@ -86,6 +88,8 @@ class Guard:
                 await answer.send_all(204, preflight)
                 return
             body.check_declared()
+            if body.done:
+                body.begin_work()
             patience = self.limits.body_seconds + self.limits.answer_seconds
             async with asyncio.timeout(patience):
                 await self.app(scope, body.receive, answer.send)
@@ -115,7 +119,7 @@ class Guard:
         except Problem as problem:
             logger.info("WebSocket %s %d", _route(scope), problem.status)
             await receive()  # websocket.connect
-            headers = [*problem.asgi_headers(), *_ALWAYS]
+            headers = [*problem.asgi_headers(), *SECURITY_HEADERS]
             kind = "websocket.http.response"
             await send({"type": f"{kind}.start", "status": problem.status, "headers": headers})
             await send({"type": f"{kind}.body", "body": problem.body()})
@@ -132,12 +136,13 @@ class Guard:
 
     def _check(self, scope: Scope) -> None:
         """Raise Problem unless this caller may ask this now."""
-        host = _header(scope, b"host") or ""
+        _check_head(scope)
+        host = header(scope, b"host") or ""
         if self._hosts is not None and _hostname(host) not in self._hosts:
             raise Problem(
                 421, "This server answers to the name localhost only; open it under that name."
             )
-        origin = _header(scope, b"origin")
+        origin = header(scope, b"origin")
         if origin is not None and not self._origin_allowed(origin, host):
             raise Problem(
                 403, "Pages of this origin may not call this server; start it with --origin."
@@ -151,8 +156,6 @@ class Guard:
                 "This server wants a token: send the header 'Authorization: Bearer TOKEN'.",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        if self.metrics.active > self.limits.requests and path not in _ALWAYS_ANSWERED:
-            raise busy("The server is working on as many requests as it takes")
 
     def _origin_allowed(self, origin: str, host: str) -> bool:
         if origin in self.settings.origins:
@@ -165,7 +168,7 @@ class Guard:
             return False
 
     def _token_shown(self, scope: Scope) -> bool:
-        kind, _, value = (_header(scope, b"authorization") or "").partition(" ")
+        kind, _, value = (header(scope, b"authorization") or "").partition(" ")
         shown = [value.strip()] if kind.lower() == "bearer" else []
         # A browser cannot set headers on a WebSocket: the token comes as a subprotocol.
         offered = scope.get("subprotocols", [])
@@ -174,17 +177,17 @@ class Guard:
         return any(hmac.compare_digest(s.encode("utf-8", "replace"), wanted) for s in shown)
 
     def _headers_for(self, scope: Scope) -> list[tuple[bytes, bytes]]:
-        headers = list(_ALWAYS)
+        headers = list(SECURITY_HEADERS)
         if self.settings.origins:
             headers.append((b"vary", b"Origin"))
-            origin = _header(scope, b"origin")
+            origin = header(scope, b"origin")
             if origin in self.settings.origins:
                 headers.append((b"access-control-allow-origin", origin.encode()))
         return headers
 
     def _preflight(self, scope: Scope) -> list[tuple[bytes, bytes]] | None:
         """The headers that answer a CORS preflight; None if it is none."""
-        if scope["method"] != "OPTIONS" or not _header(scope, b"access-control-request-method"):
+        if scope["method"] != "OPTIONS" or not header(scope, b"access-control-request-method"):
             return None
         return [
             (b"access-control-allow-methods", b"GET, POST"),
@@ -192,7 +195,7 @@ class Guard:
             (b"access-control-max-age", b"600"),
         ]
 
-    async def _refuse(self, problem: Problem, answer: _Answer, body: _Body | None) -> None:
+    async def _refuse(self, problem: Problem, answer: _Answer, body: Body | None) -> None:
         """Answer with ``problem`` and drop what the client still sends."""
         if answer.started:
             if not answer.finished:  # half an answer cannot be taken back: break it off
@@ -200,7 +203,7 @@ class Guard:
             return
         unread = body is not None and not body.done
         headers = problem.asgi_headers()
-        if unread:
+        if unread and "Connection" not in problem.headers:
             headers.append((b"connection", b"close"))
         start = {"type": "http.response.start", "status": problem.status, "headers": headers}
         await answer.send(start)
@@ -240,73 +243,20 @@ class _Answer:
         cut_off()
 
 
-class _Body:
-    """Counts a request's body as it comes; bounds its size, its time and everybody's sum."""
+def _check_head(scope: Scope) -> None:
+    """Raise Problem for a head that another server on the way may read differently, or too long.
 
-    def __init__(self, guard: Guard, scope: Scope, receive: Receive) -> None:
-        self._guard = guard
-        self._receive = receive
-        self._length = _header(scope, b"content-length")
-        self._size = 0
-        bare = self._length in (None, "0") and not _header(scope, b"transfer-encoding")
-        self.done = bare  # whether all of it has come; what follows is the disconnect
-        self._deadline = time.monotonic() + guard.limits.body_seconds
-
-    def check_declared(self) -> None:
-        """Refuse a body that says it is too large before reading any of it."""
-        if self._length is not None and self._length.isdecimal():
-            self._check_size(int(self._length[:18]))
-
-    def _check_size(self, size: int) -> None:
-        most = self._guard.limits.body_bytes
-        if size > most:
-            raise Problem(
-                413,
-                f"The request is larger than {most / (1 << 20):g} MiB; send fewer or smaller "
-                "pictures.",
-            )
-
-    async def receive(self) -> Message:
-        if self.done:
-            return await self._receive()
-        try:
-            async with asyncio.timeout(max(0.0, self._deadline - time.monotonic())):
-                message = await self._receive()
-        except TimeoutError:
-            raise Problem(408, "The request's body did not come in time; send it again.") from None
-        if message["type"] != "http.request":
-            self.done = True
-            raise Problem(400, "The request's body ended early; send it again.")
-        count = len(message.get("body", b""))
-        self._size += count
-        self._guard._buffered += count
-        self._check_size(self._size)
-        if self._guard._buffered > self._guard.limits.buffered_bytes:
-            raise busy("The server holds as many pictures as it can")
-        self.done = not message.get("more_body", False)
-        return message
-
-    async def drop(self, seconds: float) -> None:
-        """Read what still comes and forget it, for so long at most."""
-        try:
-            async with asyncio.timeout(seconds):
-                while not self.done:
-                    message = await self._receive()
-                    self.done = message["type"] != "http.request" or not message.get("more_body")
-        except TimeoutError:
-            pass
-
-    def free(self) -> None:
-        """The body is no longer held."""
-        self._guard._buffered -= self._size
-        self._size = 0
-
-
-def _header(scope: Scope, name: bytes) -> str | None:
-    for key, value in scope["headers"]:
-        if key == name:
-            return str(value.decode("latin-1"))
-    return None
+    The connection is closed after it: what follows may be the rest of something else.
+    """
+    headers, closing = scope["headers"], {"Connection": "close"}
+    names = [name for name, _ in headers]
+    if b"content-length" in names and b"transfer-encoding" in names:
+        why = "The request has both Content-Length and Transfer-Encoding; send one of them."
+        raise Problem(400, why, headers=closing)
+    if sum(len(name) + len(value) + 4 for name, value in headers) > HEAD_BYTES:
+        raise Problem(
+            431, f"The request's head is larger than {HEAD_BYTES >> 10} KiB.", headers=closing
+        )
 
 
 def _hostname(host: str) -> str:

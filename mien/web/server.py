@@ -14,10 +14,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvicorn
+from h11 import RemoteProtocolError
+from h11._receivebuffer import ReceiveBuffer  # no public hook sees a head's raw lines
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from mien.web.guard import CUT_OFF
+from mien.web.guard import CUT_OFF, HEAD_BYTES, SECURITY_HEADERS
 from mien.web.problems import Problem, busy
 from mien.web.settings import Limits, ServerError, Settings
 
@@ -28,6 +30,17 @@ if TYPE_CHECKING:
 #: What a closed connection's client has not taken after so many seconds is thrown away. Closing
 #: alone waits for ever for a client that does not read, and its place is taken meanwhile.
 LINGER_SECONDS = 5.0
+
+#: A WebSocket is asked for a sign of life so often, and has as long to answer: who does not read
+#: does not answer, however large the buffers on the way are.
+PING_SECONDS = 5.0
+
+#: After the server's goodbye a client has so many seconds to answer it.
+CLOSING_SECONDS = 1.0
+
+#: Where all places are taken, the connection whose client has owed something for longest gives its
+#: own up, if that is at least so many seconds.
+SPARED_SECONDS = 0.5
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -111,7 +124,9 @@ def make_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
         proxy_headers=False,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=max(1, round(limits.drain_seconds)),
-        h11_max_incomplete_event_size=16 * 1024,
+        h11_max_incomplete_event_size=HEAD_BYTES,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PING_SECONDS,
     )
 
 
@@ -187,21 +202,47 @@ class _Bounded(asyncio.Protocol):
             self.loop.call_later(LINGER_SECONDS + more, self.transport.abort)
 
 
+class _StrictLines(ReceiveBuffer):
+    """h11 takes a bare line feed for a line's end, where a server on the way may not."""
+
+    def maybe_extract_lines(self) -> list[bytearray] | None:
+        before = bytes(self)
+        lines = super().maybe_extract_lines()
+        head = before[: len(before) - len(self)]
+        if head.count(b"\n") != head.count(b"\r\n"):
+            raise RemoteProtocolError("a line ends without a carriage return")
+        return lines
+
+
 class _Protocol(_Bounded, H11Protocol):
     """uvicorn's HTTP with a bound on connections and on the time a request's head may take."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.conn._receive_buffer = _StrictLines()
+        self._owed_since = self.loop.time()
         self._head_timer: asyncio.TimerHandle | None = None
         # uvicorn puts this into every request's scope, as "state".
         self.app_state = {**self.app_state, CUT_OFF: self._cut_off}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self.bounds.connections:
-            self._close_with(busy("The server has as many connections as it takes"))
-        else:
+        if len(self.connections) <= self.bounds.connections or self._make_room():
             self._await_head()
+        else:
+            self._close_with(busy("The server has as many connections as it takes"))
+
+    def _make_room(self) -> bool:
+        """Cut off the client that has owed the rest of its request, or a new one, for longest."""
+        owing = [c for c in self.connections if isinstance(c, _Protocol) and c._owes()]
+        oldest = min(owing, key=lambda c: c._owed_since)
+        if self.loop.time() - oldest._owed_since < SPARED_SECONDS:
+            return False
+        oldest.transport.abort()
+        return True
+
+    def _owes(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
@@ -215,6 +256,7 @@ class _Protocol(_Bounded, H11Protocol):
             self._head_came()
 
     def on_response_complete(self) -> None:
+        self._owed_since = self.loop.time()
         super().on_response_complete()
         if self.transport.is_closing():
             self._abort_later()
@@ -257,7 +299,7 @@ class _Protocol(_Bounded, H11Protocol):
             self._abort_later()
             return
         head = f"HTTP/1.1 {problem.status} {problem.title}\r\n".encode()
-        headers = [*problem.asgi_headers(), (b"connection", b"close")]
+        headers = [*problem.asgi_headers(), *SECURITY_HEADERS, (b"connection", b"close")]
         lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
         self.transport.write(head + lines + b"\r\n" + problem.body())
         self.transport.close()
@@ -277,7 +319,26 @@ class _SocketProtocol(_Bounded, WebSocketsSansIOProtocol):
     def patience(self) -> float:
         return self.bounds.send_seconds
 
+    def handle_connect(self, event: Any) -> None:
+        send = self.conn.send_response
+
+        def with_headers(response: Any) -> None:
+            """The library's own refusals carry the headers too."""
+            if response.status_code != 101:
+                for name, value in SECURITY_HEADERS:
+                    response.headers.setdefault(name.decode(), value.decode())
+            send(response)
+
+        self.conn.send_response = with_headers  # type: ignore[method-assign]
+        super().handle_connect(event)
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        self.transport.abort()
+
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
-        # The client may answer the closing first, for so long.
-        self._abort_later(self.close_timeout)
+        if self.writable.is_set():
+            self.loop.call_later(CLOSING_SECONDS, self.transport.abort)
+        else:
+            self.transport.abort()

@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from mien.errors import MienError
@@ -31,6 +32,7 @@ class Limits:
         connections: open TCP connections.
         header_seconds: a request's head must have come within so many seconds.
         body_seconds: and its body within so many more.
+        body_rate: after 5 seconds of grace, bytes a second that a body must come with.
         answer_seconds: a request is given up after so many seconds of waiting and work.
         streams: open WebSockets.
         frame_bytes: largest WebSocket message.
@@ -49,6 +51,7 @@ class Limits:
     connections: int = 256
     header_seconds: float = 10.0
     body_seconds: float = 30.0
+    body_rate: int = 8 * 1024
     answer_seconds: float = 30.0
     streams: int = 8
     frame_bytes: int = 2 * MIB
@@ -99,8 +102,8 @@ class Settings:
             check_token(self.token)
         elif not is_loopback(self.host):
             raise ServerError(
-                f"{self.host!r} can be reached from other machines: give a --token "
-                "(`--token auto` makes one), or listen on 127.0.0.1."
+                f"{self.host!r} can be reached from other machines: give a token "
+                "(--token-file; `--token auto` makes one), or listen on 127.0.0.1."
             )
 
     @property
@@ -134,6 +137,19 @@ def check_token(token: str) -> None:
             "The token must have 16 to 256 characters, letters, digits and . _ ~ - only; "
             "`--token auto` makes one."
         )
+
+
+def read_token(path: Path) -> str:
+    """The token that a file holds, blank space around it left out.
+
+    Raises:
+        ServerError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a text file"
+        raise ServerError(f"The token file {path} cannot be read: {reason}.") from None
 
 
 def new_token() -> str:

@@ -145,7 +145,7 @@ class _Stream:
                 raise _Ended(1008, f"more than {most} frames a second; wait for the answers")
             if self._newest is not None:
                 self._dropped += 1
-                self._metrics.frames["dropped"] += 1
+                self._metrics.frames.labels("dropped").inc()
             self._newest = _Frame(number, data, time.monotonic())
             self._ready.set()
             number += 1
@@ -163,7 +163,7 @@ class _Stream:
             result = await self._workers.run(lambda analyzer: self._look(analyzer, frame))
         except ImageError as error:
             self._bad += 1
-            self._metrics.frames["refused"] += 1
+            self._metrics.frames.labels("refused").inc()
             problem = Problem(422, str(error)).document()
             await self._send({**problem, "type": "problem", "frame": frame.number})
             if self._bad >= _PATIENCE:
@@ -171,8 +171,8 @@ class _Stream:
             return
         self._bad = 0
         seconds = time.monotonic() - frame.arrived
-        self._metrics.frames["read"] += 1
-        self._metrics.faces += len(result.faces)
+        self._metrics.frames.labels("read").inc()
+        self._metrics.faces.inc(len(result.faces))
         self._metrics.frame_seconds.observe(seconds)
         await self._send(
             {
