@@ -12,7 +12,8 @@ from typing import Any
 from fill_readme import ROOT, filled, write_or_compare
 
 from mien import zoo
-from mien.evaluate.report import markdown_table, percent
+from mien.report.document import percent
+from mien.report.markdown import markdown_table
 from mien.robustness import CORRUPTIONS, SEVERITIES
 
 RESULTS = ROOT / "results" / zoo.DEFAULT

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.emotions import Emotion
-from mien.pagestyle import COLOURS, STYLE, page_style
+from mien.report.style import COLOURS, STYLE, page_style
 from mien.results import Face, Result
 
 BINS, CHANGES, FACES = 800, 16, 64

@@ -27,12 +27,13 @@ from mien.evaluate import (
     Predictions,
     evaluate,
     metrics,
-    plots,
     score,
     to_markdown,
     write_report,
 )
+from mien.evaluate.curves import read_curves
 from mien.evaluate.metrics import reliability, roc_curve, suspicions
+from mien.report.plots import training_curves
 
 
 def outcome(n: int = 700, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -270,13 +271,13 @@ def test_curves_of_a_run(tmp_path: Path) -> None:
         "epoch,train_loss,val_loss,train_accuracy,val_accuracy,learning_rate\n"
         "1,2.0,1.9,0.2,0.25,0.1\n2,1.5,1.4,0.4,0.45,0.05\n3,1.2,1.3,0.6,0.55,0.0\n"
     )
-    svg = plots.plot_curves(log)
+    svg = training_curves(read_curves(log))
     for name in ("train_loss", "val_loss", "val_accuracy", "learning_rate"):
         assert name in svg
-    empty = tmp_path / "empty.csv"
-    empty.write_text("epoch\n")
-    with pytest.raises(DataError, match=r"empty\.csv"):
-        plots.plot_curves(empty)
+    assert training_curves(read_curves(tmp_path / "none.csv")) == ""
+    log.write_text("epoch,train_loss\none,2.0\n")
+    with pytest.raises(DataError, match=r"curves\.csv is damaged"):
+        read_curves(log)
 
 
 @pytest.mark.parametrize(

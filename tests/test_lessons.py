@@ -15,7 +15,7 @@ import pytest
 from helpers_reproduction import CLASSES, record, run_record, scores_of, summary_of
 
 from mien.cli.reproduce import reproduce as reproduce_command
-from mien.evaluate.svg import sized
+from mien.report.svg import sized
 from mien.reproduce.lessons import FOLDER, lessons_page
 from mien.reproduce.lessons.charts import Gap, Line, accuracy_curves, recalls
 from mien.reproduce.lessons.page import TOPICS

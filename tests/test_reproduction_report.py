@@ -24,8 +24,8 @@ from helpers_reproduction import (
 )
 
 from mien.errors import DataError, OutputError
-from mien.reproduce import charts
-from mien.reproduce.document import count, duration, millions, points, shown, slug
+from mien.report import charts
+from mien.report.document import count, duration, millions, points, shown, slug
 from mien.reproduce.report import published, write_reproduction
 from mien.reproduce.systems import PAPERS, get_system
 from mien.reproduce.table import results_page

@@ -74,7 +74,7 @@ def work_on(task: dict[str, Any]) -> None:
     """Train one run to its end, or go on with it, and write ``summary.json`` into its folder."""
     from mien.data import make_splits
     from mien.data.ferplus import NAME, majority_view
-    from mien.reproduce.scoring import read_curves
+    from mien.evaluate.curves import read_curves
     from mien.train.checkpoint import load_checkpoint
     from mien.train.distill import load_teachers
     from mien.train.jobs import Job, result_of, train_jobs
@@ -98,7 +98,7 @@ def work_on(task: dict[str, Any]) -> None:
     classifier = load_checkpoint(folder / "best.ckpt", task["device"])
     summary = {"name": task["name"], "seed": task["seed"], **task["identity"]}
     summary |= {"tested": task["test"], **result_of(folder)}
-    summary["last"] = read_curves(folder)[-1]
+    summary["last"] = read_curves(folder / "curves.csv")[-1]
     summary["parameters"] = classifier.info.parameters
     summary["multiply_adds"] = classifier.info.multiply_adds
     if task["paper"]:

@@ -111,7 +111,7 @@ def _print(record: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from mien.evaluate.report import percent
+    from mien.report.document import percent
     from mien.results import BLEND_GAP
 
     console = Console(highlight=False)

@@ -160,7 +160,7 @@ def _print(report: RobustnessReport, against: dict[str, Any] | None) -> None:
     from rich.table import Table
 
     from mien.evaluate.report import figure as number
-    from mien.evaluate.report import percent
+    from mien.report.document import percent
     from mien.robustness.corruptions import CORRUPTIONS
     from mien.robustness.report import points, title
 

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
 from string import Template
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mien.errors import OutputError
 from mien.evaluate import plots
 from mien.evaluate.report import (
     SUMMARY_ROWS,
     Mistake,
     Report,
-    figure,
     interval,
-    percent,
     provenance,
     summary_cells,
     title,
 )
 from mien.evaluate.scores import Scores
-from mien.evaluate.svg import STYLE, colour
-from mien.pagestyle import page_style as page_style
+from mien.report.document import figure, percent
+from mien.report.html import html_table, png_base64
+from mien.report.plots import confusion_matrix, roc_plot
+from mien.report.style import STYLE, page_style
+from mien.report.svg import colour
 
 
 def to_html(report: Report) -> str:
@@ -39,14 +37,14 @@ def to_html(report: Report) -> str:
         subtitle=escape(_subtitle(report)),
         hero=_hero(report),
         notes="".join(f'<p class="note">{escape(note)}</p>' for note in report.notes),
-        confusion=plots.confusion_matrix(scores),
+        confusion=confusion_matrix([c.value for c in scores.classes], scores.confusion),
         bars=plots.per_class_bars(scores),
         classes=_class_table(scores),
         reliability=plots.reliability_diagram(scores),
         reliability_text=escape(_calibration_text(scores)),
         risk=plots.risk_coverage(scores),
         risk_text=escape(_risk_text(scores)),
-        roc=plots.roc_curves(scores),
+        roc=roc_plot(plots.one_vs_rest(scores, scores.roc)),
         pr=plots.pr_curves(scores),
         mistakes=_gallery(report.mistakes),
         figures=_figures(report),
@@ -125,27 +123,6 @@ def _risk_text(scores: Scores) -> str:
     )
 
 
-def html_table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], kinds: Sequence[str] = ()
-) -> str:
-    """A table whose cells are HTML already; ``kinds`` are CSS classes of the columns, if any."""
-    classes = [f' class="{kind}"' if kind else "" for kind in kinds]
-    classes += [""] * (len(header) - len(classes))
-    head = "".join(
-        f'<th scope="col"{kind}>{cell}</th>' for cell, kind in zip(header, classes, strict=True)
-    )
-    body = "".join(
-        f'<tr><th scope="row"{classes[0]}>{row[0]}</th>'
-        + "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(row[1:], classes[1:], strict=True))
-        + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
 def _class_table(scores: Scores) -> str:
     rows = [
         [
@@ -204,13 +181,3 @@ def _gallery(mistakes: Sequence[Mistake]) -> str:
             f"label {m.true.value}</span></figcaption></figure>"
         )
     return f'<div class="gallery">{"".join(cards)}</div>'
-
-
-def png_base64(image: NDArray[np.uint8]) -> str:
-    """A uint8 picture (H, W) or BGR (H, W, 3) as PNG for a ``data:`` address."""
-    import cv2
-
-    done, buffer = cv2.imencode(".png", image)
-    if not done:
-        raise OutputError(f"A picture of shape {image.shape} cannot be written as PNG.")
-    return base64.b64encode(buffer.tobytes()).decode("ascii")

@@ -1,82 +1,18 @@
-"""Plots as SVG strings: of a report, and of a training run's curves.
-
-Every function returns a complete ``<svg>`` to put inside a page that has :data:`mien.evaluate.svg.
-STYLE`; :func:`mien.evaluate.svg.standalone` makes a file of it.
-"""
+"""Plots of a report's scores, as SVG strings; the drawing is in :mod:`mien.report.plots`."""
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from mien.emotions import Emotion
-from mien.errors import DataError
-from mien.evaluate.metrics import Curve, Ints, row_rates, thin
+from mien.evaluate.metrics import Curve, thin
 from mien.evaluate.scores import Scores
-from mien.evaluate.svg import (
-    Axes,
-    colour,
-    diamond,
-    document,
-    line,
-    num,
-    percent_tick,
-    rect,
-    text,
-)
-
-#: One class's curve: emotion, x, y (same length), area under it.
-ClassCurve = tuple[Emotion, Sequence[float], Sequence[float], float]
-
-_QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
-_WIDTH = 440.0
-
-
-def confusion_matrix(scores: Scores) -> str:
-    """Heat map: row rates as shade and percentage, counts below; rows are the true class."""
-    return confusion_heat_map([c.value for c in scores.classes], scores.confusion)
-
-
-def confusion_heat_map(names: Sequence[str], confusion: Ints) -> str:
-    """:func:`confusion_matrix` of counts (K, K) alone, rows the true class."""
-    rates = row_rates(confusion)
-    left, top = 84.0, 40.0
-    cell = (_WIDTH - left - 4) / len(names)
-    height = min(cell, 46.0)
-    parts = [
-        text(left + cell * len(names) / 2, 13, "predicted", "muted mid"),
-        text(left - 8, top - 8, "labelled", "muted end small"),
-    ]
-    for i, name in enumerate(names):
-        y = top + i * height
-        support = int(confusion[i].sum())
-        parts.append(text(left + (i + 0.5) * cell, top - 8, name, "mid small"))
-        parts.append(text(left - 8, y + height / 2, name, "end"))
-        parts.append(text(left - 8, y + height / 2 + 13, f"{support:,}", "muted end small"))
-        for j, other in enumerate(names):
-            count, rate = int(confusion[i, j]), float(rates[i, j])
-            x, known = left + j * cell, not math.isnan(rate)
-            shade = rate if known else 0.0
-            hint = f"{count} of {support} labelled {name} are predicted {other}"
-            fill = "var(--accent)" if i == j else "var(--second)"
-            # Small rates are what a reader looks for off the diagonal: the root makes them visible.
-            opacity = f' fill-opacity="{math.sqrt(shade):.3f}" rx="4"'
-            parts.append(rect(x + 1, y + 1, cell - 2, height - 2, "var(--grid)", extra=' rx="4"'))
-            parts.append(rect(x + 1, y + 1, cell - 2, height - 2, fill, hint, opacity))
-            on = ' style="fill:var(--surface)"' if shade > 0.38 else ""
-            centre = x + cell / 2
-            shown = f"{100 * rate:.0f} %" if known else "–"
-            parts.append(text(centre, y + height / 2 + 1, shown, "mid strong", on))
-            paint = "var(--surface)" if on else "var(--ink)"
-            faded = f' style="fill:{paint};opacity:.8"'
-            parts.append(text(centre, y + height / 2 + 14, str(count), "mid small", faded))
-    return document(
-        parts, _WIDTH, top + height * len(names) + 4, "Confusion matrix, rates per true class"
-    )
+from mien.report.plots import QUARTERS as _QUARTERS
+from mien.report.plots import WIDTH as _WIDTH
+from mien.report.plots import ClassCurve, draw_curves
+from mien.report.svg import Axes, colour, diamond, document, line, num, percent_tick, rect, text
 
 
 def per_class_bars(scores: Scores) -> str:
@@ -161,49 +97,26 @@ def reliability_diagram(scores: Scores) -> str:
     return document(parts, _WIDTH, base + 40, ece)
 
 
-def roc_curves(scores: Scores) -> str:
-    """One-vs-rest ROC curves, a line a class, with the areas."""
-    return roc_plot(_one_vs_rest(scores, scores.roc))
-
-
-def roc_plot(curves: Sequence[ClassCurve]) -> str:
-    """:func:`roc_curves` of points alone: false positive rates, true positive rates, area."""
-    axes = Axes()
-    axes.grid(_QUARTERS, _QUARTERS)
-    axes.labels("false positive rate", "true positive rate")
-    axes.curve((0, 1), (0, 1), "var(--muted)", extra=' stroke-dasharray="4 5"', width=1.2)
-    height = _draw_curves(axes, curves)
-    return document(axes.parts, _WIDTH, height, "ROC curves, one class against the rest")
-
-
 def pr_curves(scores: Scores) -> str:
     """One-vs-rest precision–recall curves, a line a class, with the average precisions."""
     axes = Axes()
     axes.grid(_QUARTERS, _QUARTERS)
     axes.labels("recall", "precision")
-    height = _draw_curves(axes, _one_vs_rest(scores, scores.pr))
+    height = draw_curves(axes, one_vs_rest(scores, scores.pr))
     return document(
         axes.parts, _WIDTH, height, "Precision–recall curves, one class against the rest"
     )
 
 
-def _one_vs_rest(scores: Scores, curves: dict[Emotion, Curve | None]) -> list[ClassCurve]:
+def one_vs_rest(scores: Scores, curves: dict[Emotion, Curve | None]) -> list[ClassCurve]:
+    """Name, points and area of each class that has a curve, thinned for drawing."""
     found = []
     for emotion in scores.classes:
         curve = curves[emotion]
         if curve is not None:
             t = thin(curve, 201)
-            found.append((emotion, t.x.tolist(), t.y.tolist(), curve.area))
+            found.append((emotion.value, t.x.tolist(), t.y.tolist(), curve.area))
     return found
-
-
-def _draw_curves(axes: Axes, curves: Sequence[ClassCurve]) -> float:
-    """A line a class and the key below; the picture's height."""
-    rows = []
-    for emotion, xs, ys, area in curves:
-        axes.curve(xs, ys, colour(emotion), f"{emotion}: {area:.3f}")
-        rows.append((colour(emotion), emotion.value, f"{area:.3f}"))
-    return axes.key(rows)
 
 
 def risk_coverage(scores: Scores) -> str:
@@ -235,93 +148,3 @@ def risk_at(curve: Curve, coverage: float) -> float:
     """The error rate among the surest ``coverage`` (0..1) of the samples."""
     index = max(math.ceil(coverage * len(curve.y) - 1e-9) - 1, 0)
     return float(curve.y[index])
-
-
-#: Panels of :func:`plot_curves`: title, and the words in the names of its columns.
-_PANELS = (("loss", ("loss",)), ("accuracy", ("acc", "f1")), ("learning rate", ("lr", "learning")))
-_SERIES = ("var(--accent)", "var(--second)", "var(--c-surprise)", "var(--c-fear)", "var(--c-happy)")
-
-
-def read_curves(metrics_csv: str | Path) -> dict[str, list[tuple[float, float]]]:
-    """A training log's columns as (epoch, mean over the epoch's rows) points.
-
-    ``metrics_csv`` has a header with ``epoch`` and one column a figure, blank where a row does not
-    have it, as Lightning's CSV logger writes it.
-
-    Raises:
-        DataError: the file cannot be read or has no ``epoch`` column.
-    """
-    path = Path(metrics_csv)
-    sums: dict[str, dict[float, list[float]]] = {}
-    try:
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                epoch = float(row["epoch"])
-                for name, cell in row.items():
-                    if name not in ("epoch", "step") and cell:
-                        sums.setdefault(name, {}).setdefault(epoch, []).append(float(cell))
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{path} is not a training log with an 'epoch' column: {error}") from error
-    return {
-        name: [(epoch, sum(v) / len(v)) for epoch, v in sorted(epochs.items())]
-        for name, epochs in sums.items()
-    }
-
-
-def plot_curves(metrics_csv: str | Path) -> str:
-    """Loss, accuracy and learning rate per epoch, a panel each, from a training log.
-
-    Raises:
-        DataError: see :func:`read_curves`; or nothing in the log can be plotted.
-    """
-    series = read_curves(metrics_csv)
-    parts: list[str] = []
-    top = 0.0
-    for title, words in _PANELS:
-        mine = [n for n in series if _belongs(n, words, series)]
-        if mine:
-            parts += _panel(title, [(n, series[n]) for n in sorted(mine)], top)
-            top += 222
-    if not parts:
-        raise DataError(f"{metrics_csv} has no loss, accuracy or learning-rate column to plot.")
-    return document(parts, _WIDTH, top + 4, "Training curves")
-
-
-def _belongs(name: str, words: Sequence[str], series: dict[str, list[tuple[float, float]]]) -> bool:
-    lowered = name.lower()
-    if lowered.endswith("_step") and f"{name[:-5]}_epoch" in series:
-        return False
-    return any(lowered.startswith(w) if w == "lr" else w in lowered for w in words)
-
-
-def _panel(
-    title: str, series: list[tuple[str, list[tuple[float, float]]]], top: float
-) -> list[str]:
-    finite = [p for _, points in series for p in points if math.isfinite(p[1])]
-    xs, ys = [p[0] for p in finite] or [0.0], [p[1] for p in finite] or [0.0]
-    low = 0.0 if min(ys) >= 0 and title != "accuracy" else min(ys)
-    high = max(max(ys), low + 1e-9)
-    axes = Axes((min(xs), max(max(xs), min(xs) + 1)), (low, high), (58, top + 30, 368, 146))
-    share = title == "accuracy" and high <= 1
-    ticks = [low + (high - low) * q for q in _QUARTERS]
-    first, last = axes.x_limits
-    epochs = sorted({round(first + (last - first) * q) for q in _QUARTERS})
-    axes.grid(
-        epochs,
-        ticks,
-        lambda v: f"{v:.0f}",
-        (lambda v: f"{100 * v:.0f} %") if share else (lambda v: f"{v:.3g}"),
-    )
-    axes.parts.append(text(58, top + 16, title, "strong"))
-    axes.parts.append(text(58 + 368, axes.bottom + 32, "epoch", "muted end small"))
-    at = 150.0
-    for i, (name, points) in enumerate(series):
-        stroke = _SERIES[i % len(_SERIES)]
-        kept = [p for p in points if math.isfinite(p[1])]
-        axes.curve([p[0] for p in kept], [p[1] for p in kept], stroke, name)
-        if len(kept) == 1:
-            axes.dot(*kept[0], stroke, name)
-        axes.parts.append(rect(at, top + 9, 14, 4, stroke, extra=' rx="2"'))
-        axes.parts.append(text(at + 19, top + 16, name, "small"))
-        at += 32 + 6 * len(name)
-    return axes.parts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from mien.emotions import Emotion
 from mien.errors import OutputError
 from mien.evaluate.scores import Scores, plain
 from mien.modelinfo import ModelInfo
+from mien.report.document import figure, percent
+from mien.report.markdown import markdown_table
 
 
 @dataclass(frozen=True)
@@ -124,16 +126,6 @@ class Report:
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
 
 
-def percent(value: float | None, digits: int = 2) -> str:
-    """0.7123 -> "71.23 %"; an undefined figure is a dash."""
-    return "–" if value is None or not np.isfinite(value) else f"{100 * value:.{digits}f} %"
-
-
-def figure(value: float | None, digits: int = 3) -> str:
-    """0.7123 -> "0.712"; an undefined figure is a dash."""
-    return "–" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
-
-
 def interval(scores: Scores, name: str) -> str:
     """The 95 % interval of ``name`` in percent, e.g. "69.60–72.60"; "" where there is none."""
     low, high = scores.intervals.get(name, (float("nan"), float("nan")))
@@ -226,18 +218,6 @@ def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return json.dumps(value, ensure_ascii=False)
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def markdown_table(
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    left: int = 1,
-    words: Collection[int] = (),
-) -> str:
-    """A Markdown table; the first ``left`` columns and those in ``words`` are left-aligned."""
-    rule = [":--" if i < left or i in words else "--:" for i in range(len(header))]
-    lines = [header, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def to_markdown(report: Report) -> str:

@@ -17,6 +17,7 @@ from mien._records import RESULT, RUN
 from mien.atomic import make_folder, write_text
 from mien.data import FaceDataset, Splits, make_splits
 from mien.errors import DataError
+from mien.evaluate.curves import read_curves
 from mien.reproduce.datasets import Datasets
 from mien.reproduce.figures import (
     comparison,
@@ -29,7 +30,7 @@ from mien.reproduce.mislabelled import as_report
 from mien.reproduce.plan import DONE, NOT_RUN, PARTIAL, Plan, Task
 from mien.reproduce.recipes import deviations, network, paper_recipe
 from mien.reproduce.runs import Say, call
-from mien.reproduce.scoring import read_curves, score_run
+from mien.reproduce.scoring import score_run
 from mien.reproduce.spec import RunSpec
 
 SCHEMA = 1
@@ -157,7 +158,7 @@ def _seed(made: Assembly, task: Task, index: int, say: Say) -> dict[str, Any]:
     }
     if task.state == NOT_RUN:
         return record
-    curves = read_curves(task.folder)
+    curves = read_curves(task.folder / "curves.csv")
     about = _read(task, RUN)
     record |= {
         "best_epoch": _best_epoch(curves),

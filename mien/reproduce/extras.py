@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mien.evaluate.report import figure, percent
-from mien.reproduce import charts
-from mien.reproduce.document import (
+from mien.report import charts
+from mien.report.document import (
     NOT_RUN,
     Block,
     Chart,
@@ -20,7 +19,9 @@ from mien.reproduce.document import (
     Table,
     Text,
     count,
+    figure,
     number,
+    percent,
     shown,
     slug,
 )

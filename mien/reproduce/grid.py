@@ -15,9 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mien.evaluate.report import percent
-from mien.reproduce import charts
-from mien.reproduce.document import (
+from mien.report import charts
+from mien.report.document import (
     NOT_RUN,
     Block,
     Chart,
@@ -26,6 +25,7 @@ from mien.reproduce.document import (
     Table,
     Text,
     number,
+    percent,
     points,
     shown,
     slug,

@@ -15,12 +15,9 @@ import cv2
 import numpy as np
 
 from mien.data.dataset import FaceDataset
-from mien.evaluate.report import percent
-from mien.evaluate.svg import document, num, rect, text
 from mien.images import read_image
-from mien.reproduce import charts
-from mien.reproduce.charts import class_colour
-from mien.reproduce.document import (
+from mien.report import charts
+from mien.report.document import (
     Block,
     Chart,
     Charts,
@@ -30,8 +27,10 @@ from mien.reproduce.document import (
     Table,
     Text,
     number,
+    percent,
     slug,
 )
+from mien.report.svg import class_colour, document, num, rect, text
 
 Record = Mapping[str, Any]
 

@@ -15,11 +15,11 @@ from typing import Any
 from mien import atomic
 from mien.data.dataset import FaceDataset
 from mien.errors import DataError
-from mien.evaluate.svg import standalone
-from mien.reproduce.document import Block, Document, Section, Text, slug
+from mien.report.document import Block, Document, Section, Text, slug
+from mien.report.html import to_html
+from mien.report.markdown import CHARTS, to_markdown
+from mien.report.svg import standalone
 from mien.reproduce.extras import extra_sections
-from mien.reproduce.html import to_html
-from mien.reproduce.markdown import CHARTS, to_markdown
 from mien.reproduce.photos import photo_section
 from mien.reproduce.run_sections import run_sections
 from mien.reproduce.score_sections import done_seeds

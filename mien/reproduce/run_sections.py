@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mien._records import flat
-from mien.evaluate.report import figure, percent
-from mien.reproduce import charts
-from mien.reproduce.charts import PaperPoint
-from mien.reproduce.document import (
+from mien.report import charts
+from mien.report.charts import PaperPoint
+from mien.report.document import (
     NOT_RUN,
     Block,
     Chart,
@@ -18,8 +17,10 @@ from mien.reproduce.document import (
     Table,
     Text,
     count,
+    figure,
     millions,
     number,
+    percent,
     points,
     shown,
     slug,

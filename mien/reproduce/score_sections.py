@@ -9,10 +9,8 @@ import numpy as np
 
 from mien.emotions import parse_emotion
 from mien.evaluate.metrics import averages, precision_recall_f1
-from mien.evaluate.plots import ClassCurve, confusion_heat_map, roc_plot
-from mien.evaluate.report import figure, percent
-from mien.reproduce import charts
-from mien.reproduce.document import (
+from mien.report import charts
+from mien.report.document import (
     NOT_RUN,
     Block,
     Chart,
@@ -21,10 +19,13 @@ from mien.reproduce.document import (
     Table,
     Text,
     count,
+    figure,
     number,
+    percent,
     shown,
     slug,
 )
+from mien.report.plots import ClassCurve, confusion_matrix, roc_plot
 
 Record = Mapping[str, Any]
 
@@ -89,7 +90,7 @@ def _report(run: Record, key: str, keys: Sequence[str]) -> Section:
         confusion = sum((np.array(e["scores"]["confusion"]) for _, e in entries[1:]), confusion)
     names = list(scores["classes"])
     prefix = f"{slug(str(run['id']))}-{slug(key)}"
-    drawn = [Chart(f"{prefix}-confusion", confusion_heat_map(names, confusion), "Confusion matrix")]
+    drawn = [Chart(f"{prefix}-confusion", confusion_matrix(names, confusion), "Confusion matrix")]
     roc = [] if folds else _roc(scores)
     if roc:
         drawn.append(Chart(f"{prefix}-roc", roc_plot(roc), "ROC, one class against the rest"))
@@ -115,7 +116,7 @@ def _report(run: Record, key: str, keys: Sequence[str]) -> Section:
 def _roc(scores: Record) -> list[ClassCurve]:
     curves = scores.get("roc") or (scores.get("curves") or {}).get("roc") or {}
     return [
-        (parse_emotion(name), curve["fpr"], curve["tpr"], number(curve.get("area")) or 0.0)
+        (parse_emotion(name).value, curve["fpr"], curve["tpr"], number(curve.get("area")) or 0.0)
         for name, curve in curves.items()
         if curve
     ]

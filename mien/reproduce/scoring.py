@@ -7,7 +7,6 @@ scored and when.
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from mien.atomic import write_text
 from mien.data import FaceDataset, Splits
 from mien.data.duplicates import without_twins
 from mien.errors import DataError
+from mien.evaluate.curves import read_curves
 from mien.evaluate.metrics import suspicions
 from mien.evaluate.predictions import Joined, Predictions
 from mien.evaluate.runner import predict
@@ -31,23 +31,6 @@ from mien.reproduce.mislabelled import disagreement
 from mien.reproduce.spec import ScoreSpec
 
 LIST, FOLDER = "scores.json", "predictions"
-
-
-def read_curves(folder: Path) -> list[dict[str, float]]:
-    """The rows of a run's ``curves.csv``; [] where there is none.
-
-    Raises:
-        DataError: the file is damaged.
-    """
-    path = folder / "curves.csv"
-    if not path.exists():
-        return []
-    try:
-        with path.open(newline="") as file:
-            rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
-        return [{**row, "epoch": int(row["epoch"])} for row in rows]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise DataError(f"{path} is damaged; train the run again.") from None
 
 
 def score_run(
@@ -76,7 +59,7 @@ def score_run(
         ModelError: a checkpoint is missing or damaged.
     """
     entries: list[dict[str, Any]] = []
-    curves = read_curves(folder)
+    curves = read_curves(folder / "curves.csv")
     for spec in specs:
         parts = [splits.select(dataset, role) for role in spec.roles]
         ids = np.concatenate([part.ids for part in parts])

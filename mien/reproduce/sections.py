@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from mien.data.dataset import FaceDataset
-from mien.evaluate.report import percent
-from mien.reproduce import charts
-from mien.reproduce.document import (
+from mien.report import charts
+from mien.report.document import (
     NOT_RUN,
     Block,
     Chart,
@@ -24,6 +23,7 @@ from mien.reproduce.document import (
     count,
     duration,
     number,
+    percent,
     points,
     shown,
     slug,

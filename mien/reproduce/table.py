@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import DataError
-from mien.evaluate.report import markdown_table
-from mien.reproduce.document import NOT_RUN, duration, number, shown
+from mien.report.document import NOT_RUN, duration, number, shown
+from mien.report.markdown import markdown_table, plain
 from mien.reproduce.figures import remark
-from mien.reproduce.markdown import plain
 from mien.reproduce.report import check_record
 from mien.reproduce.score_sections import done_seeds
 from mien.reproduce.sections import asked, difference, our_figure, paper_figure, verdict

@@ -9,10 +9,11 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-from mien.evaluate.html import html_table, page_style
-from mien.evaluate.report import figure as number
-from mien.evaluate.report import percent
-from mien.evaluate.svg import STYLE, Axes, document, percent_tick, rect, text
+from mien.report.document import figure as number
+from mien.report.document import percent
+from mien.report.html import html_table
+from mien.report.style import STYLE, page_style
+from mien.report.svg import Axes, document, percent_tick, rect, text
 from mien.robustness.corruptions import CORRUPTIONS
 from mien.robustness.report import RobustnessReport, points, provenance, title
 

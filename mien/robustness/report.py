@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import atomic
-from mien.evaluate.report import figure, markdown_table, percent
 from mien.evaluate.scores import plain
+from mien.report.document import figure, percent
+from mien.report.markdown import markdown_table
 from mien.robustness.cells import Cell
 from mien.robustness.corruptions import CORRUPTIONS, FRAMING, CellKey
 
@@ -315,7 +316,7 @@ def write_report(
     Raises:
         OutputError: the folder cannot be made or a file cannot be written.
     """
-    from mien.evaluate.svg import standalone
+    from mien.report.svg import standalone
     from mien.robustness.page import curves, to_html
 
     target = atomic.make_folder(folder)

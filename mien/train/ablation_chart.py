@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mien.evaluate.svg import Axes, document, line, round_ticks, sized, standalone, text
+from mien.report.svg import Axes, document, line, round_ticks, sized, standalone, text
 
 _LEFT, _STEP, _WIDTH = 150.0, 24.0, 440.0
 

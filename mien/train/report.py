@@ -9,8 +9,9 @@ from mien._records import RESULT
 from mien.atomic import write_text
 from mien.data.dataset import FaceDataset, Splits
 from mien.evaluate import describe_model, evaluate, write_report
-from mien.evaluate.plots import plot_curves
-from mien.evaluate.svg import standalone
+from mien.evaluate.curves import read_curves
+from mien.report.plots import training_curves
+from mien.report.svg import standalone
 from mien.train.callbacks import CURVES
 from mien.train.checkpoint import load_checkpoint
 from mien.train.fit import FitResult
@@ -23,7 +24,7 @@ def write_run_report(result: FitResult, dataset: FaceDataset, splits: Splits) ->
     split is scored by ``mien evaluate``, once. Without a validation split there is no report.
     """
     folder = result.folder
-    write_text(folder / "curves.svg", standalone(plot_curves(folder / CURVES)))
+    write_text(folder / "curves.svg", standalone(training_curves(read_curves(folder / CURVES))))
     record = {
         "best_epoch": result.best_epoch,
         "val_accuracy": result.val_accuracy,

@@ -6,8 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from mien.evaluate.svg import Axes, diamond, document, line, percent_tick, round_ticks, text
-from mien.reproduce.charts import PaperPoint, class_colour
+from mien.report.charts import PaperPoint
+from mien.report.svg import (
+    Axes,
+    class_colour,
+    diamond,
+    document,
+    line,
+    percent_tick,
+    round_ticks,
+    text,
+)
 
 FIRST, SECOND, INK = "var(--accent)", "var(--second)", "var(--ink)"
 WIDTH = 440.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mien.reproduce.charts import PaperPoint
-from mien.reproduce.document import count, duration, number
+from mien.report.charts import PaperPoint
+from mien.report.document import count, duration, number
 from mien.reproduce.lessons.charts import FIRST, SECOND, Gap, Line, accuracy_curves
 from mien.reproduce.lessons.words import (
     Curve,

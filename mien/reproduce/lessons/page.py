@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien.evaluate.svg import sized, standalone
-from mien.reproduce.document import shown
+from mien.report.document import shown
+from mien.report.markdown import plain
+from mien.report.svg import sized, standalone
 from mien.reproduce.lessons.curves import dropout, overfitting, residual
 from mien.reproduce.lessons.scores import balancing, random_split, wrong_order
 from mien.reproduce.lessons.words import Lesson, Record, run_of
-from mien.reproduce.markdown import plain
 from mien.reproduce.score_sections import done_seeds
 from mien.reproduce.table import RECORD, REPORT, is_dry, read_results
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from mien.reproduce import charts
-from mien.reproduce.document import count, number
+from mien.report import charts
+from mien.report.document import count, number
 from mien.reproduce.lessons.charts import recalls
 from mien.reproduce.lessons.words import (
     Lesson,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mien.reproduce.document import count, number
+from mien.report.document import count, number
 from mien.reproduce.score_sections import done_seeds
 
 Record = Mapping[str, Any]

@@ -1,6 +1,6 @@
 """The few SVG parts that the plots are made of: axes, lines, bars, text. Strings only.
 
-Colours are CSS variables (see :mod:`mien.pagestyle`), so that one picture serves light and dark.
+Colours are CSS variables (see :mod:`mien.report.style`), so that one picture serves light and dark.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 
-from mien.emotions import Emotion
-from mien.pagestyle import STYLE as STYLE
+from mien.emotions import Emotion, parse_emotion
+from mien.errors import DataError
+from mien.report.style import STYLE
 
 #: Pixels in which a page shows a plot.
 SHOWN = 580.0
@@ -19,6 +20,14 @@ SHOWN = 580.0
 def colour(emotion: Emotion) -> str:
     """The CSS colour of a class."""
     return f"var(--c-{emotion.value})"
+
+
+def class_colour(name: str) -> str:
+    """The colour of a class; grey for a name that is no expression."""
+    try:
+        return colour(parse_emotion(name))
+    except DataError:
+        return colour(Emotion.NEUTRAL)
 
 
 def num(value: float) -> str:

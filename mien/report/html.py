@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
 from string import Template
 
-from mien.evaluate.html import html_table, page_style, png_base64
-from mien.evaluate.svg import STYLE
-from mien.reproduce.charts import class_colour
-from mien.reproduce.document import (
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import OutputError
+from mien.report.document import (
     VERDICTS,
     Block,
     Chart,
@@ -23,12 +25,14 @@ from mien.reproduce.document import (
     Table,
     Text,
 )
+from mien.report.style import STYLE, page_style
+from mien.report.svg import class_colour
 
 
 def to_html(document: Document) -> str:
     """The whole page; pictures of a dataset are in it if the document holds any."""
-    folder = resources.files("mien.reproduce")
-    template = folder.joinpath("reproduction.html").read_text(encoding="utf-8")
+    folder = resources.files("mien.report")
+    template = folder.joinpath("page.html").read_text(encoding="utf-8")
     return Template(template).substitute(
         title=escape(document.title),
         style=f"{STYLE}\n{page_style()}",
@@ -136,3 +140,34 @@ def _face(face: Face) -> str:
         f'<span class="one"><img alt="{escape(face.label, quote=True)}" '
         f'src="data:image/png;base64,{png_base64(face.image)}">{below}</span>'
     )
+
+
+def html_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], kinds: Sequence[str] = ()
+) -> str:
+    """A table whose cells are HTML already; ``kinds`` are CSS classes of the columns, if any."""
+    classes = [f' class="{kind}"' if kind else "" for kind in kinds]
+    classes += [""] * (len(header) - len(classes))
+    head = "".join(
+        f'<th scope="col"{kind}>{cell}</th>' for cell, kind in zip(header, classes, strict=True)
+    )
+    body = "".join(
+        f'<tr><th scope="row"{classes[0]}>{row[0]}</th>'
+        + "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(row[1:], classes[1:], strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def png_base64(image: NDArray[np.uint8]) -> str:
+    """A uint8 picture (H, W) or BGR (H, W, 3) as PNG for a ``data:`` address."""
+    import cv2
+
+    done, buffer = cv2.imencode(".png", image)
+    if not done:
+        raise OutputError(f"A picture of shape {image.shape} cannot be written as PNG.")
+    return base64.b64encode(buffer.tobytes()).decode("ascii")

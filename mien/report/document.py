@@ -1,7 +1,7 @@
 """What a report is made of, once for HTML and Markdown: sections of text, tables and charts.
 
-:mod:`mien.reproduce.report` builds the sections; :mod:`mien.reproduce.html` and
-:mod:`mien.reproduce.markdown` write them. All text is plain: the writers escape it.
+Whoever has something to report builds the sections; :mod:`mien.report.html` and
+:mod:`mien.report.markdown` write them. All text is plain: the writers escape it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture from :mod:`mien.reproduce.charts`; ``name`` is its file name without ``.svg``."""
+    """A picture from :mod:`mien.report.charts`; ``name`` is its file name without ``.svg``."""
 
     name: str
     svg: str
@@ -187,3 +187,13 @@ def shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {shown(v)}" for k, v in value.items()) or "–"
     return str(value)
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """0.7123 -> "71.23 %"; an undefined figure is a dash."""
+    return "–" if value is None or not np.isfinite(value) else f"{100 * value:.{digits}f} %"
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """0.7123 -> "0.712"; an undefined figure is a dash."""
+    return "–" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"

@@ -55,4 +55,4 @@ STYLE = (
 
 def page_style() -> str:
     """The CSS of panels, tables and text, light and dark; put :data:`STYLE` before it."""
-    return resources.files("mien").joinpath("assets/page.css").read_text(encoding="utf-8")
+    return resources.files("mien.report").joinpath("style.css").read_text(encoding="utf-8")

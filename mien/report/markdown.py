@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from mien.evaluate.report import markdown_table
-from mien.reproduce.document import Block, Charts, Document, Pairs, Section, Table, Text
+from mien.report.document import Block, Charts, Document, Pairs, Section, Table, Text
 
 #: The folder of the charts, beside the Markdown file.
 CHARTS = "charts"
@@ -63,3 +62,15 @@ def _block(block: Block) -> str:
     if isinstance(block, Pairs):
         return markdown_table(["what", "value"], [[plain(k), plain(v)] for k, v in block.rows], 2)
     return ""
+
+
+def markdown_table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    left: int = 1,
+    words: Collection[int] = (),
+) -> str:
+    """A Markdown table; the first ``left`` columns and those in ``words`` are left-aligned."""
+    rule = [":--" if i < left or i in words else "--:" for i in range(len(header))]
+    lines = [header, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,7 +1,7 @@
 """The report's charts as SVG strings: ours and the paper's figures in one picture.
 
 Filled marks are ours; hollow diamonds and hollow bars are the paper's. Built on the parts of
-:mod:`mien.evaluate.svg`, so that colours follow the page and every chart can be a file of its own.
+:mod:`mien.report.svg`, so that colours follow the page and every chart can be a file of its own.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from html import escape
 from itertools import pairwise
 from typing import Any
 
-from mien.emotions import Emotion, parse_emotion
-from mien.errors import DataError
-from mien.evaluate.svg import (
+from mien.report.document import NOT_RUN, number
+from mien.report.svg import (
     Axes,
-    colour,
+    class_colour,
     diamond,
     document,
     line,
@@ -25,7 +24,6 @@ from mien.evaluate.svg import (
     round_ticks,
     text,
 )
-from mien.reproduce.document import NOT_RUN, number
 
 _WIDTH = 440.0
 _OURS = "var(--accent)"
@@ -35,14 +33,6 @@ _PARTS = (("train", "training", "var(--second)"), ("val", "validation", _OURS))
 
 #: One mark of the paper: (epoch on our axis, value, the epoch the paper prints).
 PaperPoint = tuple[float, float, float]
-
-
-def class_colour(name: str) -> str:
-    """The colour of a class; grey for a name that is no expression."""
-    try:
-        return colour(parse_emotion(name))
-    except DataError:
-        return colour(Emotion.NEUTRAL)
 
 
 def _wide(words: str, size: float = 7.0) -> float:
