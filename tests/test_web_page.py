@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 pytest.importorskip("fastapi", reason="the extra [web] is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-from helpers_web import Running, serving
+from helpers_web import Running, serving, serving_app
 
 from mien.images import read_image
 from mien.pipeline import Analyzer
 from mien.results import Box, Result
 from mien.sinks import columns
 from mien.track import iou
-from mien.web.settings import Limits
+from mien.web.app import create_app
+from mien.web.settings import Limits, Settings
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -474,3 +475,57 @@ def test_phone_width_and_both_themes(
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert len(grounds) == 2
+
+
+def test_faces_are_numbered_and_card_and_box_mark_each_other(
+    open_page: Callable[..., Page], portrait: NDArray[np.uint8]
+) -> None:
+    page = open_page()
+    upload(page, ("two.jpg", jpeg(np.concatenate([portrait, portrait[:, ::-1]], axis=1))))
+    boxes, cards = page.locator("#overlay rect.box"), page.locator("#faces li")
+    playwright.expect(boxes).to_have_count(2, timeout=PATIENCE)
+    names = page.locator("#overlay text.word").all_text_contents()
+    assert [name.split()[0] for name in names] == ["1", "2"]
+    assert "face 2" in cards.nth(1).inner_text()
+    cards.nth(1).hover()
+    playwright.expect(boxes.nth(1)).to_have_class(re.compile("marked"))
+    playwright.expect(boxes.nth(0)).not_to_have_class(re.compile("marked"))
+    boxes.nth(0).hover()
+    playwright.expect(cards.nth(0)).to_have_class(re.compile("marked"))
+
+
+def test_many_faces_keep_save_in_reach(
+    open_page: Callable[..., Page], portrait: NDArray[np.uint8]
+) -> None:
+    page = open_page(viewport={"width": 1280, "height": 800})
+    small = cv2.resize(portrait, (256, 256), interpolation=cv2.INTER_AREA)
+    upload(page, ("many.jpg", jpeg(np.tile(small, (3, 4, 1)))))
+    playwright.expect(page.locator("#faces li")).to_have_count(12, timeout=PATIENCE)
+    save = page.locator("#save-json").bounding_box()
+    assert save is not None
+    assert save["y"] < 1.5 * 800
+
+
+def test_the_empty_stage_opens_the_chooser(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    with page.expect_file_chooser() as chosen:
+        page.get_by_text("Drop photos here").click()
+    assert chosen.value.is_multiple()
+
+
+def test_the_page_works_under_a_prefix(
+    open_page: Callable[..., Page], shipped_model: Path, portrait: NDArray[np.uint8]
+) -> None:
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+
+    settings = Settings(port=0, workers=1)
+    inner = create_app(settings, model=shipped_model)
+    outer = Starlette(routes=[Mount("/faces", inner)])
+    with serving_app(outer, settings) as running:
+        page = open_page("faces/", running=running)
+        upload(page, ("photo.jpg", jpeg(portrait)))
+        assert drawn_box(page).width > 50
+        page.locator("#camera").click()
+        playwright.expect(page.locator("body")).to_have_attribute("data-camera", "on")
+        assert drawn_box(page).width > 50

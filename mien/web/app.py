@@ -23,7 +23,7 @@ from mien.modelinfo import ModelInfo
 from mien.pipeline import Analyzer
 from mien.web import metrics as exposition
 from mien.web import schemas
-from mien.web.guard import Guard
+from mien.web.guard import Guard, route_path
 from mien.web.metrics import Metrics
 from mien.web.page import page_files
 from mien.web.problems import Problem
@@ -74,7 +74,7 @@ def create_app(
         title="mien",
         version=__version__,
         description=_ABOUT,
-        license_info={"name": "Apache-2.0"},
+        license_info={"name": f"Code: Apache-2.0. Weights: {workers.info.licence or 'not stated'}"},
         lifespan=lifespan,
         docs_url=None,  # its pages load scripts from other servers
         redoc_url=None,
@@ -267,7 +267,7 @@ def _add_page(app: FastAPI, info: ModelInfo) -> None:
     files = page_files(info.labels)
 
     async def file(request: Request) -> Response:
-        found = files.get(request.url.path)
+        found = files.get(route_path(request.scope))
         if found is None:
             raise HTTPException(404)
         headers = {"cache-control": "no-cache", "etag": found.etag}

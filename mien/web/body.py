@@ -12,9 +12,6 @@ from mien.web.settings import Limits
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope
 
-#: Answered however busy the server is.
-_ALWAYS_ANSWERED = ("/healthz", "/metrics")
-
 #: A body has so many seconds of grace before its pace counts.
 _GRACE_SECONDS = 5.0
 
@@ -50,10 +47,10 @@ class Body:
     nobody else from being answered.
     """
 
-    def __init__(self, desk: Desk, scope: Scope, receive: Receive) -> None:
+    def __init__(self, desk: Desk, scope: Scope, receive: Receive, *, always: bool = False) -> None:
         self._desk = desk
         self._receive = receive
-        self._always = scope["path"] in _ALWAYS_ANSWERED
+        self._always = always  # answered however busy the server is
         self._length = header(scope, b"content-length")
         self._working = False
         self._waiting: asyncio.Timeout | None = None

@@ -42,6 +42,9 @@ SECURITY_HEADERS = (
 #: Reached without a token: the page holds nothing, and a probe must be able to ask for health.
 _OPEN = ("/", "/healthz", "/openapi.json")
 
+#: Answered however busy the server is.
+_ALWAYS_ANSWERED = ("/healthz", "/metrics")
+
 _ROUTES = frozenset(
     ("/", "/healthz", "/metrics", "/openapi.json", "/v1/predict", "/v1/models", "/v1/stream")
 )
@@ -80,7 +83,7 @@ class Guard:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = time.perf_counter()
         answer = _Answer(scope, send, self._headers_for(scope))
-        body = Body(self._desk, scope, receive)
+        body = Body(self._desk, scope, receive, always=route_path(scope) in _ALWAYS_ANSWERED)
         self.metrics.active += 1
         try:
             self._check(scope)
@@ -147,7 +150,7 @@ class Guard:
             raise Problem(
                 403, "Pages of this origin may not call this server; start it with --origin."
             )
-        path = scope["path"]
+        path = route_path(scope)
         preflight = scope.get("method") == "OPTIONS" and origin is not None
         closed = path not in _OPEN and not path.startswith("/static/") and not preflight
         if self.settings.token is not None and closed and not self._token_shown(scope):
@@ -259,6 +262,11 @@ def _check_head(scope: Scope) -> None:
         )
 
 
+def route_path(scope: Scope) -> str:
+    """The path as this application knows it: without the prefix that it is mounted under."""
+    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
+
+
 def _hostname(host: str) -> str:
     """A ``Host`` header without its port and brackets, lower case."""
     try:
@@ -269,7 +277,7 @@ def _hostname(host: str) -> str:
 
 def _route(scope: Scope) -> str:
     """The path if it is one of ours, so that metrics and logs hold nothing a client made up."""
-    path = str(scope["path"])
+    path = route_path(scope)
     if path.startswith("/static/"):
         return "/static"
     return path if path in _ROUTES else "other"

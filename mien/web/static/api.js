@@ -1,6 +1,9 @@
 // The server: photos by POST, frames by WebSocket. Only this page's own origin is ever spoken to.
 const KEY = "mien-token";
 
+// Beside this script's own folder, so that the page also works under a prefix.
+const address = (path) => new URL(`../${path}`, import.meta.url);
+
 // The token comes behind the #, which browsers never send, and lives as long as the tab.
 export function takeToken() {
   const found = new URLSearchParams(location.hash.slice(1)).get("token");
@@ -25,7 +28,7 @@ export async function predict(file) {
   const headers = token() ? { authorization: `Bearer ${token()}` } : {};
   let response;
   try {
-    response = await fetch("/v1/predict", { method: "POST", body, headers });
+    response = await fetch(address("v1/predict"), { method: "POST", body, headers });
   } catch {
     throw new Trouble("The server does not answer: is it still running?");
   }
@@ -40,7 +43,7 @@ export async function predict(file) {
 export async function refusal() {
   const headers = token() ? { authorization: `Bearer ${token()}` } : {};
   try {
-    const response = await fetch("/v1/models", { headers });
+    const response = await fetch(address("v1/models"), { headers });
     if (response.ok) return null;
     const answer = await response.json().catch(() => ({}));
     return new Trouble(answer.detail ?? `The server answered ${response.status}.`, response.status);
@@ -57,7 +60,7 @@ export class Stream {
     this.sent = 0;
     this.open = false;
     this.waiting = new Map(); // frames without an answer, by number
-    const url = new URL("/v1/stream", location.href);
+    const url = address("v1/stream");
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     const protocols = token() ? ["mien.v1", `token.${token()}`] : ["mien.v1"];
     this.socket = new WebSocket(url, protocols);

@@ -3,9 +3,9 @@ import { predict, setToken, takeToken } from "./api.js";
 import { Camera } from "./camera.js";
 import { History } from "./chart.js";
 import { $, el, sentence, shown } from "./dom.js";
-import { showFaces } from "./faces.js";
+import { markCard, showFaces, watchCards } from "./faces.js";
 import { CSV_COLUMNS, FILM_COLUMNS } from "./facts.js";
-import { paint } from "./overlay.js";
+import { markBox, paint } from "./overlay.js";
 import { saveCsv, saveJson, savePng } from "./save.js";
 
 const KEPT = 9000; // live results held for the downloads: five minutes at 30 a second
@@ -318,7 +318,14 @@ $("clear").addEventListener("click", () => {
   select(null);
 });
 
-$("choose").addEventListener("click", () => $("files").click());
+for (const id of ["choose", "empty"]) $(id).addEventListener("click", () => $("files").click());
+watchCards((index) => markBox($("overlay"), index));
+for (const [kind, marked] of [["pointerover", true], ["pointerout", false]]) {
+  $("overlay").addEventListener(kind, (event) => {
+    const face = event.target.dataset?.face;
+    if (face !== undefined) markCard(marked ? Number(face) : null);
+  });
+}
 $("files").addEventListener("change", () => {
   addFiles($("files").files);
   $("files").value = "";

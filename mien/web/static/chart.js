@@ -71,21 +71,27 @@ export class History {
     }
   }
 
-  // A band that is thick enough at its right end carries its name there.
+  // A band that is thick enough wherever its name would stand carries it at its right end.
   names(g, width, height) {
     const last = this.points[this.points.length - 1];
     if (this.now - last.seconds > GAP) return;
     g.font = "600 13px system-ui, sans-serif";
     g.textAlign = "right";
     g.textBaseline = "middle";
-    let base = 0;
+    const bases = new Map(); // of every point under the longest name, the height reached so far
     for (const [name, color] of Object.entries(PALETTE)) {
-      const value = last.values[name] ?? 0;
-      if (value * height > 20 && this.now - this.points[0].seconds > 4) {
-        g.fillStyle = inkOn(color);
-        g.fillText(name, width - 10, height * (1 - base - value / 2));
+      const from = this.now - ((g.measureText(name).width + 20) / width) * SPAN;
+      let [low, high] = [0, 1]; // what the band covers all along the name
+      for (const point of this.points) {
+        const base = bases.get(point) ?? 0;
+        const top = base + (point.values[name] ?? 0);
+        bases.set(point, top);
+        if (point.seconds >= from) [low, high] = [Math.max(low, base), Math.min(high, top)];
       }
-      base += value;
+      if ((high - low) * height > 18 && this.points[0].seconds < from) {
+        g.fillStyle = inkOn(color);
+        g.fillText(name, width - 10, height * (1 - (low + high) / 2));
+      }
     }
   }
 

@@ -22,17 +22,19 @@ export function svg(tag, attributes = {}, text = null) {
 
 export const percent = (value) => `${Math.round(100 * value)}%`;
 
-// Dark or light text, as mien/draw.py chooses it.
+// Black or white text, whichever has the higher contrast: at least 4.5 on any colour (WCAG AA).
 export function inkOn(color) {
-  const [r, g, b] = [1, 3, 5].map((i) => parseInt(color.slice(i, i + 2), 16));
-  return 0.114 * b + 0.587 * g + 0.299 * r > 115 ? "#12141a" : "#f0f2f5";
+  const light = [1, 3, 5]
+    .map((i) => parseInt(color.slice(i, i + 2), 16) / 255)
+    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * light[0] + 0.7152 * light[1] + 0.0722 * light[2] > 0.179 ? "#000" : "#fff";
 }
 
 // What to show of a face: over time the smoothed values and the steady word, else the raw ones.
 export function shown(face) {
   const values = face.smoothed ?? face.probabilities;
   const word = face.steady ?? face.emotion;
-  return { values, word, sure: values[word] };
+  return { values, word, label: face.unsure ? `${word}?` : word, sure: values[word] };
 }
 
 // One sentence for a screen reader.
@@ -41,7 +43,8 @@ export function sentence(faces, name = "") {
   if (!faces.length) return `${start}no face found.`;
   const words = faces.slice(0, 5).map((face, i) => {
     const { word, sure } = shown(face);
-    return `face ${face.track ?? i + 1} ${word}, ${Math.round(100 * sure)} percent`;
+    const doubt = face.unsure ? "perhaps " : "";
+    return `face ${face.track ?? i + 1} ${doubt}${word}, ${Math.round(100 * sure)} percent`;
   });
   const more = faces.length > 5 ? `, and ${faces.length - 5} more` : "";
   return `${start}${faces.length === 1 ? "one face" : `${faces.length} faces`}: ${words.join("; ")}${more}.`;

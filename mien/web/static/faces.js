@@ -3,6 +3,16 @@ import { PALETTE } from "./facts.js";
 import { el, percent, shown } from "./dom.js";
 
 const rows = [];
+let onMark = () => {};
+
+// Called with the index of the face whose card the pointer is on, or null.
+export const watchCards = (call) => (onMark = call);
+
+// Marks the card of one face, as hovering its box does.
+export function markCard(index) {
+  rows.forEach((row, i) => row.item.classList.toggle("marked", i === index));
+  if (index !== null) rows[index]?.item.scrollIntoView({ block: "nearest" });
+}
 
 function makeRow(onChoose) {
   const dot = el("span", { className: "dot" });
@@ -24,6 +34,8 @@ function makeRow(onChoose) {
     row.cells[name] = { line, fill, value };
   }
   who.addEventListener("click", () => onChoose(row.key));
+  item.addEventListener("pointerenter", () => onMark(rows.indexOf(row)));
+  item.addEventListener("pointerleave", () => onMark(null));
   return row;
 }
 
@@ -39,10 +51,10 @@ export function showFaces(list, faces, { chosen = null, onChoose = () => {} } = 
   rows.choose = onChoose;
   faces.forEach((face, i) => {
     const row = rows[i];
-    const { values, word, sure } = shown(face);
+    const { values, word, label, sure } = shown(face);
     row.key = face.track ?? i;
     row.dot.style.background = PALETTE[word];
-    set(row.word, word);
+    set(row.word, label);
     set(row.sure, percent(sure));
     set(row.number, `face ${face.track ?? i + 1}`);
     row.who.disabled = !live;

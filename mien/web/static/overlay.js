@@ -18,7 +18,12 @@ function place(box, size, gap, width, height, taken) {
   const x = Math.max(0, Math.min(box.x, width - size.w));
   const rows = [box.y - size.h - gap, box.y + box.h + gap, box.y + gap, box.y - 2 * (size.h + gap)];
   const spots = rows.map((y) => ({ x, y: Math.max(0, Math.min(y, height - size.h)), ...size }));
-  return spots.find((spot) => !taken.some((other) => overlaps(spot, other))) ?? spots[0];
+  return spots.find((spot) => !taken.some((other) => overlaps(spot, other)));
+}
+
+// Marks the box of one face, as hovering its card does.
+export function markBox(root, index) {
+  root.querySelectorAll(".box").forEach((box, i) => box.classList.toggle("marked", i === index));
 }
 
 // Fills `root` with the faces of `result`. `unit` is how many picture pixels one screen pixel is.
@@ -32,28 +37,37 @@ export function paint(root, result, { unit = 1, mirrored = false } = {}) {
     return { face, box: { x, y: face.box.y, w: face.box.width, h: face.box.height } };
   });
   const labels = svg("g");
-  for (const { face, box } of faces) {
-    const { word, sure } = shown(face);
+  for (const [i, { face, box }] of faces.entries()) {
+    const { word, label, sure } = shown(face);
+    const number = faces.length > 1 ? `${face.track ?? i + 1}  ` : "";
     const color = PALETTE[word];
     const r = 0.12 * Math.min(box.w, box.h);
     const shape = { x: box.x, y: box.y, width: box.w, height: box.h, rx: r, fill: "none" };
     root.append(svg("rect", { ...shape, stroke: "#12141a", "stroke-width": 5 * unit, opacity: 0.75 }));
     root.append(
-      svg("rect", { ...shape, stroke: color, "stroke-width": 3 * unit, class: "box", "data-word": word }),
+      svg("rect", { ...shape, stroke: color, "stroke-width": 3 * unit, class: "box", "data-word": word, "data-face": i }),
     );
     const size = Math.max(13 * unit, Math.min(0.15 * box.w, 22 * unit));
     const pad = 0.55 * size;
-    const first = textWidth(word, size, 650);
-    const value = percent(sure);
-    const second = textWidth(value, 0.88 * size, 450);
-    const extent = { w: first + second + 0.45 * size + 2 * pad, h: 1.62 * size };
-    const spot = place(box, extent, 5 * unit, width, height, taken);
+    let [name, value] = [number + label, percent(sure)];
+    const extent = () => ({
+      w: textWidth(name, size, 650) + (value ? textWidth(value, 0.88 * size, 450) + 0.45 * size : 0) + 2 * pad,
+      h: 1.62 * size,
+    });
+    let spot = place(box, extent(), 5 * unit, width, height, taken);
+    if (!spot) {
+      // No room: the number alone, and the card says the rest.
+      [name, value] = [number.trim() || label, ""];
+      const short = extent();
+      spot = place(box, short, 5 * unit, width, height, taken) ?? { x: box.x, y: box.y, ...short };
+    }
+    const first = textWidth(name, size, 650);
     taken.push(spot);
     const ink = inkOn(color);
     const text = { y: spot.y + 1.16 * size, fill: ink, "font-family": FONT };
     labels.append(
       svg("rect", { x: spot.x, y: spot.y, width: spot.w, height: spot.h, rx: 0.42 * size, fill: color }),
-      svg("text", { ...text, x: spot.x + pad, "font-size": size, "font-weight": 650, class: "word" }, word),
+      svg("text", { ...text, x: spot.x + pad, "font-size": size, "font-weight": 650, class: "word" }, name),
       svg("text", { ...text, x: spot.x + pad + first + 0.45 * size, "font-size": 0.88 * size, "font-weight": 450 }, value),
     );
   }
