@@ -24,7 +24,7 @@ from mien.train.ablation_chart import differences
 from mien.train.checkpoint import load_checkpoint
 from mien.train.distill import dropped, find_members, load_teachers
 from mien.train.ensemble import build_ensemble, common_protocol, greedy_weights
-from mien.train.jobs import jobs_of, result_of, run_name, train_jobs
+from mien.train.jobs import DONE, Options, jobs_of, raise_first, result_of, run_jobs, run_name
 from mien.train.recipe import override
 from mien.train.recipes import get_recipe
 
@@ -43,14 +43,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     runs = tmp_path_factory.mktemp("runs")
     recipe = override(get_recipe("mien_fast"), [*TINY, "epochs=3", "ema=0"])
     jobs = jobs_of(recipe, range(3), runs)
-    assert not train_jobs(jobs, three_parts(), device="cpu", quiet=True, budget_s=-1)
-    assert train_jobs(jobs, three_parts(), device="cpu", quiet=True)
+    options = Options("cpu", quiet=True)
+    none = run_jobs(jobs, three_parts(), options, budget_s=-1)
+    assert {o.state for o in none} == {"not run"}
+    assert {o.state for o in run_jobs(jobs, three_parts(), options)} == {DONE}
     stamps = [(job.folder / "last.ckpt").stat().st_mtime_ns for job in jobs]
-    assert train_jobs(jobs, three_parts(), device="cpu", quiet=True)
+    assert {o.state for o in run_jobs(jobs, three_parts(), options)} == {DONE}
     assert stamps == [(job.folder / "last.ckpt").stat().st_mtime_ns for job in jobs]
     other = jobs_of(override(recipe, ["epochs=4"]), [0], runs)
     with pytest.raises(RecipeError, match=r"with another epochs; repeat its settings"):
-        train_jobs(other, three_parts(), device="cpu", quiet=True)
+        raise_first(run_jobs(other, three_parts(), options))
     return [job.folder for job in jobs]
 
 

@@ -28,7 +28,7 @@ from mien.train.callbacks import learning_rate
 from mien.train.checkpoint import load_checkpoint, read_checkpoint
 from mien.train.divisions import refuse_seen
 from mien.train.fit import fit
-from mien.train.jobs import default_folder
+from mien.train.folder import default_folder
 from mien.train.precision import PrecisionChoice, choose_device
 from mien.train.recipe import Recipe, ScheduleConfig, flat_keys, override
 from mien.train.recipes import RECIPES, get_recipe

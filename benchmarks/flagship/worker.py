@@ -77,7 +77,7 @@ def work_on(task: dict[str, Any]) -> None:
     from mien.evaluate.curves import read_curves
     from mien.train.checkpoint import load_checkpoint
     from mien.train.distill import load_teachers
-    from mien.train.jobs import Job, result_of, train_jobs
+    from mien.train.jobs import Job, Options, raise_first, result_of, run_jobs
     from mien.train.speedrun import accuracy
 
     recipe = recipe_of(task, task["steps"])
@@ -87,14 +87,8 @@ def work_on(task: dict[str, Any]) -> None:
     splits = make_splits(dataset, recipe.protocol, seed=task["seed"])
     folder = Path(task["folder"])
     teachers = load_teachers([Path(t) for t in task["teachers"]]) if task["teachers"] else None
-    train_jobs(
-        [Job(recipe, task["seed"], folder)],
-        dataset,
-        device=task["device"],
-        teachers=teachers,
-        splits=splits,
-        say=say,
-    )
+    options = Options(task["device"], teachers=teachers, splits=splits)
+    raise_first(run_jobs([Job(recipe, task["seed"], folder)], dataset, options, say=say))
     classifier = load_checkpoint(folder / "best.ckpt", task["device"])
     summary = {"name": task["name"], "seed": task["seed"], **task["identity"]}
     summary |= {"tested": task["test"], **result_of(folder)}

@@ -53,7 +53,8 @@ def distill(
     from mien.train.distill import dropped, find_members, load_teachers
     from mien.train.divisions import refuse_seen
     from mien.train.fit import fit
-    from mien.train.jobs import default_folder, run_name
+    from mien.train.folder import default_folder
+    from mien.train.jobs import run_name
     from mien.train.recipe import override
     from mien.train.recipes import get_recipe
     from mien.train.report import write_run_report

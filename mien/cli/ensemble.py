@@ -51,10 +51,10 @@ def ensemble(
     require_extra("train", ("torch", "lightning", "pyarrow"), "`mien ensemble`")
     if recipe is not None:
         relaunch_with_allocator()
-    from mien._records import run_home
     from mien.data import make_splits, read_for_protocol
     from mien.train.ensemble import build_ensemble, common_protocol, to_markdown
-    from mien.train.jobs import jobs_of, train_jobs
+    from mien.train.folder import run_home
+    from mien.train.jobs import Options, jobs_of, raise_first, run_jobs
     from mien.train.recipe import override
     from mien.train.recipes import get_recipe
 
@@ -70,7 +70,7 @@ def ensemble(
         jobs = jobs_of(resolved, range(seeds), run_home(runs, dry_run))
         # One division for all: members that trained on each other's validation images could not be
         # averaged on them.
-        train_jobs(jobs, dataset, device=device, dry_run=dry_run, say=say, splits=splits)
+        raise_first(run_jobs(jobs, dataset, Options(device, dry_run, splits=splits), say=say))
         paths += [job.folder for job in jobs]
     record = build_ensemble(
         paths,

@@ -66,7 +66,8 @@ def train(
 
     from mien.data import make_splits, read_for_protocol
     from mien.train.fit import fit
-    from mien.train.jobs import default_folder, run_name
+    from mien.train.folder import default_folder
+    from mien.train.jobs import run_name
 
     console = Console(stderr=True)
     dataset = read_for_protocol(data, resolved.protocol, name)

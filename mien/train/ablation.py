@@ -20,7 +20,7 @@ from mien.data.dataset import FaceDataset
 from mien.errors import RecipeError
 from mien.train.ablation_chart import picture
 from mien.train.fit import dry, environment
-from mien.train.jobs import Job, Say, result_of, train_jobs
+from mien.train.jobs import DONE, Job, Options, Say, result_of, run_jobs
 from mien.train.recipe import Recipe, override
 from mien.train.recipes import get_recipe
 
@@ -265,14 +265,14 @@ def ablate(
         write_pages(record, out, table.name)
         return record
 
-    complete = train_jobs(
+    outcomes = run_jobs(
         table.jobs(runs),
         dataset,
-        device=device,
-        dry_run=dry_run,
-        quiet=quiet,
+        Options(device, dry_run, quiet),
         budget_s=budget_s,
         say=say,
         after=write,
     )
-    return {**write(), "complete": complete}
+    failed = {o.job.folder.name: o.why for o in outcomes if o.why}
+    complete = all(o.state == DONE for o in outcomes)
+    return {**write(), "complete": complete, "failed": failed}

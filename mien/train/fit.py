@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from mien._records import RESULT, RUN
 from mien._system import processor, versions
 from mien._version import __version__
 from mien.atomic import remove_leftovers, write_text
@@ -34,7 +33,7 @@ from mien.models.weights import initial_weights
 from mien.train._lightning import L
 from mien.train.callbacks import BEST, LAST, AtomicCheckpointIO, ProgressLine, Run
 from mien.train.distill import Teachers
-from mien.train.divisions import SPLITS
+from mien.train.folder import RESULT, RUN, SPLITS
 from mien.train.module import ExpressionModule
 from mien.train.precision import PrecisionChoice, choose_device, choose_precision
 from mien.train.recipe import Recipe
