@@ -5,11 +5,16 @@ The command line prints the message to stderr and exits with code 2; no tracebac
 
 from __future__ import annotations
 
+from mien.text import shown
+
 
 class MienError(Exception):
-    """Base of every error that mien raises on purpose."""
+    """Base of every error that mien raises on purpose. Its text is safe to print."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class ImageError(MienError):

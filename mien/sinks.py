@@ -5,10 +5,8 @@ A file appears under its name only when the block ends without an error (see :mo
 
 from __future__ import annotations
 
-import csv
-import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +17,7 @@ from mien.atomic import atomic_path, make_folder, open_atomic, write_bytes
 from mien.emotions import FER2013, Emotion
 from mien.errors import OutputError
 from mien.results import Result
+from mien.text import csv_line, is_formula, json_line, shown, without_credentials
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,11 +119,13 @@ class JsonLinesSink(_TextSink):
 
     def write(self, result: Result, image: Image | None = None) -> None:
         record = result.to_dict()
-        record["source"] = printable(result.source)
+        if result.source is not None:  # bytes of a name that are no UTF-8 are no JSON either
+            name = without_credentials(result.source)
+            record["source"] = name.encode("utf-8", "backslashreplace").decode("utf-8")
         if self._top is not None:
             for entry, face in zip(record["faces"], result.faces, strict=True):
                 entry["top"] = [[e.value, round(p, 6)] for e, p in face.top(self._top)]
-        self._put(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        self._put(json_line(record))
 
 
 class CsvSink(_TextSink):
@@ -151,34 +152,17 @@ class CsvSink(_TextSink):
 
     def _begin(self, stream: IO[str]) -> None:
         if self._header:
-            self._row(self._columns)
+            self._put(csv_line(self._columns))
 
     def write(self, result: Result, image: Image | None = None) -> None:
         for row in face_rows(result):
-            row = {**row, "source": _inert(row.get("source"))}
-            self._row(["" if row.get(c) is None else row[c] for c in self._columns])
-
-    def _row(self, cells: Iterable[Any]) -> None:
-        line = _Line()
-        csv.writer(line, lineterminator="\n").writerow(cells)
-        self._put(line.text)
+            self._put(csv_line(_cell(row, c) for c in self._columns))
 
 
-def _inert(cell: Any) -> Any:
-    """A file's name that a spreadsheet would take for a formula, as a path: "./=1+1.jpg"."""
-    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"./{cell}"
-    return cell
-
-
-class _Line:
-    """The one method that csv.writer needs."""
-
-    text = ""
-
-    def write(self, text: str) -> int:
-        self.text += text
-        return len(text)
+def _cell(row: Mapping[str, Any], column: str) -> Any:
+    """A file's name that a spreadsheet would take for a formula stays a path: "./=1+1.jpg"."""
+    cell = row.get(column)
+    return f"./{cell}" if column == "source" and is_formula(cell) else cell
 
 
 class ParquetSink(_Base):
@@ -313,11 +297,6 @@ class AnnotatedSink(_Base):
         return Path()
 
 
-def printable(name: str | None) -> str | None:
-    """``name`` as valid text: bytes of a file name that are no UTF-8 become ``\\udcXX``."""
-    return None if name is None else name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def columns(labels: Sequence[Emotion] = FER2013, film: bool = False) -> tuple[str, ...]:
     """The columns of :class:`CsvSink` and :class:`ParquetSink`, in order.
 
@@ -339,7 +318,7 @@ def face_rows(result: Result) -> list[dict[str, Any]]:
     0.01, probabilities to 1e-6; what a detector does not give is None.
     """
     picture: dict[str, Any] = {
-        "source": printable(result.source),
+        "source": None if result.source is None else shown(result.source),
         "frame": result.frame,
         "time": None if result.time is None else round(result.time, 6),
         "width": result.width,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,21 @@ from helpers_onnx import make_onnx
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+#: Where the command line, in this process or another, leaves the traceback of a defect.
+DEFECTS = Path(tempfile.gettempdir()) / f"mien-defects-{os.getpid()}.txt"
+os.environ["MIEN_DEBUG"] = str(DEFECTS)
+
+
+@pytest.fixture(autouse=True)
+def _no_defect() -> Iterator[None]:
+    """A test fails when the last-resort handler had to speak, whatever else it checked."""
+    yield
+    if DEFECTS.exists():
+        text = DEFECTS.read_text(encoding="utf-8")
+        DEFECTS.unlink()
+        pytest.fail(f"an exception that no verb expected:\n{text}")
 
 
 @pytest.fixture(scope="session")

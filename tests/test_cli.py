@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -99,3 +101,89 @@ def test_usage_errors_are_one_sentence(
     assert captured.err.startswith("error: ")
     assert captured.err.count("\n") == 1
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("words", [["predict"], ["video"], ["data"], ["data", "audit"], ["train"]])
+def test_h_is_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "-h"]) == 0
+    assert f"Usage: mien {' '.join(words)}" in capsys.readouterr().out
+
+
+def test_the_shell_can_complete(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--show-completion", "bash"]) == 0
+    assert "_MIEN_COMPLETE" in capsys.readouterr().out
+    for typed, wanted in (("mien pre", "predict"), ("mien video --no-b", "--no-bars")):
+        monkeypatch.setenv("_MIEN_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", typed)
+        monkeypatch.setenv("COMP_CWORD", str(typed.count(" ")))
+        assert main([]) == 0
+        assert capsys.readouterr().out.split() == [wanted]
+
+
+def test_a_defect_is_one_sentence_and_a_traceback_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mien.cli import models
+
+    def broken() -> None:
+        raise KeyError("\x1b[31m")
+
+    monkeypatch.setattr(models.app.registered_commands[0], "callback", broken)
+    monkeypatch.delenv("MIEN_DEBUG")
+    assert main(["models"]) == 70
+    told = capsys.readouterr().err
+    assert told.startswith("error: This is a defect of mien (KeyError: ")
+    assert "MIEN_DEBUG=1" in told
+    assert told.count("\n") == 1
+    assert "\x1b" not in told
+    monkeypatch.setenv("MIEN_DEBUG", "1")
+    assert main(["models"]) == 70
+    assert "Traceback" in capsys.readouterr().err
+    monkeypatch.setenv("MIEN_DEBUG", str(tmp_path / "defect.txt"))
+    assert main(["models"]) == 70
+    assert "Traceback" not in capsys.readouterr().err
+    assert "KeyError" in (tmp_path / "defect.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes them")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams(closed: str, tmp_path: Path, jpeg: bytes) -> None:
+    """What a library prints does not end up in a file that got a closed stream's number."""
+    photo, table = tmp_path / "a.jpg", tmp_path / "t.csv"
+    photo.write_bytes(jpeg)
+    commands = {f"predict {photo} --csv {table}": 0, "models": 0, "predict none.jpg": 2}
+    if "<&-" in closed:
+        commands["predict -"] = 2
+    for words, code in commands.items():
+        done = subprocess.run(
+            ["sh", "-c", f"exec {sys.executable} -m mien {words} {closed}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        if code and "2>" not in closed:
+            assert done.stderr.startswith("error: ")
+    assert len(table.read_text(encoding="utf-8").splitlines()) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_sigterm_cleans_up_and_says_so(tmp_path: Path) -> None:
+    """The table that was begun is gone, as after Ctrl-C."""
+    pipe = tmp_path / "a.jpg"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "mien", "predict", str(pipe), "--csv", "t.csv"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not list(tmp_path.glob(".t.*")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.terminate()
+        assert process.stderr is not None
+        assert process.stderr.read() == "error: Terminated.\n"
+    assert process.returncode == 143
+    assert [p.name for p in tmp_path.iterdir()] == ["a.jpg"]

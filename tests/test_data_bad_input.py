@@ -249,3 +249,24 @@ def test_a_stray_csv_does_not_hide_a_dataset(tmp_path: Path) -> None:
     _csv(tmp_path / "fer2013.csv", f"0,{GOOD},Training")
     assert len(read_dataset(tmp_path / "fer2013.csv")) == 1
     assert find_legend(tmp_path) is None
+
+
+@pytest.mark.parametrize("column", ["emotion", "usage", "id", "group", "image"])
+def test_parquet_text_that_is_no_utf8(tmp_path: Path, column: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    png = cv2.imencode(".png", np.zeros((48, 48), np.uint8))[1].tobytes()
+    table = {
+        "image": pa.array([{"bytes": png, "path": "a.png"}] * 2),
+        "emotion": pa.array(["happy", "sad"]),
+        "usage": pa.array(["Training", "Training"]),
+        "id": pa.array(["x:1", "x:2"]),
+        "group": pa.array(["a", "b"]),
+    }
+    bad = pa.array([b"ok", b"caf\xe9"], pa.binary()).view(pa.string())
+    if column == "image":
+        bad = pa.StructArray.from_arrays([pa.array([png, png]), bad], ["bytes", "path"])
+    path = tmp_path / "f.parquet"
+    pq.write_table(pa.table(table | {column: bad}), path)
+    with pytest.raises(DataError, match=r"f.parquet is damaged .*UTF"):
+        read_dataset(path)

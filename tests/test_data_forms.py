@@ -419,3 +419,24 @@ def test_shards_that_count_from_zero(fer: FaceDataset, tmp_path: Path) -> None:
     again = read_dataset(tmp_path)
     assert len(set(again.ids.tolist())) == 42
     assert sorted(again.splits.tolist()) == sorted(fer.splits.tolist())
+
+
+def test_no_cell_is_a_formula_and_it_reads_the_same(tmp_path: Path) -> None:
+    names = ["=1+1", "-2", "@a", "'=x", "plain"]
+    dataset = assemble(
+        images=[np.full((48, 48), n, np.uint8) for n in range(5)],
+        emotions=[Emotion.HAPPY] * 5,
+        ids=names,
+        name="faces",
+        source="here",
+        splits=["+train"] * 5,
+        groups=names,
+    )
+    path = tmp_path / "f.csv"
+    write_dataset(dataset, path)
+    with path.open(newline="", encoding="utf-8") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+    again = read_dataset(path)
+    assert again.sha256 == dataset.sha256
+    assert again.groups.tolist() == names

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mien.emotions import FER2013
 from mien.errors import OutputError
 from mien.results import Box, Face, Result
-from mien.sinks import AnnotatedSink, CsvSink, JsonLinesSink, ParquetSink, columns, printable
+from mien.sinks import AnnotatedSink, CsvSink, JsonLinesSink, ParquetSink, columns
 
 P = dict(zip(FER2013, (0.05, 0.01, 0.04, 0.7, 0.1, 0.06, 0.04), strict=True))
 POINTS = ((3.0, 4.0), (9.0, 4.0), (6.0, 7.0), (4.0, 10.0), (8.0, 10.0))
@@ -121,7 +121,6 @@ def test_painted_copies_keep_their_sub_folder(tmp_path: Path) -> None:
 
 def test_a_file_name_that_is_no_utf8() -> None:
     name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
-    assert printable(name) == "caf\\udce9.jpg"
     stream = io.StringIO()
     with JsonLinesSink(stream) as sink:
         sink.write(Result((), 1, 1, name))

@@ -2,7 +2,8 @@
 
 A verb lives in ``mien/cli/<verb>.py`` (dashes become underscores) and exposes ``app``, a
 ``typer.Typer``. Exit codes: 0 done, 1 some inputs failed and the rest was done, 2 nothing could be
-done (the reason is one sentence on standard error), 130 interrupted.
+done (the reason is one sentence on standard error), 70 a defect of mien's, 130 interrupted, 143
+terminated. ``MIEN_DEBUG=1`` prints a defect's traceback; any other value is a file to add it to.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ import difflib
 import importlib
 import io
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import NamedTuple
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
 
-from mien.errors import MienError
+from mien.errors import MienError, first_line
+from mien.text import shown
 
 
 class Verb(NamedTuple):
@@ -65,14 +71,15 @@ def help_text() -> str:
             "Verbs:",
             *lines,
             "",
-            "  mien VERB --help   options of a verb",
-            "  mien --version     version",
+            "  mien VERB --help              options of a verb",
+            "  mien --version                version",
+            "  mien --install-completion     let the shell complete verbs and options",
         ]
     )
 
 
 def _fail(message: str, code: int = 2) -> int:
-    text = " ".join(message.split()) or "unknown error"
+    text = " ".join(shown(message).split()) or "unknown error"
     print(f"error: {text}", file=sys.stderr)
     return code
 
@@ -90,8 +97,29 @@ def _run(verb: str, arguments: list[str]) -> int:
     import typer.main
 
     app = importlib.import_module(VERBS[verb].module).app
-    command = typer.main.get_command(app)
-    code = command.main(args=arguments, prog_name=f"mien {verb}", standalone_mode=False)
+    command: Any = typer.main.get_command(app)
+    names = ["-h", "--help"]
+    try:  # not command.main(), which turns Ctrl-C and broken pipes into silent exit codes
+        with command.make_context(f"mien {verb}", arguments, help_option_names=names) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        return int(done.exit_code)
+    return 0
+
+
+def _complete(arguments: list[str]) -> int:
+    """What ``--install-completion``, ``--show-completion`` and the shell's completion ask for."""
+    import typer.main
+
+    root = typer.Typer(help="Facial-expression recognition, offline.", no_args_is_help=True)
+    for name, verb in VERBS.items():
+        app: typer.Typer = importlib.import_module(verb.module).app
+        if len(app.registered_commands) == 1 and app.registered_callback is None:
+            root.command(name, help=verb.help)(app.registered_commands[0].callback)  # type: ignore[type-var]
+        else:
+            root.add_typer(app, name=name, help=verb.help)
+    command: Any = typer.main.get_command(root)
+    code = command.main(args=arguments, prog_name="mien", standalone_mode=False)
     return code if isinstance(code, int) else 0
 
 
@@ -128,29 +156,46 @@ def _os_failure(error: OSError) -> int:
     return _fail(f"Cannot use {os.fsdecode(error.filename)!r}: {reason}.")
 
 
+def _unexpected(error: Exception) -> int:
+    """The last resort: one sentence, and the traceback where it was asked for."""
+    import traceback
+
+    asked = os.environ.get("MIEN_DEBUG", "")
+    if asked == "1":
+        traceback.print_exception(error)
+    elif asked:
+        with suppress(OSError), Path(asked).open("a", encoding="utf-8") as file:
+            traceback.print_exception(error, file=file)
+    _flush_or_silence()
+    kind = type(error).__name__
+    return _fail(
+        f"This is a defect of mien ({kind}: {first_line(error)}). Please report it with what the "
+        "same command prints when MIEN_DEBUG=1 is set.",
+        70,
+    )
+
+
 def _guarded(verb: str, arguments: list[str]) -> int:
     """Run the verb; every error that a user can cause becomes one sentence and an exit code."""
     try:
-        code = _run(verb, arguments)
+        code = _complete(arguments) if not verb else _run(verb, arguments)
         sys.stdout.flush()
         return code
     except MienError as error:
         _flush_or_silence()
         return _fail(str(error), error.exit_code)
+    except _Terminated:
+        return _fail("Terminated.", 128 + signal.SIGTERM)
     except KeyboardInterrupt:
         return _fail("Interrupted.", 130)
     except OSError as error:
         return _os_failure(error)
     except SystemExit as error:
-        if isinstance(error.__context__, BrokenPipeError):  # click turns it into an exit of 1
-            return _os_failure(error.__context__)
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
     except Exception as error:
-        if type(error).__name__ == "Abort":  # click's word for Ctrl-C or end of input
-            return _fail("Interrupted.", 130)
         message = _usage_message(error)
         if message is None:
-            raise
+            return _unexpected(error)
         if not message:  # `mien data` alone: its help page was printed
             return 2
         return _fail(f"{message.rstrip('.')}; see `mien {verb} --help`.")
@@ -163,10 +208,62 @@ def _never_fail_on_a_name() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _open_closed_streams() -> None:
+    """Give a standard stream that the caller closed (``>&-``) to the null device.
+
+    Else the next file that is opened would get its number, and what a library prints would end
+    up in it.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is not None:
+            continue
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+        setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: everything is cleaned up as after Ctrl-C."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Turn SIGTERM into an exception while the verb runs; a verb may take it over."""
+    process = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a forked worker has nothing of ours to clean up
+            os._exit(128 + number)
+        signal.signal(number, signal.SIG_DFL)  # the second one does not wait
+        raise _Terminated
+
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code. ``argv`` defaults to ``sys.argv[1:]``."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_closed_streams()
     _never_fail_on_a_name()
+    with _terminable():
+        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if "_MIEN_COMPLETE" in os.environ:
+        return _guarded("", arguments)
     if not arguments:
         print(help_text())
         return 2
@@ -176,6 +273,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"mien {__version__}")
         return 0
+    if word in ("--install-completion", "--show-completion"):
+        return _guarded("", arguments)
     if word in _HELP_FLAGS:
         if rest and rest[0] in VERBS:
             return _guarded(rest[0], ["--help"])

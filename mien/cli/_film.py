@@ -8,7 +8,7 @@ from rich.text import Text
 
 from mien.draw import PALETTE
 from mien.emotions import Emotion
-from mien.sinks import printable
+from mien.text import shown
 from mien.timeline import Timeline, clock
 
 
@@ -28,10 +28,10 @@ def print_film(timeline: Timeline, name: str, faces: int = 12) -> None:
         for share, emotion in shares[:3]:
             words.append(f"{emotion} {share:.0%}  ", PALETTE[Emotion(emotion)])
         row = (str(track.track), f"{track.seconds:.1f} s", clock(track.first), clock(track.last))
-        table.add_row(Text(printable(name) or "" if not index else ""), *row, words)
+        table.add_row(Text(shown(name) if not index else ""), *row, words)
     rest = len(ranked) - faces + timeline.dropped
     if rest > 0:
         table.add_row("", "", "", "", "", Text(f"and {rest:,} more faces", "dim"))
     if not ranked:
-        table.add_row(Text(printable(name) or ""), "", "", "", "", Text("no face", "dim"))
+        table.add_row(Text(shown(name)), "", "", "", "", Text("no face", "dim"))
     console.print(table)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from mien.draw import PALETTE
 from mien.results import Face, Result
-from mien.sinks import printable
+from mien.text import shown
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
@@ -46,7 +46,7 @@ def print_results(results: Iterable[Result], console: Console, top: int = 3) -> 
         table.add_row(Text(name), *([] if narrow else [Text(place)]), *cells)
 
     for result in results:
-        name = printable(result.source) or "picture"
+        name = shown(result.source or "picture")
         if not result.faces:
             add(name, "", Text("no face found", style="dim"), "", "")
         for face in result.faces:

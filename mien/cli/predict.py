@@ -87,6 +87,7 @@ def predict(
     from rich.console import Console
 
     from mien import zoo
+    from mien.cli._console import messages
     from mien.pipeline import Analyzer
 
     analyzer = Analyzer(
@@ -95,12 +96,12 @@ def predict(
         min_face=min_face,
         min_confidence=min_confidence,
     )
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = messages()
     failed: list[str] = []
 
     def report(name: str, error: MienError) -> None:
         failed.append(name)
-        console.print(f"error: {error}", markup=False)
+        console.print(f"error: {error}")
 
     sources = _without(annotate, _find(paths, recursive, report))
     if not sources and not failed:
@@ -225,4 +226,4 @@ def _summary(console: Console, done: int, found: int, failed: int, annotate: Pat
         parts.append(f"{failed:,} could not be read")
     if annotate is not None and done:
         parts.append(f"painted copies in {annotate}")
-    console.print(", ".join(parts) + ".", markup=False)
+    console.print(", ".join(parts) + ".")

@@ -110,10 +110,10 @@ def video(
     # ffmpeg inside OpenCV writes its own lines about every odd packet; ours say what matters.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     import cv2
-    from rich.console import Console
 
     from mien import zoo
     from mien._system import give_large_blocks_back
+    from mien.cli._console import messages
     from mien.pipeline import Analyzer
     from mien.video.options import Options, Outputs, parse_time
     from mien.video.run import VideoRun
@@ -122,7 +122,7 @@ def video(
     # Frames are shared out over threads; threads inside a frame would only get in their way.
     cv2.setNumThreads(1)
     give_large_blocks_back()
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = messages()
     options = Options(
         every=every,
         start=parse_time(start),
@@ -155,7 +155,7 @@ def _readable(films: list[str], console: Console, failed: list[str]) -> list[Pat
 
     def report(name: str, error: MienError) -> None:
         failed.append(name)
-        console.print(f"error: {error}", markup=False)
+        console.print(f"error: {error}")
 
     good: dict[Path, None] = {}
     for item in find_videos(films, on_error=report):
@@ -251,7 +251,7 @@ class _Watch:
             text = f"{text} of about {self._total:,}, {rate:.0f} frames/s, {_clock(left)} left"
         else:
             text = f"{text}, {rate:.0f} frames/s"
-        self._console.print(text, markup=False)
+        self._console.print(text)
 
     def done(self) -> None:
         """A film is done: say how fast, and begin the next."""
@@ -278,7 +278,7 @@ def _progress(console: Console) -> Progress:
     from rich.progress import TimeRemainingColumn as TimeLeft
 
     columns = (
-        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
@@ -291,9 +291,9 @@ def _tell(summary: FilmSummary, console: Console) -> None:
     """What was written, and what the reader should know about it."""
     name = summary.film.name
     if summary.resumed:
-        console.print(f"{name}: went on at frame {summary.resumed:,}.", markup=False)
+        console.print(f"{name}: went on at frame {summary.resumed:,}.")
     if not summary.timeline.frames:
-        console.print(f"{name}: no frame lies in the chosen time.", markup=False)
+        console.print(f"{name}: no frame lies in the chosen time.")
     if summary.cut_short:
         console.print(
             f"{name}: ends at {_clock(summary.timeline.end)}, before its container says; "
@@ -301,8 +301,8 @@ def _tell(summary: FilmSummary, console: Console) -> None:
             markup=False,
         )
     if summary.video is not None:
-        console.print(f"{name}: annotated film {summary.video} ({summary.encoder}).", markup=False)
+        console.print(f"{name}: annotated film {summary.video} ({summary.encoder}).")
         if "without sound" in summary.encoder:
             console.print("Install ffmpeg for H.264 and for the sound.")
     if summary.plot is not None:
-        console.print(f"{name}: timeline {summary.plot}.", markup=False)
+        console.print(f"{name}: timeline {summary.plot}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import secrets
 import shutil
 from pathlib import Path
@@ -20,6 +19,7 @@ from mien.data.parquet import VOTE_COLUMNS
 from mien.data.splits import HUB_NAMES
 from mien.emotions import FERPLUS_COLUMNS
 from mien.errors import DataError, OutputError
+from mien.text import csv_line
 
 FORMS = ("csv", "folder", "parquet")
 
@@ -70,9 +70,8 @@ def _write_csv(dataset: FaceDataset, path: Path) -> list[Path]:
     levels = [str(v) for v in range(256)]
     codes = dataset.name == "fer2013"
     with open_atomic(path, newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
         extra = [] if original else ["id", "group"]
-        writer.writerow(["emotion", "pixels", "Usage", *extra])
+        file.write(csv_line(["emotion", "pixels", "Usage", *extra]))
         for i in range(len(dataset)):
             label = int(dataset.labels[i])
             row = [
@@ -82,7 +81,7 @@ def _write_csv(dataset: FaceDataset, path: Path) -> list[Path]:
             ]
             if not original:
                 row += [str(dataset.ids[i]), str(dataset.groups[i])]
-            writer.writerow(row)
+            file.write(csv_line(row))
     if dataset.votes is None:
         return [path]
     return [path, _write_votes(dataset, path.with_name(f"{path.stem}new.csv"))]
@@ -92,10 +91,10 @@ def _write_votes(dataset: FaceDataset, path: Path) -> Path:
     """FER+ votes in the form of ``fer2013new.csv``."""
     assert dataset.votes is not None
     with open_atomic(path, newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["Usage", "Image name", *FERPLUS_COLUMNS])
+        file.write(csv_line(["Usage", "Image name", *FERPLUS_COLUMNS]))
         for i, votes in enumerate(dataset.votes.tolist()):
-            writer.writerow([dataset.splits[i], f"fer{i:07d}.png", *(f"{v:g}" for v in votes)])
+            cells = [str(dataset.splits[i]), f"fer{i:07d}.png", *(f"{v:g}" for v in votes)]
+            file.write(csv_line(cells))
     return path
 
 

@@ -15,6 +15,7 @@ from mien.data.assemble import BadRows, assemble
 from mien.data.dataset import FaceDataset
 from mien.emotions import FER2013, FERPLUS_COLUMNS, Emotion, parse_emotion, parse_fer2013_code
 from mien.errors import DataError
+from mien.text import from_cell
 
 SIDE = 48
 PIXELS = SIDE * SIDE
@@ -132,7 +133,7 @@ def read_fer2013_csv(path: Path, *, skip_bad: bool = False) -> FaceDataset:
                 )
             image = parse_pixels(fields[pixels])
             emotion = parse_label(fields[label])
-            split = fields[usage].strip() if usage is not None else ""
+            split = from_cell(fields[usage].strip()) if usage is not None else ""
             if id_column is None and split not in FER2013_USAGES:
                 raise DataError(f"unknown Usage {split[:20]!r}")
         except (ValueError, DataError) as error:
@@ -142,8 +143,10 @@ def read_fer2013_csv(path: Path, *, skip_bad: bool = False) -> FaceDataset:
         emotions.append(emotion)
         numbers.append(number)
         splits.append(split)
-        ids.append(fields[id_column] if id_column is not None else f"fer2013:{number:05d}")
-        groups.append(fields[group] if group is not None else "")
+        ids.append(
+            from_cell(fields[id_column]) if id_column is not None else f"fer2013:{number:05d}"
+        )
+        groups.append(from_cell(fields[group]) if group is not None else "")
     notes = bad.check()
     beside = find_ferplus(path, any_name=id_column is None)
     votes = None

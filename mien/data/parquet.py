@@ -32,10 +32,12 @@ def parquet_schema(path: Path) -> Any:
     """The Arrow schema of ``path``. Raises DataError when it is no parquet file."""
     pq = import_pyarrow_parquet()
     try:
-        return pq.read_schema(path)
+        schema = pq.read_schema(path)
+        str(schema)  # names that are no UTF-8 are met here
+        return schema
     except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
         raise DataError(
-            f"{path} cannot be read as parquet ({str(error).splitlines()[0]}); fetch it again."
+            f"{path} cannot be read as parquet ({first_line(error)}); fetch it again."
         ) from None
 
 
@@ -196,9 +198,11 @@ def _running_numbers(parts: Sequence[FaceDataset]) -> bool:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> Any:
-    """The columns of ``path``. Raises DataError when its pages are damaged."""
+    """The columns of ``path``. Raises DataError when its pages or texts are damaged."""
     try:
-        return import_pyarrow_parquet().read_table(path, columns=list(columns))
+        table = import_pyarrow_parquet().read_table(path, columns=list(columns))
+        table.validate(full=True)  # text that is no UTF-8 is met here, not row by row
+        return table
     except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
         raise DataError(f"{path} is damaged ({first_line(error)}); fetch it again.") from None
 

@@ -1,0 +1,104 @@
+"""Text from outside, made fit to be shown: on a terminal, in a log, in a cell of a table.
+
+File names, labels and metadata are anybody's: they may hold a terminal's control sequences, line
+breaks, marks that turn the writing direction, bytes that are no text, passwords of addresses, or a
+spreadsheet's formula. Whatever leaves mien for a reader goes through one of these functions.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+
+#: Categories that are never shown: control, format, surrogate, unassigned, line and paragraph ends.
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Cn", "Zl", "Zp"})
+#: Except these, which scripts and emoji need: zero-width joiner and non-joiner.
+_JOINERS = frozenset("\u200c\u200d")
+#: What a spreadsheet takes for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_USER_INFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#]*@")
+
+
+def printable(text: object, keep: str = "") -> str:
+    r"""``text`` with everything that is not plainly visible written as ``\xXX`` or ``\uXXXX``.
+
+    Bytes of a file name that are no UTF-8 become ``\udcXX``. Plain text comes back unchanged.
+
+    Args:
+        text: what to show; anything but a string is turned into one.
+        keep: characters to leave as they are, such as a line's end.
+    """
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(c if _visible(c) or c in keep else _escape(c) for c in text)
+
+
+def _visible(c: str) -> bool:
+    return c in _JOINERS or unicodedata.category(c) not in _HIDDEN
+
+
+def _escape(c: str) -> str:
+    code = ord(c)
+    return (
+        f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+    )
+
+
+def json_line(record: object) -> str:
+    """``record`` as one line of JSON, its end included, without a character that is not visible.
+
+    Those are escaped as JSON does it, so that what is read again is the same.
+    """
+    line = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    if not line.isprintable():
+        line = "".join(c if _visible(c) else json.dumps(c)[1:-1] for c in line)
+    return line + "\n"
+
+
+def without_credentials(address: str) -> str:
+    """``address`` with the user and password of its URLs masked: ``http://***@host/``."""
+    return _USER_INFO.sub(r"\1***@", address)
+
+
+def shown(address: str) -> str:
+    """A file's name or an address as tables, messages and logs show it."""
+    return printable(without_credentials(address))
+
+
+def csv_line(cells: Iterable[object]) -> str:
+    """One line of CSV, ``\\n`` included; None is an empty cell, text is never a formula.
+
+    A cell of text that a spreadsheet would calculate gets an apostrophe before it, which
+    :func:`from_cell` takes off again.
+    """
+    line = _Line()
+    csv.writer(line).writerow(map(_cell, cells))  # "\r\n" at the end, so that both are quoted
+    return line.text[:-2] + "\n"
+
+
+def is_formula(value: object) -> bool:
+    """Whether a spreadsheet would calculate ``value``, be it after apostrophes."""
+    return isinstance(value, str) and value.lstrip("'").startswith(_FORMULA)
+
+
+def _cell(value: object) -> object:
+    return "" if value is None else f"'{value}" if is_formula(value) else value
+
+
+def from_cell(text: str) -> str:
+    """The text that :func:`csv_line` wrote as ``text``."""
+    return text[1:] if text.startswith("'") and is_formula(text) else text
+
+
+class _Line:
+    """The one method that csv.writer needs."""
+
+    text = ""
+
+    def write(self, text: str) -> int:
+        self.text += text
+        return len(text)
