@@ -1,0 +1,72 @@
+"""``mien panel MODEL``: detector and classifier on photos, as they are and made worse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def panel(
+    model: Annotated[
+        str | None, typer.Argument(help="A shipped model's name or an .onnx file.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder with London, CK+48, muxspace and FER2013; default MIEN_DATA."),
+    ] = None,
+    photos: Annotated[
+        list[Path] | None,
+        typer.Option(help="Own photos in folders named by expression; may be repeated."),
+    ] = None,
+    half: Annotated[
+        str, typer.Option(help="development (to choose on), test (once, at the end) or all.")
+    ] = "development",
+    condition: Annotated[
+        list[str] | None, typer.Option(help="Only this condition; may be repeated.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Photos of each class and set at most.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the report.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object to stdout.")] = False,
+) -> None:
+    """Score a model on the photo panel: found, named, calibrated, and by groups of people."""
+    from rich.console import Console
+
+    from mien import zoo
+    from mien.data import default_data_path
+    from mien.panel import ask_analyzer, document, load_sets, read_class_folders, run_panel
+    from mien.panel import write_panel as write
+    from mien.pipeline import Analyzer
+    from mien.report.markdown import to_markdown
+
+    analyzer = Analyzer(model or zoo.DEFAULT)
+    sets = [read_class_folders(folder) for folder in photos or ()]
+    if data is not None or not sets:
+        sets += load_sets(data or default_data_path())
+    console = Console(stderr=True, highlight=False)
+    with console.status("") as status:
+        report = run_panel(
+            ask_analyzer(analyzer),
+            sets,
+            model=analyzer.info.name,
+            half=half,
+            limit=limit,
+            conditions=condition,
+            progress=lambda name, what: status.update(f"{name}: {what}"),
+        )
+    if report.unreadable:
+        typer.echo(f"{report.unreadable} photos could not be read and are left out.", err=True)
+    if out is not None:
+        for path in write(report, out).values():
+            typer.echo(f"wrote {path}", err=True)
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), ensure_ascii=False))
+    elif out is None:
+        typer.echo(to_markdown(document(report)))

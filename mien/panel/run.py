@@ -1,0 +1,278 @@
+"""Runs the panel: photos through conditions through anything that finds and names faces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from mien.detect import load_detector
+from mien.emotions import Emotion
+from mien.errors import DataError, MienError
+from mien.evaluate.metrics import averages, reliability
+from mien.panel.conditions import CONDITIONS, VERSION, Condition, Image, Place
+from mien.panel.sets import PanelPhoto, PanelSet
+from mien.pipeline import Analyzer
+
+#: From this confidence on a wrong answer that is not marked unsure misleads.
+CONFIDENT = 0.6
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a package says of one face: its centre in pixels, probabilities, and any doubt."""
+
+    x: float
+    y: float
+    probabilities: Mapping[Emotion, float]
+    unsure: bool = False
+
+
+#: (photo uint8 (H, W, 3) BGR, whether it already is one face) -> every face found.
+Ask = Callable[[Image, bool], Sequence[Answer]]
+
+
+def ask_analyzer(analyzer: Analyzer) -> Ask:
+    """mien's own pipeline as the panel asks it."""
+
+    def ask(image: Image, crop: bool) -> list[Answer]:
+        faces = analyzer.analyze(image, color="bgr", faces=crop).faces
+        return [
+            Answer(*face.box.center, face.probabilities, bool(getattr(face, "unsure", False)))
+            for face in faces
+        ]
+
+    return ask
+
+
+@dataclass(frozen=True)
+class CellScore:
+    """One set under one condition. Shares are 0..1, None where nothing counts.
+
+    Attributes:
+        n, found: photos, and the share whose face was found.
+        accuracy: right answers over all photos; what was not found counts as wrong.
+        named: right answers over the faces found.
+        macro_recall: mean over the classes present, over all photos.
+        ece: expected calibration error of the faces found.
+        misleading: of the wrong answers, the share with ``CONFIDENT`` or more and no doubt.
+        right_unsure: of the right answers, the share marked unsure.
+    """
+
+    set: str
+    condition: str
+    group: str
+    n: int
+    found: float
+    accuracy: float
+    named: float | None
+    macro_recall: float
+    ece: float | None
+    misleading: float | None
+    right_unsure: float | None
+
+
+@dataclass(frozen=True)
+class GroupScore:
+    """London's answers by what people say of themselves, with a 95 % interval (Wilson 1927)."""
+
+    set: str
+    tag: str
+    group: str
+    label: str
+    n: int
+    right: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PanelReport:
+    """Everything that a run of the panel measured."""
+
+    version: str
+    model: str
+    half: str
+    cells: tuple[CellScore, ...]
+    groups: tuple[GroupScore, ...]
+    remarks: Mapping[str, str]
+    unreadable: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+    def cell(self, name: str, condition: str = "clean") -> CellScore | None:
+        """The score of one set under one condition."""
+        found = (c for c in self.cells if (c.set, c.condition) == (name, condition))
+        return next(found, None)
+
+    def mean(self, value: Callable[[CellScore], float | None], clean: bool) -> float | None:
+        """Mean of a figure over all cells that are clean, or over all that are not."""
+        cells = [c for c in self.cells if (c.condition == "clean") == clean]
+        known = [v for c in cells if (v := value(c)) is not None]
+        return sum(known) / len(known) if known else None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    photo: PanelPhoto
+    answer: Answer | None
+
+    @property
+    def said(self) -> Emotion | None:
+        p = self.answer.probabilities if self.answer else {}
+        return max(p, key=lambda e: p[e]) if p else None
+
+    @property
+    def right(self) -> bool:
+        return self.said is self.photo.label
+
+
+def run_panel(
+    ask: Ask,
+    sets: Sequence[PanelSet],
+    *,
+    model: str = "",
+    half: str = "development",
+    limit: int | None = None,
+    conditions: Sequence[str] | None = None,
+    progress: Callable[[str, str], None] = lambda name, condition: None,
+) -> PanelReport:
+    """Score ``ask`` on one half of every set, under every condition.
+
+    Args:
+        ask: finds and names faces; :func:`ask_analyzer` for mien, any callable for others.
+        half: "development" to choose on, "test" to report once, "all".
+        limit: photos of each class and set at most.
+        conditions: names of :data:`CONDITIONS`; all by default.
+        progress: called before every cell.
+
+    Raises:
+        DataError: an unknown condition or half, or nothing is left to score.
+    """
+    known = {c.name: c for c in CONDITIONS}
+    for name in conditions or ():
+        if name not in known:
+            raise DataError(f"Unknown condition {name!r}; known: {', '.join(known)}.")
+    chosen = [known[name] for name in conditions or known]
+    cells: list[CellScore] = []
+    groups: list[GroupScore] = []
+    used = [s.of_half(half).first(limit) for s in sets]
+    used = [s for s in used if s.photos]
+    if not used:
+        raise DataError(f"No photo of the panel is in the {half} half.")
+    unreadable = 0
+    for panel_set in used:
+        placed, bad = _placed(panel_set)
+        unreadable += bad
+        for condition in chosen:
+            if panel_set.crops and not condition.crops:
+                continue
+            progress(panel_set.name, condition.name)
+            seen = [_look(ask, panel_set, photo, place, condition) for photo, place in placed]
+            if not seen:
+                continue
+            cells.append(_score(panel_set.name, condition, seen))
+            if condition.name == "clean":
+                groups += _groups(panel_set.name, seen)
+    remarks = {s.name: s.remark for s in used}
+    return PanelReport(VERSION, model, half, tuple(cells), tuple(groups), remarks, unreadable)
+
+
+def _placed(panel_set: PanelSet) -> tuple[list[tuple[PanelPhoto, Place]], int]:
+    """Each photo with the place of its face, and how many could not be read.
+
+    The place is found once, on the photo as it is, by a detector that looks closely: where it finds
+    none, the middle of the picture stands for it.
+    """
+    close = load_detector("yunet", 0.0125, 0.5)
+    out, bad = [], 0
+    for photo in panel_set.photos:
+        try:
+            image = photo.image()
+        except MienError:
+            bad += 1
+            continue
+        height, width = image.shape[:2]
+        place = (width / 2, height / 2, float(min(width, height)))
+        found = [] if panel_set.crops else close.detect(image)
+        if found:
+            box = max(found, key=lambda d: d.box.area).box
+            place = (*box.center, math.sqrt(box.area))
+        out.append((photo, place))
+    return out, bad
+
+
+def _look(
+    ask: Ask, panel_set: PanelSet, photo: PanelPhoto, place: Place, condition: Condition
+) -> _Seen:
+    image, (x, y, side) = condition.change(photo.image(), place, photo.id)
+    answers = ask(image, panel_set.crops)
+    if not panel_set.crops:
+        answers = [a for a in answers if math.hypot(a.x - x, a.y - y) < side / 2]
+        answers = sorted(answers, key=lambda a: math.hypot(a.x - x, a.y - y))
+    return _Seen(photo, answers[0] if answers else None)
+
+
+def _share(flags: Sequence[bool]) -> float | None:
+    return sum(flags) / len(flags) if flags else None
+
+
+def _confidence(seen: _Seen) -> float:
+    return max(seen.answer.probabilities.values()) if seen.answer else 0.0
+
+
+def _score(name: str, condition: Condition, seen: Sequence[_Seen]) -> CellScore:
+    classes = list(dict.fromkeys([*(s.photo.label for s in seen), *(s.said for s in seen)]))
+    at = {label: i for i, label in enumerate(classes)}
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    for s in seen:
+        confusion[at[s.photo.label], at[s.said]] += 1
+    figures = averages(confusion)
+    found = [s for s in seen if s.answer is not None]
+    wrong = [s for s in found if not s.right]
+    right = [s for s in found if s.right]
+    confidence = np.array([_confidence(s) for s in found])
+    hits = np.array([s.right for s in found], dtype=bool)
+    return CellScore(
+        set=name,
+        condition=condition.name,
+        group=condition.group,
+        n=len(seen),
+        found=len(found) / len(seen),
+        accuracy=float(figures["accuracy"]),
+        named=_share([s.right for s in found]),
+        macro_recall=float(figures["macro_recall"]),
+        ece=reliability(confidence, hits).ece if found else None,
+        misleading=_share([_confidence(s) >= CONFIDENT and not _unsure(s) for s in wrong]),
+        right_unsure=_share([_unsure(s) for s in right]),
+    )
+
+
+def _unsure(seen: _Seen) -> bool:
+    return seen.answer is not None and seen.answer.unsure
+
+
+def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927)."""
+    if n == 0:
+        return 0.0, 1.0
+    p, z2 = right / n, z * z
+    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+    reach = z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def _groups(name: str, seen: Sequence[_Seen]) -> Iterator[GroupScore]:
+    tags = dict.fromkeys(tag for s in seen for tag in s.photo.tags)
+    for tag in tags:
+        keys = sorted({(s.photo.tags[tag], s.photo.label) for s in seen if tag in s.photo.tags})
+        for group, label in keys:
+            some = [s for s in seen if s.photo.tags.get(tag) == group and s.photo.label is label]
+            right = sum(s.right for s in some)
+            low, high = wilson(right, len(some))
+            yield GroupScore(name, tag, group, label.value, len(some), right, low, high)

@@ -1,0 +1,247 @@
+"""The sets of the photo panel, each read where it lies, and its two halves."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data import read_dataset
+from mien.data.parquet import image_bytes, parquet_schema, read_table
+from mien.data.readers import read_photo_dataset
+from mien.emotions import Emotion, parse_emotion
+from mien.errors import DataError
+from mien.images import read_image
+
+HALVES = ("development", "test", "all")
+
+#: Photos of one class and set that are looked at: muxspace has 6,868 neutral ones.
+PER_CLASS = 150
+
+#: FER2013's PublicTest faces that are pasted into scenes.
+PASTED = 600
+
+Image = NDArray[np.uint8]
+
+
+#: muxspace's labellers whose photos ``mien_photo`` was trained on; the others' are the panel's.
+MUXSPACE_TRAINED = ("dwdii", "302")
+
+
+def _hash(text: str) -> int:
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
+
+
+def held_out_subject(subject: str) -> bool:
+    """Whether a CK+ subject is the panel's: a third, which ``mien_photo`` never saw."""
+    return _hash(f"ck{subject}") % 3 == 0
+
+
+@dataclass(frozen=True)
+class PanelPhoto:
+    """One photo of one face.
+
+    Attributes:
+        id: unique in its set.
+        label: the expression, as the set's publisher says.
+        person: who is shown (or who took it): the halves are divided by it.
+        image: gives uint8 (H, W, 3), BGR.
+        tags: what is known of the person, e.g. {"gender": "female"}.
+    """
+
+    id: str
+    label: Emotion
+    person: str
+    image: Callable[[], Image]
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def half(self) -> str:
+        """ "development" or "test": the same for all photos of a person."""
+        return HALVES[_hash(self.person) % 2]
+
+
+@dataclass(frozen=True)
+class PanelSet:
+    """Photos of one source; ``crops`` says that each already is a face cut out."""
+
+    name: str
+    photos: Sequence[PanelPhoto]
+    remark: str = ""
+    crops: bool = False
+
+    def of_half(self, half: str) -> PanelSet:
+        """The photos of one half. Raises DataError for an unknown one."""
+        if half not in HALVES:
+            raise DataError(f"Unknown half {half!r}; known: {', '.join(HALVES)}.")
+        kept = [p for p in self.photos if half in ("all", p.half)]
+        return PanelSet(self.name, kept, self.remark, self.crops)
+
+    def first(self, count: int | None) -> PanelSet:
+        """At most ``count`` photos of each class, in an order that no name decides."""
+        if count is None:
+            return self
+        ordered = sorted(self.photos, key=lambda p: _hash(p.id))
+        taken: dict[Emotion, int] = {}
+        kept = []
+        for photo in ordered:
+            taken[photo.label] = taken.get(photo.label, 0) + 1
+            if taken[photo.label] <= count:
+                kept.append(photo)
+        return PanelSet(self.name, kept, self.remark, self.crops)
+
+
+def load_sets(folder: Path) -> list[PanelSet]:
+    """Every set of the panel that ``folder`` holds: London, CK+, muxspace, FER2013.
+
+    Args:
+        folder: with ``london.parquet``, CK+48, muxspace and FER2013 in any published form.
+
+    Raises:
+        DataError: it holds none of them.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder; give the one that holds the panel's datasets.")
+    makers = (_london, _ckplus, _muxspace, _pasted)
+    found, missing = [], []
+    for maker in makers:
+        try:
+            found.append(maker(folder))
+        except DataError as error:
+            missing.append(str(error))
+    if not found:
+        raise DataError(f"{folder} holds no set of the panel: {missing[0]}")
+    return found
+
+
+def _london(folder: Path) -> PanelSet:
+    path = folder / "london.parquet"
+    if not path.is_file():
+        raise DataError(f"{path} does not exist.")
+    if not {"face_id", "emotion", "image"} <= set(parquet_schema(path).names):
+        raise DataError(f"{path} lacks the columns face_id, emotion and image.")
+    table = read_table(path, ["face_id", "emotion", "gender", "ethnicity", "image"])
+    blobs, rows = image_bytes(table["image"]), table.drop_columns(["image"]).to_pylist()
+    photos = [
+        PanelPhoto(
+            id=f"london:{row['face_id']}:{row['emotion']}",
+            label=parse_emotion(row["emotion"]),
+            person=f"lon{row['face_id']}",
+            image=_decoder(blob),
+            tags={"gender": str(row["gender"]), "ethnicity": str(row["ethnicity"])},
+        )
+        for row, blob in zip(rows, blobs, strict=True)
+    ]
+    remark = "102 adults, one neutral and one smiling photo each; many smiles keep the mouth closed"
+    return PanelSet("London", photos, remark)
+
+
+def _ckplus(folder: Path) -> PanelSet:
+    data = read_dataset(folder, "ckplus")
+    photos = [
+        PanelPhoto(
+            str(data.ids[i]),
+            data.classes[int(data.labels[i])],
+            f"ckd{data.groups[i]}",
+            _grey(data.images[i]),
+        )
+        for i in range(len(data))
+        if data.classes[int(data.labels[i])] is not Emotion.CONTEMPT
+        and held_out_subject(str(data.groups[i]))
+    ]
+    remark = "faces already cut out; contempt left out; a third of the subjects"
+    return PanelSet("CK+", photos, remark, crops=True)
+
+
+def _muxspace(folder: Path) -> PanelSet:
+    data = read_photo_dataset(folder)
+    photos = [
+        PanelPhoto(
+            data.ids[i],
+            emotion,
+            "mux" + data.ids[i].partition(":")[2] + ".jpg",
+            _photo(data.image, i),
+        )
+        for i in range(len(data))
+        if data.users[i] not in MUXSPACE_TRAINED
+        and (emotion := data.emotion(i)) is not None
+        and emotion is not Emotion.CONTEMPT
+    ]
+    remark = "web photos that one labeller each named; noisy; other labellers' are for training"
+    whole = PanelSet("muxspace", photos, remark)
+    return whole.first(PER_CLASS)
+
+
+def _pasted(folder: Path) -> PanelSet:
+    """PublicTest faces in a larger canvas, to be found again: detection counts in."""
+    data = read_dataset(folder, "fer2013")
+    rows = [i for i in range(len(data)) if data.splits[i] == "PublicTest"]
+    photos = [
+        PanelPhoto(
+            str(data.ids[i]),
+            data.classes[int(data.labels[i])],
+            str(data.ids[i]),
+            _pasted_face(data.images[i], str(data.ids[i])),
+        )
+        for i in rows
+    ]
+    order = sorted(photos, key=lambda p: _hash(p.id))[:PASTED]
+    return PanelSet("PublicTest, pasted", order, "FER2013's faces enlarged in a canvas of 480")
+
+
+def read_class_folders(folder: Path) -> PanelSet:
+    """Anybody's own photos, in folders named by expression ("happy", "Anger", …).
+
+    Raises:
+        DataError: no folder is named by an expression, or none holds a picture.
+    """
+    photos = []
+    for sub in sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []:
+        try:
+            label = parse_emotion(sub.name)
+        except DataError:
+            continue
+        for file in sorted(p for p in sub.rglob("*") if p.is_file() and p.name[0] != "."):
+            name = file.relative_to(folder).as_posix()
+            photos.append(PanelPhoto(name, label, name, _file(file)))
+    if not photos:
+        raise DataError(
+            f"{folder} holds no photos in folders named by expression, such as {folder}/happy."
+        )
+    return PanelSet(folder.resolve().name, photos, "own photos")
+
+
+def _decoder(blob: bytes | None) -> Callable[[], Image]:
+    return lambda: read_image(blob or b"")
+
+
+def _file(path: Path) -> Callable[[], Image]:
+    return lambda: read_image(path)
+
+
+def _photo(read: Callable[[int], Image], i: int) -> Callable[[], Image]:
+    return lambda: read(i)
+
+
+def _grey(face: Image) -> Callable[[], Image]:
+    return lambda: np.asarray(cv2.cvtColor(face, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
+
+
+def _pasted_face(face: Image, key: str) -> Callable[[], Image]:
+    def paste() -> Image:
+        digest = hashlib.sha256(f"paste|{key}".encode()).digest()
+        side = 96 + digest[0] % 145  # 96 to 240 of 480 pixels
+        x, y = (480 - side) * digest[1] // 255, (480 - side) * digest[2] // 255
+        big = cv2.resize(face, (side, side), interpolation=cv2.INTER_CUBIC)
+        around = (y, 480 - side - y, x, 480 - side - x)
+        canvas = cv2.copyMakeBorder(big, *around, borderType=cv2.BORDER_REPLICATE)
+        canvas = cv2.GaussianBlur(canvas, (0, 0), 15)
+        canvas[y : y + side, x : x + side] = big
+        return np.asarray(cv2.cvtColor(canvas, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
+
+    return paste
