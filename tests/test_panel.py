@@ -63,7 +63,7 @@ def test_figures_are_those_of_the_answers() -> None:
     left = iter(range(10))
 
     def ask(image: NDArray[np.uint8], crop: bool) -> list[Answer]:
-        """Five happy photos right, one not found; of four sad ones all wrong, one of them unsure."""
+        """Five happy photos right, one not found; the four sad ones wrong, one of them unsure."""
         assert crop
         k = next(left)
         if k == 5:
