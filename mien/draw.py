@@ -13,24 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.emotions import Emotion
+from mien.emotions import PALETTE, Emotion
 from mien.results import Box, Face, Result, blend_of
 
 Image = NDArray[np.uint8]
 Rect = tuple[int, int, int, int]  # x, y, width, height
 Bgr = tuple[int, int, int]
-
-#: One colour an expression, after Okabe and Ito (2008): told apart by colour-blind readers too.
-PALETTE: dict[Emotion, str] = {
-    Emotion.ANGRY: "#D55E00",
-    Emotion.DISGUST: "#009E73",
-    Emotion.FEAR: "#CC79A7",
-    Emotion.HAPPY: "#F0E442",
-    Emotion.SAD: "#2B83C6",
-    Emotion.SURPRISE: "#7CC8F2",
-    Emotion.NEUTRAL: "#C9CDD3",
-    Emotion.CONTEMPT: "#E69F00",
-}
 
 #: Pictures with a shorter long side are enlarged before they are painted on.
 MIN_LONG_SIDE = 480

@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.emotions import Emotion
-from mien.report.style import COLOURS, STYLE, page_style
+from mien.emotions import PALETTE, PALETTE_ON_LIGHT, Emotion
+from mien.report.style import STYLE, page_style
 from mien.results import Face, Result
 
 BINS, CHANGES, FACES = 800, 16, 64
@@ -276,7 +276,7 @@ def to_html(timeline: Timeline, title: str, details: Sequence[tuple[str, str]] =
         "faces": [_face_data(t, timeline.smoothed, timeline.width) for t in shown],
     }
     template = resources.files("mien").joinpath("assets/timeline.html").read_text(encoding="utf-8")
-    colours = {e.value: list(COLOURS[e]) for e in timeline.labels}
+    colours = {e.value: [PALETTE_ON_LIGHT[e], PALETTE[e]] for e in timeline.labels}
     return Template(template).substitute(
         title=escape(title),
         style=f"{STYLE}\n{page_style()}",

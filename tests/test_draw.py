@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mien import draw as module
-from mien.draw import MIN_LONG_SIDE, PALETTE, color_of, draw
-from mien.emotions import ALL, FER2013, Emotion
+from mien.draw import MIN_LONG_SIDE, color_of, draw
+from mien.emotions import ALL, FER2013, PALETTE, PALETTE_ON_LIGHT, Emotion
 from mien.results import Box, Face, Result
 
 P = dict(zip(FER2013, (0.05, 0.01, 0.04, 0.7, 0.1, 0.06, 0.04), strict=True))
@@ -25,7 +25,7 @@ def result(height: int, width: int, *boxes: Box) -> Result:
 
 
 def test_every_expression_has_its_own_colour() -> None:
-    assert set(PALETTE) == set(ALL)
+    assert set(PALETTE) == set(PALETTE_ON_LIGHT) == set(ALL)
     for a, b in itertools.combinations(ALL, 2):
         distance = np.linalg.norm(np.subtract(color_of(a), color_of(b), dtype=float))
         assert distance > 60, (a, b)

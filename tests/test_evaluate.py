@@ -17,8 +17,7 @@ from sklearn import metrics as sk
 
 from mien.classify import load_classifier
 from mien.cli import main
-from mien.cli._model import samples_of
-from mien.data import read_for_protocol
+from mien.data import make_splits, read_for_protocol
 from mien.data.dataset import FaceDataset
 from mien.data.duplicates import without_twins
 from mien.emotions import ALL, CKPLUS, FER2013, Emotion
@@ -33,7 +32,10 @@ from mien.evaluate import (
 )
 from mien.evaluate.curves import read_curves
 from mien.evaluate.metrics import reliability, roc_curve, suspicions
+from mien.evaluate.predictions import PredictionCache
+from mien.evaluate.samples import samples_of
 from mien.report.plots import training_curves
+from mien.robustness import robustness
 
 
 def outcome(n: int = 700, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -261,8 +263,8 @@ def test_a_model_of_other_labels_is_held_to_its_own(
     plain = read_for_protocol(Path(data), "fer2013")
     assert record["data"]["sha256"] != plain.sha256
     info = SimpleNamespace(info=load_classifier(path).info)
-    samples = samples_of(str(path), info, Path(data), None, "PublicTest")
-    assert (samples.protocol, len(samples.chosen)) == ("ferplus-majority", 3199)
+    samples = samples_of(info, Path(data), None, "PublicTest")
+    assert (samples.splits.protocol, len(samples.chosen)) == ("ferplus-majority", 3199)
 
 
 def test_curves_of_a_run(tmp_path: Path) -> None:
@@ -296,22 +298,71 @@ def test_curves_of_a_run(tmp_path: Path) -> None:
 def test_a_file_is_not_scored_on_what_it_may_have_learned(
     trained: tuple[str, str, int | None], protocol: str, seed: int, refused: bool
 ) -> None:
-    from mien.cli._model import refuse_trained_on
-    from mien.data import make_splits
-
     data = faces(np.arange(42) % 7)
-    splits = np.repeat(["Training", "PublicTest", "PrivateTest"], 14)
-    data = dataclasses.replace(data, name="fer2013", splits=splits)
+    names = np.repeat(["Training", "PublicTest", "PrivateTest"], 14)
+    images = np.zeros((42, 48, 48), np.uint8)
+    data = dataclasses.replace(data, name="fer2013", splits=names, images=images)
     name, its_protocol, its_seed = trained
-    info = SimpleNamespace(training_data=name, protocol=its_protocol, seed=its_seed)
-    model = SimpleNamespace(info=info)
-    division = make_splits(data, protocol, seed=seed)
-    refuse_trained_on("m.onnx", model, division, "train", data)
-    if refused:
-        with pytest.raises(DataError, match="may be among those it learned from"):
-            refuse_trained_on("m.onnx", model, division, "test", data)
-    else:
-        refuse_trained_on("m.onnx", model, division, "test", data)
+    info = SimpleNamespace(
+        name="m", training_data=name, protocol=its_protocol, seed=its_seed, input_size=48
+    )
+    info.labels = FER2013
+    model = SimpleNamespace(info=info, predict_proba=lambda x: np.full((len(x), 7), 1 / 7))
+    splits = make_splits(data, protocol, seed=seed)
+    test = splits.select(data, "test")
+    for call in (
+        lambda **more: evaluate(model, test, bootstrap=1, **more),
+        lambda **more: robustness(model, test, corruptions=["jpeg"], severities=[1], **more),
+    ):
+        if refused:
+            with pytest.raises(DataError, match="may be among those it learned from"):
+                call(splits=splits)
+        else:
+            call(splits=splits)
+        call(splits=splits, allow_trained=True)
+
+
+def test_a_bound_method_is_known_by_its_model() -> None:
+    class Model:
+        info = SimpleNamespace(
+            name="m", training_data="fer2013", protocol="fer2013", seed=0, input_size=48
+        )
+
+        def predict_proba(self, images: np.ndarray) -> np.ndarray:
+            return np.full((len(images), 7), 1 / 7)
+
+    data = dataclasses.replace(faces(np.arange(14) % 7), name="fer2013")
+    training = dataclasses.replace(data, splits=np.repeat(["Training", "PublicTest"], 7))
+    with pytest.raises(DataError, match="learned from"):
+        evaluate(Model().predict_proba, training, classes=FER2013)
+    unseen = dataclasses.replace(data, splits=np.repeat("PublicTest", 14))
+    assert evaluate(Model().predict_proba, unseen, classes=FER2013, bootstrap=1).n == 14
+
+
+def test_kept_predictions_are_of_one_model_and_one_set_of_images(tmp_path: Path) -> None:
+    labels, p = outcome(20)
+    data = faces(labels)
+    cache = PredictionCache(tmp_path / "kept")
+    asked = []
+
+    def compute() -> tuple[Predictions, float]:
+        asked.append(1)
+        return Predictions(data.ids, p, FER2013), 1.5
+
+    first, seconds = cache.get("sha", data, compute)
+    again, then = cache.get("sha", data.take(np.arange(20)[::-1]), compute)
+    assert np.array_equal(first.probabilities, again.probabilities)
+    assert seconds == then == 1.5
+    assert len(asked) == 1
+    changed = data.images.copy()
+    changed[3, 0, 0] ^= 1
+    cache.get("other", data, compute)
+    cache.get("sha", data, compute, tta="flip")
+    cache.get("sha", dataclasses.replace(data, images=changed), compute)
+    assert len(asked) == 4
+    cache.path("sha", data).write_bytes(b"PK")
+    with pytest.raises(DataError, match="is damaged"):
+        cache.get("sha", data, compute)
 
 
 def test_damaged_predictions_are_named(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mien.emotions import FER2013, Emotion
+from mien.emotions import FER2013, PALETTE_ON_LIGHT, Emotion
 from mien.results import Box, Face, Result
 from mien.timeline import BINS, CHANGES, CHARTS, FACES, Timeline, clock, to_html
 
@@ -244,7 +244,9 @@ def test_the_page_in_a_browser(browser: Any, tmp_path: Path) -> None:
         return list(canvas.evaluate(script, [x, y]))[:3]
 
     # 1,000 frames are 40 s: happy to 12 s, sad to 16 s. 24 s are at 60 %.
-    happy, sad = [0xD9, 0x8A, 0x00], [0x24, 0x68, 0xD6]
+    happy, sad = (
+        list(bytes.fromhex(PALETTE_ON_LIGHT[e][1:])) for e in (Emotion.HAPPY, Emotion.SAD)
+    )
     assert pixel(0.1, 0.45) == pytest.approx(happy, abs=2)
     assert pixel(0.35, 0.3) == pytest.approx(sad, abs=2)
     box = canvas.bounding_box()

@@ -24,9 +24,9 @@ from mien.data.augment import AugmentConfig, augment
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.loaders import EpochBatches
 from mien.errors import ModelError, RecipeError
+from mien.evaluate.guard import refuse_seen
 from mien.train.callbacks import learning_rate
 from mien.train.checkpoint import load_checkpoint, read_checkpoint
-from mien.train.divisions import refuse_seen
 from mien.train.fit import fit
 from mien.train.folder import default_folder
 from mien.train.precision import PrecisionChoice, choose_device
@@ -336,7 +336,7 @@ import sys, time
 from pathlib import Path
 from typing import Any
 from helpers_train import drawn_faces, drawn_splits, small_recipe
-from mien.train.divisions import refuse_seen
+from mien.evaluate.guard import refuse_seen
 from mien.train.fit import fit
 from mien.train.precision import PrecisionChoice, choose_device
 from mien.train.recipe import ScheduleConfig

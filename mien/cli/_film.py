@@ -6,8 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mien.draw import PALETTE
-from mien.emotions import Emotion
+from mien.emotions import PALETTE, Emotion
 from mien.text import shown
 from mien.timeline import Timeline, clock
 

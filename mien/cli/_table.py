@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mien.draw import PALETTE
+from mien.emotions import PALETTE
 from mien.results import Face, Result
 from mien.text import shown
 

@@ -10,11 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mien.errors import DataError
-
 app = typer.Typer(add_completion=False)
-
-_PRIVATE = "PrivateTest: score it once, after every choice was made on PublicTest."
 
 
 @app.command()
@@ -36,60 +32,22 @@ def blend(
 ) -> None:
     """Compare the probabilities, taken as a mixture, with what ten people voted (FER+)."""
     from mien import atomic
-    from mien.cli._model import facts_of, load_model, on_48, samples_of
-    from mien.data import make_splits
-    from mien.evaluate.blend import blend_scores, choose_gap
-    from mien.evaluate.runner import predict, versions
+    from mien.cli._model import load_model
+    from mien.evaluate.blend import blend as score
+    from mien.evaluate.report import facts_of
+    from mien.evaluate.samples import samples_of
 
     classifier = load_model(model)
-    dataset, chosen, _, split, protocol = samples_of(model, classifier, data, name, split)
-    if split == "PrivateTest" and temperature is None:
-        raise DataError(
-            "On PrivateTest nothing is chosen: give --temperature, the best_temperature of "
-            "`mien blend` on PublicTest."
-        )
-    training = make_splits(dataset, protocol).select(dataset, "train")
-    if dataset.votes is None or training.votes is None:
-        raise DataError(
-            f"{dataset.source or dataset.name} has no FER+ votes; put fer2013new.csv beside it."
-        )
-    predictions, _ = predict(
-        on_48(classifier),
-        chosen,
-        classifier.info.labels,
-        batch_size=batch_size,
-        flip=flip,
-        progress=True,
-    )
-    rows = chosen.indices_of(predictions.ids)  # votes are joined by id, as labels are
-    report = blend_scores(
-        predictions.probabilities,
-        chosen.votes[rows],
-        classifier.info.labels,
-        reference_votes=training.votes,
+    record = score(
+        classifier,
+        samples_of(classifier, data, name, split),
         temperature=temperature,
-    )
-    gap = None
-    if split != "PrivateTest":  # where nothing is chosen
-        chosen_gap = choose_gap(
-            predictions.probabilities, chosen.votes[rows], classifier.info.labels
-        )
-        gap = None if chosen_gap is None else round(chosen_gap, 4)
-    record = {
-        "model": facts_of(model, classifier),
-        "data": {
-            "name": dataset.name,
-            "sha256": dataset.sha256,
-            "protocol": protocol,
-            "split": split,
-        },
-        "tta": "flip" if flip else "none",
-        **report.to_dict(),
-        "gap_as_often_as_raters": gap,
-        "notes": [_PRIVATE] if split == "PrivateTest" else [],
-        "versions": versions(),
-        "command": shlex.join(["mien", *sys.argv[1:]]),
-    }
+        flip=flip,
+        batch_size=batch_size,
+        progress=True,
+        model=facts_of(classifier, model),
+        command=shlex.join(["mien", *sys.argv[1:]]),
+    ).to_dict()
     text = json.dumps(record, indent=1, allow_nan=False)
     if out is not None:
         atomic.write_text(out, text + "\n")

@@ -50,8 +50,8 @@ def distill(
     from rich.console import Console
 
     from mien.data import make_splits, read_for_protocol
+    from mien.evaluate.guard import refuse_seen
     from mien.train.distill import dropped, find_members, load_teachers
-    from mien.train.divisions import refuse_seen
     from mien.train.fit import fit
     from mien.train.folder import default_folder
     from mien.train.jobs import run_name

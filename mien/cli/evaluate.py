@@ -64,25 +64,22 @@ def evaluate(
         check_views(views)
     if record and not model.endswith(".onnx"):
         raise ModelError(f"--record writes into an .onnx file, and {model} is none.")
-    from mien.cli._model import clean_ids, load_model, refuse_trained_on
-    from mien.data import make_splits, read_for_protocol
+    from mien.cli._model import load_model
     from mien.evaluate import describe_model, to_markdown, write_report
     from mien.evaluate import evaluate as score
+    from mien.evaluate.samples import samples_of
 
     classifier = load_model(model)
     if seed is None:
         seed = 0 if protocol else classifier.info.seed or 0
     protocol = protocol or classifier.info.protocol or "fer2013"
-    dataset = read_for_protocol(data, protocol, name)
-    splits = make_splits(dataset, protocol, seed=seed, fold=fold)
-    role = splits.role(split)
-    refuse_trained_on(model, classifier, splits, role, dataset)
-    chosen = splits.select(dataset, role)
+    samples = samples_of(classifier, data, name, split, protocol=protocol, seed=seed, fold=fold)
     report = score(
-        classifier.predict_proba,
-        chosen,
-        classes=classifier.info.labels,
-        twin_free_ids=clean_ids(dataset, splits, role),
+        classifier,
+        samples.chosen,
+        splits=samples.splits,
+        allow_trained=samples.role == "train",
+        twin_free_ids=samples.twin_free,
         bootstrap=bootstrap,
         seed=seed,
         batch_size=batch_size,
@@ -92,7 +89,7 @@ def evaluate(
         progress=True,
         model=describe_model(classifier.info),
         protocol=protocol,
-        split=splits.published_name(role),
+        split=samples.split,
         command=shlex.join(["mien", *sys.argv[1:]]),
     )
     if out is not None:
@@ -131,7 +128,8 @@ def _print(report: Report) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from mien.evaluate.report import figure, provenance, summary_cells, title
+    from mien.evaluate.report import provenance, summary_cells, title
+    from mien.report.document import figure
 
     console = Console()
     console.print(f"[bold]{escape(title(report))}[/bold]", highlight=False)

@@ -108,19 +108,22 @@ def _photo(
 def _mean(
     model: str, classifier: Any, data: Path, split: str, per_class: int, patch: int, stride: int
 ) -> tuple[Any, dict[str, Any]]:
-    from mien.cli._model import on_48, samples_of
+    from mien.evaluate.runner import resolved
+    from mien.evaluate.samples import samples_of
     from mien.explain import mean_maps
     from mien.explain.paint import paint_mean
 
-    chosen = samples_of(model, classifier, data, None, split).chosen
+    chosen = samples_of(classifier, data, None, split).chosen
+
+    call, classes = resolved(classifier)
 
     def said(emotion: Emotion, count: int) -> None:
         typer.echo(f"{emotion}: {count} faces", err=True)
 
     found = mean_maps(
-        on_48(classifier),
+        call,
         chosen,
-        classifier.info.labels,
+        classes,
         per_class=per_class,
         patch=patch,
         stride=stride,

@@ -12,7 +12,7 @@ import typer
 from mien.errors import DataError
 
 if TYPE_CHECKING:
-    from mien.cli._model import Samples
+    from mien.evaluate.samples import Samples
     from mien.robustness import RobustnessReport
     from mien.robustness.runner import OnCell
 
@@ -64,22 +64,25 @@ def robustness(
         if sheet is None:
             raise DataError("Name a MODEL to score, or --sheet FILE to see the corruptions.")
         return
-    from mien.cli._model import facts_of, load_model, on_48, samples_of
+    from mien.cli._model import load_model
+    from mien.evaluate.report import facts_of
+    from mien.evaluate.samples import samples_of
     from mien.robustness import corruption_error, read_report, write_report
     from mien.robustness import robustness as score
     from mien.robustness.corruptions import SEVERITIES
 
     other = read_report(baseline) if baseline is not None else None
     classifier = load_model(model)
-    samples = samples_of(model, classifier, data, name, split)
-    facts = facts_of(model, classifier)
+    samples = samples_of(classifier, data, name, split)
+    facts = facts_of(classifier, model)
     if other is not None:
         _fits(other, samples, facts, classifier, (corruption, severity, limit, flip))
     with _progress(corruption, severity) as on_cell:
         report = score(
-            on_48(classifier),
+            classifier,
             samples.chosen,
-            classes=classifier.info.labels,
+            splits=samples.splits,
+            allow_trained=samples.role == "train",
             corruptions=corruption,
             severities=severity or SEVERITIES,
             limit=limit,
@@ -89,7 +92,7 @@ def robustness(
             flip=flip,
             batch_size=batch_size,
             split=samples.split,
-            protocol=samples.protocol,
+            protocol=samples.splits.protocol,
             command=shlex.join(["mien", *sys.argv[1:]]),
             on_cell=on_cell,
         )
@@ -117,7 +120,7 @@ def _fits(
         facts,
         classifier.info.labels,
         split=samples.split,
-        protocol=samples.protocol,
+        protocol=samples.splits.protocol,
         flip=flip,
     )
     check_baseline(run, dict.fromkeys(names or CORRUPTIONS, severities or SEVERITIES), baseline)
@@ -159,7 +162,7 @@ def _print(report: RobustnessReport, against: dict[str, Any] | None) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from mien.evaluate.report import figure as number
+    from mien.report.document import figure as number
     from mien.report.document import percent
     from mien.robustness.corruptions import CORRUPTIONS
     from mien.robustness.report import points, title

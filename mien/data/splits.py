@@ -26,7 +26,7 @@ FOLDS = 10
 CKPLUS_TEST = 99  # Bah & Xue 2022, section 3
 
 
-def _official(dataset: FaceDataset, split: str) -> NDArray[np.bool_]:
+def in_split(dataset: FaceDataset, split: str) -> NDArray[np.bool_]:
     """Mask of the rows in FER2013's ``split``, by its own name or a hub's."""
     lower = np.char.lower(dataset.splits)
     mask: NDArray[np.bool_] = (dataset.splits == split) | np.isin(lower, HUB_NAMES[split])
@@ -37,7 +37,7 @@ def _need(dataset: FaceDataset, protocol: str, split: str, mask: NDArray[np.bool
     if not mask.any():
         present = sorted(set(dataset.splits.tolist()) - {""})
         use = "'random-80-20' or a dataset with official splits"
-        if split == "PublicTest" and _official(dataset, "Training").any():
+        if split == "PublicTest" and in_split(dataset, "Training").any():
             use = "'val-from-train', which takes a tenth of it out of the training images"
         raise DataError(
             f"Protocol {protocol!r} needs the publisher's split {split!r}, and "
@@ -49,7 +49,7 @@ def _fer2013(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
     """FER2013's official splits: Training / PublicTest / PrivateTest."""
     ids = {}
     for split, role in FER2013_ROLES.items():
-        mask = _official(dataset, split)
+        mask = in_split(dataset, split)
         _need(dataset, "fer2013", split, mask)
         ids[role] = dataset.ids[mask]
     return Splits(protocol="fer2013", seed=0, ids=ids, aliases=FER2013_ROLES)
@@ -57,8 +57,8 @@ def _fer2013(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
 
 def _fer2013_folder(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
     """The Kaggle folder release: Training / PublicTest and PrivateTest together; no val."""
-    train = _official(dataset, "Training")
-    test = _official(dataset, "PublicTest") | _official(dataset, "PrivateTest")
+    train = in_split(dataset, "Training")
+    test = in_split(dataset, "PublicTest") | in_split(dataset, "PrivateTest")
     _need(dataset, "fer2013-folder", "Training", train)
     _need(dataset, "fer2013-folder", "PrivateTest", test)
     return Splits(
@@ -114,8 +114,8 @@ def _balanced(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
 
 def _val_from_train(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
     """Own data without a val split: a tenth of every class of train, drawn by the seed, chooses."""
-    train = np.flatnonzero(_official(dataset, "Training"))
-    _need(dataset, "val-from-train", "Training", _official(dataset, "Training"))
+    train = np.flatnonzero(in_split(dataset, "Training"))
+    _need(dataset, "val-from-train", "Training", in_split(dataset, "Training"))
     rng = np.random.default_rng([seed, 2])
     chosen = []
     for k in range(len(dataset.classes)):
@@ -123,7 +123,7 @@ def _val_from_train(dataset: FaceDataset, seed: int, fold: int | None) -> Splits
         # A class of one image stays in training.
         chosen.append(rng.permutation(rows)[: max(len(rows) // 10, int(len(rows) > 1))])
     val = np.sort(np.concatenate(chosen))
-    test = _official(dataset, "PrivateTest")
+    test = in_split(dataset, "PrivateTest")
     return Splits(
         protocol="val-from-train",
         seed=seed,

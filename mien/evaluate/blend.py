@@ -8,7 +8,7 @@ divergence is in nats. Nothing here asks FER2013's own label.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 
 from mien.emotions import FERPLUS_EMOTIONS, Emotion
 from mien.errors import DataError
+from mien.evaluate.guard import refuse_trained_on
 from mien.evaluate.metrics import share
+from mien.evaluate.runner import Classifier, predict, versions
+from mien.evaluate.samples import Samples
 from mien.evaluate.scores import plain
 from mien.results import BLEND_GAP, BLEND_SUM, is_blend
 
@@ -33,6 +36,7 @@ TEMPERATURES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
 MIN_VOTES = 2
 
 _TINY = 1e-9
+_PRIVATE = "PrivateTest: score it once, after every choice was made on PublicTest."
 
 
 def shared_votes(votes: NDArray[np.floating[Any]], classes: Sequence[Emotion]) -> Floats:
@@ -116,13 +120,78 @@ def _left_out(counts: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], Flo
 
 @dataclass(frozen=True)
 class BlendReport:
-    """Figures of :func:`blend_scores`; ``to_dict`` names them."""
+    """Figures of :func:`blend` or :func:`blend_scores`; ``to_dict`` names them."""
 
     record: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return dict(plain(self.record))
+
+
+def blend(
+    classifier: Classifier,
+    samples: Samples,
+    *,
+    temperature: float | None = None,
+    flip: bool = False,
+    batch_size: int = 256,
+    progress: bool = False,
+    model: Mapping[str, Any] | None = None,
+    command: str = "",
+) -> BlendReport:
+    """Score a model on the votes of FER+'s raters: :func:`blend_scores` with where it came from.
+
+    Args:
+        classifier: a loaded model.
+        samples: the split, with votes; the others' come from its training split.
+        temperature: see :func:`blend_scores`; asked for on PrivateTest, where nothing is chosen.
+        flip, batch_size, progress, model, command: see :func:`mien.evaluate.evaluate`.
+
+    Raises:
+        DataError: no votes; no temperature on PrivateTest; or a model that was or may have been
+            trained on these images.
+    """
+    chosen, private = samples.chosen, samples.split == "PrivateTest"
+    if samples.role != "train":
+        refuse_trained_on(classifier, chosen, samples.splits)
+    if private and temperature is None:
+        raise DataError(
+            "On PrivateTest nothing is chosen: give --temperature, the best_temperature of "
+            "`mien blend` on PublicTest."
+        )
+    training = samples.splits.select(samples.dataset, "train")
+    if chosen.votes is None or training.votes is None:
+        where = samples.dataset.source or samples.dataset.name
+        raise DataError(f"{where} has no FER+ votes; put fer2013new.csv beside it.")
+    views = "flip" if flip else "none"
+    found, _ = predict(classifier, chosen, batch_size=batch_size, views=views, progress=progress)
+    votes = chosen.votes[chosen.indices_of(found.ids)]  # joined by id, as labels are
+    scores = blend_scores(
+        found.probabilities,
+        votes,
+        found.classes,
+        reference_votes=training.votes,
+        temperature=temperature,
+    )
+    gap = None if private else choose_gap(found.probabilities, votes, found.classes)
+    return BlendReport(
+        {
+            "model": dict(model or {}),
+            "data": {
+                "name": chosen.name,
+                "sha256": chosen.sha256,
+                "protocol": samples.splits.protocol,
+                "split": samples.split,
+            },
+            "tta": views,
+            **scores.record,
+            "gap_as_often_as_raters": None if gap is None else round(gap, 4),
+            "notes": [_PRIVATE] if private else [],
+            "versions": versions(),
+            "command": command,
+        }
+    )
 
 
 def blend_scores(

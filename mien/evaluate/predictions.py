@@ -7,9 +7,10 @@ way, by their name and never by their index.
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, seconds: float = 0.0) -> None:
         """Write them as .npz, whole or not at all, with the folder. Raises OutputError."""
         make_folder(path.parent)
         with atomic_path(path) as partial:
@@ -97,21 +98,13 @@ class Predictions:
                 ids=self.ids,
                 probabilities=self.probabilities,
                 classes=np.array([c.value for c in self.classes]),
+                seconds=seconds,
             )
 
     @classmethod
     def load(cls, path: Path) -> Predictions | None:
         """What :meth:`save` wrote; None where there is no file. Raises DataError: damaged."""
-        if not path.exists():
-            return None
-        try:
-            with np.load(path) as kept:
-                classes = tuple(Emotion(str(c)) for c in kept["classes"])
-                return cls(kept["ids"], kept["probabilities"], classes)
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
-            raise DataError(
-                f"{path} is damaged; remove it, and its split is scored once more."
-            ) from None
+        return _read(path)[0] if path.exists() else None
 
     @classmethod
     def concatenate(cls, parts: Iterable[Predictions]) -> Predictions:
@@ -197,6 +190,75 @@ class Predictions:
     def _unknown(dataset: FaceDataset, rows: NDArray[np.int64]) -> dict[Emotion, int]:
         counts = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
         return {c: int(n) for c, n in zip(dataset.classes, counts, strict=True) if n}
+
+
+class PredictionCache:
+    """Predictions kept as files in a folder, each named by everything that decides it.
+
+    Whoever scores the same model on the same images again reads them instead: a report is drawn
+    anew without the model, and a killed run goes on where it stopped::
+
+        cache = PredictionCache(folder / "predictions")
+        sha = file_sha256(checkpoint)
+        found, seconds = cache.get(sha, split, lambda: predict(load_checkpoint(checkpoint), split))
+
+    Args:
+        folder: where; made when the first file is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(
+        self,
+        model: str,
+        dataset: FaceDataset,
+        compute: Callable[[], tuple[Predictions, float]],
+        tta: str = "none",
+    ) -> tuple[Predictions, float]:
+        """The predictions kept for this model on these images, else those computed now, and kept.
+
+        A changed model, image or id is another file, so nothing out of date is ever read.
+
+        Args:
+            model: SHA-256 of the model's file, or whatever else identifies it.
+            dataset: the images, in any order.
+            compute: called only where nothing is kept: the predictions of exactly these images and
+                the seconds in the model, as :func:`mien.evaluate.runner.predict` returns them.
+            tta: the test-time augmentation, a name in :data:`mien.evaluate.views.VIEWS`.
+
+        Returns:
+            the predictions and the seconds that the model took for them, then or now.
+
+        Raises:
+            DataError: the kept file is damaged.
+            OutputError: a new one cannot be written.
+        """
+        path = self.path(model, dataset, tta)
+        if not path.exists():
+            found, seconds = compute()
+            found.save(path, seconds)
+        # Through the file, so that the first report and every later one agree to the last digit.
+        return _read(path)
+
+    def path(self, model: str, dataset: FaceDataset, tta: str = "none") -> Path:
+        """The file that holds, or would hold, these predictions."""
+        order = np.argsort(dataset.ids, kind="stable")
+        images = hashlib.sha256("\n".join(dataset.ids[order].tolist()).encode())
+        for row in order:
+            images.update(dataset.images[row].tobytes())
+        who = hashlib.sha256(f"{model}|{tta}".encode()).hexdigest()
+        return self.folder / f"{who[:16]}-{images.hexdigest()[:16]}.npz"
+
+
+def _read(path: Path) -> tuple[Predictions, float]:
+    try:
+        with np.load(path) as kept:
+            classes = tuple(Emotion(str(c)) for c in kept["classes"])
+            seconds = float(kept["seconds"]) if "seconds" in kept else 0.0
+            return Predictions(kept["ids"], kept["probabilities"], classes), seconds
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
+        raise DataError(f"{path} is damaged; remove it, and it is computed once more.") from None
 
 
 def _normalised(probabilities: NDArray[np.float64], ids: NDArray[np.str_]) -> NDArray[np.float64]:

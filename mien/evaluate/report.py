@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import atomic
+from mien._system import file_sha256
 from mien.emotions import Emotion
 from mien.errors import OutputError
 from mien.evaluate.scores import Scores, plain
@@ -173,6 +174,12 @@ def describe_model(info: ModelInfo) -> dict[str, Any]:
         "temperature": info.temperature,
         "trained_on": f"{info.training_data} ({info.protocol})",
     }
+
+
+def facts_of(classifier: Any, model: str | Path) -> dict[str, Any]:
+    """What a report says of a loaded model, with the SHA-256 of its file."""
+    path = Path(getattr(classifier, "path", None) or model)
+    return {**describe_model(classifier.info), "sha256": file_sha256(path)}
 
 
 def title(report: Report) -> str:

@@ -8,95 +8,102 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol, TypedDict, Unpack, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien import _system
-from mien.data.dataset import FaceDataset
+from mien.data.dataset import FaceDataset, Splits
 from mien.emotions import Emotion
 from mien.errors import DataError, ModelError
+from mien.evaluate.guard import refuse_trained_on
 from mien.evaluate.metrics import suspicions
 from mien.evaluate.predictions import Joined, Predictions
 from mien.evaluate.report import Mistake, Report
 from mien.evaluate.scores import Scores, score
 from mien.evaluate.views import check_views, views_of
+from mien.modelinfo import ModelInfo
+from mien.preprocess import whole_face
 
 #: uint8 (N, H, W) grey faces -> float (N, K) probabilities, row i for face i.
 PredictProba = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """A loaded model: :class:`mien.classify.Classifier` or a checkpoint."""
+
+    info: ModelInfo
+
+    def predict_proba(self, faces: NDArray[np.uint8]) -> NDArray[np.floating[Any]]: ...
+
 
 #: Packages whose versions a report names, where they are installed.
 _PACKAGES = ("mien", "numpy", "onnxruntime", "torch")
 
 
+class About(TypedDict, total=False):
+    """What a report says beside its figures, and how these are made; see :func:`report_on`."""
+
+    twin_free_ids: NDArray[np.str_] | None
+    bootstrap: int
+    seed: int
+    exclude_unknown: bool
+    mistakes: int
+    model: Mapping[str, Any] | None
+    protocol: str
+    split: str
+    command: str
+
+
 def evaluate(
-    predict_proba: PredictProba,
+    predict_proba: PredictProba | Classifier,
     dataset: FaceDataset,
     *,
-    classes: Sequence[Emotion],
-    twin_free_ids: NDArray[np.str_] | None = None,
-    bootstrap: int = 1000,
-    seed: int = 0,
+    classes: Sequence[Emotion] | None = None,
     batch_size: int = 256,
     flip: bool = False,
     views: str = "",
-    exclude_unknown: bool = False,
     progress: bool = False,
-    mistakes: int = 24,
-    model: Mapping[str, Any] | None = None,
-    protocol: str = "",
-    split: str = "",
-    command: str = "",
+    splits: Splits | None = None,
+    allow_trained: bool = False,
+    **about: Unpack[About],
 ) -> Report:
     """Score ``predict_proba`` on ``dataset``, which is already the split to score.
 
     Args:
-        predict_proba: uint8 (N, H, W) -> (N, K) probabilities.
+        predict_proba: uint8 (N, H, W) -> (N, K) probabilities; or a loaded classifier.
         dataset: the split; its order does not matter.
         classes: the K classes of ``predict_proba``, in output order; matched to the dataset's by
-            name.
-        twin_free_ids: samples of the split without a byte-identical twin elsewhere, for a second
-            set of figures (see :func:`mien.data.twin_free_ids`); others than the split's are
-            refused.
-        bootstrap, seed: resamples and seed of the 95 % intervals.
+            name. A loaded classifier knows its own.
         batch_size: faces per call.
         flip: average the probabilities of each face and its mirror image.
-        views: what to average over instead: "none", "flip" or "ten" (flip × five places; see
+        views: the test-time augmentation instead: "none", "flip" or "ten" (flip × five places; see
             :func:`mien.evaluate.views.views_of`); "" follows ``flip``.
-        exclude_unknown: leave out, and count, samples of a class the model has not (CK+ contempt
-            for a FER2013 model) instead of refusing.
         progress: a bar on stderr, if that is a terminal.
-        mistakes: how many of the most confident mistakes the report keeps.
-        model, protocol, split, command: said in the report.
+        splits: where ``dataset`` is from; a model of a protocol that draws its split is refused
+            without it, see :func:`mien.evaluate.guard.refuse_trained_on`.
+        allow_trained: score images that the model learned from, for a training accuracy.
+        about: see :func:`report_on`.
 
     Raises:
-        DataError: empty split, classes that do not fit, ids that do not match.
+        DataError: empty split, classes that do not fit, ids that do not match, or a model that was
+            or may have been trained on these images.
         ModelError: ``predict_proba`` gives another shape than (N, K).
     """
     if len(dataset) == 0:
+        split = about.get("split", "")
         raise DataError(f"{dataset.source or dataset.name}: the split {split!r} has no samples.")
     if batch_size < 1:
         raise DataError(f"The batch size is {batch_size}; it must be at least 1.")
+    if not allow_trained:
+        refuse_trained_on(predict_proba, dataset, splits)
     views = check_views(views or ("flip" if flip else "none"))
     predictions, seconds = predict(
         predict_proba, dataset, classes, batch_size=batch_size, views=views, progress=progress
     )
-    return report_on(
-        predictions,
-        dataset,
-        twin_free_ids=twin_free_ids,
-        bootstrap=bootstrap,
-        seed=seed,
-        views=views,
-        exclude_unknown=exclude_unknown,
-        mistakes=mistakes,
-        model=model,
-        protocol=protocol,
-        split=split,
-        command=command,
-        seconds=seconds,
-    )
+    return report_on(predictions, dataset, views=views, seconds=seconds, **about)
 
 
 def report_on(
@@ -115,7 +122,21 @@ def report_on(
     command: str = "",
     seconds: float = 0.0,
 ) -> Report:
-    """The report of probabilities that were computed before; arguments as in :func:`evaluate`."""
+    """The report of probabilities that were computed before.
+
+    Args:
+        predictions, dataset: joined by id.
+        twin_free_ids: samples of the split without an exact duplicate elsewhere, for a second set
+            of figures (see :func:`mien.data.twin_free_ids`); others than the split's are refused.
+        bootstrap, seed: resamples and seed of the 95 % intervals.
+        exclude_unknown: leave out, and count, samples of a class the model has not (CK+ contempt
+            for a FER2013 model) instead of refusing.
+        mistakes: how many of the most confident mistakes the report keeps.
+        views, model, protocol, split, command, seconds: said in the report.
+
+    Raises:
+        DataError: classes that do not fit, or ids that do not match.
+    """
     classes = predictions.classes
     joined = predictions.join(dataset, exclude_unknown=exclude_unknown)
     scores = score(joined.labels, joined.probabilities, classes, bootstrap=bootstrap, seed=seed)
@@ -150,21 +171,24 @@ def report_on(
 
 
 def predict(
-    predict_proba: PredictProba,
+    predict_proba: PredictProba | Classifier,
     dataset: FaceDataset,
-    classes: Sequence[Emotion],
+    classes: Sequence[Emotion] | None = None,
     *,
     batch_size: int = 256,
-    flip: bool = False,
-    views: str = "",
+    views: str = "none",
     progress: bool = False,
 ) -> tuple[Predictions, float]:
     """Run the model over ``dataset`` in the order of the ids, so that batches never depend on it.
 
+    Nothing is refused here; ask :func:`mien.evaluate.guard.refuse_trained_on` before. Arguments as
+    in :func:`evaluate`.
+
     Returns:
         the predictions by sample id, and the seconds spent in ``predict_proba``.
     """
-    views = check_views(views or ("flip" if flip else "none"))
+    check_views(views)
+    call, classes = resolved(predict_proba, classes)
     order = np.argsort(dataset.ids, kind="stable")
     parts = []
     seconds = 0.0
@@ -173,12 +197,30 @@ def predict(
             rows = order[start : start + batch_size]
             faces = np.ascontiguousarray(dataset.images[rows])
             began = time.perf_counter()
-            seen = [_call(predict_proba, v, len(classes)) for v in views_of(faces, views)]
+            seen = [_call(call, v, len(classes)) for v in views_of(faces, views)]
             probabilities = sum(seen[1:], seen[0]) / len(seen)
             seconds += time.perf_counter() - began
             parts.append(probabilities)
             advance(len(rows))
     return Predictions(dataset.ids[order], np.concatenate(parts), tuple(classes)), seconds
+
+
+def resolved(
+    model: PredictProba | Classifier, classes: Sequence[Emotion] | None = None
+) -> tuple[PredictProba, Sequence[Emotion]]:
+    """The callable and its classes; a classifier enlarges faces where it takes another size."""
+    if not isinstance(model, Classifier):
+        if classes is None:
+            raise DataError("Say the classes of predict_proba, in the order of its columns.")
+        return model, classes
+    info, own = model.info, model.predict_proba
+
+    def call(faces: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
+        if info.input_size == 48:
+            return own(faces)
+        return own(np.stack([whole_face(face, info) for face in faces]))
+
+    return call, info.labels if classes is None else classes
 
 
 def _call(

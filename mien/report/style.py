@@ -1,22 +1,10 @@
-"""The look of every page that mien writes: colours of the classes, light and dark, and the CSS."""
+"""The look of every page that mien writes: colours, light and dark, and the CSS."""
 
 from __future__ import annotations
 
 from importlib import resources
 
-from mien.emotions import Emotion
-
-#: Colour of each class in light and in dark.
-COLOURS: dict[Emotion, tuple[str, str]] = {
-    Emotion.ANGRY: ("#d93d42", "#ff7b7f"),
-    Emotion.DISGUST: ("#5b8c14", "#a5d24f"),
-    Emotion.FEAR: ("#8445bc", "#c99bf2"),
-    Emotion.HAPPY: ("#d98a00", "#ffc44d"),
-    Emotion.SAD: ("#2468d6", "#7db2ff"),
-    Emotion.SURPRISE: ("#0b8f8a", "#4fd8cf"),
-    Emotion.NEUTRAL: ("#6f7480", "#b3b9c5"),
-    Emotion.CONTEMPT: ("#a24a18", "#e79a6b"),
-}
+from mien.emotions import PALETTE, PALETTE_ON_LIGHT
 
 _LIGHT = {
     "surface": "#ffffff",
@@ -39,7 +27,8 @@ _DARK = {
 
 
 def _variables(values: dict[str, str], dark: bool) -> str:
-    classes = {f"c-{e.value}": pair[dark] for e, pair in COLOURS.items()}
+    palette = PALETTE if dark else PALETTE_ON_LIGHT
+    classes = {f"c-{emotion.value}": colour for emotion, colour in palette.items()}
     return "".join(f"--{name}:{value};" for name, value in {**values, **classes}.items())
 
 

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.dataset import FaceDataset
+from mien.data.dataset import FaceDataset, Splits
 from mien.emotions import Emotion
 from mien.errors import DataError
+from mien.evaluate.guard import refuse_trained_on
 from mien.evaluate.metrics import reliability
-from mien.evaluate.runner import PredictProba, predict, versions
+from mien.evaluate.runner import Classifier, PredictProba, predict, resolved, versions
 from mien.robustness.cells import Cell, CellFolder
 from mien.robustness.corruptions import (
     CORRUPTIONS,
@@ -40,10 +41,10 @@ _PRIVATE = (
 
 
 def robustness(
-    predict_proba: PredictProba,
+    predict_proba: PredictProba | Classifier,
     dataset: FaceDataset,
     *,
-    classes: Sequence[Emotion],
+    classes: Sequence[Emotion] | None = None,
     corruptions: Sequence[str] | None = None,
     severities: Sequence[int] = SEVERITIES,
     limit: int | None = None,
@@ -56,13 +57,16 @@ def robustness(
     protocol: str = "",
     command: str = "",
     on_cell: OnCell | None = None,
+    splits: Splits | None = None,
+    allow_trained: bool = False,
 ) -> RobustnessReport:
     """Score ``predict_proba`` on ``dataset``, clean and spoiled in every way of FER2013-C.
 
     Args:
-        predict_proba: uint8 (N, 48, 48) -> (N, K) probabilities: mien's or anyone's.
+        predict_proba: uint8 (N, 48, 48) -> (N, K) probabilities; or a loaded classifier.
         dataset: the split to score, 48×48; its order does not matter.
         classes: the K classes of ``predict_proba``, in output order; matched by name.
+            A loaded classifier knows its own.
         corruptions, severities: parts of the grid; all by default.
         limit: only so many samples, the same for everyone: those whose ids hash lowest.
         out: a folder for the cell files; a run with the same folder goes on where it stopped.
@@ -71,16 +75,20 @@ def robustness(
         flip, batch_size: see :func:`mien.evaluate.evaluate`.
         split, protocol, command: said in the report; protocol is what gave the labels.
         on_cell: see :data:`OnCell`.
+        splits, allow_trained: see :func:`mien.evaluate.evaluate`.
 
     Raises:
-        DataError: empty split, pictures of another size, an unknown corruption or severity, or a
-            cell file of another run.
+        DataError: empty split, pictures of another size, an unknown corruption or severity, a
+            cell file of another run, or a model that was or may have been trained on these images.
         ModelError: ``predict_proba`` gives another shape than (N, K).
     """
     names = known(CORRUPTIONS if corruptions is None else dict.fromkeys(corruptions))
     levels = sorted(set(severities))
     if not names or not levels or not set(levels) <= set(SEVERITIES):
         raise DataError("Give at least one corruption and severities from 1 to 5.")
+    if not allow_trained:
+        refuse_trained_on(predict_proba, dataset, splits)
+    call, classes = resolved(predict_proba, classes)
     chosen = subset(dataset, limit)
     run = identity(chosen, model or {}, classes, split=split, protocol=protocol, flip=flip)
     folder = CellFolder(Path(out) / "cells", run) if out is not None else None
@@ -92,7 +100,7 @@ def robustness(
         again = cells is not None
         if cells is None:
             keys = [CellKey(name, severity, variant) for variant in variants]
-            cells = [_score(predict_proba, chosen, k, classes, flip, batch_size) for k in keys]
+            cells = [_score(call, chosen, k, classes, flip, batch_size) for k in keys]
             if folder:
                 folder.save(cells)
         scored += cells
@@ -181,7 +189,7 @@ def _score(
             )
         spoiled = dataclasses.replace(dataset, images=images)
     predictions, seconds = predict(
-        predict_proba, spoiled, classes, batch_size=batch_size, flip=flip
+        predict_proba, spoiled, classes, batch_size=batch_size, views="flip" if flip else "none"
     )
     joined = predictions.join(spoiled)
     confidence = joined.probabilities.max(axis=1)

@@ -30,11 +30,13 @@ class TorchClassifier:
     Attributes:
         model: the network in eval mode on ``device``, float32 weights.
         info: what it is; ``temperature`` is 1 until export fits it.
+        path: the checkpoint; the ids that it was trained on lie beside it.
     """
 
     model: nn.Module
     info: ModelInfo
     device: str = "cpu"
+    path: Path | None = None
 
     def logits(self, faces: NDArray[np.uint8], batch_size: int = 256) -> NDArray[np.float32]:
         """uint8 (N, S, S) -> float32 (N, K)."""
@@ -90,7 +92,7 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> TorchClassifier:
         multiply_adds=count_multiply_adds(model, shape),
         created_with=f"mien {__version__}",
     )
-    return TorchClassifier(model, info, device)
+    return TorchClassifier(model, info, device, Path(path))
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -18,12 +18,12 @@ from mien.data.dataset import FaceDataset, Splits
 from mien.data.duplicates import without_twins
 from mien.errors import RecipeError
 from mien.evaluate import write_report
+from mien.evaluate.guard import refuse_seen
 from mien.evaluate.predictions import Predictions
 from mien.evaluate.runner import predict, report_on
 from mien.evaluate.views import VIEWS, check_views
 from mien.train.checkpoint import load_checkpoint, read_checkpoint
 from mien.train.distill import find_members
-from mien.train.divisions import refuse_seen
 from mien.train.fit import environment
 from mien.train.members import ENSEMBLE, Member, relative
 from mien.train.precision import choose_device

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from mien._version import __version__
-from mien.draw import PALETTE
-from mien.emotions import Emotion
+from mien.emotions import PALETTE, Emotion
 from mien.sinks import LANDMARKS, columns
 
 _TYPES = {
