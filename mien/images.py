@@ -1,46 +1,45 @@
-"""Decoding pictures: any published form in, upright BGR uint8 out, one clear sentence when not.
-
-The header is read before anything is decoded, so a file that declares 50,000 × 50,000 pixels costs
-nothing. Truncated files are refused before decoding: libjpeg may fill what is missing with grey.
-"""
+"""Pictures in any published form -> upright BGR uint8, or one clear sentence why not."""
 
 from __future__ import annotations
 
+import base64
+import os
+import re
+import shlex
+import sys
+import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien._headers import FORMATS, Header, read_header
-from mien.errors import ImageError
+from mien.codecs import MAX_MEMORY, Frame, decode, exif_orientation
+from mien.errors import ImageError, first_line
+from mien.pixels import bgr_of, check_size, on_white, to_eight, upright
 
-#: Largest picture to decode, in pixels (300 MB as BGR).
+#: Largest picture to decode, in pixels; its bytes are bounded too: ``codecs.MAX_MEMORY``.
 MAX_PIXELS = 100_000_000
-
-#: A picture with a side shorter than this holds no recognisable face.
-MIN_SIDE = 8
-
-#: Largest file to read, in bytes.
-MAX_BYTES = 1 << 30
 
 COLORS = ("bgr", "rgb")
 
-#: Pixels blended at a time: of a whole picture, 16-bit copies would take 24 bytes a pixel.
-STRIPE_PIXELS = 1 << 18
+#: What ``read_image`` takes.
+Source = str | os.PathLike[str] | bytes | BinaryIO
 
 
 def read_image(
-    source: str | Path | bytes | BinaryIO, *, name: str | None = None, max_pixels: int = MAX_PIXELS
+    source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXELS
 ) -> NDArray[np.uint8]:
-    """Decode one picture.
+    """Decode one picture: the first frame where a file has several.
 
-    JPEG (also CMYK), PNG, WebP, GIF (first frame), BMP, TIFF (first page) and PGM/PPM. EXIF
-    orientation is applied, 16 bits become 8, transparency is laid on white, grey becomes BGR.
+    JPEG, PNG, WebP, GIF, BMP, TIFF, PGM/PPM, ICO, JPEG 2000, AVIF, and HEIC with mien[heic]. EXIF
+    orientation is applied, transparency is laid on white, grey becomes BGR. More than 8 bits are
+    scaled by what is in them: 12-bit data in 16 bits fills the range (``pixels.full_scale``).
 
     Args:
-        source: a path, the encoded bytes, or a binary file object.
+        source: a path, a data URL ("data:…;base64,…"), the encoded bytes, or a binary file object.
         name: what to call the picture in error messages; the path by default.
         max_pixels: refuse pictures that declare more.
 
@@ -50,46 +49,55 @@ def read_image(
     Raises:
         ImageError: missing, unreadable, empty, not a picture, truncated, too small or too large.
     """
-    data, shown = _read_bytes(source, name)
+    return next(read_frames(source, name=name, max_pixels=max_pixels)).image
+
+
+def read_frames(
+    source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXELS
+) -> Iterator[Frame]:
+    """The frames of an animated GIF, WebP, PNG or AVIF, the pages of a TIFF; else one.
+
+    Same arguments and errors as :func:`read_image`; one frame is held at a time.
+    """
+    data, shown = read_bytes(source, name)
     if not data:
         raise ImageError(f"{shown} is empty: it holds no picture.")
-    header = read_header(data)
-    if header is None:
-        raise ImageError(f"{shown} is not a picture that mien reads ({', '.join(FORMATS)}).")
-    if not header.truncated or min(header.width, header.height) > 0:
-        _check_size(header, shown, max_pixels)
-    if header.truncated:
-        raise ImageError(f"{shown} is a truncated or damaged {header.format} file; copy it again.")
-    if header.bits > 16:
-        raise ImageError(f"{shown} holds {header.bits}-bit pixels; mien reads 8 and 16 bits.")
-    image = _decode(data, header, shown)
-    return np.ascontiguousarray(_upright(image, header.orientation))
+    return decode(data, shown, max_pixels)
 
 
 def as_bgr(
-    array: NDArray[np.uint8], color: str | None, name: str = "the array"
+    array: Any,
+    color: str | None,
+    name: str = "the array",
+    value_range: tuple[float, float] | None = None,
 ) -> NDArray[np.uint8]:
     """Check an array picture and bring it to BGR.
 
     Args:
-        array: uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4: alpha is laid on white), 0..255.
+        array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4: alpha is laid on white), or with the
+            channels first. Anything that numpy can read: a torch or JAX tensor, a PIL image.
         color: "bgr" (OpenCV) or "rgb" (Pillow, scikit-image, matplotlib). Must be given for
-            colour; grey needs none.
+            colour; grey and PIL images need none.
+        name: what messages call it.
+        value_range: (black, white) for anything but uint8, e.g. (0, 1), (0, 255) or (0, 4095).
 
     Returns:
         uint8 (H, W, 3), BGR.
 
     Raises:
-        ImageError: another shape or dtype, an empty array, or ``color`` missing or unknown.
+        ImageError: another shape or dtype, an empty array, ``color`` or ``value_range`` missing or
+            unknown.
     """
-    if array.dtype != np.uint8:
-        raise ImageError(f"{name} has dtype {array.dtype}; expected uint8 with values 0 to 255.")
+    if is_pil(array):
+        return _from_pil(array, name)
+    array = _eight_bits(_numpy(array, name), value_range, name)
+    if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
+        array = array.transpose(1, 2, 0)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ImageError(
             f"{name} has shape {array.shape}; expected (H, W), (H, W, 3) or (H, W, 4)."
         )
-    if min(array.shape[:2]) < MIN_SIDE:
-        raise ImageError(_too_small(name, array.shape[1], array.shape[0]))
+    check_size((array.shape[1], array.shape[0]), name)
     if color is not None and color not in COLORS:
         raise ImageError(f"Unknown color {color!r}; say color='bgr' or color='rgb'.")
     if array.ndim == 2 or array.shape[2] == 1:
@@ -100,107 +108,117 @@ def as_bgr(
             "say color='bgr' (OpenCV) or color='rgb' (Pillow, scikit-image)."
         )
     if array.shape[2] == 4:
-        array = _on_white(array)
+        array = on_white(array)
     if color == "rgb":
         return np.asarray(cv2.cvtColor(array, cv2.COLOR_RGB2BGR), dtype=np.uint8)
     return np.ascontiguousarray(array)
 
 
-def _read_bytes(source: str | Path | bytes | BinaryIO, name: str | None) -> tuple[bytes, str]:
+def is_array(source: object) -> bool:
+    """Whether ``source`` holds pixels: an array, a tensor or a PIL image. Imports none of them."""
+    return is_pil(source) or hasattr(source, "__array__") or hasattr(source, "__dlpack__")
+
+
+def is_pil(source: object) -> bool:
+    """Whether ``source`` is a ``PIL.Image.Image``."""
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(source, module.Image)
+
+
+def _from_pil(image: Any, name: str) -> NDArray[np.uint8]:
+    check_size(image.size, name)
+    try:
+        image.load()
+    except Exception as error:  # whatever a decoder makes of damage
+        raise ImageError(f"{name} cannot be decoded: {error}.") from None
+    return upright(bgr_of(image), exif_orientation(image.info.get("exif", b"")))
+
+
+def _numpy(source: Any, name: str) -> NDArray[Any]:
+    """Tensors that need gradients or lie on a GPU say themselves what to call first."""
+    try:
+        return np.asarray(source if hasattr(source, "__array__") else np.from_dlpack(source))
+    except Exception as error:
+        raise ImageError(f"{name} cannot be read as an array: {first_line(error)}.") from None
+
+
+def _eight_bits(
+    array: NDArray[Any], value_range: tuple[float, float] | None, name: str
+) -> NDArray[np.uint8]:
+    if value_range is None:
+        if array.dtype == np.uint8:
+            return array
+        if array.dtype == np.bool_:
+            return array.astype(np.uint8) * 255
+        raise ImageError(
+            f"{name} has dtype {array.dtype}; expected uint8 with values 0 to 255, or say what is "
+            "black and white: value_range=(0, 1)."
+        )
+    low, high = value_range
+    if array.dtype.kind not in "buif" or not (np.isfinite([low, high]).all() and low < high):
+        raise ImageError(
+            f"value_range={value_range} does not suit {name}, dtype {array.dtype}: expected "
+            "numbers and (black, white)."
+        )
+    return to_eight(array.astype(np.float32) - low, high - low)
+
+
+def read_bytes(source: Source, name: str | None = None) -> tuple[bytes, str]:
+    """The encoded bytes of ``source`` and what messages call it. Raises ImageError."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source), name or "the picture"
-    if isinstance(source, (str, Path)):
-        shown = name or str(source)
-        try:
-            path = Path(source)
-            if path.is_dir():
-                raise ImageError(f"{shown} is a folder, not a picture.")
-            if path.stat().st_size > MAX_BYTES:
-                raise ImageError(f"{shown} is larger than 1 GiB: no picture that mien reads.")
-            return path.read_bytes(), shown
-        except FileNotFoundError:
-            raise ImageError(f"{shown} does not exist.") from None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ImageError(f"{shown} cannot be read: {reason}.") from None
+    if isinstance(source, (str, os.PathLike)):
+        text = os.fspath(source)
+        if isinstance(text, str) and (url := _SCHEME.match(text)):
+            return _from_url(text, url[1].lower(), name)
+        return _from_path(Path(os.fsdecode(text)), name or str(source))
     if hasattr(source, "read"):
         shown = name or str(getattr(source, "name", "the stream"))
-        data = source.read(MAX_BYTES + 1)
+        data = source.read(MAX_MEMORY + 1)
         if not isinstance(data, bytes):
             raise ImageError(f"{shown} is a text file object; open it in binary mode ('rb').")
-        if len(data) > MAX_BYTES:
-            raise ImageError(f"{shown} is larger than 1 GiB: no picture that mien reads.")
+        if len(data) > MAX_MEMORY:
+            raise ImageError(_too_large(shown))
         return data, shown
     raise ImageError(
         f"Cannot read a picture from {type(source).__name__}; "
-        "give a path, bytes, a binary file or a numpy array."
+        "give a path, bytes, a binary file, a PIL image or an array."
     )
 
 
-def _too_small(shown: str, width: int, height: int) -> str:
-    return (
-        f"{shown} is {width}×{height} pixels: too small to hold a face "
-        f"(at least {MIN_SIDE}×{MIN_SIDE})."
-    )
+#: An address, which has two slashes, or a data URL. One letter is a drive.
+_SCHEME = re.compile(r"(data(?=:)|[A-Za-z][A-Za-z0-9+.-]+(?=://))")
 
 
-def _check_size(header: Header, shown: str, max_pixels: int) -> None:
-    width, height = header.width, header.height
-    if min(width, height) < MIN_SIDE:
-        raise ImageError(_too_small(shown, width, height))
-    width, height = max(width, header.tile[0]), max(height, header.tile[1])
-    if width * height > max_pixels:
+def _from_url(text: str, scheme: str, name: str | None) -> tuple[bytes, str]:
+    if scheme != "data":
         raise ImageError(
-            f"{shown} declares {width:,}×{height:,} pixels; "
-            f"mien decodes at most {max_pixels / 1e6:g} million. Scale it down."
+            f"{name or text} is an address, and mien fetches none; pipe the picture in: "
+            f"curl -s {shlex.quote(text)} | mien predict -"
         )
-
-
-def _decode(data: bytes, header: Header, shown: str) -> NDArray[np.uint8]:
-    """BGR as stored, orientation not yet applied."""
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    buffer = np.frombuffer(data, np.uint8)
-    image = None
+    shown = name or "the data URL"
+    head, _, body = text.partition(",")
     try:
-        if header.alpha:
-            image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
-            if image is not None and (image.ndim != 3 or image.shape[2] != 4):
-                image = None
-        if image is None:
-            image = cv2.imdecode(buffer, flags)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise ImageError(f"{shown} is a damaged {header.format} file: it cannot be decoded.")
-    if image.dtype == np.uint16:
-        image = cv2.convertScaleAbs(image, alpha=255 / 65535)
-    if image.dtype != np.uint8:
-        raise ImageError(f"{shown} holds {image.dtype} pixels; mien reads 8 and 16 bits.")
-    pixels = image.astype(np.uint8, copy=False)
-    return _on_white(pixels) if pixels.shape[2] == 4 else pixels
+        if not head.endswith(";base64"):
+            raise ValueError
+        return base64.b64decode(urllib.parse.unquote(body), validate=True), shown
+    except ValueError:
+        raise ImageError(f"{shown} is not valid; expected data:image/…;base64,…") from None
 
 
-def _on_white(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay (H, W, 4) with alpha last on white; alpha 255 leaves a pixel exactly as it is."""
-    height, width = image.shape[:2]
-    out = np.empty((height, width, 3), np.uint8)
-    rows = max(1, STRIPE_PIXELS // width)
-    for top in range(0, height, rows):
-        stripe = image[top : top + rows]
-        alpha = stripe[..., 3:].astype(np.uint16)
-        mixed = stripe[..., :3] * alpha
-        mixed += 255 * (255 - alpha) + 127
-        mixed //= 255
-        out[top : top + rows] = mixed
-    return out
+def _from_path(path: Path, shown: str) -> tuple[bytes, str]:
+    try:
+        if path.is_dir():
+            raise ImageError(f"{shown} is a folder, not a picture.")
+        if path.stat().st_size > MAX_MEMORY:
+            raise ImageError(_too_large(shown))
+        return path.read_bytes(), shown
+    except FileNotFoundError:
+        raise ImageError(f"{shown} does not exist.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{shown} cannot be read: {reason}.") from None
 
 
-def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Apply EXIF orientation 1..8 (CIPA DC-008, tag 0x0112)."""
-    if orientation in (5, 6, 7, 8):
-        image = image.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    return image
+def _too_large(shown: str) -> str:
+    return f"{shown} is larger than {MAX_MEMORY >> 20} MiB: no picture that mien reads."

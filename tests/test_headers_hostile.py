@@ -1,7 +1,8 @@
-"""Files made to hurt: no header costs more than linear time, or memory beyond the file's size."""
+"""Files made to hurt: none costs more time or memory than a picture of its size needs."""
 
 from __future__ import annotations
 
+import io
 import struct
 import subprocess
 import sys
@@ -9,11 +10,13 @@ import textwrap
 import time
 import tracemalloc
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from mien._headers import exif_orientation, read_header
+from mien.codecs import exif_orientation
 from mien.errors import ImageError
 from mien.images import read_image
 
@@ -95,21 +98,14 @@ ENDLESS = {
 @pytest.mark.parametrize("name", ENDLESS)
 def test_headers_take_linear_time(name):
     start = time.process_time()
-    header = read_header(ENDLESS[name])
+    with pytest.raises(ImageError):
+        read_image(ENDLESS[name])
     assert time.process_time() - start < 5
-    assert header is None or header.truncated
-
-
-def test_thirty_spaces_do_not_hang():
-    """In a process of its own: the old expression held the interpreter for minutes."""
-    code = "from mien._headers import read_header; read_header(b'P5' + b' ' * 30 + b'x')"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("digits", [10, 5000])
-def test_long_numbers_are_no_header(digits):
-    assert read_header(b"P5 " + b"1" * digits + b" 64 255\n") is None
-    with pytest.raises(ImageError, match="not a picture"):
+def test_long_numbers_are_no_size(digits):
+    with pytest.raises(ImageError):
         read_image(b"P5 " + b"1" * digits + b" 64 255\n")
 
 
@@ -117,10 +113,11 @@ def test_long_numbers_are_no_header(digits):
     "head",
     [b"P5\n#\r 3000 3000\n 64 64 255\n", b"P5 64#3000 \n64 255\n", b"P5 #" + b"c" * 70_000],
 )
-def test_pnm_sizes_are_the_decoders(head):
-    """OpenCV ends a comment at either end of line and swallows the byte behind a number."""
-    header = read_header(head + bytes(64 * 64))
-    assert header is None or (header.width, header.height) == (3000, 3000)
+def test_the_size_that_is_checked_is_decoded(head):
+    """Readers differ in where a comment ends, and in the byte behind a number."""
+    data = head + bytes(64 * 64)
+    with suppress(ImageError):
+        assert read_image(data, max_pixels=5000).size <= 3 * 5000
 
 
 def test_pnm_comments_are_still_read():
@@ -129,11 +126,15 @@ def test_pnm_comments_are_still_read():
     assert np.array_equal(read_image(data)[..., 0], picture)
 
 
-def jpeg_with_exif(block: bytes) -> bytes:
-    segment = b"Exif\0\0" + block
-    frame = b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, 64, 64, 1) + b"\1\x11\0"
-    exif = b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment
-    return b"\xff\xd8" + exif + frame + b"\xff\xda\0\x08\1\1\0\0\x3f\0\xff\xd9"
+def jpeg_with_exif(*blocks: bytes) -> bytes:
+    """64 pixels wide, 32 high."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 32)).save(buffer, "JPEG")
+    parts = [buffer.getvalue()[:2]]
+    for block in blocks:
+        segment = b"Exif\0\0" + block
+        parts += [b"\xff\xe1", struct.pack(">H", len(segment) + 2), segment]
+    return b"".join([*parts, buffer.getvalue()[20:]])  # without JFIF's resolution
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -143,14 +144,19 @@ def test_exif_values_are_not_read_but_the_orientation(order):
     magic = b"II*\0" if order == "<" else b"MM\0*"
     block = magic + struct.pack(order + "I", 8)
     block += directory([*entries, (274, SHORT, 1, 6)], 8, order)
-    data = jpeg_with_exif(block + bytes(65_000 - len(block)))
+    data = jpeg_with_exif(block + bytes(65_000 - len(block)), *[bytes(65_000)] * 20)
+    read_image(data)
     tracemalloc.start()
-    header = read_header(data)
+    image = read_image(data)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert header is not None
-    assert header.orientation == 6
-    assert peak < MEGABYTE
+    assert image.shape == (64, 32, 3)
+    assert peak < 8 * MEGABYTE
+
+
+def test_broken_exif_is_no_reason_to_refuse():
+    for block in (b"", b"II*\0", b"MM\0*\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff", bytes(99)):
+        assert read_image(jpeg_with_exif(block)).shape == (32, 64, 3)
 
 
 @pytest.mark.parametrize(
@@ -179,22 +185,24 @@ def test_the_made_up_tiff_is_read(order):
         (700, BYTE, 1, 5),
     ],
 )
-def test_a_repeated_tag_is_damage(change):
-    """libtiff takes the first of them: 64×64 was checked and 1500×1500 decoded."""
+def test_a_repeated_tag_shows_no_other_picture(change):
+    """Readers take the first or the last: 64×64 was checked and 1500×1500 decoded."""
     extra = [change, change] if change[0] == 700 else [change]
-    with pytest.raises(ImageError, match="truncated or damaged TIFF"):
-        read_image(tiff(*extra), max_pixels=10_000)
+    small_or_refused(tiff(*extra))
+
+
+def small_or_refused(data: bytes) -> None:
+    with suppress(ImageError):
+        assert read_image(data, max_pixels=10_000).shape == (64, 64, 3)
 
 
 @pytest.mark.parametrize("tag", [256, 257, 322, 323])
 @pytest.mark.parametrize(
     "entry", [(BYTE, 1, 64), (LONG, 2, bytes(8)), (SLONG, 1, 64), (SHORT, 2, 64)]
 )
-def test_sizes_are_one_short_or_long(tag, entry):
+def test_sizes_of_odd_types(tag, entry):
     kind, count, value = entry
-    data = tiff((tag, kind, count, value), drop=(tag,))
-    with pytest.raises(ImageError, match="truncated or damaged TIFF"):
-        read_image(data)
+    small_or_refused(tiff((tag, kind, count, value), drop=(tag,)))
 
 
 def test_tiles_count_against_the_limit():
@@ -211,18 +219,15 @@ def test_rows_beyond_the_picture_cost_nothing(rows):
     assert read_image(tiff((278, LONG, 1, rows), drop=(278,))).shape == (64, 64, 3)
 
 
-def test_tags_that_share_their_bytes_are_damage():
+def test_tags_that_share_their_bytes_cost_nothing():
     """libtiff reads the values of every tag: 19 seconds and 1 GB for this megabyte."""
     shared = [(40_000 + i, BYTE, 1_000_000, 8) for i in range(1000)]
-    with pytest.raises(ImageError, match="truncated or damaged TIFF"):
-        read_image(tiff(*shared, data=bytes(1_000_100)))
-    many = [(5000 + i, BYTE, 1, 0) for i in range(5000)]
-    with pytest.raises(ImageError, match="truncated or damaged TIFF"):
-        read_image(tiff(*many))
+    small_or_refused(tiff(*shared, data=bytes(1_000_100)))
+    small_or_refused(tiff(*[(5000 + i, BYTE, 1, 0) for i in range(5000)]))
 
 
 @pytest.mark.parametrize("bits", [32, 64])
-def test_more_than_sixteen_bits_are_refused_undecoded(bits):
+def test_wide_colours_are_refused(bits):
     data = tiff(
         (258, SHORT, 4, struct.pack("<4H", *[bits] * 4)),
         (262, SHORT, 1, 2),
@@ -230,16 +235,14 @@ def test_more_than_sixteen_bits_are_refused_undecoded(bits):
         data=bytes(64 * 64 * bits // 2),
         drop=(258, 262, 277),
     )
-    with pytest.raises(ImageError, match=f"{bits}-bit pixels; mien reads 8 and 16 bits"):
+    with pytest.raises(ImageError, match="of a kind that mien does not read"):
         read_image(data)
 
 
-def test_bigtiff_and_cut_directories():
-    with pytest.raises(ImageError, match="not a picture"):
-        read_image(b"II+\0\x08\0\0\0" + bytes(100))
+def test_cut_directories():
     whole = tiff()
-    for length in (5, 8, 4104, 4105, 4110, len(whole) - 10):
-        with pytest.raises(ImageError, match="truncated or damaged TIFF"):
+    for length in (5, 8, 4104, 4105, 4110, 4140):
+        with pytest.raises(ImageError, match="TIFF"):
             read_image(whole[:length])
 
 
@@ -256,27 +259,38 @@ def test_strips_may_be_many():
     assert read_image(data).shape == (n, 16, 3)
 
 
-def test_hidden_frame_headers_are_damage():
-    """libjpeg looks for markers behind FF 00 and takes the first chunk of a PNG for its header."""
-    frame = b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, 64, 64, 1) + b"\1\x11\0"
-    assert read_header(b"\xff\xd8\xff\0\0\x0f" + frame + frame + b"\xff\xda\0\2\xff\xd9") is None
-    twice = read_header(b"\xff\xd8" + frame + frame + b"\xff\xda\0\2\xff\xd9")
-    assert twice is not None
-    assert twice.truncated
-    first = read_header(PNG + chunk(b"tEXt", bytes(13)) + IHDR + chunk(b"IEND"))
-    assert first is not None
-    assert first.truncated
+def test_hidden_frame_headers_show_no_other_picture():
+    """A second frame header, or a PNG whose first chunk is not IHDR."""
+    frame = b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, 3000, 3000, 1) + b"\1\x11\0"
+    whole = jpeg_with_exif(b"")
+    small_jpegs = (whole[:2] + frame + whole[2:], whole.replace(b"\xff\xda", frame + b"\xff\xda"))
+    for data in (*small_jpegs, PNG + chunk(b"tEXt", bytes(13)) + IHDR + chunk(b"IEND")):
+        with pytest.raises(ImageError):
+            read_image(data, max_pixels=10_000)
+
+
+def seeds() -> list[bytes]:
+    """A small picture of every kind."""
+    rgb = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    out = [tiff(), tiled(64, 64), jpeg_with_exif(b"II*\0\x08\0\0\0" + directory([], 8))]
+    for form in ("PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "JPEG2000", "AVIF"):
+        buffer = io.BytesIO()
+        (rgb.resize((32, 32)) if form == "ICO" else rgb).save(buffer, form)
+        out.append(buffer.getvalue())
+    return out
 
 
 def test_random_damage_gives_one_sentence():
     """Whatever a byte is changed to: an answer or an ImageError."""
     rng = np.random.default_rng(0)
-    for seed in (tiff(), tiled(64, 64), jpeg_with_exif(b"II*\0\x08\0\0\0" + directory([], 8))):
-        for _ in range(300):
+    for seed in seeds():
+        assert read_image(seed).ndim == 3
+        for _ in range(100):
             data = bytearray(seed)
-            for at in rng.integers(max(0, len(data) - 140), len(data), 3):
+            for at in (*rng.integers(0, min(len(data), 140), 2), *rng.integers(0, len(data), 2)):
                 data[at] = rng.integers(256)
-            read_header(bytes(data))
+            with suppress(ImageError):
+                read_image(bytes(data), max_pixels=1_000_000)
 
 
 def test_the_decoder_stays_within_what_was_checked():

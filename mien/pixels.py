@@ -1,0 +1,132 @@
+"""Arrays of pixels: any mode and depth to uint8 BGR, transparency on white, upright."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import ImageError
+
+Pixels = NDArray[np.uint8]
+
+#: A picture with a side shorter than this holds no recognisable face.
+MIN_SIDE = 8
+
+#: Pixels converted at a time: the copies of a whole picture would take several times its bytes, and
+#: fresh memory for them is dear.
+STRIPE_PIXELS = 1 << 16
+
+#: Conversions to BGR from what Pillow calls the mode.
+_TO_BGR = {
+    "L": cv2.COLOR_GRAY2BGR,
+    "RGB": cv2.COLOR_RGB2BGR,
+    "LAB": cv2.COLOR_LAB2BGR,
+}
+
+
+def check_size(size: tuple[int, int], shown: str) -> None:
+    """Raise ImageError where ``size``, (width, height), is too small to hold a face."""
+    if min(size) < MIN_SIDE:
+        raise ImageError(
+            f"{shown} is {size[0]}×{size[1]} pixels: too small to hold a face "
+            f"(at least {MIN_SIDE}×{MIN_SIDE})."
+        )
+
+
+def full_scale(highest: float) -> float:
+    """The largest value that pixels can have, by the largest that they have.
+
+    1 for fractions; else the full scale of 8, 10, 12, 14, 16 … bits, whichever is enough. Data of
+    12 bits in a file of 16 so gets its contrast, and a dark picture of 16 bits is lightened.
+    """
+    if highest <= 1:
+        return 1.0
+    bits = max(8, int(highest).bit_length())
+    return float(2 ** (bits + bits % 2) - 1)
+
+
+def to_eight(values: NDArray[Any], scale: float | None = None) -> Pixels:
+    """``values`` from 0..scale to 0..255, uint8; without a scale, by :func:`full_scale`.
+
+    What lies outside is cut; what is no number counts as 0.
+    """
+    if scale is None:
+        finite = np.isfinite(values) if values.dtype.kind == "f" else True
+        highest = values.max(initial=0, where=finite)
+        if values.dtype.kind != "f":
+            highest = max(2, highest)  # a whole number is no fraction
+        scale = full_scale(float(highest))
+    if scale == 255 and values.dtype == np.uint8:
+        return values
+    out = np.empty(values.shape, np.uint8)
+    step = max(1, STRIPE_PIXELS // max(1, values[:1].size))
+    for top in range(0, len(values), step):
+        part = values[top : top + step].astype(np.float32)
+        part *= 255 / scale
+        np.nan_to_num(part, copy=False, nan=0, posinf=255, neginf=0)
+        out[top : top + step] = np.clip(part, 0, 255, out=part) + 0.5
+    return out
+
+
+def bgr_of(image: Any, low: Any = None) -> Pixels:
+    """The pixels of a ``PIL.Image.Image`` in any mode, (H, W, 3) BGR, as stored.
+
+    ``low``: the same picture with the low bytes of its 16 bits, ``image`` having the high ones.
+    """
+    if image.mode == "F" or image.mode.startswith("I"):
+        return bgr_from(to_eight(np.asarray(image)), "L")
+    width, height = image.size
+    scale = None
+    if low is not None:
+        low.load()
+        highest = max(high for _, high in image.getextrema())
+        lowest = max(high for _, high in low.getextrema())
+        scale = full_scale(max(2, 256 * highest + lowest if highest else lowest))
+    out = np.empty((height, width, 3), np.uint8)
+    rows = max(1, STRIPE_PIXELS // width)
+    for top in range(0, height, rows):
+        box = (0, top, width, min(top + rows, height))
+        part = image if rows >= height else image.crop(box)
+        mode = "RGBA" if part.has_transparency_data else part.mode
+        mode = mode if mode in ("RGBA", *_TO_BGR) else "RGB"
+        pixels = np.asarray(part if part.mode == mode else part.convert(mode))
+        if low is not None:
+            pixels = to_eight(pixels * np.uint16(256) + np.asarray(low.crop(box)), scale)
+        bgr_from(pixels, mode, out[top : top + rows])
+    return out
+
+
+def bgr_from(pixels: Pixels, mode: str, out: Pixels | None = None) -> Pixels:
+    """``pixels`` of mode "L", "RGB", "RGBA" or "LAB", as (H, W, 3) BGR, into ``out`` if given."""
+    if mode == "RGBA":
+        pixels, mode = on_white(pixels), "RGB"
+    return np.asarray(cv2.cvtColor(pixels, _TO_BGR[mode], dst=out), np.uint8)
+
+
+def on_white(image: Pixels) -> Pixels:
+    """Lay (H, W, 4) with alpha last on white; alpha 255 leaves a pixel exactly as it is."""
+    height, width = image.shape[:2]
+    out = np.empty((height, width, 3), np.uint8)
+    rows = max(1, STRIPE_PIXELS // width)
+    for top in range(0, height, rows):
+        stripe = image[top : top + rows]
+        alpha = stripe[..., 3:].astype(np.uint16)
+        mixed = stripe[..., :3] * alpha
+        mixed += 255 * (255 - alpha) + 127
+        mixed //= 255
+        out[top : top + rows] = mixed
+    return out
+
+
+def upright(image: Pixels, orientation: int) -> Pixels:
+    """Apply EXIF orientation 1..8 (CIPA DC-008, tag 0x0112); C-contiguous."""
+    if orientation in (5, 6, 7, 8):
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
