@@ -53,7 +53,6 @@ docs: $(DEV_VENV)/.stamp ## fill the generated tables and paint the README's pic
 	$(DEV_VENV)/bin/python examples/fill_readme.py
 	$(DEV_VENV)/bin/python examples/model_card.py
 	$(DEV_VENV)/bin/python examples/fill_results.py
-	$(DEV_VENV)/bin/python examples/fill_lessons.py
 	$(DEV_VENV)/bin/python examples/fill_robustness.py
 	$(DEV_VENV)/bin/python examples/fill_flagship.py
 	$(DEV_VENV)/bin/mien models --markdown > docs/models.md

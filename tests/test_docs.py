@@ -21,7 +21,6 @@ PAGES += sorted(f"mien/zoo/{page.name}" for page in (ROOT / "mien" / "zoo").glob
         "fill_readme.py",
         "model_card.py",
         "fill_results.py",
-        "fill_lessons.py",
         "fill_robustness.py",
         "fill_flagship.py",
     ],
