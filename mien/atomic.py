@@ -2,6 +2,10 @@
 
 Every file that mien writes goes through here: a temporary name in the same folder, fsync, then one
 ``os.replace``. Any failure of the disk becomes an :class:`OutputError` of one sentence.
+
+Work files are called ``.mien-TOKEN-…``, are made exclusively, never through a link, and are held by
+a lock of the kernel's while their writer lives. What a killed writer left is not held, and the next
+one in the same folder removes it. :func:`lock` keeps two runs from writing one output.
 """
 
 from __future__ import annotations
@@ -10,13 +14,21 @@ import errno
 import os
 import re
 import secrets
+import shutil
+import socket
 import stat
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from mien.errors import OutputError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 _HINTS = {
     errno.ENOSPC: "the disk is full; free some space and run it again",
@@ -83,22 +95,142 @@ def _is_about(error: OSError, *paths: Path) -> bool:
     return error.filename is None or str(error.filename) in {str(p) for p in paths}
 
 
-_TOKEN_BYTES = 6
+_WORK = re.compile(r"\.mien-([0-9a-f]{12}|lock)-.*", re.DOTALL)
+_swept: set[Path] = set()
 
 
-def _temporary(target: Path, token: str) -> str:
-    return f".{target.stem[:100]}.{token}{target.suffix}"
+def _hold(descriptor: int, path: Path, unable: bool = True) -> bool:
+    """Lock an open work file until it is closed; False if another process holds or removed it.
+
+    ``unable`` is the answer on a file system that knows no locks.
+    """
+    try:
+        if sys.platform == "win32":
+            os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # a byte that nobody reads
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return unable and error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except OSError:
+        return False
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
-    """Remove what killed writers of ``path`` left beside it; nobody may be writing it now."""
-    target = Path(os.path.realpath(path))
-    before, after = _temporary(target, "/").split("/")
-    pattern = re.compile(rf"{re.escape(before)}[0-9a-f]{{{2 * _TOKEN_BYTES}}}{re.escape(after)}")
+    """Remove what killed writers left in the folder of ``path``: work files that nobody holds."""
+    folder = Path(os.path.realpath(path)).parent
+    _swept.add(folder)
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _WORK.fullmatch(entry.name) and not entry.is_symlink():
+                _remove_unheld(Path(entry.path))
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, not what a link points to, if it is there."""
     with suppress(OSError):
-        for other in target.parent.iterdir():
-            if pattern.fullmatch(other.name):
-                other.unlink()
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _remove_unheld(path: Path) -> None:
+    with suppress(OSError):
+        if sys.platform == "win32":  # what is open cannot be removed there; folders cannot be held
+            path.unlink()
+            return
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if _hold(descriptor, path, unable=False):
+                _remove(path)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _work_path(target: Path, *, folder: bool = False) -> Iterator[Path]:
+    """A new, empty, held file or folder beside ``target``, whose ending it keeps."""
+    if target.parent not in _swept:
+        remove_leftovers(target)
+    descriptor: int | None = None
+    held = False
+    while not held:
+        name = f".mien-{secrets.token_hex(6)}-{target.stem[:100]}{target.suffix}"
+        path = target.with_name(name)
+        if folder:
+            path.mkdir()
+        # Created here, not by the writer, so that the umask applies and a bad folder fails early.
+        make = os.O_RDONLY if folder else os.O_CREAT | os.O_EXCL | os.O_RDWR
+        if sys.platform == "win32":  # it could not be renamed while it is open
+            held = True
+            if not folder:
+                os.close(os.open(path, make, 0o666))
+        else:
+            descriptor = os.open(path, make, 0o666)
+            held = _hold(descriptor, path)
+            if not held:
+                os.close(descriptor)
+    try:
+        yield path
+    finally:
+        _remove(path)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@contextmanager
+def lock(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep other runs of mien from writing the file or folder ``path`` while the block runs.
+
+    The lock is the kernel's: it ends with the process, however that ends.
+
+    Raises:
+        OutputError: another run holds it, and who that is; or the folder cannot be written to.
+    """
+    target = Path(os.path.realpath(path))
+    if (mode := _mode(target)) is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        yield  # a device, a pipe
+        return
+    make_folder(target.parent)
+    file = target.with_name(f".mien-lock-{target.name[:200]}")
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    with ExitStack() as stack:
+        try:
+            descriptor = os.open(file, flags, 0o666)
+            while not _hold(descriptor, file):
+                holder = b"" if sys.platform == "win32" else os.pread(descriptor, 200, 0)
+                gone = not file.exists() or not os.path.samestat(os.fstat(descriptor), file.lstat())
+                os.close(descriptor)
+                if not gone:
+                    raise _held(path, holder)
+                descriptor = os.open(file, flags, 0o666)
+        except OSError as error:
+            raise output_error(path, error) from error
+        stack.callback(os.close, descriptor)
+        stack.callback(_remove, file)
+        with suppress(OSError):
+            if os.fstat(descriptor).st_nlink == 1:  # else it is a file with another name, too
+                os.ftruncate(descriptor, 0)
+                holder = f"process {os.getpid()} on {socket.gethostname()}".encode()
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                os.write(descriptor, holder)
+        remove_leftovers(target)
+        yield
+
+
+def _held(path: str | os.PathLike[str], holder: bytes) -> OutputError:
+    who = holder.decode("utf-8", "replace") or "another process"
+    return OutputError(
+        f"{os.fspath(path)!r} is being written by another run of mien ({who}); wait for it, stop "
+        "it, or choose another name."
+    )
+
+
+def _real_target(path: str | os.PathLike[str]) -> Path:
+    """Where ``path`` leads, in a folder that is there."""
+    target = Path(os.path.realpath(path))
+    make_folder(target.parent)
+    return target
 
 
 @contextmanager
@@ -106,36 +238,53 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside ``path``, for writers that want a name, then move it there.
 
     The temporary file keeps ``path``'s suffix. It is removed if the body raises, and ``path`` is
-    then untouched. A symbolic link is followed; an existing file's permissions are kept.
+    then untouched. Missing folders are made. A symbolic link is followed; an existing file's
+    permissions are kept.
 
     Raises:
-        OutputError: the folder is missing or not writable, or the disk is full.
+        OutputError: the folder is not writable, or the disk is full.
     """
-    target = Path(os.path.realpath(path))
+    target = _real_target(path)
     mode = _mode(target)
     if mode is not None and stat.S_ISDIR(mode):
         raise output_error(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
     if mode is not None and not stat.S_ISREG(mode):
         yield target  # A device, pipe or socket is written to, never replaced.
         return
-    temporary = target.parent / _temporary(target, secrets.token_hex(_TOKEN_BYTES))
+    temporary = target
     try:
-        # Created here, not by the writer, so that the umask applies and a bad folder fails early.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        if mode is not None:
-            temporary.chmod(stat.S_IMODE(mode))
-        yield temporary
-        _sync(temporary)
-        temporary.replace(target)
-        with suppress(OSError):  # Not every file system can sync a folder.
-            _sync(target.parent)
+        with _work_path(target) as temporary:
+            if mode is not None:
+                temporary.chmod(stat.S_IMODE(mode))
+            yield temporary
+            _sync(temporary)
+            temporary.replace(target)
+            with suppress(OSError):  # Not every file system can sync a folder.
+                _sync(target.parent)
     except OSError as error:
         if _is_about(error, temporary, target):
             raise output_error(path, error) from error
         raise
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a new folder beside ``path`` to fill, then move it there; ``path`` is new or empty.
+
+    Raises:
+        OutputError: ``path`` is a file or holds something, or the disk is full.
+    """
+    target = _real_target(path)
+    try:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise OutputError(f"{path} exists and is not empty; name a new folder.")
+        with _work_path(target, folder=True) as temporary:
+            yield temporary
+            if target.exists():
+                target.rmdir()
+            temporary.replace(target)
+    except OSError as error:
+        raise output_error(path, error) from error
 
 
 @contextmanager

@@ -7,12 +7,15 @@ import stat
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mien.atomic import (
+    atomic_folder,
     atomic_path,
+    lock,
     make_folder,
     open_atomic,
     remove_leftovers,
@@ -79,8 +82,8 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("missing/a.txt", "does not exist"),
-        ("file/a.txt", "does not exist"),
+        ("file/a.txt", "it is a file"),
+        ("file/b/a.txt", "parents is a file"),
         ("folder", "it is a folder"),
         ("x" * 300, "too long"),
     ],
@@ -92,9 +95,14 @@ def test_bad_targets_get_one_sentence(tmp_path: Path, name: str, reason: str) ->
     target = tmp_path / name
     with pytest.raises(OutputError, match=reason) as caught:
         write_text(target, "x")
-    assert str(target) in str(caught.value)
+    assert str(target.parent) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_missing_folders_are_made(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "b" / "c.txt", "x")
+    assert (tmp_path / "a" / "b" / "c.txt").read_text() == "x"
 
 
 def test_errors_of_other_files_keep_their_name(tmp_path: Path) -> None:
@@ -144,25 +152,97 @@ def test_atomic_path_keeps_the_suffix(tmp_path: Path) -> None:
     assert (tmp_path / "m.onnx").read_bytes() == b"1"
 
 
-def test_leftovers_of_killed_writers_go(tmp_path: Path) -> None:
+KILL = """
+import os, signal, sys
+from mien.atomic import atomic_folder, lock, open_atomic
+with lock(sys.argv[1]), open_atomic(sys.argv[1]) as stream, atomic_folder(sys.argv[1] + "d") as d:
+    stream.write("half")
+    (d / "picture").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+@pytest.mark.parametrize("next_run", [remove_leftovers, lambda path: lock(path).__enter__()])
+def test_leftovers_of_killed_writers_go_and_nothing_else(
+    tmp_path: Path, next_run: Callable[[Path], object]
+) -> None:
     target = tmp_path / "run.v1.ckpt"
-    script = (
-        "import os, signal, sys\n"
-        "from mien.atomic import open_atomic\n"
-        "with open_atomic(sys.argv[1]) as stream:\n"
-        "    stream.write('half')\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    subprocess.run([sys.executable, "-c", script, str(target)], check=False)
-    (left,) = tmp_path.iterdir()
-    others = [tmp_path / ".run.v1.ckpt", tmp_path / ".run.v1.0123456789ab.txt"]
-    others += [tmp_path / ".run.v2.0123456789ab.ckpt", tmp_path / ".run.v1.xyz.ckpt", target]
+    subprocess.run([sys.executable, "-c", KILL, str(target)], check=False)
+    left = set(tmp_path.iterdir())
+    assert len(left) == 3
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.mkdir()
+    (outside / "keep").touch()
+    others = [tmp_path / ".run.v1.ckpt", tmp_path / ".mien-xyz-run.ckpt", target]
     for other in others:
         other.touch()
-    remove_leftovers(target)
-    assert not left.exists()
-    assert all(other.exists() for other in others)
+    link = tmp_path / ".mien-0123456789ab-x"
+    link.symlink_to(outside)
+    with open_atomic(tmp_path / "other") as alive:
+        alive.write("a writer that lives")
+        next_run(target)
+        assert not {p for p in left if p.exists() and "lock" not in p.name}
+    assert (tmp_path / "other").read_text() == "a writer that lives"
+    assert all(other.exists() for other in [*others, outside / "keep"])
     remove_leftovers(tmp_path / "missing" / "x.ckpt")
+
+
+def test_the_first_write_into_a_folder_removes_leftovers(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILL, str(tmp_path / "a")], check=False)
+    write_text(tmp_path / "b", "x")
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+def test_two_writers_and_who_is_first(tmp_path: Path) -> None:
+    target = tmp_path / "a.mp4"
+    with lock(target), pytest.raises(OutputError) as caught, lock(target):
+        pass
+    assert f"(process {os.getpid()} on " in str(caught.value)
+    assert "is being written by another run of mien" in str(caught.value)
+    with lock(target), lock(tmp_path / "b.mp4"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_of_a_killed_run_is_stale(tmp_path: Path) -> None:
+    target = tmp_path / "a.mp4"
+    subprocess.run([sys.executable, "-c", KILL, str(target)], check=False)
+    assert (tmp_path / ".mien-lock-a.mp4").exists()
+    with lock(target):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_file_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    (tmp_path / ".mien-lock-a").symlink_to(mine)
+    os.link(mine, tmp_path / ".mien-lock-b")
+    with pytest.raises(OutputError), lock(tmp_path / "a"):
+        pass
+    with lock(tmp_path / "b"):
+        pass
+    assert mine.read_text() == "mine"
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "set"
+    with atomic_folder(target) as folder:
+        (folder / "a").touch()
+        assert not target.exists()
+    assert (target / "a").exists()
+    with pytest.raises(OutputError, match="not empty"), atomic_folder(target):
+        pass
+
+    def fail() -> None:
+        with atomic_folder(tmp_path / "b") as folder:
+            (folder / "a").touch()
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [p.name for p in tmp_path.iterdir()] == ["new"]
 
 
 def test_make_folder(tmp_path: Path) -> None:

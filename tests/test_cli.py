@@ -179,7 +179,7 @@ def test_sigterm_cleans_up_and_says_so(tmp_path: Path) -> None:
     with subprocess.Popen(
         command, cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        while not list(tmp_path.glob(".t.*")):
+        while not list(tmp_path.glob(".mien-*")):
             assert process.poll() is None
             time.sleep(0.01)
         process.terminate()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +9,7 @@ from urllib.parse import quote
 import cv2
 
 from mien._system import import_pyarrow_parquet
-from mien.atomic import atomic_path, make_folder, open_atomic, output_error
+from mien.atomic import atomic_folder, atomic_path, open_atomic
 from mien.data.dataset import FaceDataset
 from mien.data.fercsv import SIDE
 from mien.data.folders import NO_SPLIT, SPLIT_FOLDERS
@@ -127,29 +125,17 @@ def _relative_name(dataset: FaceDataset, i: int) -> Path:
 def _write_folder(dataset: FaceDataset, path: Path) -> list[Path]:
     """Class folders of PNG files: FER2013 as the Kaggle release, CK+ as CK+48."""
     path = path.absolute()
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise OutputError(f"{path} exists and is not empty; name a new folder.")
     if path == Path.cwd():
         raise OutputError("The folder that you are in cannot be written anew; name a new folder.")
     mixed = dataset.name not in ("fer2013", "ckplus") and len({bool(s) for s in dataset.splits}) > 1
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        make_folder(temporary)
+    with atomic_folder(path) as temporary:
         for i in range(len(dataset)):
             name = _relative_name(dataset, i)
             if mixed and not dataset.splits[i]:
                 name = Path(NO_SPLIT) / name  # muxspace's half of FERGIT
             target = temporary / name
-            if not target.parent.is_dir():
-                make_folder(target.parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(_png(dataset, i))
-        if path.exists():
-            path.rmdir()
-        temporary.replace(path)
-    except OSError as error:
-        raise output_error(path, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return [path]
 
 
