@@ -128,7 +128,7 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
                 _remove_unheld(Path(entry.path))
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """Remove a file or folder, not what a link points to, if it is there."""
     with suppress(OSError):
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -142,7 +142,7 @@ def _remove_unheld(path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             if _hold(descriptor, path, unable=False):
-                _remove(path)
+                remove(path)
         finally:
             os.close(descriptor)
 
@@ -173,7 +173,7 @@ def _work_path(target: Path, *, folder: bool = False) -> Iterator[Path]:
     try:
         yield path
     finally:
-        _remove(path)
+        remove(path)
         if descriptor is not None:
             os.close(descriptor)
 
@@ -207,7 +207,7 @@ def lock(path: str | os.PathLike[str]) -> Iterator[None]:
         except OSError as error:
             raise output_error(path, error) from error
         stack.callback(os.close, descriptor)
-        stack.callback(_remove, file)
+        stack.callback(remove, file)
         with suppress(OSError):
             if os.fstat(descriptor).st_nlink == 1:  # else it is a file with another name, too
                 os.ftruncate(descriptor, 0)

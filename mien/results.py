@@ -175,7 +175,8 @@ class Result:
         model: name of the classifier.
         detector: "yunet", "haar" or "none" (the picture was declared a face).
         frame: number of the frame in its film, from 0; None for a picture.
-        time: seconds from the film's start, by the container's time stamps; None for a picture.
+        time: seconds on the container's clock, which its sound shares; None for a picture.
+        skipped: damaged frames that were lost just before this one.
     """
 
     faces: tuple[Face, ...]
@@ -186,14 +187,20 @@ class Result:
     detector: str = ""
     frame: int | None = None
     time: float | None = None
+    skipped: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; "frame" and "time" are there only for frames of a film."""
+        """JSON-ready; "frame" and "time" are there only for frames of a film.
+
+        "skipped" is there only where frames were lost.
+        """
         film: dict[str, Any] = {}
         if self.frame is not None:
             film["frame"] = self.frame
         if self.time is not None:
             film["time"] = round(self.time, 6)
+        if self.skipped:
+            film["skipped"] = self.skipped
         return {
             "source": self.source,
             **film,
@@ -215,4 +222,5 @@ class Result:
             detector=data.get("detector", ""),
             frame=None if data.get("frame") is None else int(data["frame"]),
             time=None if data.get("time") is None else float(data["time"]),
+            skipped=int(data.get("skipped", 0)),
         )

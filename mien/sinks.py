@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from mien._system import import_pyarrow_parquet
-from mien.atomic import atomic_path, make_folder, open_atomic, write_bytes
+from mien.atomic import atomic_path, lock, make_folder, open_atomic, write_bytes
 from mien.emotions import FER2013, Emotion
 from mien.errors import OutputError
 from mien.results import Result
@@ -30,10 +30,25 @@ LANDMARKS = ("right_eye", "left_eye", "nose_tip", "right_mouth", "left_mouth")
 
 _PICTURE = ("source", "width", "height", "model", "detector", "faces")
 _FACE = ("face", "emotion", "confidence", "detection_score")
-_FILM = ("frame", "time")
+_FILM = ("frame", "time", "skipped")
 _FILM_FACE = ("track", "steady")
 _BOX = ("box_x", "box_y", "box_width", "box_height")
 _POINTS = tuple(f"{name}_{axis}" for name in LANDMARKS for axis in "xy")
+
+
+#: Endings that say something else than what is written.
+_OTHERS = {
+    "csv": (".xlsx", ".xls", ".ods", ".parquet", ".pq", ".json", ".jsonl", ".html"),
+    "jsonl": (".csv", ".xlsx", ".xls", ".ods", ".parquet", ".pq", ".html"),
+    "parquet": (".csv", ".xlsx", ".xls", ".ods", ".json", ".jsonl", ".html"),
+}
+
+
+def check_ending(kind: str, path: str | os.PathLike[str]) -> None:
+    """Raise OutputError where the name of a table of ``kind`` ends like another format."""
+    suffix = Path(path).suffix.lower()
+    if suffix in _OTHERS[kind]:
+        raise OutputError(f"{os.fspath(path)!r} would hold {kind}, not {suffix}; name it .{kind}.")
 
 
 class Sink(Protocol):
@@ -78,6 +93,7 @@ class _TextSink(_Base):
 
     def __enter__(self) -> Self:
         if isinstance(self._target, (str, os.PathLike)):
+            self._stack.enter_context(lock(self._target))
             self._stream = self._stack.enter_context(open_atomic(self._target, newline=""))
         else:
             self._stream = self._target
@@ -147,6 +163,8 @@ class CsvSink(_TextSink):
         header: bool = True,
     ) -> None:
         super().__init__(target)
+        if isinstance(target, (str, os.PathLike)):
+            check_ending("csv", target)
         self._columns = columns(labels, film)
         self._header = header
 
@@ -172,6 +190,7 @@ class ParquetSink(_Base):
         path: the file to write.
         labels: the model's classes: one ``p_…`` column each.
         film: add the columns of a film: see :func:`columns`.
+        locked: the caller holds the file's lock.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -185,8 +204,11 @@ class ParquetSink(_Base):
         *,
         labels: Sequence[Emotion] = FER2013,
         film: bool = False,
+        locked: bool = False,
     ) -> None:
         super().__init__()
+        check_ending("parquet", path)
+        self._locked = locked
         import_pyarrow_parquet()  # before the first photo is looked at
         self._path = path
         self._columns = columns(labels, film)
@@ -197,10 +219,12 @@ class ParquetSink(_Base):
         import pyarrow.parquet as pq
 
         text = ("source", "model", "detector", "emotion", "steady")
-        whole = ("width", "height", "faces", "face", "frame", "track")
+        whole = ("width", "height", "faces", "face", "frame", "skipped", "track")
         kinds = {name: pa.string() for name in text} | {name: pa.int32() for name in whole}
         kinds["time"] = pa.float64()
         self._schema = pa.schema([(c, kinds.get(c, pa.float32())) for c in self._columns])
+        if not self._locked:
+            self._stack.enter_context(lock(self._path))
         temporary = self._stack.enter_context(atomic_path(self._path))
         self._writer = self._stack.enter_context(pq.ParquetWriter(str(temporary), self._schema))
         return self
@@ -300,8 +324,9 @@ class AnnotatedSink(_Base):
 def columns(labels: Sequence[Emotion] = FER2013, film: bool = False) -> tuple[str, ...]:
     """The columns of :class:`CsvSink` and :class:`ParquetSink`, in order.
 
-    A film's tables also have ``frame`` and ``time`` (seconds), the face's ``track``, the ``steady``
-    name and the smoothed probabilities, ``s_…``.
+    A video's tables also have ``frame``, ``time`` (seconds on the container's clock), ``skipped``
+    (damaged frames lost just before this one), the face's ``track``, the ``steady`` name and the
+    smoothed probabilities, ``s_…``.
     """
     raw = tuple(f"p_{label.value}" for label in labels)
     if not film:
@@ -321,6 +346,7 @@ def face_rows(result: Result) -> list[dict[str, Any]]:
         "source": None if result.source is None else shown(result.source),
         "frame": result.frame,
         "time": None if result.time is None else round(result.time, 6),
+        "skipped": result.skipped,
         "width": result.width,
         "height": result.height,
         "model": result.model,

@@ -404,12 +404,14 @@ def test_a_film_cut_short_is_reported(
         (["--out", "{film}"], "is a film to be read"),
         (["--csv", "{film}"], "is a film to be read"),
         (["--out", "{tmp}/a.txt"], "does not end like a film"),
-        (["--out", "{tmp}/none/a.mp4"], "does not exist"),
-        (["--csv", "{tmp}/none/a.csv"], "does not exist"),
+        (["--csv", "{tmp}/a.xlsx"], "would hold csv, not .xlsx"),
+        (["--parquet", "{tmp}/a.csv"], "would hold parquet"),
+        (["--plot", "{tmp}/t.pdf"], "name it .html"),
+        (["{film2}", "--out", "{tmp}/a.mp4"], "there are several films; name a folder"),
+        (["{film2}", "--plot", "{tmp}/a.html"], "there are several films; name a folder"),
         (["--csv", "-", "--jsonl", "-"], "would both print"),
         (["--csv", "{tmp}/a", "--jsonl", "{tmp}/./a"], "written to the same file"),
-        (["--out", "{tmp}/a.mp4", "--plot", "{tmp}/a.mp4"], "written to the same file"),
-        (["--csv", "{tmp}/a", "--jsonl", "{tmp}/a.part"], "written to the same file"),
+        (["--csv", "{tmp}/a", "--plot", "{tmp}/a"], "written to the same file"),
         (["--from", "3", "--to", "2"], "would end at 2 s"),
         (["--from", "x"], "is no time"),
         (["--every", "0"], "every"),
@@ -426,7 +428,9 @@ def test_bad_options_get_one_sentence(
     words: str,
 ) -> None:
     before = film.read_bytes()
-    extra = [word.format(film=film, tmp=tmp_path) for word in extra]
+    other = film.parent / "other.mp4"
+    other.write_bytes(before)
+    extra = [word.format(film=film, film2=other, tmp=tmp_path) for word in extra]
     assert main(["video", str(film), "--model", str(shipped_model), *extra]) == 2
     captured = capsys.readouterr()
     assert words in captured.err
@@ -449,3 +453,85 @@ def test_parquet_without_pyarrow_says_what_to_install(
     run = VideoRun([film], analyzer, outputs=Outputs(parquet=str(tmp_path / "a.parquet")))
     with pytest.raises(MissingExtraError, match="pip install"):
         list(run.run())
+
+
+def damage(path: Path, *numbers: int) -> Path:
+    """Spoil frames of a Motion JPEG AVI, by their place: zeros where the picture begins."""
+    data = bytearray(path.read_bytes())
+    at, places = data.index(b"movi"), []
+    while (at := data.find(b"00dc", at + 4)) >= 0 and len(places) < 10_000:
+        places.append(at)
+    index = data.index(b"idx1")
+    frames = [at for at in places if at < index]
+    for number in numbers:
+        begin = frames[number] + 8
+        data[begin : begin + 400] = bytes(400)
+    path.write_bytes(data)
+    return path
+
+
+def test_damaged_frames_are_skipped_counted_and_marked(
+    portrait: NDArray[np.uint8],
+    shipped_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = write_film(tmp_path / "f.avi", walking(portrait, 40))
+    damage(path, 10, 11, 25)
+    table = tmp_path / "f.csv"
+    words = ["video", str(path), "--model", str(shipped_model), "--csv", str(table)]
+    assert main(words) == 1
+    assert "3 damaged frames were skipped" in capsys.readouterr().err
+    with table.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    good = [n for n in range(40) if n not in (10, 11, 25)]
+    assert [int(row["frame"]) for row in rows] == good
+    assert [float(row["time"]) for row in rows] == pytest.approx([n / FPS for n in good])
+    assert {row["frame"]: row["skipped"] for row in rows if row["skipped"] != "0"} == {
+        "12": "2",
+        "26": "1",
+    }
+    # Frames that nobody asked for may be damaged without a word; places in the film stay.
+    assert main([*words, "--every", "2"]) == 1
+    assert main([*words, "--from", "1.1"]) == 0
+    marked = [r.skipped for r in analyze_video(path, every=4)]
+    assert marked == [0, 0, 0, 2, 0, 0, 0, 1, 0, 0]
+
+
+def test_a_film_without_a_readable_frame_is_an_error(
+    portrait: NDArray[np.uint8],
+    film: Path,
+    shipped_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = damage(write_film(tmp_path / "f.avi", walking(portrait, 12)), *range(12))
+    base = ["--model", str(shipped_model), "--csv", str(tmp_path / "t.csv")]
+    assert main(["video", str(path), *base]) == 2
+    assert "f.avi has no readable frame" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["f.avi"]
+    assert main(["video", str(path), str(film), *base, "--every", "20"]) == 1
+    with pytest.raises(VideoError, match="no readable frame"):
+        analyze_video(path)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".ts"])
+@pytest.mark.parametrize("ffprobe", [True, False])
+def test_time_is_on_the_clock_of_the_sound(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, ffprobe: bool
+) -> None:
+    path = tmp_path / f"late{suffix}"
+    tone = ("-f", "lavfi", "-i", "sine=d=4", "-map", "0:v", "-map", "1:a")
+    codec = ("-fps_mode", "passthrough", "-c:v", "libvpx" if suffix == ".webm" else "libx264")
+    ffmpeg("-itsoffset", "2.023", "-i", str(film), *tone, *codec, str(path))
+    # The clock of a transport stream begins anywhere.
+    begin = 0.0 if suffix == ".ts" else float(probe(path, "v", "stream=start_time")[0])
+    assert begin == pytest.approx(0 if suffix == ".ts" else 2.023, abs=0.05)
+    if not ffprobe:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    opened = Film(path)
+    times = [f.time for f in opened.frames()]
+    assert times[0] == opened.offset == pytest.approx(begin, abs=0.005 if ffprobe else 0.03)
+    assert np.diff(times) == pytest.approx(1 / FPS, abs=0.002)
+    later = [f.time for f in opened.frames(start=begin + 1)]
+    assert later == [t for t in times if t >= begin + 1]

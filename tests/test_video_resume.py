@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from mien.video.writer import FilmWriter
 
 FRAMES = 150
 EVERY = ("--every", "10")
+TOKEN = "0123456789ab"
 NAMES = {"csv": "f.csv", "jsonl": "f.jsonl", "parquet": "f.pq", "plot": "f.html", "out": "f.mp4"}
 
 
@@ -239,8 +241,6 @@ def with_sound(film: Path, path: Path, *options: str) -> Path:
 
 def loud_from(path: Path) -> float:
     """Second at which the film's sound begins to be loud."""
-    import shutil
-
     program = shutil.which("ffmpeg")
     assert program is not None
     raw = subprocess.run(
@@ -291,12 +291,10 @@ def test_a_film_of_odd_size_can_be_painted(
 
 def stop_after(run: VideoRun, frames: int) -> None:
     """Break the run off from inside, as an error in a caller would."""
-    count = 0
+    left = iter(range(frames))
 
     def on_frame(*_: object) -> None:
-        nonlocal count
-        count += 1
-        if count > frames:
+        if next(left, None) is None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -326,7 +324,8 @@ def test_a_stopped_run_is_only_gone_on_with_where_it_fits(
             other()
     # Another batch size changes nothing in the results, so it fits.
     run = VideoRun([film], analyzer, Options(every=3, batch=3), to, go_on=True)
-    (tmp_path / "a.csv.part").unlink()
+    (part,) = tmp_path.glob("a.csv.*.part")
+    part.unlink()
     with pytest.raises(VideoError, match="is missing or shorter"):
         list(run.run())
     state.write_text("{")
@@ -368,36 +367,11 @@ def test_a_run_killed_while_it_names_its_files_is_finished(
     monkeypatch.setattr(tables, "finish_part", fails)
     with pytest.raises(KeyboardInterrupt):
         list(VideoRun([film], analyzer, options, to).run())
-    assert [p.name for p in sorted(tmp_path.iterdir())] == ["a.csv", "a.csv.resume", "a.jsonl.part"]
+    (part,) = tmp_path.glob("a.jsonl.*.part")
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "a.csv", tmp_path / "a.csv.resume", part]
     monkeypatch.undo()
     assert list(VideoRun([film], analyzer, options, to, go_on=True).run()) == []
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["a.csv", "a.jsonl"]
-
-
-LEFT = {  # what a kill can leave while a file is being made, and what is no such thing
-    ".a.0123456789ab.mp4": True,
-    ".a.0123456789ab.html": True,
-    ".a.ba9876543210.parquet": True,
-    ".b.0123456789ab.mp4": False,
-    ".a.notes.mp4": False,
-}
-
-
-def test_what_a_kill_left_is_removed_when_the_run_is_done(
-    film: Path, analyzer: Analyzer, tmp_path: Path
-) -> None:
-    """Kills in the middle of the joining, of the Parquet file and of the page."""
-    pytest.importorskip("pyarrow")
-    to = Outputs(
-        parquet=str(tmp_path / "a.parquet"), video=tmp_path / "a.mp4", plot=tmp_path / "a.html"
-    )
-    options = Options(every=15, checkpoint=0)
-    stop_after(VideoRun([film], analyzer, options, to), 4)
-    for name in LEFT:
-        (tmp_path / name).touch()
-    list(VideoRun([film], analyzer, options, to, go_on=True).run())
-    kept = {name for name, left in LEFT.items() if not left}
-    assert {p.name for p in tmp_path.iterdir()} == {"a.parquet", "a.mp4", "a.html"} | kept
 
 
 @pytest.mark.parametrize("films", [1, 2])
@@ -418,7 +392,8 @@ def test_the_segments_of_a_film_that_was_done_are_removed(
     monkeypatch.setattr(FilmWriter, "clean", killed)
     with pytest.raises(KeyboardInterrupt):
         list(VideoRun(sources, analyzer, options, to).run())
-    assert (folder / "long-mien.mp4.part").is_dir()
+    (part,) = folder.glob("long-mien.mp4.*.part")
+    assert part.is_dir()
     monkeypatch.undo()
     list(VideoRun(sources, analyzer, options, to, go_on=True).run())
     made = {"long-mien.mp4", "other-mien.mp4"} if films == 2 else {"long-mien.mp4"}
@@ -426,15 +401,118 @@ def test_the_segments_of_a_film_that_was_done_are_removed(
 
 
 def test_a_part_is_cut_back_to_its_known_length(tmp_path: Path) -> None:
-    one = Part(tmp_path / "t.csv")
+    one = Part(tmp_path / "t.csv", TOKEN)
     one.stream.write("äöü\n")
     length = one.sync()
     one.stream.write("half a li")
     one.close()
-    again = Part(tmp_path / "t.csv", length)
+    again = Part(tmp_path / "t.csv", TOKEN, length)
     again.stream.write("whole\n")
     again.close()
-    assert (tmp_path / "t.csv.part").read_text(encoding="utf-8") == "äöü\nwhole\n"
+    assert one.path.read_text(encoding="utf-8") == "äöü\nwhole\n"
+    with pytest.raises(OutputError):  # made exclusively
+        Part(tmp_path / "t.csv", TOKEN)
+
+
+def outsider(folder: Path) -> Path:
+    """A folder of somebody's own, with something in it."""
+    other = folder.parent / f"{folder.name}-outside"
+    other.mkdir()
+    (other / "keep.txt").write_text("keep")
+    return other
+
+
+def test_nobody_elses_part_is_touched(film: Path, analyzer: Analyzer, tmp_path: Path) -> None:
+    """A link to a folder, a folder and a link to a file, called as parts used to be."""
+    other = outsider(tmp_path)
+    (tmp_path / "a.mp4.part").symlink_to(other)
+    (tmp_path / "b.mp4.part").mkdir()
+    (tmp_path / "b.mp4.part" / "mine.txt").write_text("mine")
+    (tmp_path / "t.csv.part").symlink_to(other / "keep.txt")
+    before = {p.name for p in tmp_path.iterdir()}
+    for name in ("a.mp4", "b.mp4"):
+        to = Outputs(csv=str(tmp_path / "t.csv"), video=tmp_path / name)
+        list(VideoRun([film], analyzer, Options(every=50), to).run())
+    assert (other / "keep.txt").read_text() == "keep"
+    assert (tmp_path / "b.mp4.part" / "mine.txt").read_text() == "mine"
+    assert {p.name for p in tmp_path.iterdir()} == before | {"a.mp4", "b.mp4", "t.csv"}
+
+
+def test_parts_that_became_links_are_not_followed(
+    film: Path, analyzer: Analyzer, tmp_path: Path
+) -> None:
+    """Somebody who may write into the folder cannot make a resumed run write elsewhere."""
+    other = outsider(tmp_path)
+    to = Outputs(csv=str(tmp_path / "t.csv"), video=tmp_path / "a.mp4")
+    options = Options(checkpoint=0, every=5)
+    for what in ("t.csv", "a.mp4"):
+        stop_after(VideoRun([film], analyzer, options, to), 5)
+        (part,) = tmp_path.glob(f"{what}.*.part")
+        moved = part.rename(other / "moved")
+        part.symlink_to(moved)
+        size = moved.stat().st_size
+        with pytest.raises(VideoError):
+            list(VideoRun([film], analyzer, options, to, go_on=True).run())
+        assert moved.stat().st_size == size
+        list(VideoRun([film], analyzer, options, to).run())  # starting over removes the link only
+        assert moved.exists()
+        shutil.rmtree(moved, ignore_errors=True)
+        moved.unlink(missing_ok=True)
+        assert {p.name for p in tmp_path.iterdir()} == {"t.csv", "a.mp4"}
+    assert (other / "keep.txt").read_text() == "keep"
+
+
+@pytest.mark.parametrize("token", ["../../x", "", 7, "0123456789AB"])
+def test_a_state_cannot_name_other_files(
+    film: Path, analyzer: Analyzer, tmp_path: Path, token: object
+) -> None:
+    to, options = Outputs(csv=str(tmp_path / "t.csv")), Options(checkpoint=0, every=5)
+    stop_after(VideoRun([film], analyzer, options, to), 5)
+    state = tmp_path / "t.csv.resume"
+    record = json.loads(state.read_text(encoding="utf-8")) | {"token": token}
+    state.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(VideoError, match="is damaged"):
+        VideoRun([film], analyzer, options, to, go_on=True)
+
+
+def test_a_run_killed_before_it_saved_leaves_nothing_for_long(
+    film: Path, shipped_model: Path, tmp_path: Path
+) -> None:
+    words = command(film, shipped_model, tmp_path, "csv", "out", "plot", checkpoint=3600)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mien", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not list(tmp_path.glob("f.mp4.*.part/*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert len(list(tmp_path.iterdir())) > 3
+    assert main([*words, *EVERY]) == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"f.csv", "f.mp4", "f.html"}
+
+
+def test_the_second_of_two_runs_says_who_is_first(
+    film: Path,
+    analyzer: Analyzer,
+    shipped_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    to = Outputs(video=tmp_path / "a.mp4", csv=str(tmp_path / "t.csv"))
+    first = VideoRun([film], analyzer, Options(every=10), to)
+
+    def second(*_: object) -> None:
+        for words in (["--out", str(tmp_path / "a.mp4")], ["--csv", str(tmp_path / "t.csv")]):
+            assert main(["video", str(film), "--model", str(shipped_model), *words]) == 2
+            told = capsys.readouterr().err
+            assert f"is being written by another run of mien (process {os.getpid()} on " in told
+
+    list(first.run(second))
+    assert {p.name for p in tmp_path.iterdir()} == {"a.mp4", "t.csv"}
+    assert len((tmp_path / "t.csv").read_text(encoding="utf-8").splitlines()) == 1 + FRAMES // 10
 
 
 def write_all(encoder: encode.Encoder, picture: NDArray[np.uint8]) -> None:

@@ -102,8 +102,8 @@ def video(
 ) -> None:
     """Find, follow and name the expressions in films.
 
-    Exit codes: 0 every film was read, 1 some could not be read, 2 none could, or an option is
-    wrong. A run that was stopped goes on with --resume.
+    Exit codes: 0 every film was read, 1 some could not be read, or not every frame of one, 2 none
+    could, or an option is wrong. A run that was stopped goes on with --resume.
     """
     if csv == "-" and jsonl == "-":
         raise typer.BadParameter("--csv - and --jsonl - would both print; give one a file")
@@ -144,8 +144,9 @@ def video(
         model or zoo.DEFAULT, detector, min_face=min_face, min_confidence=min_confidence
     )
     run = VideoRun(good, analyzer, options, outputs, go_on=resume)
-    _work(run, console, options, printed="-" in (csv, jsonl))
-    raise typer.Exit(1 if failed else 0)
+    with run.locked():
+        whole = _work(run, console, options, printed="-" in (csv, jsonl))
+    raise typer.Exit(1 if failed or not whole else 0)
 
 
 def _readable(films: list[str], console: Console, failed: list[str]) -> list[Path]:
@@ -168,7 +169,9 @@ def _readable(films: list[str], console: Console, failed: list[str]) -> list[Pat
     return list(good)
 
 
-def _work(run: VideoRun, console: Console, options: Options, printed: bool) -> None:
+def _work(run: VideoRun, console: Console, options: Options, printed: bool) -> bool:
+    """Whether every frame could be read."""
+    skipped = 0
     if run.stopped is not None:
         console.print("Going on with the stopped run.")
     elif run.was_stopped:
@@ -177,6 +180,7 @@ def _work(run: VideoRun, console: Console, options: Options, printed: bool) -> N
     with watch.bar, _hint(run, console):
         for summary in run.run(watch.frame):
             watch.done()
+            skipped += summary.skipped
             _tell(summary, console)
             if not printed:
                 from mien.cli._film import print_film
@@ -184,6 +188,7 @@ def _work(run: VideoRun, console: Console, options: Options, printed: bool) -> N
                 print_film(summary.timeline, str(summary.film))
     if run.stopped is not None and not watch.films:
         console.print("All frames were looked at before; the files are complete now.")
+    return not skipped
 
 
 @contextmanager
@@ -294,6 +299,13 @@ def _tell(summary: FilmSummary, console: Console) -> None:
         console.print(f"{name}: went on at frame {summary.resumed:,}.")
     if not summary.timeline.frames:
         console.print(f"{name}: no frame lies in the chosen time.")
+    if summary.skipped:
+        frames = (
+            "1 damaged frame was"
+            if summary.skipped == 1
+            else (f"{summary.skipped:,} damaged frames were")
+        )
+        console.print(f"{name}: {frames} skipped; the tables say where, in column skipped.")
     if summary.cut_short:
         console.print(
             f"{name}: ends at {_clock(summary.timeline.end)}, before its container says; "

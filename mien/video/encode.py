@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import shutil
 import subprocess
 import tempfile
@@ -176,19 +177,32 @@ def run_ffmpeg(ffmpeg: str, arguments: list[str]) -> str | None:
 def start_offset(ffmpeg: str, film: Path) -> float:
     """Seconds by which the film's first picture comes after the container's start; 0 if unknown.
 
-    ffmpeg counts from the container's start, mien from the first picture; sound may begin earlier.
+    ffmpeg counts from the container's start; sound may begin before the picture.
     """
     probe = shutil.which("ffprobe") or str(Path(ffmpeg).with_name("ffprobe"))
+    picture, container = _starts(probe, film)
+    return 0.0 if picture is None or container is None else max(0.0, picture - container)
+
+
+def picture_start(film: Path) -> float | None:
+    """Seconds of the first picture on the container's clock, to its full precision; None without
+    ffprobe."""
+    probe = shutil.which("ffprobe")
+    return None if probe is None else _starts(probe, film)[0]
+
+
+def _starts(probe: str, film: Path) -> tuple[float | None, float | None]:
+    """The first picture's and the container's start in seconds; None where it is not known."""
     command = [probe, "-v", "error", "-select_streams", "v:0", "-show_entries"]
-    command += ["stream=start_time:format=start_time", "-of", "default=nw=1:nk=1", str(film)]
+    command += ["stream=start_time:format=start_time", "-of", "json", str(film.absolute())]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", check=False
         )
-        picture, container = (float(v) for v in done.stdout.split()[:2])
-    except (OSError, ValueError):
-        return 0.0
-    return max(0.0, picture - container)
+        told = json.loads(done.stdout)
+        return float(told["streams"][0]["start_time"]), float(told["format"]["start_time"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None, None
 
 
 def check_suffix(path: Path) -> None:

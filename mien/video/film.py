@@ -15,9 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import VideoError
+from mien.video.encode import picture_start
 
 #: Frames a second where the container does not say.
 USUAL_FPS = 25.0
+#: After a frame that cannot be read so many more are tried: as many as the container still
+#: promises, but not fewer and not more than these.
+LEAST_TRIES, MOST_TRIES = 25, 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +30,15 @@ class Frame:
 
     Attributes:
         number: place in the film, from 0, skipped frames counted.
-        time: seconds from the film's first frame.
+        time: seconds on the container's clock.
         image: uint8 (H, W, 3), BGR, upright.
+        skipped: damaged frames that were lost just before this one.
     """
 
     number: int
     time: float
     image: NDArray[np.uint8]
+    skipped: int = 0
 
 
 class Film:
@@ -44,12 +50,15 @@ class Film:
         fps: mean frames a second as the container says, or ``USUAL_FPS``.
         frames_expected: how many frames the container promises; None if it does not say. Right for
             most files, but only an estimate: good for a progress bar.
+        offset: seconds of the first frame on the container's clock, which its sound shares. In a
+            transport or program stream, whose clock begins anywhere, 0.
 
     Args:
         path: a file. Addresses are not fetched.
 
     Raises:
-        VideoError: missing, not a file, or no film that OpenCV's decoders know.
+        VideoError: missing, not a file, no video that OpenCV's decoders know, or without a frame
+            that can be decoded.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -63,10 +72,17 @@ class Film:
             self.width = round(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
             self.height = round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
             fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+            self.fps = fps if math.isfinite(fps) and 0.01 <= fps <= 1000 else USUAL_FPS
+            known = math.isfinite(count) and 0 < count < 1e9
+            self.frames_expected = round(count) if known else None
+            if next(self._stamps(capture), None) is None:
+                raise VideoError(
+                    f"{self.path} has no readable frame: it opens as a video, but all of its "
+                    "pictures are damaged or cut off."
+                )
+            self.offset = self._offset(capture)
         finally:
             capture.release()
-        self.fps = fps if math.isfinite(fps) and 0.01 <= fps <= 1000 else USUAL_FPS
-        self.frames_expected = round(count) if math.isfinite(count) and 0 < count < 1e9 else None
 
     @property
     def seconds_expected(self) -> float | None:
@@ -108,17 +124,59 @@ class Film:
         capture = self._open()
         first: int | None = None
         with contextlib.closing(_Closing(capture)):
-            for number, time in _stamps(capture, self.fps):
+            lost = 0
+            for number, time, damaged in self._stamps(capture):
+                time, lost = time + self.offset, lost + damaged
                 if end is not None and time >= end:
                     return
                 if time < start:
+                    lost = 0
                     continue
                 first = number if first is None else first
-                if number <= after or (number - first) % every:
+                if (number - first) % every:
+                    continue
+                if number <= after:
+                    lost = 0
                     continue
                 good, image = capture.retrieve()
                 if good and image is not None:
-                    yield Frame(number, time, np.asarray(image, np.uint8))
+                    yield Frame(number, time, np.asarray(image, np.uint8), lost)
+                    lost = 0
+                else:
+                    lost += 1
+
+    def _stamps(self, capture: cv2.VideoCapture) -> Iterator[tuple[int, float, int]]:
+        """Number and seconds from the first of each frame, which waits to be retrieved, and how
+        many damaged ones came before it.
+
+        Raw streams without time stamps, and stamps that do not rise, are filled in at the mean
+        rate. A damaged frame and the end of the file look the same: only a frame after it tells.
+        """
+        number, last, damaged = 0, -1.0, 0
+        while True:
+            if not capture.grab():
+                damaged += 1
+                missing = (self.frames_expected or 0) - number
+                if damaged > min(max(missing, LEAST_TRIES), MOST_TRIES):
+                    return
+                continue
+            number += damaged
+            time = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            if not math.isfinite(time) or time <= last:
+                time = last + (1 + damaged) / self.fps if number else 0.0
+            yield number, time, damaged
+            number, last, damaged = number + 1, time, 0
+
+    def _offset(self, capture: cv2.VideoCapture) -> float:
+        """See the attribute; ``capture`` has its first frame."""
+        stamp = capture.get(getattr(cv2, "CAP_PROP_PTS", -1)) / self.fps  # rounded to frames
+        with self.path.open("rb") as file:
+            head = file.read(5)
+        streams = head[:1] == b"G" or head[4:] == b"G" or head[:4] == b"\0\0\1\xba"
+        if not (math.isfinite(stamp) and stamp > 0) or (streams and head[:4] != b"GIF8"):
+            return 0.0
+        exact = picture_start(self.path)
+        return exact if exact is not None and abs(exact - stamp) <= 1 / self.fps else stamp
 
     def _open(self) -> cv2.VideoCapture:
         # An absolute path, so that no name is taken for an address or a protocol.
@@ -137,17 +195,3 @@ class _Closing:
 
     def __init__(self, capture: Any) -> None:
         self.close = capture.release
-
-
-def _stamps(capture: cv2.VideoCapture, fps: float) -> Iterator[tuple[int, float]]:
-    """Number and time of each frame; the picture waits to be retrieved.
-
-    Raw streams without time stamps, and stamps that do not rise, are filled in at the mean rate.
-    """
-    number, last = 0, -1.0
-    while capture.grab():
-        time = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        if not math.isfinite(time) or time <= last:
-            time = last + 1 / fps if number else 0.0
-        yield number, time
-        number, last = number + 1, time

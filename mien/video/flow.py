@@ -109,7 +109,12 @@ def analyze_frames(
         results = analyzer.classify([one.found for one in looked])
         return [
             Seen(
-                replace(result, frame=one.frame.number, time=one.frame.time),
+                replace(
+                    result,
+                    frame=one.frame.number,
+                    time=one.frame.time,
+                    skipped=one.frame.skipped,
+                ),
                 one.image,
                 _kept(one, result),
                 one.glance,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mien.errors import VideoError
+from mien.sinks import check_ending
+from mien.video.encode import SUFFIXES
 from mien.video.flow import BATCH
 
 
@@ -72,6 +74,27 @@ class Outputs:
         """Kind -> target of each table wanted."""
         given = {"csv": self.csv, "jsonl": self.jsonl, "parquet": self.parquet}
         return {kind: target for kind, target in given.items() if target is not None}
+
+    def check(self, several: bool) -> None:
+        """Refuse names that say something else than what would be written into them.
+
+        Args:
+            several: whether there are several films, so that ``video`` and ``plot`` are folders.
+
+        Raises:
+            OutputError, VideoError: another format's ending, or one file for several films.
+        """
+        for kind, target in self.tables.items():
+            check_ending(kind, target)
+        folders = [p for p in (self.video, self.plot) if p is not None and several]
+        for path in folders:
+            if path.suffix.lower() in (*SUFFIXES, ".html", ".htm") and not path.is_dir():
+                raise VideoError(
+                    f"{path} names one file, but there are several films; name a folder."
+                )
+        page = self.plot is None or several or self.plot.is_dir()
+        if not page and self.plot and self.plot.suffix.lower() not in ("", ".html", ".htm"):
+            raise VideoError(f"The timeline is a page; name it .html, not {self.plot}.")
 
     def for_film(self, film: Path, several: bool, taken: set[Path]) -> Outputs:
         """The same with this film's own names; in folders, two films of one name get numbers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +19,7 @@ from mien.video.options import Options, Outputs
 from mien.video.tables import is_stream
 
 #: Raised when what is saved changes its meaning.
-FORMAT = 3
+FORMAT = 4
 
 
 def state_file(outputs: Outputs) -> Path | None:
@@ -61,14 +62,24 @@ def fingerprint(
     }
 
 
-def save(path: Path, fingerprint: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+def save(path: Path, token: str, fingerprint: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     """Write the state whole or not at all."""
-    record = {"format": FORMAT, "mien": __version__, "run": fingerprint, **state}
+    record = {"format": FORMAT, "mien": __version__, "token": token, "run": fingerprint, **state}
     write_text(path, json.dumps(record))
 
 
+def token_of(path: Path) -> str | None:
+    """The token of the run whose state lies in ``path``; None where nothing legible does."""
+    try:
+        token = json.loads(path.read_text(encoding="utf-8"))["token"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    # Another file's words are not to name files outside of the outputs' folders.
+    return token if isinstance(token, str) and re.fullmatch("[0-9a-f]{12}", token) else None
+
+
 def load(path: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A stopped run's state; None if there is none.
+    """A stopped run's state; None if there is none, or it stopped before it saved anything.
 
     Raises:
         VideoError: damaged, or of another run.
@@ -83,6 +94,8 @@ def load(path: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
         raise VideoError(f"{path} is damaged; {again}") from None
     if form != FORMAT:
         raise VideoError(f"{path} is of mien {record.get('mien')}; {again}")
+    if token_of(path) is None:
+        raise VideoError(f"{path} is damaged; {again}")
     wanted = json.loads(json.dumps(fingerprint))
     other = [name for name in wanted if saved.get(name) != wanted[name]]
     if other:
@@ -90,4 +103,4 @@ def load(path: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
             f"{path} belongs to a run with other {', '.join(other)}: repeat that run's command, or "
             + again
         )
-    return dict(record)
+    return None if record.get("phase") == "begun" else dict(record)

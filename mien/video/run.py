@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.atomic import make_folder, remove_leftovers, write_text
+from mien.atomic import lock, write_text
 from mien.classify import available_cores
 from mien.draw import draw
 from mien.errors import VideoError
@@ -29,7 +28,7 @@ from mien.video.cuts import CutDetector
 from mien.video.film import Film
 from mien.video.flow import Seen, analyze_frames, waiting_room
 from mien.video.options import Options, Outputs
-from mien.video.tables import Table, finish_part, is_stream, part_of
+from mien.video.tables import Table, finish_part, is_stream, new_token, remove_parts
 from mien.video.writer import FilmWriter
 
 Image = NDArray[np.uint8]
@@ -44,6 +43,7 @@ class FilmSummary:
         timeline: its faces over time.
         resumed: number of the first frame looked at by this run; 0 unless it went on with another.
         cut_short: the film gave clearly fewer frames than its container promises.
+        skipped: damaged frames that were left out.
         video, plot: what was written, or None.
         encoder: what wrote ``video``, in words.
     """
@@ -52,6 +52,7 @@ class FilmSummary:
     timeline: Timeline
     resumed: int = 0
     cut_short: bool = False
+    skipped: int = 0
     video: Path | None = None
     plot: Path | None = None
     encoder: str = ""
@@ -96,9 +97,7 @@ class VideoRun:
         if not self.films:
             raise VideoError("There is no film to look at.")
         several, taken = len(self.films) > 1, {f.path for f in self.films}
-        for folder in (self.outputs.video, self.outputs.plot) if several else ():
-            if folder is not None:
-                make_folder(folder)
+        self.outputs.check(several)
         self._places = [self.outputs.for_film(f.path, several, taken) for f in self.films]
         self._check_targets()
         self._state_file = resume.state_file(self.outputs)
@@ -111,7 +110,9 @@ class VideoRun:
             if self._state_file is None:
                 raise VideoError("A run without an output file cannot be gone on with.")
             self.stopped = resume.load(self._state_file, self._run)
+        self._token = str(self.stopped["token"]) if self.stopped else new_token()
         self._tables: list[Table] = []
+        self._locked = self._saved = False
 
     @property
     def can_resume(self) -> bool:
@@ -128,28 +129,56 @@ class VideoRun:
         sources = {film.path.resolve() for film in self.films}
         taken: dict[Path, Path] = {}
         for target in self._targets():
-            paths = (target.resolve(), part_of(target))
-            for path in paths:
-                if path in sources:
-                    raise VideoError(f"{path} is a film to be read; choose another name.")
-                if path in taken:
-                    raise VideoError(
-                        f"{taken[path]} and {target} would be written to the same file; choose "
-                        "another name for one."
-                    )
-            taken.update(dict.fromkeys(paths, target))
+            path = target.resolve()
+            if path in sources:
+                raise VideoError(f"{path} is a film to be read; choose another name.")
+            if path in taken:
+                raise VideoError(
+                    f"{taken[path]} and {target} would be written to the same file; choose another "
+                    "name for one."
+                )
+            taken[path] = target
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs from these outputs; :meth:`run` does it, too.
+
+        Raises:
+            OutputError: another run is writing one of them.
+        """
+        if self._locked:
+            yield
+            return
+        with ExitStack() as stack:
+            for target in self._targets():
+                stack.enter_context(lock(target))
+            self._locked = True
+            stack.callback(setattr, self, "_locked", False)
+            yield
 
     def run(self, on_frame: OnFrame | None = None) -> Iterator[FilmSummary]:
         """Do it; yields after each film. Closing the iterator stops the run for a later one."""
+        with self.locked():
+            try:
+                yield from self._run_all(on_frame)
+            except BaseException:
+                if not self.stopped and not self._saved:  # nothing to go on with
+                    self._clean()
+                raise
+
+    def _run_all(self, on_frame: OnFrame | None) -> Iterator[FilmSummary]:
         stopped = self.stopped or {}
         if not stopped and self._state_file is not None:
-            self._state_file.unlink(missing_ok=True)  # of an older run: its parts go now
+            if (old := resume.token_of(self._state_file)) is not None:
+                remove_parts(self._folders(), old)
+            # From here on the next run knows what to remove, whenever this one is killed.
+            resume.save(self._state_file, self._token, self._run, {"phase": "begun"})
         labels = self.analyzer.info.labels
         if stopped.get("phase") != "finishing":
             with ExitStack() as stack:
                 lengths = stopped.get("tables", {})
                 for kind, target in self.outputs.tables.items():
-                    table = Table(kind, target, labels, lengths.get(kind))
+                    table = Table(kind, target, labels, self._token, lengths.get(kind))
                     self._tables.append(stack.enter_context(table))
                 for index in range(stopped.get("film", 0), len(self.films)):
                     now = stopped if stopped.get("film") == index else {}
@@ -159,35 +188,32 @@ class VideoRun:
                     table.finish()
         else:
             for kind, target in self.outputs.tables.items():
-                finish_part(kind, target, labels, missing_ok=True)
+                finish_part(kind, target, labels, self._token, missing_ok=True)
         self._clean()
-        if self._state_file is not None:
-            self._state_file.unlink(missing_ok=True)
-            remove_leftovers(self._state_file)
+
+    def _folders(self) -> set[Path]:
+        """Where the outputs are made."""
+        return {Path(os.path.realpath(target)).parent for target in self._targets()}
 
     def _clean(self) -> None:
-        """Remove what this run, when it was killed, left half-written or had no time to remove.
-
-        While the state is still there: if this is killed too, it is done once more.
-        """
-        for target in self._targets():
-            remove_leftovers(target)
-        for place in self._places:
-            if place.video is not None:
-                shutil.rmtree(part_of(place.video), ignore_errors=True)
+        """Remove what is left of the parts, and then the state: if killed between, once more."""
+        remove_parts(self._folders(), self._token)
+        if self._state_file is not None:
+            self._state_file.unlink(missing_ok=True)
 
     def _sync(self) -> dict[str, int | None]:
         return {table.kind: table.sync() for table in self._tables}
 
     def _save(self, state: dict[str, Any]) -> None:
         if self._state_file is not None:
-            resume.save(self._state_file, self._run, state)
+            resume.save(self._state_file, self._token, self._run, state)
+            self._saved = True
 
     def _film(
         self, index: int, inside: dict[str, Any] | None, on_frame: OnFrame | None
     ) -> FilmSummary:
         film, place = self.films[index], self._places[index]
-        one = _OneFilm(film, self.analyzer, self.options, place, inside)
+        one = _OneFilm(film, self.analyzer, self.options, place, inside, self._token)
 
         def save(inside: dict[str, Any]) -> None:
             self._save({"film": index, "inside": inside, "tables": self._sync()})
@@ -217,6 +243,7 @@ class _OneFilm:
         options: Options,
         outputs: Outputs,
         state: dict[str, Any] | None = None,
+        token: str | None = None,
     ) -> None:
         self.film, self.analyzer, self.options, self.outputs = film, analyzer, options, outputs
         o = options
@@ -228,8 +255,9 @@ class _OneFilm:
         self.timeline = Timeline(analyzer.info.labels)
         self.last: int | None = None
         self.time: float | None = None
+        self.skipped = 0
         if state is not None:
-            self.last, self.time = state["frame"], state["time"]
+            self.last, self.time, self.skipped = state["frame"], state["time"], state["skipped"]
             self.tracker.restore(state["tracker"])
             if self.smoother is not None:
                 self.smoother.restore(state["smoother"])
@@ -240,12 +268,20 @@ class _OneFilm:
         self.writer: FilmWriter | None = None
         if outputs.video is not None:
             saved = None if state is None else state["video"]
-            self.writer = FilmWriter(outputs.video, film.fps / o.every, film.path, saved)
+            self.writer = FilmWriter(
+                outputs.video,
+                film.fps / o.every,
+                film.path,
+                saved,
+                token=token,
+                offset=film.offset,
+            )
 
     def state(self) -> dict[str, Any]:
         return {
             "frame": self.last,
             "time": self.time,
+            "skipped": self.skipped,
             "tracker": self.tracker.state(),
             "smoother": None if self.smoother is None else self.smoother.state(),
             "cuts": None if self.cuts is None else self.cuts.state(),
@@ -294,7 +330,7 @@ class _OneFilm:
         # A frame stands for the time since the one before it; a hole in the film is nobody's.
         seconds = usual if self.time is None else min(now - self.time, max(1.0, 2 * usual))
         self.timeline.add(result, seconds, seen.thumbnails)
-        self.last, self.time = result.frame, now
+        self.last, self.time, self.skipped = result.frame, now, self.skipped + result.skipped
         return result
 
     def finish(self) -> FilmSummary:
@@ -309,6 +345,7 @@ class _OneFilm:
             self.timeline,
             self.resumed,
             self._cut_short(),
+            self.skipped,
             self.outputs.video if made else None,
             self.outputs.plot,
             self.writer.codec if self.writer is not None else "",

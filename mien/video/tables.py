@@ -1,4 +1,7 @@
-"""Tables of a film that can be gone on with: they grow under ``NAME.part`` and appear at the end.
+"""Tables of a film that can be gone on with: they grow under another name and appear at the end.
+
+A part is called ``NAME.TOKEN.part``; the token is the run's, saved with its state. It is made
+exclusively and never followed where it is a link.
 
 A part is text, so that it can be cut at the last frame that is known to be whole. Parquet files
 cannot be appended to: their part is JSON lines, turned into Parquet, a row group at a time, when
@@ -10,15 +13,16 @@ from __future__ import annotations
 import io
 import json
 import os
+import secrets
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from mien.atomic import output_error
+from mien.atomic import make_folder, output_error, remove
 from mien.emotions import Emotion
 from mien.errors import VideoError, require_extra
 from mien.results import Result
@@ -28,10 +32,22 @@ from mien.sinks import CsvSink, JsonLinesSink, ParquetSink
 STDOUT = "-"
 
 
-def part_of(target: str | os.PathLike[str]) -> Path:
+def new_token() -> str:
+    """What tells a run's parts from anybody else's files."""
+    return secrets.token_hex(6)
+
+
+def part_of(target: str | os.PathLike[str], token: str) -> Path:
     """Where ``target`` grows."""
     path = Path(os.path.realpath(target))
-    return path.with_name(path.name + ".part")
+    return path.with_name(f"{path.name}.{token}.part")
+
+
+def remove_parts(folders: Iterable[Path], token: str) -> None:
+    """Remove everything in ``folders`` that the run of this token was making."""
+    for folder in folders:
+        for part in folder.glob(f"*.{token}.part"):
+            remove(part)
 
 
 def is_stream(target: str | os.PathLike[str]) -> bool:
@@ -49,6 +65,7 @@ class Part:
 
     Args:
         target: the final name.
+        token: the run's.
         length: bytes to keep of a stopped run's part; None starts a new one.
 
     Raises:
@@ -56,20 +73,24 @@ class Part:
         VideoError: the part is gone or shorter than ``length``.
     """
 
-    def __init__(self, target: str | os.PathLike[str], length: int | None = None) -> None:
+    def __init__(
+        self, target: str | os.PathLike[str], token: str, length: int | None = None
+    ) -> None:
         self.target = Path(os.path.realpath(target))
-        self.path = part_of(target)
+        self.path = part_of(target, token)
         if self.target.is_dir():
             raise output_error(target, IsADirectoryError(21, "it is a folder"))
-        if length is not None:
-            size = self.path.stat().st_size if self.path.is_file() else -1
-            if size < length:
-                raise VideoError(
-                    f"{self.path} is missing or shorter than the stopped run left it; "
-                    "leave --resume out to start over."
-                )
+        if length is not None and (
+            self.path.is_symlink() or not self.path.is_file() or self.path.stat().st_size < length
+        ):
+            raise VideoError(
+                f"{self.path} is missing or shorter than the stopped run left it; "
+                "leave --resume out to start over."
+            )
+        make_folder(self.target.parent)
+        how = os.O_CREAT | os.O_EXCL if length is None else getattr(os, "O_NOFOLLOW", 0)
         try:
-            raw = self.path.open("wb" if length is None else "r+b")
+            raw = os.fdopen(os.open(self.path, os.O_RDWR | how, 0o666), "r+b")
             if length is not None:
                 raw.truncate(length)
                 raw.seek(length)
@@ -102,6 +123,7 @@ class Table:
         kind: "csv", "jsonl" or "parquet".
         target: a file's name; "-" is standard output, for the first two.
         labels: the model's classes.
+        token: the run's.
         length: bytes to keep of a stopped run; None starts afresh.
 
     Raises:
@@ -115,9 +137,10 @@ class Table:
         kind: str,
         target: str | os.PathLike[str],
         labels: Sequence[Emotion],
+        token: str,
         length: int | None = None,
     ) -> None:
-        self.kind, self.target, self._labels = kind, target, labels
+        self.kind, self.target, self._labels, self._token = kind, target, labels, token
         if kind == "parquet":
             require_extra("train", ("pyarrow",), "Parquet output")
             if is_stream(target):
@@ -133,7 +156,7 @@ class Table:
                 raise output_error(target, error) from error
             self._stack.callback(stream.close)
         else:
-            self._part = Part(target, length)
+            self._part = Part(target, token, length)
             self._stack.callback(self._part.close)
             stream = self._part.stream
         self._sink: CsvSink | JsonLinesSink = (
@@ -173,24 +196,29 @@ class Table:
             self._part.sync()
         self._stack.close()
         if self._part is not None:
-            finish_part(self.kind, self.target, self._labels)
+            finish_part(self.kind, self.target, self._labels, self._token)
 
 
 def finish_part(
-    kind: str, target: str | os.PathLike[str], labels: Sequence[Emotion], missing_ok: bool = False
+    kind: str,
+    target: str | os.PathLike[str],
+    labels: Sequence[Emotion],
+    token: str,
+    missing_ok: bool = False,
 ) -> None:
     """Turn a complete part into its table. ``missing_ok``: it may have been done before."""
-    part = part_of(target)
+    part = part_of(target, token)
     if missing_ok and not part.exists():
         return
+    if part.is_symlink():
+        raise VideoError(f"{part} is a link; leave --resume out to start over.")
     try:
         if kind != "parquet":
-            final = Path(os.path.realpath(target))
-            part.replace(final)
+            part.replace(os.path.realpath(target))
             return
         with (
             part.open(encoding="utf-8") as lines,
-            ParquetSink(target, labels=labels, film=True) as sink,
+            ParquetSink(target, labels=labels, film=True, locked=True) as sink,
         ):
             for line in lines:
                 sink.write(Result.from_dict(json.loads(line)))

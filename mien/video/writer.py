@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.atomic import atomic_path, make_folder, output_error
+from mien.atomic import atomic_path, make_folder, output_error, remove
 from mien.errors import OutputError, VideoError
 from mien.video.encode import (
     Encoder,
@@ -36,11 +37,13 @@ from mien.video.encode import (
     run_ffmpeg,
     start_offset,
 )
-from mien.video.tables import part_of
+from mien.video.tables import new_token, part_of
 
 #: A gap in the time stamps is filled with repeated pictures, but not beyond so many seconds; the
 #: rest is left out, and the pictures after it come earlier than their sound.
 LONGEST_GAP = 600.0
+#: A segment's name.
+_SEGMENT = re.compile(r"[0-9]{5}-[0-9a-f]{8}\.[a-z0-9]+")
 
 
 class FilmWriter:
@@ -51,6 +54,8 @@ class FilmWriter:
         fps: its rate.
         film: the original, for its sound; None leaves the film silent.
         state: what :meth:`checkpoint` gave, to go on with a stopped run.
+        token: the run's; its own, if None.
+        offset: seconds of the original's first frame.
 
     Raises:
         VideoError: unknown ending; a segment of the stopped run is gone, or of another encoder.
@@ -63,11 +68,15 @@ class FilmWriter:
         fps: float,
         film: Path | None = None,
         state: Mapping[str, Any] | None = None,
+        *,
+        token: str | None = None,
+        offset: float = 0.0,
     ) -> None:
         self.target = Path(target)
         check_suffix(self.target)
-        self.fps, self._film = fps, film
-        self._folder = part_of(target)
+        self.fps, self._film, self._offset = fps, film, offset
+        self._token = token or (new_token() if state is None else str(state["token"]))
+        self._folder = part_of(target, self._token)
         self._ffmpeg = ffmpeg_path()
         self._codec = ffmpeg_codec(self._ffmpeg, self._suffix) if self._ffmpeg else None
         self._encoder: Encoder | None = None
@@ -78,18 +87,19 @@ class FilmWriter:
         self._slot = 0
         self._begin: float | None = None
         self._left_out = 0.0  # seconds of gaps that were too long
-        if state is not None:
-            self._restore(state)
-        else:
-            shutil.rmtree(self._folder, ignore_errors=True)
         if self.target.is_dir():
             raise output_error(target, IsADirectoryError(21, "it is a folder"))
-        if not self.target.absolute().parent.is_dir():
-            raise output_error(target, FileNotFoundError(2, "no such folder"))
-        make_folder(self._folder)
-        for file in self._folder.iterdir():
-            if file.name not in self._segments:
-                file.unlink()
+        make_folder(self._folder.parent)
+        try:
+            if state is None:
+                self._folder.mkdir()
+            else:
+                self._restore(state)
+            for file in self._folder.iterdir():
+                if file.name not in self._segments:
+                    file.unlink()
+        except OSError as error:
+            raise output_error(target, error) from error
 
     @property
     def _suffix(self) -> str:
@@ -105,6 +115,11 @@ class FilmWriter:
         self._slot, self._begin = int(state["slot"]), state["begin"]
         self._left_out = float(state["left_out"])
         self._size = tuple(state["size"]) if state["size"] else None
+        if self._folder.is_symlink() or not all(map(_SEGMENT.fullmatch, self._segments)):
+            raise VideoError(
+                f"{self._folder} is not as the stopped run left it; leave --resume out to start "
+                "over."
+            )
         missing = [name for name in self._segments if not (self._folder / name).is_file()]
         if missing:
             raise VideoError(
@@ -161,6 +176,7 @@ class FilmWriter:
         """Finish the segment; the state to go on from, JSON-ready."""
         self._close_segment()
         return {
+            "token": self._token,
             "segments": list(self._segments),
             "slot": self._slot,
             "begin": self._begin,
@@ -199,7 +215,7 @@ class FilmWriter:
 
     def clean(self) -> None:
         """Remove the segments, once nothing refers to them."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove(self._folder)
 
     def _join(self, ffmpeg: str, path: Path) -> None:
         listing = self._folder / "segments.txt"
@@ -224,8 +240,8 @@ class FilmWriter:
         """Options for the sound, the best first: as it is, encoded anew, none."""
         if self._film is None:
             return [[]]
-        begin = (self._begin or 0.0) + start_offset(ffmpeg, self._film)
-        cut = ["-ss", f"{begin:.6f}"] if begin else []
+        begin = (self._begin or 0.0) - self._offset + start_offset(ffmpeg, self._film)
+        cut = ["-ss", f"{begin:.6f}"] if begin > 0 else []
         cut += ["-t", f"{self._slot / self.fps:.6f}", "-i", str(self._film.absolute())]
         cut += ["-map", "0:v:0", "-map", "1:a?"]
         anew = "libopus" if self._suffix == ".webm" else "aac"
