@@ -166,7 +166,7 @@ def test_a_call_that_reads_nothing_leaves_older_files(
         (["--min-face", "3"], "min_face is 3"),
         (["--min-confidence", "2"], "min_confidence is 2"),
         (["--model", "gone.onnx"], "gone.onnx"),
-        (["--csv", "no/such/folder.csv"], "does not exist; create it first"),
+        (["--csv", "a.xlsx"], "would hold csv, not .xlsx"),
     ],
 )
 def test_bad_options(

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from mien.results import Result
     from mien.video.film import Film
+    from mien.video.one import FilmSummary
     from mien.video.options import Options
-    from mien.video.run import FilmSummary, VideoRun
+    from mien.video.run import VideoRun
 
 app = typer.Typer(add_completion=False)
 
