@@ -4,13 +4,20 @@ that are never read. Each honest client is answered meanwhile."""
 from __future__ import annotations
 
 import logging
+import signal
 import socket
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("fastapi", reason="the extra [web] is not installed")
 
@@ -224,3 +231,59 @@ def test_a_token_on_the_command_line_is_warned_of_and_never_shown(
     url = "http://127.0.0.1:1/"
     assert start_line(url, Settings(token=tokens[0]), made=False) == url
     assert start_line(url, Settings(token=tokens[0]), made=True) == f"{url}#token={tokens[0]}"
+
+
+# ---- bombs ------------------------------------------------------------------------------------
+
+
+def progressive_bomb(scans: int) -> bytes:
+    """A JPEG whose last scan comes again and again."""
+    out = BytesIO()
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (2000, 2000, 3)).astype(np.uint8)
+    Image.fromarray(picture).save(out, "JPEG", progressive=True, quality=10)
+    data = out.getvalue()
+    last = data.rfind(b"\xff\xda")
+    return data[:-2] + data[last:-2] * scans + b"\xff\xd9"
+
+
+def test_a_bomb_is_refused_soon_and_others_are_answered_meanwhile(model: Path, jpeg: bytes) -> None:
+    bomb, raw = progressive_bomb(40), {"content-type": "image/jpeg"}
+    with serving(model, workers=2) as running:
+        statuses: list[int] = []
+
+        def throw() -> None:
+            with running.client() as client:
+                for _ in range(3):
+                    answer = client.post("/v1/predict", content=bomb, headers=raw, timeout=60)
+                    statuses.append(answer.status_code)
+
+        threads = [threading.Thread(target=throw) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        with running.client() as client:
+            for _ in range(10):
+                answer = client.post("/v1/predict", content=jpeg, headers=raw, timeout=60)
+                assert answer.status_code == 200
+        for thread in threads:
+            thread.join(120)
+        assert set(statuses) <= {200, 422}
+
+
+def test_sigterm_ends_the_server_whatever_it_decodes(model: Path) -> None:
+    """A picture is being decoded: its worker is killed and the process leaves."""
+    command = [sys.executable, "-m", "mien", "serve", "--port", "0", "--model", str(model)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        port = int(process.stderr.readline().split("127.0.0.1:")[1].split("/")[0])
+        bomb = progressive_bomb(8)
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(bomb) + bomb)
+            time.sleep(0.1)
+            start = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+            assert time.monotonic() - start < 10  # 2 s on an idle machine: benchmarks/hostile.py
+    finally:
+        process.kill()

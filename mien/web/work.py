@@ -1,4 +1,8 @@
-"""The threads that look at pictures. Each has an analyser of its own, so that none waits."""
+"""The threads that look at pictures, and the processes that decode them.
+
+Every thread has an analyser of its own, so that none waits. What clients send is decoded within
+limits on time and memory, so that no picture holds up a thread for long.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.classify import available_cores
+from mien.decoding import DecodePool
 from mien.errors import ImageError
-from mien.images import read_image
 from mien.modelinfo import ModelInfo
 from mien.pipeline import Analyzer
 from mien.results import Result
@@ -62,7 +67,10 @@ class Workers:
             _warm(analyzer)
             self._idle.put(analyzer)
         self._pool = ThreadPoolExecutor(self.count, "mien-web")
+        self._decoders = DecodePool(self.count)
         self._stopping = threading.Event()
+        tiny = cv2.imencode(".png", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
+        list(self._pool.map(self._decoders.read_image, [tiny] * self.count))
 
     async def run(self, work: Callable[[Analyzer], T]) -> T:
         """Run ``work`` in a thread. A cancelled wait leaves the queue."""
@@ -85,7 +93,12 @@ class Workers:
             if self._stopping.is_set():
                 raise asyncio.CancelledError
             work = partial(
-                _look, upload=upload, faces=faces, min_confidence=min_confidence, pixels=pixels
+                _look,
+                decoders=self._decoders,
+                upload=upload,
+                faces=faces,
+                min_confidence=min_confidence,
+                pixels=pixels,
             )
             out.append(await self.run(work))
         return out
@@ -94,14 +107,22 @@ class Workers:
         """Take no more work; what runs is finished in the background."""
         self._stopping.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._decoders.close()
 
 
 def _look(
-    analyzer: Analyzer, *, upload: Upload, faces: bool, min_confidence: float, pixels: int
+    analyzer: Analyzer,
+    *,
+    decoders: DecodePool,
+    upload: Upload,
+    faces: bool,
+    min_confidence: float,
+    pixels: int,
 ) -> Outcome:
     start = time.perf_counter()
     try:
-        image = read_image(upload.data, name=upload.name or "The picture", max_pixels=pixels)
+        name = upload.name or "The picture"
+        image = decoders.read_image(upload.data, name=name, max_pixels=pixels)
         result = analyze(analyzer, image, faces=faces, source=upload.name)
     except ImageError as error:
         return Outcome(time.perf_counter() - start, error=str(error))
