@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import zoo
-from mien._system import file_sha256, processor, versions
+from mien._system import processor
 from mien._version import __version__
+from mien.backend import onnxruntime
 from mien.classify import available_cores, load_classifier
 from mien.errors import MienError, ModelError
 from mien.images import read_image
@@ -85,7 +86,7 @@ def run_bench(
 
 def _identity(model: str | Path) -> dict[str, str]:
     loaded = load_classifier(model)
-    return {"name": loaded.info.name, "sha256": file_sha256(loaded.path)}
+    return {"name": loaded.info.name, "sha256": loaded.sha256}
 
 
 def system() -> dict[str, Any]:
@@ -96,7 +97,8 @@ def system() -> dict[str, Any]:
         "processor": processor(),
         "cores": available_cores(),
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        **versions(("numpy", "onnxruntime")),
+        "numpy": np.__version__,
+        "onnxruntime": onnxruntime().__version__,  # of whatever package: -gpu has its own name
     }
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import zoo
+from mien import backend, zoo
+from mien._fork import renew_after_fork
 from mien.errors import ModelError, first_line
+from mien.graph import check_graph
 from mien.modelinfo import ModelInfo
 from mien.preprocess import normalize, probabilities
 
@@ -30,19 +35,27 @@ def available_cores() -> int:
 
 
 class Classifier:
-    """A classifier that describes itself, run by onnxruntime. May be shared between threads.
+    """A classifier that describes itself, run by onnxruntime.
+
+    May be shared between threads, used in a forked child, and pickled: it is loaded anew then.
 
     Args:
         path: an ONNX file written by ``mien export``.
         threads: faces are shared out over so many threads; None takes every core.
+        device: where to run: "cpu", "cuda", "directml", "coreml", "openvino", "auto", or
+            onnxruntime's own providers, best first.
 
     Raises:
-        ModelError: no such file, not ONNX, not mien's, or its graph contradicts its record.
+        ModelError: no such file, not ONNX, not mien's, its graph contradicts its record, is more
+            than mien runs, or gives no numbers; or this onnxruntime has no such device.
     """
 
-    def __init__(self, path: str | Path, threads: int | None = None) -> None:
-        import onnxruntime as ort
-
+    def __init__(
+        self,
+        path: str | Path,
+        threads: int | None = None,
+        device: str | Sequence[backend.Provider] = "cpu",
+    ) -> None:
         self.path = Path(path)
         if self.path.is_dir():
             raise ModelError(f"{self.path} is a folder; give the path of a model in it.")
@@ -50,25 +63,65 @@ class Classifier:
             raise ModelError(f"Model file {self.path} does not exist.")
         if threads is not None and threads < 1:
             raise ModelError(f"threads is {threads}; expected 1 or more.")
+        self._arguments = (self.path, threads, device)
+        self._providers = backend.choose_providers(device)
+        self._threads = threads or available_cores()
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+        self._run_options: Any = backend.onnxruntime().RunOptions()
+        data = self._read()
+        self.sha256: str = hashlib.sha256(data).hexdigest()
+        check_graph(data, str(self.path))
+        shipped = any(entry.sha256 == self.sha256 for entry in zoo.MODELS.values())
+        self._session = self._open(data, bounded=not shipped)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.info: ModelInfo = ModelInfo.from_metadata(metadata, str(self.path))
+        self._input = self._check_graph()
+        self._inherited = False
+        if not shipped:  # one face, in bounded memory and time; then without the bound
+            with backend.time_limit(self._run_options):
+                self._run(
+                    np.zeros((1, self.info.channels, *[self.info.input_size] * 2), np.float32)
+                )
+            self._session = self._open(data)
+        self._run_options = None
+        renew_after_fork(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._arguments
+
+    def after_fork(self) -> None:
+        """In a forked child: the parent's threads are gone, and its locks may stay locked."""
+        self._pool, self._lock = None, threading.Lock()
+        self._inherited = True
+
+    def _read(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{self.path} cannot be read: {error.strerror or error}.") from None
+
+    def _open(self, data: bytes, bounded: bool = False) -> Any:
+        ort = backend.onnxruntime()
         options = ort.SessionOptions()
+        if bounded:
+            backend.limit_memory(options)
         options.log_severity_level = 4  # errors come as exceptions; nothing is printed besides
         # Threads take different faces instead of parts of one: measured 1.3 times as fast on two
         # cores, and no thread spins while it waits for the other.
         options.intra_op_num_threads = 1
-        self._threads = threads or available_cores()
-        self._pool: ThreadPoolExecutor | None = None
-        self._pool_lock = threading.Lock()
         try:
-            self._session = ort.InferenceSession(
-                str(self.path), options, providers=["CPUExecutionProvider"]
-            )
+            session = ort.InferenceSession(data, options, providers=self._providers)
         except Exception as error:  # onnxruntime's exceptions share no public base class
             raise ModelError(
-                f"{self.path} is not a model that onnxruntime can load: {first_line(error)}"
+                f"{self.path} is not a model that onnxruntime can load: {first_line(error)}."
             ) from None
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        self.info: ModelInfo = ModelInfo.from_metadata(metadata, str(self.path))
-        self._input = self._check_graph()
+        wanted = (
+            self._providers[0] if isinstance(self._providers[0], str) else self._providers[0][0]
+        )
+        if wanted not in session.get_providers():
+            raise ModelError(f"onnxruntime has {wanted}, but it does not start on this machine.")
+        return session
 
     def _check_graph(self) -> str:
         """The graph must take and give what the record says; returns the input's name."""
@@ -86,6 +139,8 @@ class Classifier:
             raise ModelError(
                 f"{self.path} has a fixed batch of {shape[0]}; export it with a dynamic batch."
             )
+        if outputs[0].type != "tensor(float)":
+            raise ModelError(f"{self.path} gives {outputs[0].type}, not float32; export it again.")
         classes = outputs[0].shape[-1] if outputs[0].shape else None
         if isinstance(classes, int) and classes != len(info.labels):
             raise ModelError(
@@ -133,16 +188,33 @@ class Classifier:
 
     def _workers(self) -> Executor:
         """The threads, started when the first call has work for more than one."""
-        with self._pool_lock:
+        with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._threads, "mien-classify")
             return self._pool
 
     def _run(self, x: NDArray[np.float32]) -> NDArray[Any]:
+        if self._inherited:
+            self._replace_session()
         try:
-            return np.asarray(self._session.run(None, {self._input: x})[0])
-        except Exception as error:  # see __init__
-            raise ModelError(f"{self.path} failed while running: {first_line(error)}") from None
+            rows = np.asarray(self._session.run(None, {self._input: x}, self._run_options)[0])
+        except Exception as error:  # see _open
+            raise ModelError(f"{self.path} failed while running: {first_line(error)}.") from None
+        if not np.isfinite(rows).all():
+            raise ModelError(
+                f"{self.path} gives no numbers (NaN or infinity); its weights are broken."
+            )
+        return rows
+
+    def _replace_session(self) -> None:
+        """A session's allocator has a lock; a thread that held it does not exist in the child."""
+        with self._lock:
+            if self._inherited:
+                with suppress(ModelError):  # the file is gone or another: go on with the parent's
+                    data = self._read()
+                    if hashlib.sha256(data).hexdigest() == self.sha256:
+                        self._parents, self._session = self._session, self._open(data)
+                self._inherited = False
 
     def predict_proba(
         self, faces: NDArray[np.uint8], batch_size: int = BATCH_SIZE, flip: bool = False
@@ -162,19 +234,24 @@ class Classifier:
 
 
 def load_classifier(
-    name_or_path: str | Path = zoo.DEFAULT, threads: int | None = None
+    name_or_path: str | Path = zoo.DEFAULT,
+    threads: int | None = None,
+    device: str | Sequence[backend.Provider] = "cpu",
 ) -> Classifier:
     """Load a shipped model by name, or any ``.onnx`` file that ``mien export`` wrote.
+
+    Args:
+        name_or_path: the model.
+        threads, device: see :class:`Classifier`.
 
     Raises:
         ModelError: neither a shipped model nor a file; or see :class:`Classifier`.
     """
-    if isinstance(name_or_path, str) and name_or_path in zoo.MODELS:
-        return Classifier(zoo.model_path(name_or_path), threads)
     path = Path(name_or_path)
-    if path.suffix.lower() == ".onnx" or path.exists():
-        return Classifier(path, threads)
-    return Classifier(zoo.model_path(str(name_or_path)), threads)
+    is_file = path.suffix.lower() == ".onnx" or path.exists()
+    if not is_file or (isinstance(name_or_path, str) and name_or_path in zoo.MODELS):
+        path = zoo.model_path(str(name_or_path))
+    return Classifier(path, threads, device)
 
 
 def _fits(shape: list[Any], expected: list[int]) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import sources, zoo
+from mien.backend import Provider
 from mien.classify import load_classifier
 from mien.detect import Detection, Detector, load_detector
 from mien.errors import MienError, ModelError
@@ -54,9 +55,14 @@ class Analyzer:
         min_confidence: leave out faces whose most probable class is below this, 0..1.
         flip: average with the mirrored face: slower, slightly more accurate.
         threads: threads of the classifier; None takes every core.
+        providers: where the classifier runs: "cpu", "cuda", "directml", "coreml", "openvino",
+            "auto" (the best that is there), or onnxruntime's own providers, best first.
+
+    May be used in a forked child, and pickled: its models are loaded anew there.
 
     Raises:
-        ModelError: unknown or unusable model or detector, or a value out of range.
+        ModelError: unknown or unusable model or detector, a value out of range, or a device that
+            this onnxruntime does not have.
     """
 
     def __init__(
@@ -69,12 +75,13 @@ class Analyzer:
         min_confidence: float = 0.0,
         flip: bool = False,
         threads: int | None = None,
+        providers: str | Sequence[Provider] = "cpu",
     ) -> None:
         if not 0 <= min_confidence <= 1:
             raise ModelError(f"min_confidence is {min_confidence}; expected 0 to 1.")
         self.min_confidence = min_confidence
         self.flip = flip
-        self.classifier = load_classifier(model, threads)
+        self.classifier = load_classifier(model, threads, providers)
         self.detector: Detector = (
             load_detector(detector, min_face, min_score) if isinstance(detector, str) else detector
         )

@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 import threading
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._fork import renew_after_fork
 from mien.detect.base import Detection, fit_long_side, resize
 from mien.errors import ModelError
 from mien.results import Box
@@ -51,6 +53,14 @@ class Haar:
         self._cascade = cv2.CascadeClassifier(str(path))
         if self._cascade.empty():
             raise ModelError(f"OpenCV's cascade {CASCADE_FILE} is missing; reinstall OpenCV.")
+        renew_after_fork(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.min_face, self.min_neighbors)
+
+    def after_fork(self) -> None:
+        """In a forked child: another thread may have held the lock."""
+        self._lock = threading.Lock()
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
         """Find the faces of ``image``, uint8 (H, W, 3) in BGR order, largest first."""

@@ -11,11 +11,13 @@ import importlib.util
 import math
 import threading
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._fork import renew_after_fork
 from mien._system import file_sha256
 from mien.detect.base import Detection, fit_long_side, resize
 from mien.errors import ModelError
@@ -83,8 +85,17 @@ class YuNet:
         self.min_score = min_score
         self.long_side = 32 * math.ceil(RELIABLE_PIXELS / min_face / 32)
         self._file = str(model_file())
+        self.after_fork()
+        self._idle.append(self._load())
+        renew_after_fork(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.min_face, self.min_score)
+
+    def after_fork(self) -> None:
+        """In a forked child: another thread may have held the lock, or be in a network."""
         self._lock = threading.Lock()
-        self._idle = [self._load()]
+        self._idle: list[cv2.FaceDetectorYN] = []
 
     def _load(self) -> cv2.FaceDetectorYN:
         return cv2.FaceDetectorYN.create(

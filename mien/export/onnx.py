@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from mien.atomic import write_bytes
+from mien.backend import onnxruntime
 from mien.classify import Classifier
 from mien.data.dataset import FaceDataset
 from mien.errors import ModelError
@@ -109,6 +110,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _to_onnx(classifier: TorchClassifier) -> onnx.ModelProto:
+    onnxruntime()  # before torch imports it: it must not report to its maker
     info = classifier.info
     example = torch.randn(2, info.channels, info.input_size, info.input_size)
     model = classifier.model.to("cpu").to(memory_format=torch.contiguous_format)

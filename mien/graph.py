@@ -1,0 +1,136 @@
+"""Looks at an ONNX file before onnxruntime does: a file is not trusted because it can be read.
+
+The base install has no parser of ONNX, so this walks the protobuf itself. It goes three levels
+deep and reads names, never weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mien.errors import ModelError
+
+_NAMES = """
+    Add AveragePool BatchNormalization Cast Clip Concat Constant Conv DequantizeLinear Div
+    Dropout Elu Erf Exp Expand Flatten Gather Gelu Gemm GlobalAveragePool GlobalMaxPool
+    GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization
+    LeakyRelu MatMul Max MaxPool Min Mul Neg PRelu Pad Pow QuantizeLinear Range ReduceMean
+    ReduceSum Relu Reshape Resize Shape Sigmoid Slice Softmax Sqrt Squeeze Sub Tanh Transpose
+    Unsqueeze
+"""
+#: What `mien export` writes, and plain arithmetic beside it. No loops, branches, random numbers,
+#: files or tensors of any size out of nothing.
+OPERATORS = frozenset(_NAMES.split())
+MOST_NODES = 10_000
+#: mien's own record takes a few kilobytes.
+MOST_METADATA = 1 << 20
+
+
+class _Refused(Exception):  # noqa: N818 - a reason, not an error of the reader
+    pass
+
+
+def check_graph(data: bytes, name: str) -> None:
+    """Refuse what could run for ever, take any memory or read other files.
+
+    Args:
+        data: an ONNX file.
+        name: what to call it in errors.
+
+    Raises:
+        ModelError: no ONNX, an operator outside :data:`OPERATORS`, sub-graphs, functions, data in
+            other files, more than :data:`MOST_NODES` nodes or too much metadata.
+    """
+    nodes = metadata = graphs = 0
+    try:
+        for field, value in _fields(memoryview(data)):  # numbers of ModelProto in onnx.proto
+            if field in (20, 25):
+                raise _Refused("it carries functions or a training graph, which mien never writes")
+            metadata += len(value) if field == 14 else 0
+            if field == 7:
+                graphs += 1
+                nodes += _check_nodes(value)
+        if not graphs:
+            raise ValueError("no graph")
+        if nodes > MOST_NODES:
+            raise _Refused(f"it has {nodes:,} nodes; at most {MOST_NODES:,} are run")
+        if metadata > MOST_METADATA:
+            raise _Refused(
+                f"its metadata has {metadata:,} bytes; at most {MOST_METADATA:,} are read"
+            )
+    except (IndexError, ValueError):
+        raise ModelError(f"{name} is not a model: it is damaged, or no ONNX file.") from None
+    except _Refused as reason:
+        raise ModelError(f"{name} is refused: {reason}.") from None
+
+
+def _check_nodes(graph: memoryview) -> int:
+    """Checks a GraphProto; returns the number of its nodes."""
+    nodes = 0
+    for field, value in _fields(graph):
+        if field == 1:
+            nodes += 1
+            _check_node(value)
+        elif field == 5:
+            _check_tensor(value)
+        elif field == 15:
+            raise _Refused("it has sparse weights, which mien never writes")
+    return nodes
+
+
+def _check_node(node: memoryview) -> None:
+    for field, value in _fields(node):
+        if field == 4 and (operator := _text(value)) not in OPERATORS:
+            raise _Refused(f"its operator {operator!r} is none that `mien export` writes")
+        if field == 7 and (domain := _text(value)) not in ("", "ai.onnx"):
+            raise _Refused(f"it has operators of {domain!r}")
+        for part, inner in _fields(value) if field == 5 else ():  # an AttributeProto
+            if part in (6, 11, 22, 23):
+                raise _Refused("it has graphs within its graph, or sparse weights")
+            if part in (5, 10):
+                _check_tensor(inner)
+
+
+def _check_tensor(tensor: memoryview) -> None:
+    # external_data, and data_location where that is not 0.
+    if any(field in (13, 14) and len(value) for field, value in _fields(tensor)):
+        raise _Refused("its weights lie in another file; export it into one")
+
+
+def _text(value: memoryview) -> str:
+    return bytes(value[:80]).decode(errors="replace")
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Number and content of each field: the bytes of a message or text, empty for 0, b"1" for
+    other numbers. Raises IndexError or ValueError where it ends too early or is no protobuf."""
+    at, end = 0, len(message)
+    while at < end:
+        key, at = _varint(message, at)
+        kind = key & 7
+        if kind == 0:
+            number, at = _varint(message, at)
+            yield key >> 3, message[:0] if number == 0 else message[:1]
+            continue
+        if kind == 2:
+            size, at = _varint(message, at)
+        elif kind in (1, 5):
+            size = 8 if kind == 1 else 4
+        else:
+            raise ValueError(f"wire type {kind}")
+        if at + size > end:
+            raise ValueError("ends too early")
+        yield key >> 3, message[at : at + size]
+        at += size
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while shift < 70:
+        byte = message[at]
+        value |= (byte & 127) << shift
+        at += 1
+        if byte < 128:
+            return value, at
+        shift += 7
+    raise ValueError("a number of more than ten bytes")
