@@ -71,18 +71,20 @@ class Classifier:
         self._run_options: Any = backend.onnxruntime().RunOptions()
         data = self._read()
         self.sha256: str = hashlib.sha256(data).hexdigest()
-        check_graph(data, str(self.path))
+        metadata = check_graph(data, str(self.path))
+        self.info: ModelInfo = ModelInfo.from_metadata(metadata, str(self.path))
         shipped = any(entry.sha256 == self.sha256 for entry in zoo.MODELS.values())
         self._session = self._open(data, bounded=not shipped)
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        self.info: ModelInfo = ModelInfo.from_metadata(metadata, str(self.path))
-        self._input = self._check_graph()
+        try:
+            self._input = self._check_graph()
+        except UnicodeDecodeError:
+            raise ModelError(f"{self.path} is damaged: a name in it is no text.") from None
         self._inherited = False
         if not shipped:  # one face, in bounded memory and time; then without the bound
+            size = self.info.input_size
+            face = np.linspace(1, 255, size * size).astype(np.uint8).reshape(1, size, size)
             with backend.time_limit(self._run_options):
-                self._run(
-                    np.zeros((1, self.info.channels, *[self.info.input_size] * 2), np.float32)
-                )
+                self._run(normalize(face, self.info))
             self._session = self._open(data)
         self._run_options = None
         renew_after_fork(self)
@@ -111,7 +113,9 @@ class Classifier:
         # cores, and no thread spins while it waits for the other.
         options.intra_op_num_threads = 1
         try:
-            session = ort.InferenceSession(data, options, providers=self._providers)
+            session = ort.InferenceSession(
+                data, options, providers=self._providers, enable_fallback=0
+            )
         except Exception as error:  # onnxruntime's exceptions share no public base class
             raise ModelError(
                 f"{self.path} is not a model that onnxruntime can load: {first_line(error)}."

@@ -6,7 +6,9 @@ Every name and index in mien comes from here; a dataset's codes are mapped when 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from enum import Enum
+from types import MappingProxyType
 
 from mien.errors import DataError
 
@@ -36,6 +38,15 @@ FER2013: tuple[Emotion, ...] = (
     Emotion.SAD,
     Emotion.SURPRISE,
     Emotion.NEUTRAL,
+)
+
+#: Share of each class in FER2013's Training split: 3995, 436, 4097, 7215, 4830, 3171 and 4965 of
+#: 28,709 images.
+FER2013_PRIOR: Mapping[Emotion, float] = MappingProxyType(
+    {
+        emotion: count / 28709
+        for emotion, count in zip(FER2013, (3995, 436, 4097, 7215, 4830, 3171, 4965), strict=True)
+    }
 )
 
 #: CK+48's seven classes: contempt, no neutral; canonical order.

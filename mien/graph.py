@@ -30,23 +30,32 @@ class _Refused(Exception):  # noqa: N818 - a reason, not an error of the reader
     pass
 
 
-def check_graph(data: bytes, name: str) -> None:
+def check_graph(data: bytes, name: str) -> dict[str, str]:
     """Refuse what could run for ever, take any memory or read other files.
 
     Args:
         data: an ONNX file.
         name: what to call it in errors.
 
+    Returns:
+        Its metadata: onnxruntime fails on what is no text in it.
+
     Raises:
         ModelError: no ONNX, an operator outside :data:`OPERATORS`, sub-graphs, functions, data in
             other files, more than :data:`MOST_NODES` nodes or too much metadata.
     """
-    nodes = metadata = graphs = 0
+    nodes = graphs = total = 0
+    metadata = {}
     try:
         for field, value in _fields(memoryview(data)):  # numbers of ModelProto in onnx.proto
             if field in (20, 25):
                 raise _Refused("it carries functions or a training graph, which mien never writes")
-            metadata += len(value) if field == 14 else 0
+            if field == 14:
+                total += len(value)
+                if total > MOST_METADATA:
+                    raise _Refused(f"its metadata has more than {MOST_METADATA:,} bytes")
+                entry = {part: _text(inner) for part, inner in _fields(value)}
+                metadata[entry.get(1, "")] = entry.get(2, "")
             if field == 7:
                 graphs += 1
                 nodes += _check_nodes(value)
@@ -54,14 +63,11 @@ def check_graph(data: bytes, name: str) -> None:
             raise ValueError("no graph")
         if nodes > MOST_NODES:
             raise _Refused(f"it has {nodes:,} nodes; at most {MOST_NODES:,} are run")
-        if metadata > MOST_METADATA:
-            raise _Refused(
-                f"its metadata has {metadata:,} bytes; at most {MOST_METADATA:,} are read"
-            )
     except (IndexError, ValueError):
         raise ModelError(f"{name} is not a model: it is damaged, or no ONNX file.") from None
     except _Refused as reason:
         raise ModelError(f"{name} is refused: {reason}.") from None
+    return metadata
 
 
 def _check_nodes(graph: memoryview) -> int:
@@ -73,6 +79,10 @@ def _check_nodes(graph: memoryview) -> int:
             _check_node(value)
         elif field == 5:
             _check_tensor(value)
+        elif field in (11, 12):
+            for part, inner in _fields(value):
+                if part == 1:
+                    _text(inner)
         elif field == 15:
             raise _Refused("it has sparse weights, which mien never writes")
     return nodes
@@ -80,25 +90,31 @@ def _check_nodes(graph: memoryview) -> int:
 
 def _check_node(node: memoryview) -> None:
     for field, value in _fields(node):
-        if field == 4 and (operator := _text(value)) not in OPERATORS:
-            raise _Refused(f"its operator {operator!r} is none that `mien export` writes")
-        if field == 7 and (domain := _text(value)) not in ("", "ai.onnx"):
-            raise _Refused(f"it has operators of {domain!r}")
+        text = _text(value) if field in (1, 2, 3, 4, 7) else ""
+        if field == 4 and text not in OPERATORS:
+            raise _Refused(f"its operator {text[:80]!r} is none that `mien export` writes")
+        if field == 7 and text not in ("", "ai.onnx"):
+            raise _Refused(f"it has operators of {text[:80]!r}")
         for part, inner in _fields(value) if field == 5 else ():  # an AttributeProto
             if part in (6, 11, 22, 23):
                 raise _Refused("it has graphs within its graph, or sparse weights")
             if part in (5, 10):
                 _check_tensor(inner)
+            elif part == 1:
+                _text(inner)
 
 
 def _check_tensor(tensor: memoryview) -> None:
-    # external_data, and data_location where that is not 0.
-    if any(field in (13, 14) and len(value) for field, value in _fields(tensor)):
-        raise _Refused("its weights lie in another file; export it into one")
+    for field, value in _fields(tensor):
+        if field in (13, 14) and len(value):  # external_data; data_location that is not 0
+            raise _Refused("its weights lie in another file; export it into one")
+        if field == 8:
+            _text(value)
 
 
 def _text(value: memoryview) -> str:
-    return bytes(value[:80]).decode(errors="replace")
+    """Raises UnicodeDecodeError: onnxruntime would, or print, at a moment of its own."""
+    return bytes(value).decode()
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -7,15 +7,44 @@ key ``mien``; a file without that key is not mien's and is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from mien.emotions import Emotion
+from mien.emotions import FER2013_PRIOR, Emotion
 from mien.errors import ModelError
 
 METADATA_KEY = "mien"
 FORMAT_VERSION = 1
+
+#: What the numbers of a record may be. A file is not trusted because it can be read.
+_WHOLE = {
+    "input_size": (8, 512),
+    "channels": (1, 3),
+    "parameters": (0, 10**12),
+    "multiply_adds": (0, 10**15),
+    "format_version": (0, FORMAT_VERSION),
+}
+_REAL = {
+    "mean": (-10.0, 10.0),
+    "std": (1e-4, 100.0),
+    "crop_scale": (0.2, 5.0),
+    "crop_shift_y": (-1.0, 1.0),
+    "temperature": (0.01, 100.0),
+}
+_TEXT = (
+    "name",
+    "architecture",
+    "recipe",
+    "training_data",
+    "protocol",
+    "licence",
+    "precision",
+    "created_with",
+)
+_LONGEST_TEXT = 2000
+_DEEPEST = 8
 
 
 @dataclass(frozen=True)
@@ -40,6 +69,8 @@ class ModelInfo:
         training_data, protocol, licence: what it was trained on and what that permits.
         parameters, multiply_adds: size of the float network (per face).
         precision: "float32" or "int8".
+        prior: share of each class among what it was trained on, label -> 0..1, or empty where that
+            is not known; see :func:`prior_weights`.
         scores: measured figures, e.g. {"PublicTest": {"accuracy": .71, "n": 3589}}.
         created_with: version of mien that wrote the file.
     """
@@ -62,25 +93,49 @@ class ModelInfo:
     parameters: int = 0
     multiply_adds: int = 0
     precision: str = "float32"
+    prior: Mapping[Emotion, float] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
     created_with: str = ""
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
+        self._check_values()
         object.__setattr__(self, "labels", tuple(Emotion(label) for label in self.labels))
         if len(set(self.labels)) != len(self.labels) or len(self.labels) < 2:
             raise ModelError(f"Model {self.name!r} needs at least two distinct labels.")
-        if self.channels not in (1, 3):
-            raise ModelError(f"Model {self.name!r} has {self.channels} channels; expected 1 or 3.")
-        if self.input_size < 8 or self.std <= 0 or self.temperature <= 0 or self.crop_scale <= 0:
-            raise ModelError(
-                f"Model {self.name!r} has an impossible input size, std, temperature or crop."
-            )
+        if self.prior:
+            prior = {Emotion(label): share for label, share in self.prior.items()}
+            if prior.keys() != set(self.labels) or not _is_distribution(prior.values()):
+                raise ModelError(f"Model {self.name!r} has a prior that does not fit its labels.")
+            object.__setattr__(self, "prior", prior)
+
+    def _check_values(self) -> None:
+        """Types and ranges. Raises ModelError."""
+        for name in _TEXT:
+            if not isinstance(value := getattr(self, name), str) or len(value) > _LONGEST_TEXT:
+                raise ModelError(f"{name} is {_short(value)}; expected a short text.")
+        for name, (low, high) in {**_WHOLE, **_REAL}.items():
+            value = getattr(self, name)
+            kinds = int if name in _WHOLE else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+                raise ModelError(f"{name} is {_short(value)}; expected {low:g} to {high:g}.")
+        if self.channels == 2:
+            raise ModelError(f"Model {self.name!r} has 2 channels; expected 1 or 3.")
+        if self.seed is not None and not isinstance(self.seed, int):
+            raise ModelError(f"seed is {_short(self.seed)}; expected a whole number.")
+        if not isinstance(self.labels, (list, tuple)) or not all(
+            isinstance(label, str) for label in self.labels
+        ):
+            raise ModelError(f"labels are {_short(self.labels)}; expected a list of names.")
+        for name in ("scores", "prior"):
+            if not isinstance(value := getattr(self, name), Mapping) or not _is_flat(value):
+                raise ModelError(f"{name} is {_short(value)}; expected a table.")
 
     def to_metadata(self) -> dict[str, str]:
         """The ONNX ``metadata_props`` entries that describe this model."""
         record = asdict(self)
         record["labels"] = [label.value for label in self.labels]
+        record["prior"] = {label.value: share for label, share in self.prior.items()}
         record["scores"] = dict(self.scores)
         return {METADATA_KEY: json.dumps(record, sort_keys=True)}
 
@@ -97,15 +152,89 @@ class ModelInfo:
                 "make one with `mien export`."
             )
         try:
-            record = json.loads(metadata[METADATA_KEY])
-            version = int(record.get("format_version", 0))
-            if version > FORMAT_VERSION:
+            record = json.loads(
+                metadata[METADATA_KEY], parse_constant=_refuse_number, parse_float=_finite
+            )
+            version = record.get("format_version", 0)
+            if isinstance(version, int) and version > FORMAT_VERSION:
                 raise ModelError(
-                    f"{source} was written by a newer mien (format {version}); upgrade mien."
+                    f"it was written by a newer mien (format {_short(version)}); upgrade mien."
                 )
             known = {f.name for f in fields(cls)}
             return cls(**{k: v for k, v in record.items() if k in known})
         except ModelError as error:
             raise ModelError(f"{source}: {error}") from None
+        except RecursionError:
+            raise ModelError(f"{source} carries a damaged mien record: too deep.") from None
         except (ValueError, TypeError, AttributeError) as error:
-            raise ModelError(f"{source} carries a damaged mien record: {error}") from error
+            raise ModelError(f"{source} carries a damaged mien record: {_short(error)}") from None
+
+
+def prior_weights(info: ModelInfo, prior: str) -> tuple[float, ...]:
+    """Factors that move probabilities from the training's class prior to another one.
+
+    By Bayes' rule ``p_i * new_i / old_i``, renormalised, is what the same likelihoods give under
+    the new prior (Saerens et al. 2002).
+
+    Args:
+        info: the model; a network of FER2013's Training split that states no prior has that
+            split's.
+        prior: "balanced" (every class as likely) or "fer2013" (the shares of its Training split).
+
+    Returns:
+        One factor for each of ``info.labels``.
+
+    Raises:
+        ModelError: an unknown word, a model whose prior is not known, or "fer2013" for other
+            classes than FER2013's.
+    """
+    old = info.prior
+    if (
+        not old
+        and info.training_data.startswith("fer2013")
+        and set(info.labels) == set(FER2013_PRIOR)
+    ):
+        old = FER2013_PRIOR
+    if not old:
+        raise ModelError(
+            f"Model {info.name!r} does not state the prior of its classes; leave prior out."
+        )
+    if prior == "balanced":
+        new = dict.fromkeys(info.labels, 1 / len(info.labels))
+    elif prior == "fer2013" and set(info.labels) == set(FER2013_PRIOR):
+        new = dict(FER2013_PRIOR)
+    else:
+        raise ModelError(
+            f"prior is {prior!r}; expected balanced, or fer2013 for a model of its seven classes."
+        )
+    return tuple(new[label] / old[label] for label in info.labels)
+
+
+def _is_distribution(shares: Iterable[Any]) -> bool:
+    values = list(shares)
+    numbers = all(isinstance(v, (int, float)) and 0 < v <= 1 for v in values)
+    return numbers and math.isclose(sum(values), 1, abs_tol=1e-3)
+
+
+def _is_flat(value: object, depth: int = 0) -> bool:
+    """Whether tables and lists are nested less than :data:`_DEEPEST` times."""
+    if not isinstance(value, (Mapping, list, tuple)):
+        return True
+    inner = value.values() if isinstance(value, Mapping) else value
+    return depth < _DEEPEST and all(_is_flat(v, depth + 1) for v in inner)
+
+
+def _short(value: object) -> str:
+    try:
+        text = str(value) if isinstance(value, Exception) else repr(value)
+    except ValueError:  # a whole number of too many digits
+        return "a huge number"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _finite(text: str) -> float:
+    return value if math.isfinite(value := float(text)) else _refuse_number(text)
+
+
+def _refuse_number(text: str) -> float:
+    raise ValueError(f"{text[:20]} is no number")
