@@ -312,7 +312,7 @@ def _netpbm(image: Any, data: bytes) -> NDArray[Any]:
         values = np.fromstring(text, np.uint16, count, sep=" ")
     if len(values) < count:
         raise ValueError("truncated")
-    return to_eight(values.reshape(shape), maximum)
+    return to_eight(values.reshape(shape), None if maximum == 65535 else maximum)
 
 
 def exif_orientation(block: bytes) -> int:

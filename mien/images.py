@@ -1,11 +1,9 @@
-"""Pictures in any published form -> upright BGR uint8, or one clear sentence why not."""
+"""Anything a user holds -> upright BGR uint8, or one clear sentence why not."""
 
 from __future__ import annotations
 
 import base64
 import os
-import re
-import shlex
 import sys
 import urllib.parse
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from mien.codecs import MAX_MEMORY, Frame, decode, exif_orientation
 from mien.errors import ImageError, first_line
 from mien.pixels import bgr_of, check_size, on_white, to_eight, upright
+from mien.sources import STDIN, read_stdin, refuse_address
 
 #: Largest picture to decode, in pixels; its bytes are bounded too: ``codecs.MAX_MEMORY``.
 MAX_PIXELS = 100_000_000
@@ -163,14 +162,31 @@ def _eight_bits(
     return to_eight(array.astype(np.float32) - low, high - low)
 
 
+def frames_of(
+    image: Any,
+    color: str | None = None,
+    name: str | None = None,
+    value_range: tuple[float, float] | None = None,
+) -> Iterator[Frame]:
+    """The frames of whatever :meth:`mien.Analyzer.analyze` takes; arguments as there."""
+    if is_array(image):
+        bgr = as_bgr(image, color, name or "the array", value_range)
+        return iter([Frame(None, 0.0, bgr)])
+    if isinstance(image, str) and image == STDIN:
+        image = read_stdin()
+    return read_frames(image, name=name)
+
+
 def read_bytes(source: Source, name: str | None = None) -> tuple[bytes, str]:
     """The encoded bytes of ``source`` and what messages call it. Raises ImageError."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source), name or "the picture"
     if isinstance(source, (str, os.PathLike)):
         text = os.fspath(source)
-        if isinstance(text, str) and (url := _SCHEME.match(text)):
-            return _from_url(text, url[1].lower(), name)
+        if isinstance(text, str) and text[:5].lower() == "data:":
+            return _from_data_url(text, name or "the data URL")
+        if isinstance(source, str):
+            refuse_address(source)
         return _from_path(Path(os.fsdecode(text)), name or str(source))
     if hasattr(source, "read"):
         shown = name or str(getattr(source, "name", "the stream"))
@@ -186,17 +202,7 @@ def read_bytes(source: Source, name: str | None = None) -> tuple[bytes, str]:
     )
 
 
-#: An address, which has two slashes, or a data URL. One letter is a drive.
-_SCHEME = re.compile(r"(data(?=:)|[A-Za-z][A-Za-z0-9+.-]+(?=://))")
-
-
-def _from_url(text: str, scheme: str, name: str | None) -> tuple[bytes, str]:
-    if scheme != "data":
-        raise ImageError(
-            f"{name or text} is an address, and mien fetches none; pipe the picture in: "
-            f"curl -s {shlex.quote(text)} | mien predict -"
-        )
-    shown = name or "the data URL"
+def _from_data_url(text: str, shown: str) -> tuple[bytes, str]:
     head, _, body = text.partition(",")
     try:
         if not head.endswith(";base64"):

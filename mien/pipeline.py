@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +17,20 @@ from numpy.typing import NDArray
 from mien import sources, zoo
 from mien.backend import Provider
 from mien.classify import load_classifier
+from mien.codecs import Frame
 from mien.detect import Detection, Detector, load_detector
-from mien.errors import MienError, ModelError
-from mien.images import as_bgr, read_image
+from mien.errors import ImageError, MienError, ModelError
+from mien.images import Source, frames_of
 from mien.modelinfo import ModelInfo
 from mien.preprocess import crop_face, whole_face
 from mien.results import Box, Face, Result
 
-#: A path, "-" (standard input), encoded bytes, a binary file, or a uint8 array.
-ImageLike = str | Path | bytes | BinaryIO | NDArray[np.uint8]
+#: A path, "-" (standard input), a data URL, encoded bytes, a binary file, or pixels: a numpy array,
+#: a torch or JAX tensor, a PIL image.
+ImageLike = Source | NDArray[Any] | Any
+
+#: Frames of an animation that are looked at for a face.
+LOOK = 32
 
 #: Pictures per classifier call in :meth:`Analyzer.analyze_many`: only crops are kept of them.
 CHUNK = 32
@@ -42,6 +49,15 @@ class Found:
     detector: str
     detections: tuple[Detection, ...]
     crops: tuple[NDArray[np.uint8], ...]
+    frame: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What :meth:`Analyzer.find` raised, and for which picture."""
+
+    name: str
+    error: MienError
 
 
 class Analyzer:
@@ -98,15 +114,17 @@ class Analyzer:
         color: str | None = None,
         faces: bool = False,
         source: str | None = None,
+        value_range: tuple[float, float] | None = None,
     ) -> Result:
-        """Analyse one picture.
+        """Analyse one image: of an animation, the first frame with a face among the first 32.
 
         Args:
-            image: a path, "-" for standard input, encoded bytes, a binary file, or uint8 array
-                (H, W), (H, W, 3) or (H, W, 4).
+            image: a path, "-" for standard input, a data URL, encoded bytes, a binary file, a PIL
+                image, or an array or tensor (H, W), (H, W, 3) or (H, W, 4), channels last or first.
             color: "bgr" or "rgb"; must be given for colour arrays, ignored for files.
-            faces: the picture already is one face: detect nothing, classify the whole.
-            source: what to call the picture in the result and in errors; the path by default.
+            faces: the image already is one face: detect nothing, classify the whole.
+            source: what to call the image in the result and in errors; the path by default.
+            value_range: what is black and white in an array that is not uint8, e.g. (0, 1).
 
         Returns:
             The faces, largest first; none is an answer, not an error.
@@ -114,7 +132,7 @@ class Analyzer:
         Raises:
             ImageError: the picture cannot be read.
         """
-        return self.classify([self.find(image, color, faces, source)])[0]
+        return self.classify([self.find(image, color, faces, source, value_range)])[0]
 
     def analyze_many(
         self,
@@ -124,45 +142,56 @@ class Analyzer:
         faces: bool = False,
         on_error: Callable[[str, MienError], None] | None = None,
         chunk: int = CHUNK,
+        value_range: tuple[float, float] | None = None,
+        workers: int = 1,
     ) -> Iterator[Result]:
         """Analyse pictures lazily, in order; all faces of ``chunk`` pictures in one call.
 
         Memory stays bounded: one decoded picture and the crops of one chunk at a time.
 
         Args:
-            images, color, faces: see :meth:`analyze`.
+            images, color, faces, value_range: see :meth:`analyze`.
             on_error: called with (name, error) for a picture that cannot be read, which is then
-                skipped; None raises.
+                skipped; None raises. What has no name is called "picture N", from 0.
             chunk: pictures per classifier call.
+            workers: threads that read pictures and look for faces.
         """
         if isinstance(images, (str, bytes, Path)):
             raise ModelError("analyze_many takes a list of pictures; for one there is analyze.")
         if chunk < 1:
             raise ModelError(f"chunk is {chunk}; expected 1 or more.")
-        return self._stream(enumerate(images), color, faces, on_error, chunk)
+        if workers < 1:
+            raise ModelError(f"workers is {workers}; expected 1 or more.")
+
+        def look(item: tuple[int, ImageLike]) -> Found | _Failure:
+            index, image = item
+            try:
+                return self.find(image, color, faces, None, value_range)
+            except MienError as error:
+                if (name := _name(image)) is None:
+                    name = f"picture {index}"
+                    error = type(error)(f"{name}: {error}")
+                return _Failure(name, error)
+
+        return self._stream(enumerate(images), look, on_error, chunk, workers)
 
     def _stream(
         self,
         images: Iterator[tuple[int, ImageLike]],
-        color: str | None,
-        faces: bool,
+        look: Callable[[tuple[int, ImageLike]], Found | _Failure],
         on_error: Callable[[str, MienError], None] | None,
         chunk: int,
+        workers: int,
     ) -> Iterator[Result]:
-        while True:
-            found, taken = [], 0
-            for index, image in islice(images, chunk):
-                taken += 1
-                try:
-                    found.append(self.find(image, color, faces, None))
-                except MienError as error:
-                    if on_error is None:
-                        raise
-                    on_error(_name(image) or f"picture {index}", error)
-                del image  # an array is freed once its crops are taken
-            if not taken:
-                return
-            yield from self.classify(found)
+        with ThreadPoolExecutor(workers) as threads:
+            run = map if workers == 1 else threads.map  # map frees an array once it is looked at
+            while seen := list(run(look, islice(images, chunk))):
+                for failure in seen:
+                    if isinstance(failure, _Failure):
+                        if on_error is None:
+                            raise failure.error
+                        on_error(failure.name, failure.error)
+                yield from self.classify([found for found in seen if isinstance(found, Found)])
 
     def find(
         self,
@@ -170,22 +199,35 @@ class Analyzer:
         color: str | None = None,
         faces: bool = False,
         source: str | None = None,
+        value_range: tuple[float, float] | None = None,
     ) -> Found:
         """The first half of :meth:`analyze`: detect and crop. Same arguments, same errors."""
         name = source if source is not None else _name(image)
-        if isinstance(image, np.ndarray):
-            bgr = as_bgr(image, color, name or "the array")
-        elif isinstance(image, str) and image == sources.STDIN:
-            bgr = read_image(sources.read_stdin(), name=name)
-        else:
-            bgr = read_image(image, name=name)
+        first: Found | None = None
+        frames = frames_of(image, color, name, value_range)
+        try:
+            for frame in islice(frames, LOOK):
+                found = self._find(frame, faces, name)
+                first = first or found
+                if found.detections:
+                    return found
+        except ImageError:  # a damaged frame behind a sound one
+            if first is None:
+                raise
+        assert first is not None
+        return first
+
+    def _find(self, frame: Frame, faces: bool, name: str | None) -> Found:
+        bgr, number = frame.image, frame.number
         height, width = bgr.shape[:2]
         if faces:
             whole = Detection(Box(0.0, 0.0, float(width), float(height)))
-            return Found(name, width, height, "none", (whole,), (whole_face(bgr, self.info),))
+            return Found(
+                name, width, height, "none", (whole,), (whole_face(bgr, self.info),), number
+            )
         detections = self.detector.detect(bgr)
         crops = tuple(crop_face(bgr, d, self.info) for d in detections)
-        return Found(name, width, height, self.detector.name, detections, crops)
+        return Found(name, width, height, self.detector.name, detections, crops, number)
 
     def classify(self, found: Sequence[Found]) -> list[Result]:
         """The second half: the faces of several pictures in one call; a Result each, in order."""
@@ -209,6 +251,7 @@ class Analyzer:
                     source=picture.source,
                     model=self.info.name,
                     detector=picture.detector,
+                    frame=picture.frame,
                 )
             )
         return results
@@ -225,6 +268,8 @@ def predict(
     detector: str = "yunet",
     color: str | None = None,
     faces: bool = False,
+    value_range: tuple[float, float] | None = None,
+    on_error: Callable[[str, MienError], None] | None = None,
     **options: Any,
 ) -> Result | list[Result]:
     """Find the faces of a picture, or of each of a list, and name their expressions.
@@ -232,11 +277,14 @@ def predict(
     The analyser is kept for the next call with the same model, detector and options.
 
     Args:
-        image: a path, encoded bytes, a binary file or a uint8 array; or a list of them.
+        image: what :meth:`Analyzer.analyze` takes, or a list of them.
         model: a shipped model's name or an ``.onnx`` file.
         detector: "yunet" (default) or "haar".
         color: "bgr" or "rgb"; must be given for colour arrays.
         faces: the pictures already are faces: detect nothing.
+        value_range: what is black and white in arrays that are not uint8, e.g. (0, 1).
+        on_error: for a list: called with (name, error) for a picture that cannot be read, which is
+            then left out; None raises.
         options: further arguments of :class:`Analyzer` (``min_face``, ``min_confidence``, …).
 
     Returns:
@@ -249,9 +297,18 @@ def predict(
     analyzer = _analyzer(str(model), _stamp(model), detector, tuple(sorted(options.items())))
     if isinstance(image, (list, tuple)):
         return list(
-            analyzer.analyze_many(image, color=color, faces=faces, chunk=max(1, len(image)))
+            analyzer.analyze_many(
+                image,
+                color=color,
+                faces=faces,
+                on_error=on_error,
+                chunk=max(1, len(image)),
+                value_range=value_range,
+            )
         )
-    return analyzer.analyze(image, color=color, faces=faces)
+    if on_error is not None:
+        raise ModelError("on_error is for a list of pictures; one picture raises its error.")
+    return analyzer.analyze(image, color=color, faces=faces, value_range=value_range)
 
 
 def _stamp(model: str | Path) -> tuple[int, int] | None:
@@ -276,7 +333,9 @@ def _analyzer(
 def _name(image: ImageLike) -> str | None:
     if isinstance(image, str) and image == sources.STDIN:
         return "standard input"
-    if isinstance(image, (str, Path)):
-        return str(image)
+    if isinstance(image, str) and image[:5].lower() == "data:":
+        return None
+    if isinstance(image, (str, os.PathLike)):
+        return os.fsdecode(image)
     name = getattr(image, "name", None)
     return name if isinstance(name, str) else None

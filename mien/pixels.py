@@ -103,6 +103,8 @@ def bgr_from(pixels: Pixels, mode: str, out: Pixels | None = None) -> Pixels:
     """``pixels`` of mode "L", "RGB", "RGBA" or "LAB", as (H, W, 3) BGR, into ``out`` if given."""
     if mode == "RGBA":
         pixels, mode = on_white(pixels), "RGB"
+    if mode == "LAB":
+        pixels = pixels ^ np.array([0, 128, 128], np.uint8)  # a and b come out signed
     return np.asarray(cv2.cvtColor(pixels, _TO_BGR[mode], dst=out), np.uint8)
 
 

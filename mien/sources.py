@@ -1,11 +1,14 @@
-"""Where pictures and films come from: files, folders, globs and standard input."""
+"""Where images and videos come from: files, folders, globs and standard input."""
 
 from __future__ import annotations
 
 import glob
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from mien.errors import ImageError, MienError
@@ -14,11 +17,22 @@ from mien.errors import ImageError, MienError
 SUFFIXES = frozenset(
     f".{suffix}"
     for suffix in (
-        *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "pgm", "ppm"),
+        *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff"),
+        *("pgm", "ppm", "pnm", "pbm", "pfm", "ico", "jp2", "j2k", "jpx", "avif"),
+        *("heic", "heif", "hif"),
     )
 )
 
-#: The same for films.
+#: Pictures too, but of kinds that mien does not read: a folder that holds one was not read whole.
+UNREAD_SUFFIXES = frozenset(
+    f".{suffix}"
+    for suffix in (
+        *("cr2", "cr3", "crw", "nef", "nrw", "arw", "dng", "raf", "orf", "rw2", "pef", "srw"),
+        *("psd", "xcf", "svg", "eps", "tga", "jxl", "exr", "hdr", "pcx", "qoi", "jxr"),
+    )
+)
+
+#: The same as ``SUFFIXES`` for videos.
 VIDEO_SUFFIXES = frozenset(
     f".{suffix}"
     for suffix in (
@@ -30,48 +44,66 @@ VIDEO_SUFFIXES = frozenset(
 #: Stands for standard input.
 STDIN = "-"
 
+#: An address. One letter before the colon is a drive.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A file of a folder that was left out, why, and whether it is what was looked for."""
+
+    path: Path
+    reason: str
+    wanted: bool
+
+
 OnError = Callable[[str, MienError], None]
 
 
+OnLeftOut = Callable[[LeftOut], None]
+
+
 def find_images(
-    inputs: Iterable[str | Path], *, recursive: bool = True, on_error: OnError | None = None
+    inputs: Iterable[str | Path],
+    *,
+    recursive: bool = True,
+    on_error: OnError | None = None,
+    on_left_out: OnLeftOut | None = None,
 ) -> Iterator[str | Path]:
-    """Expand files, folders and globs to the pictures they mean, lazily, folders in name order.
+    """Expand files, folders and globs to the images they mean, lazily, folders in name order.
 
     Args:
-        inputs: paths; a folder means every picture in it, by file ending; a name with ``*``,
-            ``?`` or ``[`` that is no file is a glob (``**`` goes down); "-" is standard input.
-        recursive: whether a folder's sub-folders count.
+        inputs: paths; a folder means every image in it, by file ending; a name with ``*``, ``?``
+            or ``[`` that is no file is a glob (``**`` goes down); "-" is standard input.
+        recursive: whether a folder's sub-folders count; linked ones do too, each once.
         on_error: called with (name, error) for an input that yields nothing, and the rest goes
             on; None raises the error.
+        on_left_out: called with every file of a folder that is passed over.
 
     Yields:
         Paths, and "-" for standard input: what :meth:`mien.Analyzer.analyze` takes.
     """
-    return _find(inputs, SUFFIXES, "pictures", recursive, on_error)
+    return _Finder("images", SUFFIXES, recursive, on_error, on_left_out).find(inputs)
 
 
 def find_videos(
-    inputs: Iterable[str | Path], *, recursive: bool = True, on_error: OnError | None = None
-) -> Iterator[str | Path]:
-    """Expand files, folders and globs to the films they mean; see :func:`find_images`."""
-    return _find(inputs, VIDEO_SUFFIXES, "films", recursive, on_error)
-
-
-def _find(
     inputs: Iterable[str | Path],
-    suffixes: frozenset[str],
-    what: str,
-    recursive: bool,
-    on_error: OnError | None,
+    *,
+    recursive: bool = True,
+    on_error: OnError | None = None,
+    on_left_out: OnLeftOut | None = None,
 ) -> Iterator[str | Path]:
-    for item in inputs:
-        try:
-            yield from _expand(item, suffixes, what, recursive, on_error)
-        except ImageError as error:
-            if on_error is None:
-                raise
-            on_error(str(item), error)
+    """Expand files, folders and globs to the videos they mean; see :func:`find_images`."""
+    return _Finder("videos", VIDEO_SUFFIXES, recursive, on_error, on_left_out).find(inputs)
+
+
+def refuse_address(text: str) -> None:
+    """Raise ImageError where ``text`` is an address."""
+    if _ADDRESS.match(text):
+        raise ImageError(
+            f"{text} is an address, and mien fetches none; pipe the image in: "
+            f"curl -s {shlex.quote(text)} | mien predict -"
+        )
 
 
 def read_stdin() -> bytes:
@@ -81,52 +113,100 @@ def read_stdin() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def _expand(
-    item: str | Path,
-    suffixes: frozenset[str],
-    what: str,
-    recursive: bool,
-    on_error: OnError | None,
-) -> Iterator[str | Path]:
-    if str(item) == STDIN:
-        yield STDIN
-        return
-    path = Path(item)
-    if path.is_dir():
-        found = False
-        for file in _walk(path, suffixes, recursive, on_error):
-            found = True
-            yield file
-        if not found:
-            raise ImageError(f"{path} holds no {what} ({', '.join(sorted(suffixes))}).")
-    elif not path.exists() and glob.has_magic(str(item)):
-        matches = sorted(glob.glob(str(item), recursive=True))  # noqa: PTH207 - absolute too
-        if not matches:
-            raise ImageError(f"No file matches {str(item)!r}.")
-        yield from (Path(m) for m in matches if Path(m).is_file())
-    elif not path.exists():
-        raise ImageError(f"{path} does not exist.")
-    else:
-        yield path
+@dataclass(frozen=True, slots=True)
+class _Finder:
+    what: str
+    suffixes: frozenset[str]
+    recursive: bool
+    on_error: OnError | None
+    on_left_out: OnLeftOut | None
+
+    def find(self, inputs: Iterable[str | Path]) -> Iterator[str | Path]:
+        for item in inputs:
+            try:
+                yield from self._expand(item)
+            except ImageError as error:
+                self._report(item, error)
+
+    def _report(self, item: str | Path, error: ImageError) -> None:
+        if self.on_error is None:
+            raise error from None
+        self.on_error(str(item), error)
+
+    def _expand(self, item: str | Path) -> Iterator[str | Path]:
+        path = Path(item)
+        if str(item) == STDIN:
+            yield STDIN
+        elif path.is_dir():
+            found = False
+            for file in self._walk(path, set()):
+                found = True
+                yield file
+            if not found:
+                raise ImageError(
+                    f"{path} holds no {self.what} ({', '.join(sorted(self.suffixes))})."
+                )
+        elif path.exists():
+            if self.what == "images" and path.suffix.lower() in VIDEO_SUFFIXES:
+                raise ImageError(f"{path} is a video; analyse it with: mien video {path}")
+            yield path
+        else:
+            refuse_address(str(item))
+            if not glob.has_magic(str(item)):
+                raise ImageError(f"{path} does not exist.")
+            matches = sorted(glob.glob(str(item), recursive=True))  # noqa: PTH207 - absolute too
+            if not matches:
+                raise ImageError(f"No file matches {str(item)!r}.")
+            yield from (Path(m) for m in matches if Path(m).is_file())
+
+    def _walk(self, folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+        try:
+            status = folder.stat()
+            with os.scandir(folder) as entries:
+                listing = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            problem = ImageError(f"{folder} cannot be read: {error.strerror or error}.")
+            self._report(folder, problem)
+            return
+        place = (status.st_dev, status.st_ino)
+        if place in seen and status.st_ino:  # a link that leads back, or to a folder read already
+            return
+        seen.add(place)
+        for entry in listing:
+            path = Path(entry.path)
+            if _is_folder(entry):
+                if entry.name.startswith("."):
+                    self._leave(path, "a hidden folder", False)
+                elif self.recursive:
+                    yield from self._walk(path, seen)
+            elif reason := self._reason(path):
+                wanted = path.suffix.lower() in self.suffixes and not path.name.startswith("._")
+                if self.what == "images":
+                    wanted |= path.suffix.lower() in UNREAD_SUFFIXES
+                self._leave(path, reason, wanted)
+            else:
+                yield path
+
+    def _leave(self, path: Path, reason: str, wanted: bool) -> None:
+        if self.on_left_out is not None:
+            self.on_left_out(LeftOut(path, reason, wanted))
+
+    def _reason(self, path: Path) -> str | None:
+        """Why a folder's file is left out; None if it is not."""
+        suffix = path.suffix.lower()
+        if path.name.startswith("."):
+            return "hidden"
+        if suffix in self.suffixes:
+            return None
+        if suffix in VIDEO_SUFFIXES:
+            return "a video, for mien video"
+        if suffix in UNREAD_SUFFIXES:
+            return f"{suffix[1:].upper()} is not read"
+        return "no image by its ending" if self.what == "images" else "no video by its ending"
 
 
-def _walk(
-    folder: Path, suffixes: frozenset[str], recursive: bool, on_error: OnError | None
-) -> Iterator[Path]:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        with os.scandir(folder) as entries:
-            listing = sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        problem = ImageError(f"{folder} cannot be read: {error.strerror or error}.")
-        if on_error is None:
-            raise problem from None
-        on_error(str(folder), problem)
-        return
-    for entry in listing:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            if recursive:
-                yield from _walk(Path(entry.path), suffixes, recursive, on_error)
-        elif Path(entry.name).suffix.lower() in suffixes:
-            yield Path(entry.path)
+        return entry.is_dir()
+    except OSError:  # a link that leads nowhere
+        return False

@@ -250,7 +250,7 @@ def test_sources(tmp_path, photo):
     assert "does not exist" in problems[0]
     assert "No file matches" in problems[1]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ImageError, match="holds no pictures"):
+    with pytest.raises(ImageError, match="holds no images"):
         list(find_images([tmp_path / "empty"]))
 
 

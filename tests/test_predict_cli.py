@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,13 @@ import numpy as np
 import pytest
 from helpers_onnx import make_onnx
 from numpy.typing import NDArray
+from PIL import Image
+from rich.cells import cell_len
+from rich.console import Console
 
 from mien.cli import main
+from mien.cli._table import print_results
+from mien.pipeline import Analyzer
 from mien.results import Result
 
 
@@ -55,7 +61,7 @@ def test_json_for_a_folder(photos: Path, model: str, capsys: pytest.CaptureFixtu
     # The portrait's face lies at about x 180–270, y 65–175.
     assert 190 < face.box.center[0] < 260
     assert 90 < face.box.center[1] < 145
-    assert "3 pictures, 2 faces." in captured.err
+    assert "3 images, 2 faces, 1 file left out." in captured.err
 
 
 def test_globs_and_no_recursion(
@@ -114,7 +120,7 @@ def test_min_confidence_leaves_faces_out(
     assert lines(capsys.readouterr().out)[0].faces == ()
 
 
-def test_csv_and_painted_copies(
+def test_csv_and_annotated_copies(
     photos: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table, painted = tmp_path / "faces.csv", tmp_path / "painted"
@@ -132,17 +138,17 @@ def test_csv_and_painted_copies(
     assert (np.abs(after.astype(int) - before) > 60).any()
 
 
-def test_painted_copies_are_not_analysed_again(
+def test_annotated_copies_are_not_analysed_again(
     photos: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     painted = photos / "painted"
     arguments = ["predict", str(photos), "--model", model, "--annotate", str(painted)]
     for _ in range(2):
         assert main(arguments) == 0
-        assert "3 pictures" in capsys.readouterr().err
+        assert "3 images" in capsys.readouterr().err
     assert len(list(painted.rglob("*.*"))) == 3
     assert main(["predict", str(painted), *arguments[2:]]) == 2
-    assert "Nothing is left but painted copies" in capsys.readouterr().err
+    assert "Nothing is left but annotated copies" in capsys.readouterr().err
 
 
 def test_a_call_that_reads_nothing_leaves_older_files(
@@ -182,6 +188,103 @@ def test_bad_options(
     assert message in captured.err
     assert captured.err.count("\n") == 1
     assert captured.out == ""
+
+
+def test_a_folder_names_what_it_leaves_out(
+    photos: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / ".hidden.jpg").write_bytes(b"x")
+    (photos / "raw.CR2").write_bytes(b"x")
+    (photos / "film.mp4").write_bytes(b"x")
+    (photos / "linked").symlink_to(photos / "sub")
+    (photos / "loop").symlink_to(photos)
+    (photos / "broken").symlink_to(photos / "gone")
+    assert main(["predict", str(photos), "--model", model, "--json"]) == 1
+    captured = capsys.readouterr()
+    names = [str(Path(r.source or "").relative_to(photos)) for r in lines(captured.out)]
+    assert names == ["a.jpg", "empty.png", "linked/a.jpg"]
+    for line in (".hidden.jpg (hidden)", "raw.CR2 (CR2 is not read)", "film.mp4 (a video, for"):
+        assert line in captured.err
+    assert "3 images, 2 faces, 5 files left out." in captured.err
+    assert main(["predict", str(photos), "--model", model, "--json", "-q"]) == 1
+    quiet = capsys.readouterr().err
+    assert quiet.count("\n") == 2, quiet
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("https://example.org/a.jpg?size=9&x=[1]", "is an address, and mien fetches none; pipe"),
+        ("film.MP4", "film.MP4 is a video; analyse it with: mien video"),
+    ],
+)
+def test_what_is_no_image_says_what_to_do(
+    name: str, sentence: str, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "film.MP4").write_bytes(b"x")
+    path = name if "://" in name else str(tmp_path / name)
+    assert main(["predict", path, "--model", model]) == 2
+    captured = capsys.readouterr().err
+    assert sentence in captured
+    assert captured.count("\n") == 1
+
+
+def test_output_goes_by_its_ending(
+    photos: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = str(photos / "a.jpg")
+    for name in ("t.csv", "t.jsonl", "copies"):
+        assert main(["predict", photo, "--model", model, "-o", str(tmp_path / name), "-q"]) == 0
+        assert capsys.readouterr().out == ""
+    assert (tmp_path / "t.csv").read_text(encoding="utf-8").startswith("source,")
+    assert len(lines((tmp_path / "t.jsonl").read_text(encoding="utf-8"))) == 1
+    assert (tmp_path / "copies" / "a-mien.jpg").is_file()
+    assert main(["predict", photo, "--model", model, "-o", str(tmp_path / "t.xlsx")]) == 2
+    assert "ends in none of .csv" in capsys.readouterr().err
+
+
+def test_an_animation_says_which_frame_was_read(
+    tmp_path: Path, model: str, portrait: NDArray[np.uint8], capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = [Image.fromarray(a[..., ::-1]) for a in (portrait * 0, portrait * 0 + 90, portrait)]
+    for name in ("a.gif", "b.webp", "c.png", "d.tif"):
+        path = tmp_path / name
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
+        options = ["--model", model, "--annotate", str(tmp_path / "copies")]
+        assert main(["predict", str(path), *options, "--json"]) == 0
+        captured = capsys.readouterr()
+        (result,) = lines(captured.out)
+        assert (result.frame, len(result.faces)) == (2, 1)
+        assert f"{name} has several frames: number 2, from 0, was read" in captured.err
+    annotated = cv2.imread(str(tmp_path / "copies" / "d-mien.png"))
+    assert annotated is not None
+    assert annotated.mean() > 20
+
+
+def test_workers_give_the_same(
+    photos: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "bad.jpg").write_bytes(b"no picture")
+    outputs = []
+    for workers in ("1", "3"):
+        assert main(["predict", str(photos), "--model", model, "--json", "--workers", workers]) == 1
+        outputs.append(capsys.readouterr())
+    assert outputs[0] == outputs[1]
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 60, 72, 80, 110, 200])
+def test_the_table_fits(width: int, photos: Path, model: str) -> None:
+    name = photos / f"{'long-' * 30}name.jpg"
+    name.write_bytes((photos / "a.jpg").read_bytes())
+    results = [Analyzer(model).analyze(path) for path in (name, photos / "empty.png")]
+    page = io.StringIO()
+    print_results(results, Console(file=page, width=width, force_terminal=True, no_color=True))
+    text = re.sub(r"\x1b\[[0-9;]*m", "", page.getvalue())
+    assert max(map(cell_len, text.splitlines())) <= width
+    assert "%" in text
+    pipe = io.StringIO()
+    print_results(results, Console(file=pipe, width=width))
+    assert str(name) in pipe.getvalue()
 
 
 def program(*arguments: str, **options: object) -> subprocess.CompletedProcess[bytes]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -11,6 +12,9 @@ from rich.text import Text
 from mien.emotions import PALETTE
 from mien.results import Face, Result
 from mien.text import shown
+
+#: Widths of the columns beside the name and the bar, with their gaps.
+_PLACE, _EXPRESSION, _PERCENT = 24, 15, 7
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
@@ -30,35 +34,49 @@ def _place(face: Face) -> str:
 
 
 def print_results(results: Iterable[Result], console: Console, top: int = 3) -> None:
-    """Print one table: a picture's name once, and ``top`` rows a face, best first."""
-    narrow = console.width < 72
-    width = 12 if narrow else 24
+    """Print one table: an image's name once, and ``top`` rows per face, best first.
+
+    Names are folded over lines to fit a terminal of any width; in a file or pipe they stay whole.
+    """
+    results = list(results)
+    names = [shown(result.source or "image") for result in results]
+    room = console.width
+    if not console.is_terminal:
+        room = 78 + max((cell_len(name) for name in names), default=0)
+        console = Console(file=console.file, width=room, highlight=False)
     plain = console.options.ascii_only
+    place = room >= 72
+    width = 24 if room >= 100 else 12 if room >= 50 else 0
+    rest = _EXPRESSION + _PERCENT + (_PLACE if place else 0) + (width + 2 if width else 0)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("picture", overflow="fold", max_width=max(14, console.width // 3))
-    if not narrow:
+    table.add_column("image", overflow="fold", max_width=max(6, room - rest - 2))
+    if place:
         table.add_column("face", style="dim", no_wrap=True)
-    table.add_column("expression", no_wrap=True)
-    table.add_column("", width=width, no_wrap=True)
+    table.add_column("expression", overflow="fold")
+    if width:
+        table.add_column("", width=width, no_wrap=True)
     table.add_column("%", justify="right", no_wrap=True)
-
-    def add(name: str, place: str, *cells: Text | str) -> None:
-        table.add_row(Text(name), *([] if narrow else [Text(place)]), *cells)
-
-    for result in results:
-        name = shown(result.source or "picture")
-        if not result.faces:
-            add(name, "", Text("no face found", style="dim"), "", "")
-        for face in result.faces:
-            place = _place(face).replace("×", "x") if plain else _place(face)
-            for rank, (emotion, value) in enumerate(face.top(top)):
-                style = PALETTE[emotion]
-                add(
-                    name,
-                    place,
-                    Text(emotion.value, style="bold" if rank == 0 else ""),
-                    Text(bar(value, width, plain), style=style),
-                    Text(f"{100 * value:.1f}", style="bold" if rank == 0 else "dim"),
-                )
-                name = place = ""
+    for name, result in zip(names, results, strict=True):
+        for cells in _rows(name, result, top, width, plain):
+            kept = [
+                cell for cell, there in zip(cells, (1, place, 1, width, 1), strict=True) if there
+            ]
+            table.add_row(*kept)
     console.print(table)
+
+
+def _rows(name: str, result: Result, top: int, width: int, plain: bool) -> Iterator[list[Text]]:
+    """The table's rows for one image: name, place, expression, bar, per cent."""
+    if not result.faces:
+        yield [Text(name), Text(), Text("no face found", style="dim"), Text(), Text()]
+    for face in result.faces:
+        place = _place(face).replace("×", "x") if plain else _place(face)
+        for rank, (emotion, value) in enumerate(face.top(top)):
+            yield [
+                Text(name),
+                Text(place),
+                Text(emotion.value, style="bold" if rank == 0 else ""),
+                Text(bar(value, width, plain), style=PALETTE[emotion]),
+                Text(f"{100 * value:.1f}", style="bold" if rank == 0 else "dim"),
+            ]
+            name = place = ""

@@ -1,10 +1,12 @@
-"""``mien predict``: pictures in, expressions out."""
+"""``mien predict``: images in, expressions out."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,18 +18,23 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from mien.modelinfo import ModelInfo
     from mien.pipeline import Analyzer
     from mien.results import Result
     from mien.sinks import Sink
+    from mien.sources import LeftOut
 
 app = typer.Typer(add_completion=False)
 
-#: From this many pictures on a progress bar is shown on standard error.
+#: From this many images on a progress bar is shown on standard error.
 BAR_FROM = 4
+
+#: Images in the printed table, and left-out files and frames that are named, at most.
+SHOWN = 500
 
 
 class _NothingReadError(Exception):
-    """No picture could be read: what was opened for writing is to be dropped."""
+    """No image could be read: what was opened for writing is to be dropped."""
 
 
 OnError = Callable[[str, MienError], None]
@@ -39,7 +46,7 @@ def predict(
         list[str],
         typer.Argument(
             metavar="PATH...",
-            help="Pictures, folders, quoted globs, or - for a picture on standard input.",
+            help="Images, folders, quoted globs, or - for an image on standard input.",
         ),
     ],
     model: Annotated[
@@ -49,7 +56,7 @@ def predict(
         str, typer.Option(help="yunet, haar, or none (same as --faces).")
     ] = "yunet",
     faces: Annotated[
-        bool, typer.Option("--faces", help="The pictures already are faces: detect nothing.")
+        bool, typer.Option("--faces", help="The images already are faces: detect nothing.")
     ] = False,
     min_face: Annotated[
         float, typer.Option(help="Smallest face to find, as a fraction of the long side.")
@@ -59,33 +66,46 @@ def predict(
     ] = 0.0,
     top: Annotated[
         int | None,
-        typer.Option(min=1, help="Expressions a face: rows in the table (3), a list in the JSON."),
+        typer.Option(min=1, help="Expressions per face: rows in the table (3), a list in JSON."),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON lines, one object a picture.")
+        bool, typer.Option("--json", help="Print JSON lines, one object per image.")
     ] = False,
     csv: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write CSV, one row a face; - prints it.")
+        str | None, typer.Option(metavar="FILE", help="Write CSV, one row per face; - prints it.")
     ] = None,
     parquet: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write Parquet (needs pyarrow).")
+        str | None, typer.Option(metavar="FILE", help="Write Parquet (needs pyarrow).")
     ] = None,
     annotate: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write painted copies to this folder.")
+        str | None, typer.Option(metavar="DIR", help="Write annotated copies to this folder.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="Write .csv, .parquet or .jsonl by the ending; else annotated copies, a folder.",
+        ),
     ] = None,
     recursive: Annotated[
         bool, typer.Option("--recursive/--no-recursive", help="Look in sub-folders.")
     ] = True,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Threads that read images and look for faces.")
+    ] = 1,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No table, summary or notes; errors only.")
+    ] = False,
 ) -> None:
-    """Find faces in pictures and name their expressions.
+    """Find faces in images and name their expressions.
 
-    Exit codes: 0 every picture was read (no face found is an answer), 1 some could not be read,
+    Exit codes: 0 every image was read (no face found is an answer), 1 some could not be read,
     2 none could, or an option is wrong.
     """
     if as_json and csv == "-":
         raise typer.BadParameter("--json and --csv - would both print; give --csv a file")
-    from rich.console import Console
-
     from mien import zoo
     from mien.cli._console import messages
     from mien.pipeline import Analyzer
@@ -96,134 +116,191 @@ def predict(
         min_face=min_face,
         min_confidence=min_confidence,
     )
-    console = messages()
-    failed: list[str] = []
+    outputs = _Outputs(csv, parquet, annotate, top=top, as_json=as_json).with_output(output)
+    run = _Run(messages(), quiet, outputs)
+    sources = run.find(paths, recursive)
+    looked_at = _looked_at(analyzer, sources, faces or detector == "none", workers, run)
+    raise typer.Exit(
+        run.write(looked_at, outputs.sinks(analyzer.info, paths, sources), len(sources))
+    )
 
-    def report(name: str, error: MienError) -> None:
-        failed.append(name)
-        console.print(f"error: {error}")
 
-    sources = _without(annotate, _find(paths, recursive, report))
-    if not sources and not failed:
-        raise ImageError(f"Nothing is left but painted copies in {annotate}; name other pictures.")
-    sinks = _sinks(analyzer, paths, sources, as_json, csv, parquet, annotate, top)
-    shown: list[Result] | None = None if as_json or csv == "-" else []
-    done = found = 0
-    with suppress(_NothingReadError), ExitStack() as stack:
-        opened = [stack.enter_context(sink) for sink in sinks]
-        bar = stack.enter_context(_progress(console, len(sources)))
-        for result, image in _results(
-            analyzer, sources, faces or detector == "none", annotate is not None, bar, report
-        ):
-            for sink in opened:
-                sink.write(result, image)
-            if shown is not None:
-                shown.append(result)
-            done, found = done + 1, found + len(result.faces)
-        if failed and not done:
-            raise _NothingReadError  # older files of these names stay as they were
-    if shown:
+@dataclass(frozen=True, slots=True)
+class _Outputs:
+    """Where the results go."""
+
+    csv: str | None
+    parquet: str | None
+    annotate: str | None
+    jsonl: str | None = None
+    top: int | None = None
+    as_json: bool = False
+
+    def with_output(self, output: str | None) -> _Outputs:
+        """``--output`` is one of the others, by its ending."""
+        if output is None:
+            return self
+        kinds = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl"}
+        kind = kinds.get(Path(output).suffix.lower(), "annotate")
+        if kind == "annotate" and Path(output).suffix and not Path(output).is_dir():
+            raise typer.BadParameter(
+                f"{output} ends in none of .csv, .parquet and .jsonl; a folder's name has no ending"
+            )
+        if getattr(self, kind) is not None:
+            raise typer.BadParameter(f"--output {output} and --{kind} say the same twice")
+        change: dict[str, Any] = {kind: output}
+        return replace(self, **change)
+
+    def sinks(self, info: ModelInfo, paths: list[str], sources: list[str | Path]) -> list[Sink]:
+        from mien.sinks import AnnotatedSink, CsvSink, JsonLinesSink, ParquetSink
+
+        sinks: list[Sink] = []
+        if self.as_json:
+            sinks.append(JsonLinesSink(sys.stdout, top=self.top))
+        if self.jsonl is not None:
+            sinks.append(JsonLinesSink(self.jsonl, top=self.top))
+        if self.csv is not None:
+            target = sys.stdout if self.csv == "-" else self.csv
+            sinks.append(CsvSink(target, labels=info.labels))
+        if self.parquet is not None:
+            sinks.append(ParquetSink(self.parquet, labels=info.labels))
+        if self.annotate is not None:
+            roots = [p for p in paths if p != "-" and Path(p).is_dir()]
+            files = [s for s in sources if s != "-"]
+            sinks.append(AnnotatedSink(self.annotate, roots=roots, sources=files))
+        return sinks
+
+
+@dataclass(slots=True)
+class _Run:
+    """One call: what was read, what was not, and what is said of it."""
+
+    console: Console
+    quiet: bool
+    outputs: _Outputs
+    failed: int = 0
+    left_out: int = 0
+    unread: int = 0
+    noted: int = 0
+    done: int = 0
+    faces: int = 0
+    shown: list[Result] = field(default_factory=list)
+
+    def find(self, paths: list[str], recursive: bool) -> list[str | Path]:
+        """Every image meant, each once, in the order given, without copies of an earlier call."""
+        from mien.sources import find_images
+
+        found = list(
+            dict.fromkeys(
+                find_images(
+                    paths, recursive=recursive, on_error=self.report, on_left_out=self._leave_out
+                )
+            )
+        )
+        if self.left_out > SHOWN:
+            self.console.print(f"left out: {self.left_out - SHOWN:,} more files")
+        if self.outputs.annotate is not None:
+            folder = Path(self.outputs.annotate).resolve()
+            found = [s for s in found if s == "-" or folder not in Path(s).resolve().parents]
+            if not found and not self.failed:
+                raise ImageError(
+                    f"Nothing is left but annotated copies in {self.outputs.annotate}; "
+                    "name other images."
+                )
+        return found
+
+    def report(self, name: str, error: MienError) -> None:
+        """An image that cannot be read."""
+        self.failed += 1
+        self.console.print(f"error: {error}")
+
+    def _leave_out(self, file: LeftOut) -> None:
+        self.left_out += 1
+        self.unread += file.wanted
+        if self.left_out <= SHOWN and (file.wanted or not self.quiet):
+            self.console.print(f"left out: {file.path} ({file.reason})")
+
+    def note(self, result: Result) -> None:
+        """Say which frame of an animation was read."""
+        self.noted += result.frame is not None
+        if result.frame is not None and self.noted <= SHOWN and not self.quiet:
+            self.console.print(
+                f"{result.source} has several frames: number {result.frame}, from 0, was read; "
+                "mien video reads them all."
+            )
+
+    def write(self, looked_at: Iterator[tuple[Result, Any]], sinks: list[Sink], count: int) -> int:
+        """Hand every result to the sinks, print what is to be printed; the exit code."""
+        printed = self.outputs.as_json or self.outputs.csv == "-" or self.quiet
+        with suppress(_NothingReadError), ExitStack() as stack:
+            opened = [stack.enter_context(sink) for sink in sinks]
+            bar = stack.enter_context(_progress(self.console, count, self.quiet))
+            task = bar.add_task("", total=count)
+            for result, image in looked_at:
+                for sink in opened:
+                    sink.write(result, image)
+                if not printed and len(self.shown) < SHOWN:
+                    self.shown.append(result)
+                self.note(result)
+                self.done, self.faces = self.done + 1, self.faces + len(result.faces)
+                bar.update(task, completed=self.done + self.failed)
+            if self.failed and not self.done:
+                raise _NothingReadError  # older files of these names stay as they were
+        if self.shown:
+            self._print_table()
+        if not self.quiet and (self.done + self.failed > 1 or self.outputs.annotate is not None):
+            self._summary()
+        return 2 if not self.done else 1 if self.failed or self.unread else 0
+
+    def _print_table(self) -> None:
+        from rich.console import Console
+
         from mien.cli._table import print_results
 
-        print_results(shown, Console(highlight=False), top or 3)
-    if done + len(failed) > 1 or annotate is not None:
-        _summary(console, done, found, len(failed), annotate)
-    raise typer.Exit(0 if not failed else 1 if done else 2)
+        print_results(self.shown, Console(highlight=False), self.outputs.top or 3)
+        if self.done > SHOWN:
+            self.console.print(f"The table shows {SHOWN}; --csv, --json and --output take all.")
+
+    def _summary(self) -> None:
+        def count(n: int, word: str) -> str:
+            return f"{n:,} {word}{'' if n == 1 else 's'}"
+
+        parts = [count(self.done, "image"), count(self.faces, "face")]
+        if self.failed:
+            parts.append(f"{self.failed:,} could not be read")
+        if self.left_out:
+            parts.append(count(self.left_out, "file") + " left out")
+        if self.outputs.annotate is not None and self.done:
+            parts.append(f"annotated copies in {self.outputs.annotate}")
+        self.console.print(", ".join(parts) + ".")
 
 
-def _find(paths: list[str], recursive: bool, report: OnError) -> list[str | Path]:
-    """Every picture meant, each once, in the order given."""
-    from mien.sources import find_images
-
-    found = find_images(paths, recursive=recursive, on_error=report)
-    return list(dict.fromkeys(found))
-
-
-def _without(annotate: Path | None, sources: list[str | Path]) -> list[str | Path]:
-    """The pictures that are no painted copies of an earlier call: those in ``--annotate``."""
-    if annotate is None:
-        return sources
-    folder = annotate.resolve()
-    return [s for s in sources if s == "-" or folder not in Path(s).resolve().parents]
-
-
-def _sinks(
-    analyzer: Analyzer,
-    paths: list[str],
-    sources: list[str | Path],
-    as_json: bool,
-    csv: str | None,
-    parquet: Path | None,
-    annotate: Path | None,
-    top: int | None,
-) -> list[Sink]:
-    from mien.sinks import AnnotatedSink, CsvSink, JsonLinesSink, ParquetSink
-
-    labels = analyzer.info.labels
-    sinks: list[Sink] = []
-    if as_json:
-        sinks.append(JsonLinesSink(sys.stdout, top=top))
-    if csv is not None:
-        sinks.append(CsvSink(sys.stdout if csv == "-" else csv, labels=labels))
-    if parquet is not None:
-        sinks.append(ParquetSink(parquet, labels=labels))
-    if annotate is not None:
-        roots = [p for p in paths if p != "-" and Path(p).is_dir()]
-        files = [s for s in sources if s != "-"]
-        sinks.append(AnnotatedSink(annotate, roots=roots, sources=files))
-    return sinks
-
-
-def _results(
-    analyzer: Analyzer,
-    sources: list[str | Path],
-    faces: bool,
-    keep_image: bool,
-    bar: Progress,
-    report: OnError,
+def _looked_at(
+    analyzer: Analyzer, sources: list[str | Path], faces: bool, workers: int, run: _Run
 ) -> Iterator[tuple[Result, Any]]:
-    """Each result, with its picture where a sink paints; unreadable pictures are reported."""
-    task = bar.add_task("", total=len(sources))
-
-    def skip(name: str, error: MienError) -> None:
-        report(name, error)
-        bar.advance(task)
-
-    if not keep_image:
-        for result in analyzer.analyze_many(sources, faces=faces, on_error=skip):
-            bar.advance(task)
-            yield result, None
+    """Each result, with its image where a sink draws on it; unreadable ones are reported."""
+    if run.outputs.annotate is None:
+        results = analyzer.analyze_many(sources, faces=faces, on_error=run.report, workers=workers)
+        yield from ((result, None) for result in results)
         return
-    from mien.images import read_image
+    from mien.images import read_bytes, read_frames
     from mien.sources import read_stdin
 
     for source in sources:
         name = "standard input" if source == "-" else str(source)
         try:
-            image = read_image(read_stdin() if source == "-" else source, name=name)
-            result = analyzer.analyze(image, color="bgr", faces=faces, source=name)
+            data, _ = read_bytes(read_stdin() if source == "-" else source, name)
+            result = analyzer.analyze(data, faces=faces, source=name)
+            frame = next(islice(read_frames(data, name=name), result.frame or 0, None))
         except MienError as error:
-            skip(name, error)
+            run.report(name, error)
             continue
-        bar.advance(task)
-        yield result, image
+        yield result, frame.image
 
 
-def _progress(console: Console, count: int) -> Progress:
+def _progress(console: Console, count: int, quiet: bool) -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = count < BAR_FROM or not console.is_terminal
+    hidden = quiet or count < BAR_FROM or not console.is_terminal
     return Progress(*columns, console=console, transient=True, disable=hidden)
-
-
-def _summary(console: Console, done: int, found: int, failed: int, annotate: Path | None) -> None:
-    def count(n: int, word: str) -> str:
-        return f"{n:,} {word}{'' if n == 1 else 's'}"
-
-    parts = [count(done, "picture"), count(found, "face")]
-    if failed:
-        parts.append(f"{failed:,} could not be read")
-    if annotate is not None and done:
-        parts.append(f"painted copies in {annotate}")
-    console.print(", ".join(parts) + ".")

@@ -1,0 +1,300 @@
+"""Whatever a user holds: every kind, mode and depth of image, and every way to hand it over."""
+
+from __future__ import annotations
+
+import base64
+import io
+import struct
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageFile
+
+import mien
+from mien.errors import ImageError
+from mien.images import as_bgr, read_frames, read_image
+
+
+def encode(image: Image.Image, form: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def rgb() -> np.ndarray:
+    """Smooth and asymmetric, (48, 64, 3), full range."""
+    y, x = np.mgrid[:48, :64]
+    return np.stack([x * 4, y * 5, (x + y) * 2], axis=2).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def grey(rgb: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(rgb).convert("L"))
+
+
+def near(got: np.ndarray, want: np.ndarray, most: float = 1.0) -> bool:
+    want = np.repeat(want[..., None], 3, 2) if want.ndim == 2 else want[..., ::-1]
+    return got.shape == want.shape and float(np.abs(got.astype(int) - want).mean()) <= most
+
+
+def png16(values: np.ndarray) -> bytes:
+    """A PNG of 16 bits: grey, grey with alpha, RGB or RGBA by the last axis."""
+    import zlib
+
+    height, width = values.shape[:2]
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[1 if values.ndim == 2 else values.shape[2]]
+    raw = values.astype(">u2").reshape(height, -1).view(np.uint8).reshape(height, -1)
+    body = zlib.compress(np.pad(raw, ((0, 0), (1, 0))).tobytes())
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    head = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_sixteen_bits_are_scaled_by_what_is_in_them(rgb, grey, bits):
+    full = 2**bits - 1
+    deep = np.round(rgb / 255 * full).astype(np.uint16)
+    deep[0, 0] = full
+    deep_grey = np.round(grey / 255 * full).astype(np.uint16)
+    deep_grey[0, 0] = full
+    assert near(read_image(png16(deep)), rgb)
+    assert near(read_image(png16(np.dstack([deep, np.full_like(deep[..., :1], full)]))), rgb)
+    assert near(read_image(png16(deep_grey)), grey)
+    assert near(read_image(encode(Image.fromarray(deep_grey), "TIFF")), grey)
+    for compression in (None, "tiff_lzw", "tiff_adobe_deflate"):
+        data = encode(Image.fromarray(deep_grey), "TIFF", compression=compression)
+        assert near(read_image(data), grey)
+    assert near(read_image(encode(Image.fromarray(deep_grey.astype(np.int32)), "TIFF")), grey)
+    head = b"\n64 48\n65535\n"
+    assert near(read_image(b"P5" + head + deep_grey.astype(">u2").tobytes()), grey)
+    assert near(read_image(b"P6" + head + deep.astype(">u2").tobytes()), rgb)
+    head = b"\n64 48\n%d\n" % full
+    small = ">u2" if full > 255 else "u1"
+    assert near(read_image(b"P6" + head + deep.astype(small).tobytes()), rgb)
+    plain = " ".join(map(str, deep.ravel())).encode()
+    assert near(read_image(b"P3" + head + b"# a comment\n" + plain + b"\n"), rgb)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tiff_of_either_byte_order(rgb, grey, order):
+    for values, photometric in ((grey.astype(np.uint16) * 16, 1), (rgb.astype(np.uint16) * 16, 2)):
+        samples = 1 if values.ndim == 2 else 3
+        data = values.astype(order + "u2").tobytes()
+        entries = [(256, 4, 1, 64), (257, 4, 1, 48), (259, 3, 1, 1), (262, 3, 1, photometric)]
+        entries += [(273, 4, 1, 8), (277, 3, 1, samples), (278, 4, 1, 48), (279, 4, 1, len(data))]
+        tail = struct.pack(order + "3H", 16, 16, 16)
+        at = 8 + len(data)
+        out = struct.pack(order + "H", len(entries) + 1)
+        where = at + 2 + 12 * (len(entries) + 1) + 4
+        entries.insert(2, (258, 3, samples, where if samples == 3 else 16))
+        for tag, kind, count, value in entries:
+            short = kind == 3 and count == 1
+            out += struct.pack(order + "HHI", tag, kind, count)
+            out += struct.pack(
+                order + ("HH" if short else "I"), *([value, 0] if short else [value])
+            )
+        magic = b"II*\0" if order == "<" else b"MM\0*"
+        whole = magic + struct.pack(order + "I", at) + data + out + bytes(4) + tail
+        assert near(read_image(whole), grey if samples == 1 else rgb, 2)
+
+
+@pytest.mark.parametrize("scale", [1 / 255, 1.0])
+def test_float_tiff(grey, scale):
+    values = grey.astype(np.float32) * np.float32(scale)
+    assert near(read_image(encode(Image.fromarray(values), "TIFF")), grey)
+    values[0, 0] = np.nan
+    assert near(read_image(encode(Image.fromarray(values), "TIFF")), grey)
+
+
+def test_modes(rgb, grey):
+    image = Image.fromarray(rgb)
+    for form in ("PNG", "TIFF", "BMP"):
+        assert near(
+            read_image(encode(image.convert("1"), form)), np.asarray(image.convert("1")) * 255
+        )
+        palette = image.convert("P")
+        assert near(read_image(encode(palette, form)), np.asarray(palette.convert("RGB")))
+        assert near(read_image(encode(image.convert("L"), form)), grey)
+    cmyk = image.convert("CMYK")
+    assert near(read_image(encode(cmyk, "TIFF")), rgb)
+    assert near(read_image(encode(cmyk, "JPEG", quality=98)), rgb, 3)
+    assert near(read_image(encode(image.convert("YCbCr"), "TIFF")), rgb, 3)
+    to_lab = ImageCms.buildTransform(
+        ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
+    )
+    lab = ImageCms.applyTransform(image, to_lab)
+    assert near(read_image(encode(lab, "TIFF")), rgb, 25)
+    assert near(
+        read_image(encode(image.resize((64, 64)), "ICO")), np.asarray(image.resize((64, 64)))
+    )
+    assert near(read_image(encode(image, "JPEG2000")), rgb)
+    assert near(read_image(encode(image, "AVIF", quality=95)), rgb, 6)
+    assert near(read_image(encode(image, "JPEG", quality=98)), rgb, 4)
+
+
+def test_transparency(rgb):
+    image = Image.fromarray(rgb)
+    clear = np.full((48, 64), 255, np.uint8)
+    clear[:, :9] = 0
+    want = rgb.copy()
+    want[:, :9] = 255
+    rgba = image.copy()
+    rgba.putalpha(Image.fromarray(clear))
+    for form, options in (("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True}), ("ICO", {})):
+        if form != "ICO":
+            assert near(read_image(encode(rgba, form, **options)), want), form
+    key = image.copy()
+    key.paste((1, 2, 3), (0, 0, 9, 48))
+    assert near(read_image(encode(key, "PNG", transparency=(1, 2, 3))), want)
+    light = rgba.convert("LA")
+    got = read_image(encode(light, "PNG"))
+    assert (got[:, :9] == 255).all()
+    deep = np.dstack([rgb, clear]).astype(np.uint16) * 257
+    assert near(read_image(png16(deep)), want)
+    assert near(read_image(png16(np.dstack([deep[..., 0], deep[..., 3]]))), want[..., 0])
+    palette = image.convert("P")
+    palette.info["transparency"] = palette.getpixel((0, 0))
+    assert (read_image(encode(palette, "PNG"))[0, 0] == 255).all()
+
+
+def test_heic_is_read_or_names_its_extra(rgb, monkeypatch):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(rgb)).save(buffer, quality=95)
+    data = buffer.getvalue()
+    assert near(read_image(data), rgb, 8)
+    with pytest.raises(ImageError, match="truncated or damaged HEIC"):
+        read_image(data[: len(data) // 2])
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match=r"a.heic is a HEIC picture; .*mien\[heic\]"):
+        read_image(data, name="a.heic")
+
+
+def test_a_second_picture_in_a_jpeg_is_no_frame(rgb):
+    image = Image.fromarray(rgb)
+    data = encode(image, "MPO", save_all=True, append_images=[image, image])
+    (frame,) = read_frames(data)
+    assert frame.number is None
+    assert near(frame.image, rgb, 8)
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
+def test_frames(rgb, form):
+    shades = [Image.new("RGB", (64, 48), (shade,) * 3) for shade in (20, 120, 220)]
+    data = encode(shades[0], form, save_all=True, append_images=shades[1:], duration=200)
+    frames = list(read_frames(data))
+    assert [frame.number for frame in frames] == [0, 1, 2]
+    assert [round(frame.image.mean() / 20) for frame in frames] == [1, 6, 11]
+    if form in ("GIF", "WEBP", "PNG"):
+        assert frames[0].seconds == 0.2
+
+
+def test_ways_to_hand_an_image_over(rgb, tmp_path):
+    data = encode(Image.fromarray(rgb), "PNG")
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+
+    class Somewhere:
+        def __fspath__(self) -> str:
+            return str(path)
+
+    url = "data:image/png;base64," + base64.b64encode(data).decode()
+    for source in (path, str(path), Somewhere(), data, bytearray(data), io.BytesIO(data), url):
+        assert np.array_equal(read_image(source), rgb[..., ::-1])
+    for bad in ("data:image/png,abc", "data:image/png;base64,???"):
+        with pytest.raises(ImageError, match="expected data:image"):
+            read_image(bad)
+    with pytest.raises(ImageError, match="is an address, and mien fetches none"):
+        read_image("http://localhost/a.png")
+
+
+def test_pil_images_are_upright_and_of_any_mode(rgb, grey):
+    image = Image.fromarray(rgb)
+    assert near(as_bgr(image, None), rgb)
+    assert near(as_bgr(image.convert("L"), None), grey)
+    assert near(as_bgr(Image.fromarray(grey.astype(np.uint16) * 16), None), grey)
+    exif = Image.Exif()
+    exif[0x112] = 6
+    with Image.open(io.BytesIO(encode(image, "PNG", exif=exif))) as turned:
+        assert as_bgr(turned, None).shape == (64, 48, 3)
+
+
+def test_arrays_say_their_range(rgb, grey):
+    for array, value_range in [
+        (rgb / 255, (0, 1)),
+        (rgb.astype(np.float32), (0, 255)),
+        (rgb.astype(np.uint16) * 16, (0, 4080)),
+        (rgb / 127.5 - 1, (-1, 1)),
+        (np.moveaxis(rgb, 2, 0) / 255, (0, 1)),
+    ]:
+        assert near(as_bgr(array, "rgb", value_range=value_range), rgb)
+    assert near(as_bgr(grey > 99, None), (grey > 99) * np.uint8(255))
+    with pytest.raises(ImageError, match=r"dtype float64; .*value_range=\(0, 1\)"):
+        as_bgr(rgb / 255, "rgb")
+    for bad in ((1, 0), (0, float("nan"))):
+        with pytest.raises(ImageError, match="does not suit"):
+            as_bgr(rgb / 255, "rgb", value_range=bad)
+
+
+def test_tensors(rgb):
+    torch = pytest.importorskip("torch")
+    tensor = torch.tensor(rgb)
+    assert near(as_bgr(tensor, "rgb"), rgb)
+    assert near(as_bgr(tensor.permute(2, 0, 1) / 255, "rgb", value_range=(0, 1)), rgb)
+    with pytest.raises(ImageError, match="cannot be read as an array"):
+        as_bgr((tensor / 255).requires_grad_(), "rgb", value_range=(0, 1))
+
+    class OnlyDlpack:
+        __dlpack__ = tensor.__dlpack__
+        __dlpack_device__ = tensor.__dlpack_device__
+
+    assert near(as_bgr(OnlyDlpack(), "rgb"), rgb)
+
+
+def test_a_list_says_which_image_failed(model, portrait):
+    images = [portrait, np.zeros((9, 9, 3), np.float32), "gone.png", portrait]
+    errors = []
+    found = mien.predict(
+        images, model=model, color="bgr", on_error=lambda name, error: errors.append((name, error))
+    )
+    assert [len(result.faces) for result in found] == [1, 1]
+    assert [name for name, _ in errors] == ["picture 1", "gone.png"]
+    assert str(errors[0][1]).startswith("picture 1: the array has dtype")
+    with pytest.raises(ImageError, match="picture 1: the array"):
+        mien.predict(images, model=model, color="bgr")
+    with pytest.raises(ImageError, match="picture 1: the array"):
+        list(mien.Analyzer(model).analyze_many(images, color="bgr"))
+
+
+def test_pillow_is_left_as_it_was(rgb):
+    """Limits, switches and warning filters are the caller's, also where threads overlap."""
+    before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0" + bytes(40)
+    data = encode(Image.fromarray(rgb), "JPEG", exif=exif)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        inside = list(warnings.filters)
+        frames = read_frames(encode(Image.fromarray(rgb), "GIF"))
+        next(frames)
+        assert list(warnings.filters) == inside
+        read_image(data)
+        with pytest.raises(ImageError, match="declares 12,000×12,000"):
+            read_image(encode(Image.new("1", (12000, 12000)), "PNG"))
+    after = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
+    assert before == after
+
+
+def test_the_case_of_twelve_bits(portrait, tmp_path: Path):
+    deep = np.round(portrait[..., ::-1] / 255 * 4095).astype(np.uint16)
+    assert near(read_image(png16(deep)), portrait[..., ::-1])
