@@ -256,8 +256,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     options = {"classes": FER2013, "corruptions": ["jpeg"], "out": tmp_path, "model": {"name": "b"}}
     with pytest.raises(KeyboardInterrupt):
         robustness(counted, data, **options)  # type: ignore[arg-type]
-    done = {p.name for p in (tmp_path / "cells").iterdir()}
-    assert done == {"clean-0.json", "jpeg-1.json", "jpeg-2.json", "jpeg-3.json"}
+    assert len(list((tmp_path / "predictions").iterdir())) == 4  # clean, and three severities
     seen: list[tuple[str, int, bool]] = []
     report = robustness(
         counted,
@@ -273,15 +272,19 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         assert a.confidence == pytest.approx(b.confidence, abs=1e-5)
 
 
-def test_cells_of_another_run_or_damaged_are_refused(tmp_path: Path) -> None:
+def test_kept_predictions_of_another_run_are_never_taken(tmp_path: Path) -> None:
     part = {"corruptions": ["jpeg"], "severities": [1], "out": tmp_path}
-    run(faces(), model={"name": "a"}, **part)
-    with pytest.raises(DataError, match="model differ"):
-        run(faces(), model={"name": "b"}, **part)
-    with pytest.raises(DataError, match="another run"):
-        run(faces(), model={"name": "a"}, limit=9, **part)
-    (tmp_path / "cells" / "jpeg-1.json").write_text("{")
-    with pytest.raises(DataError, match="delete it"):
+    first = run(faces(), model={"name": "a"}, **part)
+
+    def angry(images: Faces) -> NDArray[np.float64]:
+        return np.eye(7)[np.zeros(len(images), np.int64)]
+
+    other = robustness(angry, faces(), classes=FER2013, model={"name": "b"}, **part)  # type: ignore[arg-type]
+    assert other.clean.accuracy != first.clean.accuracy  # type: ignore[attr-defined]
+    assert run(faces(), model={"name": "a"}, limit=9, **part).n == 9  # type: ignore[attr-defined]
+    for path in (tmp_path / "predictions").iterdir():
+        path.write_bytes(b"PK")
+    with pytest.raises(DataError, match="is damaged"):
         run(faces(), model={"name": "a"}, **part)
 
 

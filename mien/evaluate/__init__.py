@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from mien.evaluate.predictions import Joined, Predictions
-from mien.evaluate.report import Mistake, Report, describe_model, to_markdown, write_report
+from mien.evaluate.page import to_markdown, write_report
+from mien.evaluate.predictions import Joined, PredictionCache, Predictions
+from mien.evaluate.report import Mistake, Report, describe_model
 from mien.evaluate.runner import evaluate
 from mien.evaluate.scores import Scores, score
 
 __all__ = [
     "Joined",
     "Mistake",
+    "PredictionCache",
     "Predictions",
     "Report",
     "Scores",

@@ -1,4 +1,4 @@
-"""Report: every figure of one evaluation with where it came from, as JSON and Markdown."""
+"""Report: every figure of one evaluation with where it came from, as JSON."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import atomic
 from mien._system import file_sha256
 from mien.emotions import Emotion
-from mien.errors import OutputError
 from mien.evaluate.scores import Scores, plain
 from mien.modelinfo import ModelInfo
 from mien.report.document import figure, percent
-from mien.report.markdown import markdown_table
 
 
 @dataclass(frozen=True)
@@ -225,87 +222,3 @@ def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return json.dumps(value, ensure_ascii=False)
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def to_markdown(report: Report) -> str:
-    """The report as Markdown: summary, per-class table, confusion matrix, worst mistakes."""
-    scores, twin_free = report.scores, report.twin_free
-    header = ["figure", f"all {scores.n:,}", "95 % interval"]
-    if twin_free is not None:
-        header += [f"without twins ({twin_free.n:,})", "95 % interval"]
-    summary = []
-    for key, name, in_percent in SUMMARY_ROWS:
-        row = [name, *summary_cells(scores, key, in_percent)]
-        summary.append(row + list(summary_cells(twin_free, key, in_percent) if twin_free else ()))
-    names = [c.value for c in scores.classes]
-    per_class = [
-        [
-            c.value,
-            *(percent(v) for v in (s.precision, s.recall, s.f1)),
-            *(figure(v) for v in (s.roc_auc, s.average_precision)),
-            f"{s.support:,}",
-        ]
-        for c, s in scores.per_class.items()
-    ]
-    matrix = [
-        [names[i], *(str(int(v)) for v in row)] for i, row in enumerate(scores.confusion.tolist())
-    ]
-    parts = [
-        f"# {title(report)}",
-        *(f"> **Note.** {note}" for note in report.notes),
-        markdown_table(header, summary),
-        "## Classes",
-        markdown_table(
-            ["class", "precision", "recall", "F1", "ROC area", "AP", "support"],
-            per_class,
-        ),
-        "## Confusion matrix (rows: true class, columns: predicted)",
-        markdown_table(["", *names], matrix),
-    ]
-    if report.mistakes:
-        rows = [
-            [m.id, m.true.value, m.predicted.value, percent(m.confidence, 1)]
-            for m in report.mistakes
-        ]
-        parts += [
-            "## Most confident mistakes",
-            markdown_table(["sample", "labelled", "predicted", "confidence"], rows, left=3),
-        ]
-    parts += [
-        "## How this was made",
-        markdown_table(["what", "value"], [list(r) for r in provenance(report)], left=2),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def write_report(report: Report, folder: str | Path) -> dict[str, Path]:
-    """Write ``report.json``, ``report.md`` and ``report.html`` into ``folder``, made if missing.
-
-    The HTML page shows pictures of the dataset (the most confident mistakes): mind its licence
-    before you pass the page on. The other two hold no picture.
-
-    Returns:
-        format -> path.
-
-    Raises:
-        OutputError: the folder cannot be made or a file cannot be written.
-    """
-    from mien.evaluate.html import to_html
-
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"Cannot make the folder {folder}: {error.strerror or error}; choose another --out."
-        ) from error
-    texts = {
-        "json": report.to_json() + "\n",
-        "markdown": to_markdown(report),
-        "html": to_html(report),
-    }
-    suffix = {"json": "json", "markdown": "md", "html": "html"}
-    paths = {kind: folder / f"report.{suffix[kind]}" for kind in texts}
-    for kind, text in texts.items():
-        atomic.write_text(paths[kind], text)
-    return paths

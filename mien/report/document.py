@@ -33,18 +33,23 @@ class Text:
 class Table:
     """Cells of plain text; the first ``left`` columns are names, the others figures.
 
-    ``wrap`` names the columns that hold sentences.
+    Attributes:
+        wrap: the columns that hold sentences.
+        chips: the first column names expressions, each shown with its colour.
+        shades: of each row, of each column after the first ``left``: 0 (plain) to 1 (full colour).
     """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     left: int = 1
     wrap: Sequence[int] = ()
+    chips: bool = False
+    shades: Sequence[Sequence[float]] = ()
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture from :mod:`mien.report.charts`; ``name`` is its file name without ``.svg``."""
+    """An SVG; ``name`` is its file without ``.svg``, "" for one that Markdown leaves out."""
 
     name: str
     svg: str
@@ -68,7 +73,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Face:
-    """One picture of a dataset, uint8 (H, W), with the words below it."""
+    """One image of a dataset, uint8 (H, W): what it shows, in words, and the lines below it."""
 
     image: NDArray[np.uint8]
     label: str
@@ -77,9 +82,13 @@ class Face:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Rows of faces; only the HTML page, which is not committed, shows them."""
+    """Named rows of faces; only the HTML page, which is not committed, shows them.
+
+    ``flow``: rows without a name are boxes beside each other.
+    """
 
     rows: Sequence[tuple[str, Sequence[Face]]]
+    flow: bool = False
 
 
 Block = Text | Table | Charts | Pairs | Gallery
@@ -108,19 +117,23 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """A whole report: title, the line below it, cards of the main figures, sections."""
+    """A whole report: title, the line below it, notes, cards of the main figures, sections.
+
+    A card is a name, a value and the words below it.
+    """
 
     title: str
     subtitle: str
     sections: Sequence[Section]
     cards: Sequence[tuple[str, str, str]] = ()
     footer: str = ""
+    notes: Sequence[str] = ()
 
     def charts(self) -> list[Chart]:
-        """Every chart, in reading order."""
+        """Every chart that has a name, in reading order."""
 
         def walk(section: Section) -> list[Chart]:
-            own = [c for b in section.blocks if isinstance(b, Charts) for c in b.charts]
+            own = [c for b in section.blocks if isinstance(b, Charts) for c in b.charts if c.name]
             return own + [c for child in section.children for c in walk(child)]
 
         return [chart for section in self.sections for chart in walk(section)]

@@ -6,11 +6,13 @@ import base64
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
+from itertools import zip_longest
 from string import Template
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.emotions import Emotion
 from mien.errors import OutputError
 from mien.report.document import (
     VERDICTS,
@@ -28,19 +30,39 @@ from mien.report.document import (
 from mien.report.style import STYLE, page_style
 from mien.report.svg import class_colour
 
+_EXPRESSIONS = frozenset(emotion.value for emotion in Emotion)
+
 
 def to_html(document: Document) -> str:
     """The whole page; pictures of a dataset are in it if the document holds any."""
-    folder = resources.files("mien.report")
-    template = folder.joinpath("page.html").read_text(encoding="utf-8")
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in document.notes)
+    cards = "".join(_card(*card) for card in document.cards)
+    body = "\n".join(
+        [
+            _navigation(document.sections) if len(document.sections) > 3 else "",
+            notes,
+            f'<div class="cards">{cards}</div>' if cards else "",
+            *(_section(section, 2) for section in document.sections),
+        ]
+    )
+    return page(document.title, document.subtitle, body, escape(document.footer))
+
+
+def page(title: str, subtitle: str, body: str, footer: str, style: str = "") -> str:
+    """A page of HTML that needs nothing else: the one frame of everything that mien writes.
+
+    Args:
+        title, subtitle: plain text.
+        body, footer: HTML.
+        style: CSS that only this page needs.
+    """
+    template = resources.files("mien.report").joinpath("page.html").read_text(encoding="utf-8")
     return Template(template).substitute(
-        title=escape(document.title),
-        style=f"{STYLE}\n{page_style()}",
-        subtitle=escape(document.subtitle),
-        cards="".join(_card(*card) for card in document.cards),
-        navigation=_navigation(document.sections),
-        sections="\n".join(_section(section, 2) for section in document.sections),
-        footer=escape(document.footer),
+        title=escape(title),
+        style=f"{STYLE}\n{page_style()}{style}",
+        subtitle=escape(subtitle),
+        body=body,
+        footer=footer,
     )
 
 
@@ -116,8 +138,28 @@ def _table(table: Table) -> str:
         " ".join(["text"] * (i < table.left) + ["wrap"] * (i in table.wrap))
         for i in range(len(table.header))
     ]
-    rows = [[_cell(text) for text in row] for row in table.rows]
-    return html_table([escape(h) for h in table.header], rows, kinds)
+    classes = [f' class="{kind}"' if kind else "" for kind in kinds]
+    head = "".join(
+        f'<th scope="col"{kind}>{escape(cell)}</th>'
+        for cell, kind in zip(table.header, classes, strict=True)
+    )
+    shades = table.shades or [()] * len(table.rows)
+    body = []
+    for row, shaded in zip(table.rows, shades, strict=True):
+        cells = [_chip(row[0]) if table.chips else _cell(row[0])]
+        names = max(table.left, 1)
+        cells += [_cell(text) for text in row[1:names]]
+        for text, shade in zip_longest(row[names:], shaded):
+            cells.append(_cell(text) if shade is None else _shaded(text, shade))
+        body.append(
+            f'<tr><th scope="row"{classes[0]}>{cells[0]}</th>'
+            + "".join(f"<td{k}>{c}</td>" for c, k in zip(cells[1:], classes[1:], strict=True))
+            + "</tr>"
+        )
+    return (
+        f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
 
 
 def _cell(text: str) -> str:
@@ -125,41 +167,33 @@ def _cell(text: str) -> str:
     return f'<span class="verdict{kind}">{escape(text)}</span>' if kind else escape(text)
 
 
+def _shaded(text: str, shade: float) -> str:
+    mix = f"color-mix(in srgb,var(--gap) {100 * shade:.0f}%,transparent)"
+    return f'<span class="shade" style="background:{mix}">{escape(text)}</span>'
+
+
+def _chip(name: str) -> str:
+    """``name`` after its colour, if it is an expression."""
+    if name not in _EXPRESSIONS:
+        return escape(name)
+    return f'<i class="chip" style="background:{class_colour(name)}"></i>{name}'
+
+
 def _gallery(gallery: Gallery) -> str:
     parts = []
     for name, faces in gallery.rows:
         pictures = "".join(_face(face) for face in faces)
-        chip = f'<i class="chip" style="background:{class_colour(name)}"></i>'
-        parts.append(f'<div class="faces"><p>{chip}{escape(name)}</p><div>{pictures}</div></div>')
-    return "".join(parts)
+        head = f"<p>{_chip(name)}</p>" if name else ""
+        kind = "faces" if name else "faces bare"
+        parts.append(f'<div class="{kind}">{head}<div>{pictures}</div></div>')
+    return f'<div class="flow">{"".join(parts)}</div>' if gallery.flow else "".join(parts)
 
 
 def _face(face: Face) -> str:
-    below = f"<span>{escape(face.caption)}</span>" if face.caption else ""
+    below = "".join(f"<span>{_chip(line)}</span>" for line in face.caption.split("\n") if line)
     return (
         f'<span class="one"><img alt="{escape(face.label, quote=True)}" '
         f'src="data:image/png;base64,{png_base64(face.image)}">{below}</span>'
-    )
-
-
-def html_table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], kinds: Sequence[str] = ()
-) -> str:
-    """A table whose cells are HTML already; ``kinds`` are CSS classes of the columns, if any."""
-    classes = [f' class="{kind}"' if kind else "" for kind in kinds]
-    classes += [""] * (len(header) - len(classes))
-    head = "".join(
-        f'<th scope="col"{kind}>{cell}</th>' for cell, kind in zip(header, classes, strict=True)
-    )
-    body = "".join(
-        f'<tr><th scope="row"{classes[0]}>{row[0]}</th>'
-        + "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(row[1:], classes[1:], strict=True))
-        + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
     )
 
 

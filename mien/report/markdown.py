@@ -14,6 +14,7 @@ CHARTS = "charts"
 def to_markdown(document: Document) -> str:
     """The whole report; it refers to ``charts/NAME.svg`` for every chart."""
     parts = [f"# {plain(document.title)}", plain(document.subtitle)]
+    parts += [f"> **Note.** {plain(note)}" for note in document.notes]
     parts.append(_contents(document.sections))
     for section in document.sections:
         parts += _section(section, 2)
@@ -37,7 +38,7 @@ def _contents(sections: Sequence[Section]) -> str:
 def _section(section: Section, level: int) -> list[str]:
     if section.html_only:
         return []
-    inner = [_block(block) for block in section.blocks]
+    inner = [part for part in map(_block, section.blocks) if part]
     inner += [part for child in section.children for part in _section(child, level + 1)]
     anchor = f'<a id="{section.id}"></a>'
     if section.folded:
@@ -58,6 +59,7 @@ def _block(block: Block) -> str:
             f"![{plain(chart.title)}]({CHARTS}/{chart.name}.svg)\n\n"
             f"*{plain(chart.title)}.* {plain(chart.caption)}".rstrip()
             for chart in block.charts
+            if chart.name
         )
     if isinstance(block, Pairs):
         return markdown_table(["what", "value"], [[plain(k), plain(v)] for k, v in block.rows], 2)
@@ -70,7 +72,7 @@ def markdown_table(
     left: int = 1,
     words: Collection[int] = (),
 ) -> str:
-    """A Markdown table; the first ``left`` columns and those in ``words`` are left-aligned."""
+    """A table of cells that are Markdown; those of ``left`` and ``words`` are left-aligned."""
     rule = [":--" if i < left or i in words else "--:" for i in range(len(header))]
     lines = [header, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

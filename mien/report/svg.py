@@ -13,21 +13,27 @@ from mien.emotions import Emotion, parse_emotion
 from mien.errors import DataError
 from mien.report.style import STYLE
 
-#: Pixels in which a page shows a plot.
-SHOWN = 580.0
-
-
-def colour(emotion: Emotion) -> str:
-    """The CSS colour of a class."""
-    return f"var(--c-{emotion.value})"
+#: Pixels in which a page shows a plot, and units across one.
+SHOWN, WIDTH = 580.0, 440.0
+QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def class_colour(name: str) -> str:
-    """The colour of a class; grey for a name that is no expression."""
+    """The CSS colour of a class; grey for a name that is no expression."""
     try:
-        return colour(parse_emotion(name))
+        return f"var(--c-{parse_emotion(name).value})"
     except DataError:
-        return colour(Emotion.NEUTRAL)
+        return f"var(--c-{Emotion.NEUTRAL.value})"
+
+
+def wide(words: str, size: float = 5.8) -> float:
+    """About the width of ``words`` in units, small text by default."""
+    return size * len(words)
+
+
+def _tip(hint: str) -> str:
+    """What is shown when the pointer rests on a part."""
+    return f"<title>{escape(hint)}</title>" if hint else ""
 
 
 def num(value: float) -> str:
@@ -45,10 +51,9 @@ def rect(
     x: float, y: float, width: float, height: float, fill: str, hint: str = "", extra: str = ""
 ) -> str:
     """A filled rectangle; ``hint`` is shown when the pointer rests on it."""
-    tip = f"<title>{escape(hint)}</title>" if hint else ""
     return (
         f'<rect x="{num(x)}" y="{num(y)}" width="{num(max(width, 0))}" '
-        f'height="{num(max(height, 0))}" fill="{fill}"{extra}>{tip}</rect>'
+        f'height="{num(max(height, 0))}" fill="{fill}"{extra}>{_tip(hint)}</rect>'
     )
 
 
@@ -60,15 +65,53 @@ def line(x1: float, y1: float, x2: float, y2: float, stroke: str, extra: str = "
     )
 
 
+def disc(x: float, y: float, fill: str, hint: str = "", radius: float = 5, extra: str = "") -> str:
+    """A disc around (x, y)."""
+    return (
+        f'<circle cx="{num(x)}" cy="{num(y)}" r="{num(radius)}" fill="{fill}" '
+        f'stroke="var(--surface)" stroke-width="1.5"{extra}>{_tip(hint)}</circle>'
+    )
+
+
 def diamond(x: float, y: float, stroke: str = "var(--ink)", hint: str = "") -> str:
     """A hollow diamond around (x, y)."""
     corners = ((x, y - 6), (x + 6, y), (x, y + 6), (x - 6, y))
     points = " ".join(f"{num(a)},{num(b)}" for a, b in corners)
-    tip = f"<title>{escape(hint)}</title>" if hint else ""
     return (
         f'<polygon points="{points}" fill="var(--surface)" stroke="{stroke}" '
-        f'stroke-width="1.5">{tip}</polygon>'
+        f'stroke-width="1.5">{_tip(hint)}</polygon>'
     )
+
+
+#: One entry of a key: a shape ("line", "box", "hollow", "disc", "diamond"), its colour, the words.
+Key = tuple[str, str, str]
+
+
+def key(entries: Sequence[Key], left: float, y: float, right: float = WIDTH) -> tuple[str, float]:
+    """The entries side by side from (left, y), on as many lines as they need between the edges.
+
+    Returns:
+        the SVG and the baseline of the last line.
+    """
+    parts, x = [], left
+    for shape, colour, words in entries:
+        if x > left and x + 20 + wide(words) > right:
+            x, y = left, y + 17
+        parts += [_mark(shape, colour, x, y), text(x + 19, y, words, "small")]
+        x += 34 + wide(words)
+    return "".join(parts), y
+
+
+def _mark(shape: str, colour: str, x: float, y: float) -> str:
+    if shape == "disc":
+        return disc(x + 7, y - 4, colour)
+    if shape == "diamond":
+        return diamond(x + 7, y - 4, colour)
+    if shape == "hollow":
+        outline = f' rx="2" stroke="{colour}" stroke-width="1.2"'
+        return rect(x, y - 8, 14, 8, "var(--surface)", extra=outline)
+    high = 4 if shape == "line" else 8
+    return rect(x, y - 4 - high / 2, 14, high, colour, extra=' rx="2"')
 
 
 def document(parts: Sequence[str], width: float, height: float, label: str) -> str:
@@ -160,10 +203,10 @@ class Axes:
             self.parts.append(line(x, self.top, x, self.bottom, "var(--grid)"))
             self.parts.append(text(x, self.bottom + 15, x_format(tick), "muted mid small"))
 
-    def labels(self, x_label: str, y_label: str) -> None:
-        """Name the axes: below, and upright at the left edge."""
+    def labels(self, x_label: str, y_label: str, below: float = 33) -> None:
+        """Name the axes: ``below`` the plot, and upright at the left edge."""
         middle = self.left + self.width / 2
-        self.parts.append(text(middle, self.bottom + 33, x_label, "muted mid"))
+        self.parts.append(text(middle, self.bottom + below, x_label, "muted mid"))
         height = self.top + self.height / 2
         turned = f' transform="rotate(-90 10 {num(height)})"'
         self.parts.append(text(10, height, y_label, "muted mid", turned))
@@ -177,29 +220,54 @@ class Axes:
         extra: str = "",
         width: float = 2,
     ) -> None:
-        """A line through the points."""
+        """A line through the points; a single one is a dot."""
+        if len(xs) == 1:
+            self.dot(xs[0], ys[0], stroke, hint)
         points = " ".join(
             f"{num(self.px(x))},{num(self.py(y))}" for x, y in zip(xs, ys, strict=True)
         )
-        tip = f"<title>{escape(hint)}</title>" if hint else ""
         self.parts.append(
             f'<polyline points="{points}" fill="none" stroke="{stroke}" stroke-width="{width}" '
-            f'stroke-linejoin="round" stroke-linecap="round"{extra}>{tip}</polyline>'
+            f'stroke-linejoin="round" stroke-linecap="round"{extra}>{_tip(hint)}</polyline>'
         )
 
     def dot(self, x: float, y: float, fill: str, hint: str = "", radius: float = 4) -> None:
-        tip = f"<title>{escape(hint)}</title>" if hint else ""
-        self.parts.append(
-            f'<circle cx="{num(self.px(x))}" cy="{num(self.py(y))}" r="{radius}" fill="{fill}" '
-            f'stroke="var(--surface)" stroke-width="1.5">{tip}</circle>'
-        )
+        """A disc at a point of the data."""
+        self.parts.append(disc(self.px(x), self.py(y), fill, hint, radius))
 
-    def key(self, rows: Sequence[tuple[str, str, str]], columns: int = 4) -> float:
-        """Rows of (colour, name, figure) below the axes; returns the picture's height."""
-        top, step = self.bottom + 52, 430 / columns
-        for i, (stroke, name, value) in enumerate(rows):
-            x, y = 8 + step * (i % columns), top + 18 * (i // columns)
-            self.parts.append(rect(x, y - 7, 12, 5, stroke, extra=' rx="2"'))
-            self.parts.append(text(x + 16, y, name, "small"))
-            self.parts.append(text(x + step - 8, y, value, "small end strong"))
-        return top + 18 * ((len(rows) - 1) // columns) + 8
+    def key(self, entries: Sequence[Key], gap: float = 54) -> float:
+        """The key, ``gap`` below the axes; returns where the picture may end."""
+        drawn, y = key(entries, self.left, self.bottom + gap, self.left + self.width + 14)
+        self.parts.append(drawn)
+        return y + 10
+
+    def picture(self, label: str, bottom: float | None = None) -> str:
+        """The whole ``<svg>``; ``bottom`` is where it ends."""
+        end = self.bottom + 24 if bottom is None else bottom
+        return document(self.parts, WIDTH, end, label)
+
+
+def row_axes(
+    names: Sequence[str],
+    limits: tuple[float, float],
+    ticks: Sequence[float],
+    tick: Callable[[float], str] = percent_tick,
+    *,
+    step: float = 30.0,
+    top: float = 26.0,
+    right: float = 60.0,
+) -> tuple[Axes, list[float]]:
+    """Axes of a chart with a row for each name, which stands at its left.
+
+    Returns:
+        the axes, and the middle of each row in units.
+    """
+    left = min(max((wide(n, 7.0) for n in names), default=60) + 18, 250)
+    axes = Axes(limits, (0, 1), (left, top, WIDTH - left - right, step * len(names)))
+    axes.grid(ticks, (), tick)
+    middles = [top + step * (i + 0.5) for i in range(len(names))]
+    most = int((left - 10) / 6.6)
+    for name, y in zip(names, middles, strict=True):
+        shown = name if len(name) <= most else f"{name[: most - 1]}…"
+        axes.parts.append(text(left - 8, y + 4, shown, "end"))
+    return axes, middles

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from mien.robustness.baseline import corruption_error, read_report
 from mien.robustness.corruptions import CORRUPTIONS, FRAMING, SEVERITIES, VERSION, corrupt
-from mien.robustness.report import (
-    RobustnessReport,
-    to_markdown,
-    write_report,
-)
+from mien.robustness.page import to_markdown, write_report
+from mien.robustness.report import RobustnessReport
 from mien.robustness.runner import robustness
 
 __all__ = [

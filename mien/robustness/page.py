@@ -1,133 +1,161 @@
-"""The robustness report as one page and its curves as SVG: no script, no picture of anybody."""
+"""A robustness report as a document: its page, its Markdown and its curves; no image of anybody."""
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Mapping
-from html import escape
-from importlib import resources
-from string import Template
+from pathlib import Path
 from typing import Any
 
-from mien.report.document import figure as number
-from mien.report.document import percent
-from mien.report.html import html_table
-from mien.report.style import STYLE, page_style
-from mien.report.svg import Axes, document, percent_tick, rect, text
+from mien import atomic
+from mien.report import html, markdown
+from mien.report.document import (
+    Block,
+    Chart,
+    Charts,
+    Document,
+    Pairs,
+    Section,
+    Table,
+    Text,
+    figure,
+    percent,
+)
+from mien.report.plots import Panel, panels
+from mien.report.svg import round_ticks, standalone
 from mien.robustness.corruptions import CORRUPTIONS
-from mien.robustness.report import RobustnessReport, points, provenance, title
+from mien.robustness.report import RobustnessReport, points, provenance, ratio, title
 
-_LINES = ("var(--accent)", "var(--second)", "var(--c-surprise)")
-_PANEL = (330.0, 190.0)
+
+def document(report: RobustnessReport, against: Mapping[str, Any] | None = None) -> Document:
+    """The report; ``against`` is the answer of :func:`corruption_error`, if any."""
+    lines = "Severity 0 is the untouched image. Each line is the mean of a corruption's variants."
+    drawn = Chart("curves", curves(report), "Accuracy against severity", lines)
+    said = (
+        f"Clean: {percent(report.clean.accuracy)}. Mean of the corruptions: "
+        f"{percent(report.mean.accuracy)}, {percent(report.retained, 1)} of the clean accuracy."
+    )
+    accuracy: list[Block] = [Text(said), _grid(report)]
+    if against is not None:
+        accuracy.append(
+            Text(
+                f"Corruption error relative to {against['baseline']}: mean "
+                f"{figure(against['mce'])}, relative {figure(against['relative_mce'])} (below 1: "
+                "better than the baseline)."
+            )
+        )
+    sections = [
+        Section("curves", "Accuracy against severity", [Charts([drawn])], html_only=True),
+        Section("cells", "Every cell", accuracy),
+        Section("how", "How this was made", [Pairs(provenance(report))]),
+    ]
+    if report.framing:
+        sections.insert(2, Section("framing", "When the crop misses", _framing(report)))
+    subtitle = f"{report.run['version']} · {report.n:,} faces · {report.created[:10]}"
+    cards = _cards(report, against)
+    return Document(title(report), subtitle, sections, cards, _FOOTER, report.notes)
+
+
+_FOOTER = (
+    "Made by mien robustness. The corruptions are drawn, not met in the world: they say what a "
+    "classifier can take, not how often it will have to."
+)
 
 
 def curves(report: RobustnessReport) -> str:
-    """Accuracy against severity, a panel a group of corruptions, three panels a row."""
-    groups: dict[str, list[str]] = {}
-    for name in report.corruptions:
-        groups.setdefault(CORRUPTIONS[name].group, []).append(name)
+    """Accuracy against severity, a panel a group of corruptions, two panels a row."""
     levels = (0, *report.severities)
     highest = max([report.clean.accuracy, *(c.accuracy for c in report.cells)])
-    top = min(1.0, math.ceil(10 * highest + 0.2) / 10)
-    ticks = [t / 5 for t in range(6) if t / 5 <= top + 1e-9]
-    wide, high = _PANEL
-    parts: list[str] = []
-    columns = min(3, max(1, len(groups)))
-    for i, (group, names) in enumerate(groups.items()):
-        left, up = (i % columns) * wide, (i // columns) * (high + 76)
-        axes = Axes((0, max(levels)), (0, top), (left + 46, up + 30, wide - 62, high - 20))
-        axes.grid(levels, ticks, lambda v: f"{v:.0f}", percent_tick)
-        axes.parts.append(text(left + 46, up + 18, group, "strong"))
-        at = left + 46
-        for name, stroke in zip(names, _LINES, strict=False):
-            ys = [report.clean.accuracy, *(report.cell(name, s).accuracy for s in levels[1:])]
-            axes.curve(levels, ys, stroke, CORRUPTIONS[name].title)
-            for level, y in zip(levels, ys, strict=True):
-                axes.dot(level, y, stroke, f"{CORRUPTIONS[name].title} {level}: {y:.1%}", 3)
-            axes.parts.append(rect(at, axes.bottom + 26, 14, 4, stroke, extra=' rx="2"'))
-            axes.parts.append(text(at + 19, axes.bottom + 32, CORRUPTIONS[name].title, "small"))
-            at += 34 + 6.2 * len(CORRUPTIONS[name].title)
-        parts += axes.parts
-    rows = -(-len(groups) // columns)
-    return document(parts, columns * wide, rows * (high + 76), "Accuracy against severity")
+    ticks = [t for t in round_ticks(0.0, highest, 5) if t <= 1.0 + 1e-9]
+    groups: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for name in report.corruptions:
+        c = CORRUPTIONS[name]
+        ys = [report.clean.accuracy, *(report.cell(name, s).accuracy for s in levels[1:])]
+        groups.setdefault(c.group, {})[c.title] = list(zip(levels, ys, strict=True))
+    drawn = [Panel(group, lines, ticks) for group, lines in groups.items()]
+    columns = min(2, len(drawn))
+    return panels(drawn, levels, "Accuracy against severity", columns=columns, dots=True)
 
 
-def _hero(report: RobustnessReport, against: Mapping[str, Any] | None) -> str:
-    big = (
-        '<div class="big"><p class="name">mean accuracy when spoiled</p>'
-        f'<p class="value">{percent(report.mean.accuracy, 1)}</p>'
-        f'<p class="under">{len(report.corruptions)} corruptions, '
-        f"{len(report.severities)} severities</p></div>"
-    )
+def _cards(
+    report: RobustnessReport, against: Mapping[str, Any] | None
+) -> list[tuple[str, str, str]]:
     worst = min(report.corruptions, key=lambda n: report.corruption(n).accuracy)
+    scope = f"{len(report.corruptions)} corruptions, {len(report.severities)} severities"
     cards = [
+        ("mean accuracy when corrupted", percent(report.mean.accuracy, 1), scope),
         ("clean", percent(report.clean.accuracy, 1), f"{report.n:,} faces"),
         ("of it left", percent(report.retained, 0), "mean of the corruptions"),
         ("worst", percent(report.corruption(worst).accuracy, 1), CORRUPTIONS[worst].title),
     ]
-    for name, figure in list(report.framing.items())[:3]:
-        under = f"± {200 * figure.error:.1f} points"
-        cards.append((f"crop {name.split(',')[0]}", points(figure).split(" ")[0], under))
+    for name, lost in list(report.framing.items())[:3]:
+        under = f"± {200 * lost.error:.1f} points"
+        cards.append((f"crop {name.split(',')[0]}", points(lost).split(" ")[0], under))
     if against is not None:
-        cards.append(("mean corruption error", number(against["mce"], 2), str(against["baseline"])))
-    shown = "".join(
-        f'<div class="card"><p class="name">{escape(name)}</p><p class="value">{escape(value)}</p>'
-        f'<p class="under">{escape(below)}</p></div>'
-        for name, value, below in cards
-    )
-    return f'{big}<div class="cards">{shown}</div>'
+        below = str(against["baseline"])
+        cards.append(("mean corruption error", figure(against["mce"], 2), below))
+    return cards
 
 
-def _heat(value: float, clean: float) -> str:
-    share = min(1.0, value / clean) if clean else 0.0
-    lost = round(100 * (1 - share))
-    return (
-        f'<span style="background:color-mix(in srgb,var(--gap) {lost}%,transparent)">'
-        f"{100 * value:.1f}</span>"
-    )
-
-
-def _grid(report: RobustnessReport) -> str:
-    rows = []
+def _grid(report: RobustnessReport) -> Table:
+    """Accuracy by corruption and severity; the shade is the share of the clean accuracy lost."""
+    clean = report.clean.accuracy
+    rows, shades = [], []
     for name in report.corruptions:
         c = CORRUPTIONS[name]
+        found = [report.cell(name, s).accuracy for s in report.severities]
+        found.append(report.corruption(name).accuracy)
         about = f"{c.strengths[0]:g} … {c.strengths[-1]:g} {c.unit}"
-        cells = [
-            _heat(report.cell(name, s).accuracy, report.clean.accuracy) for s in report.severities
-        ]
-        mean = _heat(report.corruption(name).accuracy, report.clean.accuracy)
-        rows.append([f'{c.title}<div class="under">{escape(about)}</div>', *cells, mean])
-    header = ["corruption", *(str(s) for s in report.severities), "mean"]
-    return html_table(header, rows, ["", *["heat"] * (len(report.severities) + 1)])
+        kept = ratio(found[-1], clean)
+        rows.append([c.title, about, *(percent(v, 1) for v in found), percent(kept, 0)])
+        shades.append([1 - min(1.0, ratio(v, clean)) if clean else 0.0 for v in found])
+    mean = [percent(report.mean.accuracy, 1), percent(report.retained, 0)]
+    rows.append(["all", "", *[""] * len(report.severities), *mean])
+    shades.append([])
+    header = ["corruption", "strength", *(f"severity {s}" for s in report.severities)]
+    return Table([*header, "mean", "of clean"], rows, left=2, shades=shades)
 
 
-def _framing(report: RobustnessReport) -> str:
-    if not report.framing:
-        return ""
+def _framing(report: RobustnessReport) -> list[Block]:
     rows = [["as published", percent(report.clean.accuracy, 1), ""]]
-    rows += [[n, percent(f.accuracy, 1), points(f)] for n, f in report.framing.items()]
-    return (
-        '<section class="panel block"><h2>When the crop misses</h2>'
-        f"{html_table(['crop', 'accuracy', 'points'], rows)}"
-        "<p>± is twice the paired standard error. FER2013 has nothing outside its frame: the edge "
-        "is repeated.</p></section>"
+    rows += [[name, percent(f.accuracy, 1), points(f)] for name, f in report.framing.items()]
+    said = (
+        "Points lost, ± twice the paired standard error. FER2013 has nothing outside its frame: "
+        "the edge is repeated."
     )
+    return [Table(["crop", "accuracy", "points"], rows), Text(said)]
 
 
-def to_html(report: RobustnessReport, against: Mapping[str, Any] | None = None) -> str:
-    """The whole page; ``against`` is the answer of ``corruption_error``, if any."""
-    template = resources.files("mien.robustness").joinpath("page.html").read_text(encoding="utf-8")
-    facts = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in provenance(report)
-    )
-    return Template(template).substitute(
-        title=escape(title(report)),
-        style=f"{STYLE}\n{page_style()}",
-        subtitle=escape(f"{report.run['version']} · {report.n:,} faces · {report.created[:10]}"),
-        notes="".join(f'<p class="note">{escape(note)}</p>' for note in report.notes),
-        hero=_hero(report, against),
-        curves=curves(report),
-        grid=_grid(report),
-        framing=_framing(report),
-        provenance=f"<dl>{facts}</dl>",
-    )
+def to_markdown(report: RobustnessReport, against: Mapping[str, Any] | None = None) -> str:
+    """The report as Markdown; ``against`` as in :func:`document`."""
+    return markdown.to_markdown(document(report, against))
+
+
+def write_report(
+    report: RobustnessReport, folder: str | Path, against: Mapping[str, Any] | None = None
+) -> dict[str, Path]:
+    """Write ``robustness.json``, ``.md`` and ``.html`` and ``curves.svg`` into ``folder``.
+
+    None of them holds an image of the dataset.
+
+    Returns:
+        format -> path.
+
+    Raises:
+        OutputError: the folder cannot be made or a file cannot be written.
+    """
+    target = atomic.make_folder(folder)
+    record = report.to_dict()
+    if against is not None:
+        record["corruption_error"] = dict(against)
+    texts = {
+        "json": json.dumps(record, ensure_ascii=False, allow_nan=False, indent=1) + "\n",
+        "markdown": to_markdown(report, against),
+        "html": html.to_html(document(report, against)),
+        "svg": standalone(curves(report)),
+    }
+    names = ("robustness.json", "robustness.md", "robustness.html", "curves.svg")
+    paths = {kind: target / name for kind, name in zip(texts, names, strict=True)}
+    for kind, text in texts.items():
+        atomic.write_text(paths[kind], text)
+    return paths

@@ -1,4 +1,4 @@
-"""What a robustness run found: figures from the cells, as JSON and Markdown."""
+"""What a robustness run found: figures from the cells, as JSON."""
 
 from __future__ import annotations
 
@@ -7,20 +7,39 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import atomic
 from mien.evaluate.scores import plain
-from mien.report.document import figure, percent
-from mien.report.markdown import markdown_table
-from mien.robustness.cells import Cell
 from mien.robustness.corruptions import CORRUPTIONS, FRAMING, CellKey
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The answers to one corruption at one severity in one variant.
+
+    Attributes:
+        key: which.
+        correct: bool (N,), in the order of the sample ids.
+        confidence: mean probability of the class answered.
+        ece: expected calibration error (15 bins).
+        seconds: time in the model.
+    """
+
+    key: CellKey
+    correct: NDArray[np.bool_]
+    confidence: float
+    ece: float
+    seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the samples answered correctly."""
+        return float(self.correct.mean())
 
 
 @dataclass(frozen=True)
@@ -237,27 +256,6 @@ def title(report: RobustnessReport) -> str:
     )
 
 
-def framing_table(report: RobustnessReport) -> str:
-    """The framing figures as Markdown."""
-    rows = [["as published", percent(report.clean.accuracy, 1), ""]]
-    rows += [[name, percent(f.accuracy, 1), points(f)] for name, f in report.framing.items()]
-    return markdown_table(["crop", "accuracy", "points"], rows)
-
-
-def grid_table(report: RobustnessReport) -> str:
-    """Accuracy by corruption and severity as Markdown."""
-    rows = []
-    for name in report.corruptions:
-        levels = [percent(report.cell(name, s).accuracy, 1) for s in report.severities]
-        mean = report.corruption(name)
-        kept = percent(ratio(mean.accuracy, report.clean.accuracy), 0)
-        rows.append([CORRUPTIONS[name].title, *levels, percent(mean.accuracy, 1), kept])
-    blank = [""] * len(report.severities)
-    rows.append(["all", *blank, percent(report.mean.accuracy, 1), percent(report.retained, 0)])
-    header = ["corruption", *(f"severity {s}" for s in report.severities), "mean", "of clean"]
-    return markdown_table(header, rows)
-
-
 def provenance(report: RobustnessReport) -> list[tuple[str, str]]:
     """What produced the figures, as (name, text) rows."""
     run = report.run
@@ -280,58 +278,3 @@ def provenance(report: RobustnessReport) -> list[tuple[str, str]]:
         ("Made", report.created),
     ]
     return [(name, text) for name, text in rows if text]
-
-
-def to_markdown(report: RobustnessReport, against: Mapping[str, Any] | None = None) -> str:
-    """The report as Markdown; ``against`` is :func:`corruption_error`'s answer, if any."""
-    parts = [
-        f"# {title(report)}",
-        *(f"> **Note.** {note}" for note in report.notes),
-        f"{report.n:,} faces. Clean: {percent(report.clean.accuracy)}. Mean of the corruptions: "
-        f"{percent(report.mean.accuracy)}, {percent(report.retained, 1)} of the clean accuracy.",
-    ]
-    if against is not None:
-        parts.append(
-            f"Corruption error relative to {against['baseline']}: mean {figure(against['mce'])}, "
-            f"relative {figure(against['relative_mce'])} (below 1: better than the baseline)."
-        )
-    parts += ["## Accuracy", grid_table(report)]
-    if report.framing:
-        parts += ["## Framing", framing_table(report), "Points lost, ± twice the paired error."]
-    rows = [list(row) for row in provenance(report)]
-    parts += ["## How this was made", markdown_table(["what", "value"], rows, left=2)]
-    return "\n\n".join(parts) + "\n"
-
-
-def write_report(
-    report: RobustnessReport, folder: str | Path, against: Mapping[str, Any] | None = None
-) -> dict[str, Path]:
-    """Write ``robustness.json``, ``.md`` and ``.html`` and ``curves.svg`` into ``folder``.
-
-    None of them holds a picture of the dataset.
-
-    Returns:
-        format -> path.
-
-    Raises:
-        OutputError: the folder cannot be made or a file cannot be written.
-    """
-    from mien.report.svg import standalone
-    from mien.robustness.page import curves, to_html
-
-    target = atomic.make_folder(folder)
-    record = report.to_dict()
-    if against is not None:
-        record["corruption_error"] = dict(against)
-    text = json.dumps(record, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-    paths = {
-        "json": target / "robustness.json",
-        "markdown": target / "robustness.md",
-        "html": target / "robustness.html",
-        "svg": target / "curves.svg",
-    }
-    atomic.write_text(paths["json"], text)
-    atomic.write_text(paths["markdown"], to_markdown(report, against))
-    atomic.write_text(paths["html"], to_html(report, against))
-    atomic.write_text(paths["svg"], standalone(curves(report)))
-    return paths

@@ -1,9 +1,11 @@
-"""Score any predict callable over the grid of FER2013-C, cell by cell, resumable."""
+"""Score any predict callable over the grid of FER2013-C, cell by cell; what was scored is kept."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +19,8 @@ from mien.emotions import Emotion
 from mien.errors import DataError
 from mien.evaluate.guard import refuse_trained_on
 from mien.evaluate.metrics import reliability
+from mien.evaluate.predictions import Joined, PredictionCache, Predictions
 from mien.evaluate.runner import Classifier, PredictProba, predict, resolved, versions
-from mien.robustness.cells import Cell, CellFolder
 from mien.robustness.corruptions import (
     CORRUPTIONS,
     SEVERITIES,
@@ -29,7 +31,7 @@ from mien.robustness.corruptions import (
     generator_record,
     known,
 )
-from mien.robustness.report import RobustnessReport
+from mien.robustness.report import Cell, RobustnessReport
 
 #: Called after every cell: its corruption, severity, mean accuracy, and whether it was read again.
 OnCell = Callable[[str, int, float, bool], None]
@@ -60,7 +62,7 @@ def robustness(
     splits: Splits | None = None,
     allow_trained: bool = False,
 ) -> RobustnessReport:
-    """Score ``predict_proba`` on ``dataset``, clean and spoiled in every way of FER2013-C.
+    """Score ``predict_proba`` on ``dataset``, clean and corrupted in every way of FER2013-C.
 
     Args:
         predict_proba: uint8 (N, 48, 48) -> (N, K) probabilities; or a loaded classifier.
@@ -69,9 +71,9 @@ def robustness(
             A loaded classifier knows its own.
         corruptions, severities: parts of the grid; all by default.
         limit: only so many samples, the same for everyone: those whose ids hash lowest.
-        out: a folder for the cell files; a run with the same folder goes on where it stopped.
-        model: what the model is; a cell of another model in ``out`` is refused.
-        twin_free_ids: samples without a byte-identical twin elsewhere, for a second set of means.
+        out: a folder that keeps the predictions; a run with the same one goes on where it stopped.
+        model: what the model is: by it kept predictions are told from those of another one.
+        twin_free_ids: samples without an exact duplicate elsewhere, for a second set of means.
         flip, batch_size: see :func:`mien.evaluate.evaluate`.
         split, protocol, command: said in the report; protocol is what gave the labels.
         on_cell: see :data:`OnCell`.
@@ -79,7 +81,7 @@ def robustness(
 
     Raises:
         DataError: empty split, pictures of another size, an unknown corruption or severity, a
-            cell file of another run, or a model that was or may have been trained on these images.
+            damaged file in ``out``, or a model that was or may have been trained on these images.
         ModelError: ``predict_proba`` gives another shape than (N, K).
     """
     names = known(CORRUPTIONS if corruptions is None else dict.fromkeys(corruptions))
@@ -91,18 +93,25 @@ def robustness(
     call, classes = resolved(predict_proba, classes)
     chosen = subset(dataset, limit)
     run = identity(chosen, model or {}, classes, split=split, protocol=protocol, flip=flip)
-    folder = CellFolder(Path(out) / "cells", run) if out is not None else None
-    grid = [("clean", 0), *((name, s) for name in names for s in levels)]
+    cache = PredictionCache(Path(out) / "predictions") if out is not None else None
+    who = json.dumps([run["model"], run["classes"]], sort_keys=True, default=str)
+
+    def answers(images: FaceDataset) -> tuple[Predictions, float]:
+        return predict(call, images, classes, batch_size=batch_size, views=run["tta"])
+
     scored: list[Cell] = []
-    for name, severity in grid:
-        variants = CORRUPTIONS[name].variants if severity else ("",)
-        cells = folder.load(name, severity, variants) if folder else None
-        again = cells is not None
-        if cells is None:
-            keys = [CellKey(name, severity, variant) for variant in variants]
-            cells = [_score(call, chosen, k, classes, flip, batch_size) for k in keys]
-            if folder:
-                folder.save(cells)
+    for name, severity in [("clean", 0), *((name, s) for name in names for s in levels)]:
+        again, cells = cache is not None, []
+        for variant in CORRUPTIONS[name].variants if severity else ("",):
+            key = CellKey(name, severity, variant)
+            images = _corrupted(chosen, key)
+            if cache is None:
+                found, seconds = answers(images)
+            else:
+                again = again and cache.path(who, images, run["tta"]).exists()
+                made = functools.partial(answers, images)
+                found, seconds = cache.get(who, images, made, run["tta"])
+            cells.append(_cell(key, found.join(images), seconds))
         scored += cells
         if on_cell:
             on_cell(name, severity, float(np.mean([c.accuracy for c in cells])), again)
@@ -151,7 +160,7 @@ def identity(
     protocol: str = "",
     flip: bool = False,
 ) -> dict[str, Any]:
-    """What a cell must agree in to be of the same run: the report's ``run``.
+    """What two runs must agree in to be compared: the report's ``run``.
 
     Args:
         dataset: the samples that are scored (:func:`subset` of a split).
@@ -170,37 +179,24 @@ def identity(
     }
 
 
-def _score(
-    predict_proba: PredictProba,
-    dataset: FaceDataset,
-    key: CellKey,
-    classes: Sequence[Emotion],
-    flip: bool,
-    batch_size: int,
-) -> Cell:
-    spoiled = dataset
-    if key.severity:
-        ids = dataset.ids.tolist()
-        images = np.empty_like(dataset.images)
-        for k in range(0, len(ids), 512):  # bounds the memory of the integer arithmetic
-            part = slice(k, k + 512)
-            images[part] = corrupt(
-                dataset.images[part], ids[part], key.corruption, key.severity, key.variant
-            )
-        spoiled = dataclasses.replace(dataset, images=images)
-    predictions, seconds = predict(
-        predict_proba, spoiled, classes, batch_size=batch_size, views="flip" if flip else "none"
-    )
-    joined = predictions.join(spoiled)
+def _corrupted(dataset: FaceDataset, key: CellKey) -> FaceDataset:
+    if not key.severity:
+        return dataset
+    ids = dataset.ids.tolist()
+    images = np.empty_like(dataset.images)
+    for k in range(0, len(ids), 512):  # bounds the memory of the integer arithmetic
+        part = slice(k, k + 512)
+        images[part] = corrupt(
+            dataset.images[part], ids[part], key.corruption, key.severity, key.variant
+        )
+    return dataclasses.replace(dataset, images=images)
+
+
+def _cell(key: CellKey, joined: Joined, seconds: float) -> Cell:
     confidence = joined.probabilities.max(axis=1)
     correct = joined.probabilities.argmax(axis=1) == joined.labels
-    return Cell(
-        key=key,
-        correct=correct,
-        confidence=float(confidence.mean()),
-        ece=reliability(confidence, correct).ece,
-        seconds=seconds,
-    )
+    ece = reliability(confidence, correct).ece
+    return Cell(key, correct, float(confidence.mean()), ece, seconds)
 
 
 def _opencv() -> dict[str, str]:

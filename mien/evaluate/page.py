@@ -1,0 +1,262 @@
+"""An evaluation as a document: the page and the Markdown of a :class:`Report`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mien import atomic
+from mien.emotions import Emotion
+from mien.evaluate import metrics
+from mien.evaluate.report import (
+    SUMMARY_ROWS,
+    Mistake,
+    Report,
+    interval,
+    provenance,
+    summary_cells,
+    title,
+)
+from mien.evaluate.scores import Scores
+from mien.report import html, markdown, plots
+from mien.report.document import (
+    Chart,
+    Charts,
+    Document,
+    Face,
+    Gallery,
+    Pairs,
+    Section,
+    Table,
+    Text,
+    figure,
+    percent,
+)
+
+
+def document(report: Report) -> Document:
+    """The report as sections of text, tables and charts; images of the dataset in HTML only."""
+    sections = [
+        Section("confusion", "What is taken for what", [Charts(_answers(report.scores))]),
+        Section("classes", "Figures by class", [_class_table(report.scores)]),
+        Section("confidence", "Can the confidence be believed?", [Charts(_trust(report.scores))]),
+        Section("curves", "Each class against the rest", [Charts(_one_vs_rest(report.scores))]),
+        _mistakes(report.mistakes),
+        Section("figures", "All figures", [_figures(report)]),
+        Section("matrix", "Confusion matrix as a table", [_matrix(report.scores)], folded=True),
+        Section("how", "How this was made", [Pairs(provenance(report))]),
+    ]
+    return Document(
+        title(report), _subtitle(report), sections, _cards(report), _FOOTER, report.notes
+    )
+
+
+_FOOTER = (
+    "Made by mien evaluate. These figures say how often the model agrees with the labels people "
+    "gave to images of faces. An expression is not a feeling."
+)
+
+
+def _subtitle(report: Report) -> str:
+    parts = [f"{report.n:,} faces"]
+    if report.protocol:
+        parts.append(f"protocol {report.protocol}")
+    if report.tta != "none":
+        parts.append(f"test-time augmentation {report.tta}")
+    excluded = sum((report.data.get("excluded") or {}).values())
+    if excluded:
+        parts.append(f"{excluded:,} left out")
+    return " · ".join([*parts, report.created[:10]])
+
+
+def _cards(report: Report) -> list[tuple[str, str, str]]:
+    summary, free = report.scores.summary, report.twin_free
+    within = interval(report.scores, "accuracy")
+    cards = [("accuracy", percent(report.accuracy), within and f"95 % interval {within}")]
+    if free is not None:
+        below = f"{interval(free, 'accuracy')} on {free.n:,}"
+        cards.append(("without exact duplicates", percent(free.summary["accuracy"]), below))
+    for name, key in (("macro F1", "macro_f1"), ("balanced accuracy", "balanced_accuracy")):
+        cards.append((name, percent(summary[key]), interval(report.scores, key)))
+    return [
+        *cards,
+        ("calibration error", percent(summary["ece"]), "15 bins, lower is better"),
+        ("top-2 accuracy", percent(summary["top2_accuracy"]), "true class in the best two"),
+        ("speed", f"{report.faces_per_second:,.0f}", "faces per second, model alone"),
+    ]
+
+
+def _answers(scores: Scores) -> list[Chart]:
+    rows = [
+        (c.value, s.precision, s.recall, s.f1, s.support)
+        for c, s in scores.per_class.items()
+        if s.support
+    ]
+    return [
+        Chart(
+            "",
+            plots.confusion_matrix([c.value for c in scores.classes], scores.confusion),
+            "Confusion matrix",
+            "Each row sums to 100 %: of the faces with this label, the share given each answer, "
+            "with the count below.",
+        ),
+        Chart(
+            "",
+            plots.class_bars(rows),
+            "Classes, best first",
+            "Bar: F1 in percent. The diamond is precision, the disc recall: a disc to the left "
+            "means the class is often missed, a diamond to the left that it is often claimed "
+            "wrongly.",
+        ),
+    ]
+
+
+def _trust(scores: Scores) -> list[Chart]:
+    gap = scores.summary["mean_confidence"] - scores.summary["accuracy"]
+    way = "over-confident" if gap > 0 else "under-confident"
+    marks = [(share, risk_at(scores.risk, share)) for share in (0.5, 0.8, 1.0)]
+    thinned, r = metrics.thin(scores.risk, 301), scores.reliability
+    bins = (list(v) for v in (r.edges, r.count, r.accuracy, r.confidence))
+    half, most, all_ = (percent(risk, 1) for _, risk in marks)
+    return [
+        Chart(
+            "",
+            plots.reliability_diagram(*bins),
+            "Calibration",
+            "Where a bar ends below the dashed line, the model is surer than it is right. On "
+            f"average it is {way} by {100 * abs(gap):.1f} points; the expected calibration error "
+            f"is {percent(scores.summary['ece'])}.",
+        ),
+        Chart(
+            "",
+            plots.risk_coverage(list(thinned.x), list(thinned.y), marks),
+            "If it may abstain",
+            f"If only the surest 80 % are answered, the error falls from {all_} to {most}; at 50 % "
+            f"it is {half}. The area under the curve (AURC) is {scores.risk.area:.4f}.",
+        ),
+    ]
+
+
+def risk_at(curve: metrics.Curve, coverage: float) -> float:
+    """The error rate among the surest ``coverage`` (0..1) of the samples."""
+    index = max(math.ceil(coverage * len(curve.y) - 1e-9) - 1, 0)
+    return float(curve.y[index])
+
+
+def _one_vs_rest(scores: Scores) -> list[Chart]:
+    def thinned(curves: Mapping[Emotion, metrics.Curve | None]) -> list[plots.ClassCurve]:
+        found = [(c, metrics.thin(v, 201)) for c, v in curves.items() if v is not None]
+        return [(c.value, list(v.x), list(v.y), v.area) for c, v in found]
+
+    return [
+        Chart("", plots.roc_plot(thinned(scores.roc)), "ROC", "Below: the areas."),
+        Chart(
+            "",
+            plots.pr_plot(thinned(scores.pr)),
+            "Precision and recall",
+            "Below: the average precisions.",
+        ),
+    ]
+
+
+def _class_table(scores: Scores) -> Table:
+    rows = [
+        [
+            c.value,
+            *(percent(v, 1) for v in (s.precision, s.recall, s.f1)),
+            figure(s.roc_auc),
+            figure(s.average_precision),
+            f"{s.support:,}",
+        ]
+        for c, s in scores.per_class.items()
+    ]
+    sums = scores.summary
+    for name in ("macro", "weighted"):
+        cells = (percent(sums[f"{name}_{k}"], 1) for k in ("precision", "recall", "f1"))
+        areas = ["", ""]
+        if name == "macro":
+            areas = [figure(sums["macro_roc_auc"]), figure(sums["macro_average_precision"])]
+        rows.append([f"{name} mean", *cells, *areas, f"{scores.n:,}"])
+    header = ["class", "precision", "recall", "F1", "ROC area", "AP", "support"]
+    return Table(header, rows, chips=True)
+
+
+def _figures(report: Report) -> Table:
+    header = ["figure", f"all {report.n:,}", "95 % interval"]
+    scores = [report.scores]
+    if report.twin_free is not None:
+        header += [f"without exact duplicates ({report.twin_free.n:,})", "95 % interval"]
+        scores.append(report.twin_free)
+    rows = [
+        [name, *(cell for s in scores for cell in summary_cells(s, key, in_percent))]
+        for key, name, in_percent in SUMMARY_ROWS
+    ]
+    return Table(header, rows)
+
+
+def _matrix(scores: Scores) -> Table:
+    names = [c.value for c in scores.classes]
+    rows = [[n, *map(str, row)] for n, row in zip(names, scores.confusion.tolist(), strict=True)]
+    return Table(["label \\ predicted", *names], rows, chips=True)
+
+
+def _mistakes(mistakes: Sequence[Mistake]) -> Section:
+    heading = "The most confident mistakes"
+    if not mistakes:
+        return Section("mistakes", heading, [Text("There are none.")])
+    faces = [
+        Face(
+            m.image,
+            f"{m.id}: labelled {m.true.value}, predicted {m.predicted.value}",
+            f"{m.predicted.value}\n{m.confidence:.0%}, label {m.true.value}",
+        )
+        for m in mistakes
+    ]
+    rows = [[m.id, m.true.value, m.predicted.value, percent(m.confidence, 1)] for m in mistakes]
+    said = Text(
+        "Below each face what the model says, how surely, and the label. Some are the model's "
+        "errors and some are the label's. The images in the HTML page come from your copy of the "
+        "dataset: mind its licence before you pass that page on."
+    )
+    table = Section(
+        "mistakes-table",
+        "The same as a table",
+        [Table(["sample", "labelled", "predicted", "confidence"], rows, left=3)],
+        folded=True,
+    )
+    shown = Section("mistakes-faces", "Faces", [Gallery([("", faces)])], html_only=True)
+    return Section("mistakes", heading, [said], [shown, table])
+
+
+def to_markdown(report: Report) -> str:
+    """The report as Markdown: classes, mistakes, every figure, confusion matrix."""
+    return markdown.to_markdown(document(report))
+
+
+def to_html(report: Report) -> str:
+    """The whole page, with the most confident mistakes as images in it."""
+    return html.to_html(document(report))
+
+
+def write_report(report: Report, folder: str | Path) -> dict[str, Path]:
+    """Write ``report.json``, ``report.md`` and ``report.html`` into ``folder``, made if missing.
+
+    The HTML page shows images of the dataset (the most confident mistakes): mind its licence
+    before you pass the page on. The other two hold no image.
+
+    Returns:
+        format -> path.
+
+    Raises:
+        OutputError: the folder cannot be made or a file cannot be written.
+    """
+    folder = atomic.make_folder(folder)
+    texts = {
+        "json": ("report.json", report.to_json() + "\n"),
+        "markdown": ("report.md", to_markdown(report)),
+        "html": ("report.html", to_html(report)),
+    }
+    for name, text in texts.values():
+        atomic.write_text(folder / name, text)
+    return {kind: folder / name for kind, (name, _) in texts.items()}
