@@ -150,12 +150,12 @@ def _one_vs_rest(scores: Scores) -> list[Chart]:
         return [(c.value, list(v.x), list(v.y), v.area) for c, v in found]
 
     return [
-        Chart("", plots.roc_plot(thinned(scores.roc)), "ROC", "Below: the areas."),
+        Chart("", plots.roc_plot(thinned(scores.roc)), "ROC", "Beside each name: its area."),
         Chart(
             "",
             plots.pr_plot(thinned(scores.pr)),
             "Precision and recall",
-            "Below: the average precisions.",
+            "Beside each name: its average precision.",
         ),
     ]
 

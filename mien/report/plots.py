@@ -214,7 +214,7 @@ def risk_coverage(
     axes.curve(xs, ys, "var(--accent)")
     entries: list[Key] = []
     for share, risk in marks:
-        words = f"{share:.0%} answered: {100 * risk:.1f} % wrong"
+        words = f"{100 * share:.0f} % answered: {100 * risk:.1f} % wrong"
         axes.dot(share, risk, "var(--accent)", words, 4.5)
         entries.append(("disc", "var(--accent)", words))
     return axes.picture("Error rate against the share answered", axes.key(entries))
