@@ -6,16 +6,18 @@ PDF). The plugin reads the header; what decoding would cost is checked before an
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import io
+import logging
 import re
 import struct
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -120,7 +122,12 @@ class _Watched(io.BytesIO):
         return out
 
 
-def decode(data: bytes, shown: str, max_pixels: int) -> Iterator[Frame]:
+def kind_of(data: bytes) -> Kind | None:
+    """What a file is by its first bytes; None for nothing that mien reads."""
+    return next((kind for kind in KINDS if kind.start.match(data)), None)
+
+
+def decode(data: bytes, shown: str, max_pixels: int) -> Generator[Frame]:
     """The frames of a file, lazily.
 
     Args:
@@ -131,14 +138,14 @@ def decode(data: bytes, shown: str, max_pixels: int) -> Iterator[Frame]:
     Raises:
         ImageError: not a picture, truncated, too small, too large or too costly.
     """
-    kind = next((kind for kind in KINDS if kind.start.match(data)), None)
+    kind = kind_of(data)
     if kind is None:
         raise ImageError(f"{shown} is not a picture that mien reads ({', '.join(FORMATS)}).")
     file = _File(kind, data, shown, max_pixels)
     frames = file.heic() if kind.name == "HEIC" else file.frames()
     while True:
         try:
-            with _without_warnings():
+            with _quiet():
                 frame = next(frames, None)
         except ImageError:
             raise
@@ -237,9 +244,9 @@ class _File:
             bits: tuple[int, ...] = image.tag_v2.get(_BITS, (1,))
             packed = sum(bits) // 8 if image.tile[0][0] == "libtiff" else 0
             turned = 4 if image.tag_v2.get(_ORIENTATION, 1) != 1 else 0
-            return self.kind.cost + packed + turned
+            return self.kind.cost + max(packed, 5 if _low_bytes(image) else 0) + turned
         if self.kind.name != "JPEG":
-            return self.kind.cost
+            return self.kind.cost + (5 if _low_bytes(image) else 0)
         at = image.fp.tell()  # behind the first scan's header
         more = self.data.count(_SCAN, at, max(at, self.data.find(_END, at)))
         if not more:
@@ -253,7 +260,8 @@ class _File:
     def _pixels(self, image: Any) -> Pixels:
         """Decode; BGR as stored."""
         if self.kind.name == "PGM/PPM" and image.tile[0][0].startswith("ppm"):
-            return bgr_from(_netpbm(image, self.data), image.mode)
+            values = _netpbm(image, self.data)
+            return bgr_from(values, "L" if values.ndim == 2 else "RGB")
         if self.kind.name == "PNG" and _PNG_END not in self.data:  # Pillow does not ask for it
             raise EOFError
         deep = _low_bytes(image)
@@ -299,7 +307,7 @@ def _low_bytes(image: Any) -> list[Any]:
     return out
 
 
-def _netpbm(image: Any, data: bytes) -> NDArray[Any]:
+def _netpbm(image: Any, data: bytes) -> Pixels:
     """The raster of a PGM or PPM that Pillow reads number by number in Python: 0 to 255."""
     kind, _, offset, args = image.tile[0]
     maximum, shape = args[-1], (image.height, image.width, *([3] if image.mode == "RGB" else []))
@@ -336,28 +344,53 @@ def exif_orientation(block: bytes) -> int:
     return 1
 
 
-#: What is left out while at least one thread decodes; see :func:`_without_warnings`.
+#: What is not printed while at least one thread decodes; see :func:`_quiet`.
 _FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+_LOGGER = logging.getLogger("PIL.TiffImagePlugin")
 _lock = threading.Lock()
 _decoding = 0
+_handler: Any = None
+
+
+def _never(record: object) -> bool:
+    return False
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Keep Pillow's remarks on damaged tags off standard error.
+def _quiet() -> Iterator[None]:
+    """Keep remarks on damage off standard error: Pillow's warnings, and what libtiff prints.
 
     warnings.catch_warnings would leave the filters wrong where two threads overlap.
     """
-    global _decoding
+    global _decoding, _handler
     filters: Any = warnings.filters
     with _lock:
         _decoding += 1
         if _decoding == 1:
             filters.insert(0, _FILTER)
+            _LOGGER.addFilter(_never)
+            _handler = _libtiff_handler()(None)
     try:
         yield
     finally:
         with _lock:
             _decoding -= 1
-            if _decoding == 0 and _FILTER in filters:
-                filters.remove(_FILTER)
+            if _decoding == 0:
+                _libtiff_handler()(_handler)
+                _LOGGER.removeFilter(_never)
+                if _FILTER in filters:
+                    filters.remove(_FILTER)
+
+
+@functools.cache
+def _libtiff_handler() -> Callable[[Any], Any]:
+    """Sets the function that Pillow's libtiff prints errors with and gives the one before; one
+    that does nothing where it cannot be reached."""
+    from PIL import _imaging
+
+    try:
+        set_handler: Any = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
+    except (AttributeError, OSError):
+        return lambda handler: None
+    set_handler.restype, set_handler.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    return lambda handler: set_handler(handler)

@@ -6,7 +6,7 @@ import base64
 import os
 import sys
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -53,7 +53,7 @@ def read_image(
 
 def read_frames(
     source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXELS
-) -> Iterator[Frame]:
+) -> Generator[Frame]:
     """The frames of an animated GIF, WebP, PNG or AVIF, the pages of a TIFF; else one.
 
     Same arguments and errors as :func:`read_image`; one frame is held at a time.

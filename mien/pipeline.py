@@ -29,8 +29,9 @@ from mien.results import Box, Face, Result
 #: a torch or JAX tensor, a PIL image.
 ImageLike = Source | NDArray[Any] | Any
 
-#: Frames of an animation that are looked at for a face.
+#: Frames of an animation that are looked at for a face, and their pixels in all.
 LOOK = 32
+LOOK_PIXELS = 1 << 25
 
 #: Pictures per classifier call in :meth:`Analyzer.analyze_many`: only crops are kept of them.
 CHUNK = 32
@@ -204,17 +205,20 @@ class Analyzer:
         """The first half of :meth:`analyze`: detect and crop. Same arguments, same errors."""
         name = source if source is not None else _name(image)
         first: Found | None = None
-        frames = frames_of(image, color, name, value_range)
+        pixels = 0
         try:
-            for frame in islice(frames, LOOK):
+            for frame in islice(frames_of(image, color, name, value_range), LOOK):
                 found = self._find(frame, faces, name)
-                first = first or found
                 if found.detections:
                     return found
+                first = first or found
+                pixels += found.width * found.height
+                if pixels > LOOK_PIXELS:
+                    break
         except ImageError:  # a damaged frame behind a sound one
             if first is None:
                 raise
-        assert first is not None
+        assert first is not None  # there is a first frame, or an error
         return first
 
     def _find(self, frame: Frame, faces: bool, name: str | None) -> Found:

@@ -61,6 +61,9 @@ def to_eight(values: NDArray[Any], scale: float | None = None) -> Pixels:
         scale = full_scale(float(highest))
     if scale == 255 and values.dtype == np.uint8:
         return values
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2 and values.size > 1 << 16:
+        table = to_eight(np.arange(1 << 16, dtype=np.uint32), scale)
+        return table.take(values)
     out = np.empty(values.shape, np.uint8)
     step = max(1, STRIPE_PIXELS // max(1, values[:1].size))
     for top in range(0, len(values), step):
@@ -79,12 +82,12 @@ def bgr_of(image: Any, low: Any = None) -> Pixels:
     if image.mode == "F" or image.mode.startswith("I"):
         return bgr_from(to_eight(np.asarray(image)), "L")
     width, height = image.size
-    scale = None
     if low is not None:
         low.load()
         highest = max(high for _, high in image.getextrema())
         lowest = max(high for _, high in low.getextrema())
-        scale = full_scale(max(2, 256 * highest + lowest if highest else lowest))
+        scale = full_scale(max(2, 256 * highest + lowest))
+        table = to_eight(np.arange(1 << 16, dtype=np.uint32), scale)
     out = np.empty((height, width, 3), np.uint8)
     rows = max(1, STRIPE_PIXELS // width)
     for top in range(0, height, rows):
@@ -94,7 +97,7 @@ def bgr_of(image: Any, low: Any = None) -> Pixels:
         mode = mode if mode in ("RGBA", *_TO_BGR) else "RGB"
         pixels = np.asarray(part if part.mode == mode else part.convert(mode))
         if low is not None:
-            pixels = to_eight(pixels * np.uint16(256) + np.asarray(low.crop(box)), scale)
+            pixels = table[pixels * np.uint16(256) + np.asarray(low.crop(box))]
         bgr_from(pixels, mode, out[top : top + rows])
     return out
 

@@ -7,6 +7,7 @@ import io
 import struct
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import pytest
 from PIL import Image, ImageCms, ImageFile
 
 import mien
-from mien.errors import ImageError
+from mien.errors import ImageError, VideoError
 from mien.images import as_bgr, read_frames, read_image
+from mien.video.film import Film
 
 
 def encode(image: Image.Image, form: str, **options: Any) -> bytes:
@@ -82,6 +84,7 @@ def test_sixteen_bits_are_scaled_by_what_is_in_them(rgb, grey, bits):
     head = b"\n64 48\n%d\n" % full
     small = ">u2" if full > 255 else "u1"
     assert near(read_image(b"P6" + head + deep.astype(small).tobytes()), rgb)
+    assert near(read_image(b"P5" + head + deep_grey.astype(small).tobytes()), grey)
     plain = " ".join(map(str, deep.ravel())).encode()
     assert near(read_image(b"P3" + head + b"# a comment\n" + plain + b"\n"), rgb)
 
@@ -298,3 +301,43 @@ def test_pillow_is_left_as_it_was(rgb):
 def test_the_case_of_twelve_bits(portrait, tmp_path: Path):
     deep = np.round(portrait[..., ::-1] / 255 * 4095).astype(np.uint16)
     assert near(read_image(png16(deep)), portrait[..., ::-1])
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_every_frame_of_an_animation_is_a_frame_of_a_video(portrait, tmp_path, form):
+    shades = [Image.fromarray(portrait[..., ::-1] // k) for k in (1, 2, 3, 4)]
+    path = tmp_path / "a.bin"
+    path.write_bytes(encode(shades[0], form, save_all=True, append_images=shades[1:], duration=200))
+    film = Film(path)
+    frames = list(film.frames())
+    assert (film.width, film.height) == (512, 512)
+    assert [frame.number for frame in frames] == [0, 1, 2, 3]
+    gap = 0.04 if form == "TIFF" else 0.2
+    assert [frame.time for frame in frames] == pytest.approx([0, gap, 2 * gap, 3 * gap])
+    means = [frame.image.mean() for frame in frames]
+    assert means == pytest.approx([portrait.mean() / k for k in (1, 2, 3, 4)], abs=3)
+
+
+def test_damage_is_said_once_and_by_mien_alone(rgb, capfd):
+    """Nothing of Pillow's warnings and logs, nor of libtiff's own lines."""
+    rng = np.random.default_rng(0)
+    for compression in ("tiff_lzw", "tiff_adobe_deflate", "jpeg", None):
+        seed = encode(Image.fromarray(rgb), "TIFF", compression=compression)
+        for _ in range(100):
+            data = bytearray(seed)
+            for at in (
+                *rng.integers(0, len(data), 3),
+                *rng.integers(len(data) - 200, len(data), 3),
+            ):
+                data[at] = 255
+            with suppress(ImageError):
+                read_image(bytes(data))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_cut_animation_is_no_short_video(portrait, tmp_path):
+    shades = [Image.fromarray(portrait[..., ::-1] // k) for k in (1, 2, 3)]
+    data = encode(shades[0], "PNG", save_all=True, append_images=shades[1:], duration=200)
+    (tmp_path / "a.png").write_bytes(data[: len(data) * 4 // 5])
+    with pytest.raises(VideoError, match="truncated or damaged PNG"):
+        list(Film(tmp_path / "a.png").frames())

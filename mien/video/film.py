@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import VideoError
+from mien.video.animation import Animation, is_animation
 from mien.video.encode import picture_start
 
 #: Frames a second where the container does not say.
@@ -145,7 +146,7 @@ class Film:
                 else:
                     lost += 1
 
-    def _stamps(self, capture: cv2.VideoCapture) -> Iterator[tuple[int, float, int]]:
+    def _stamps(self, capture: cv2.VideoCapture | Animation) -> Iterator[tuple[int, float, int]]:
         """Number and seconds from the first of each frame, which waits to be retrieved, and how
         many damaged ones came before it.
 
@@ -167,7 +168,7 @@ class Film:
             yield number, time, damaged
             number, last, damaged = number + 1, time, 0
 
-    def _offset(self, capture: cv2.VideoCapture) -> float:
+    def _offset(self, capture: cv2.VideoCapture | Animation) -> float:
         """See the attribute; ``capture`` has its first frame."""
         stamp = capture.get(getattr(cv2, "CAP_PROP_PTS", -1)) / self.fps  # rounded to frames
         with self.path.open("rb") as file:
@@ -178,7 +179,9 @@ class Film:
         exact = picture_start(self.path)
         return exact if exact is not None and abs(exact - stamp) <= 1 / self.fps else stamp
 
-    def _open(self) -> cv2.VideoCapture:
+    def _open(self) -> cv2.VideoCapture | Animation:
+        if is_animation(self.path):
+            return Animation(self.path)
         # An absolute path, so that no name is taken for an address or a protocol.
         name = str(self.path.absolute())
         capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)

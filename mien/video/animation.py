@@ -1,0 +1,79 @@
+"""Animated images and documents of several pages, read as OpenCV reads a video."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.codecs import Frame, kind_of
+from mien.errors import ImageError, VideoError
+from mien.images import read_frames
+
+#: What OpenCV does not read itself, or not every frame of it.
+KINDS = frozenset({"WebP", "PNG", "TIFF", "AVIF"})
+
+
+class Animation:
+    """What is used of ``cv2.VideoCapture``, for one file; see :func:`is_animation`.
+
+    Raises:
+        VideoError: the file is damaged, also later, when a damaged frame is come to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._frames = read_frames(path)
+        self._ahead: Frame | None = None
+        self._ahead = self._first = self._read()
+        self._frame = self._first
+        self._now = self._end = 0.0
+
+    def _read(self) -> Frame:
+        try:
+            return next(self._frames)
+        except ImageError as error:
+            raise VideoError(str(error)) from None
+
+    def grab(self) -> bool:
+        """Go to the next frame, if there is one."""
+        try:
+            self._frame, self._ahead = self._ahead or self._read(), None
+        except StopIteration:
+            return False
+        self._now, self._end = self._end, self._end + self._frame.seconds
+        return True
+
+    def retrieve(self) -> tuple[bool, NDArray[np.uint8] | None]:
+        """The frame; a page of another size than the first is none."""
+        same = self._frame.image.shape == self._first.image.shape
+        return same, self._frame.image if same else None
+
+    def get(self, prop: int) -> float:
+        """Size, rate and time of the frame; NaN for all else, and for the time of a page."""
+        height, width = self._first.image.shape[:2]
+        seconds = self._first.seconds
+        known: dict[int, float] = {
+            cv2.CAP_PROP_FRAME_WIDTH: width,
+            cv2.CAP_PROP_FRAME_HEIGHT: height,
+            cv2.CAP_PROP_FPS: 1 / seconds if seconds else math.nan,
+            cv2.CAP_PROP_POS_MSEC: 1000 * self._now if seconds else math.nan,
+        }
+        return known.get(prop, math.nan)
+
+    def release(self) -> None:
+        """Forget the file."""
+        self._frames.close()
+
+
+def is_animation(path: Path) -> bool:
+    """Whether ``path`` is for :class:`Animation`, by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            kind = kind_of(file.read(200))
+    except OSError:
+        return False
+    return kind is not None and kind.name in KINDS
