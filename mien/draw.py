@@ -138,7 +138,10 @@ def _label(face: Face, cap: float, mixed: bool = True) -> _Sprite:
     emotion, probabilities = face.shown
     number = "" if face.track is None else f"{face.track}  "
     name, value = emotion.value, f"{100 * probabilities[emotion]:.0f}%"
-    pair = blend_of(probabilities) if mixed else None
+    unsure = face.smoothed is not None and face.steady is None
+    if unsure:
+        name = "unsure"
+    pair = blend_of(probabilities) if mixed and not unsure else None
     if pair is not None and emotion in pair:
         other = pair[1] if emotion == pair[0] else pair[0]
         name = f"{name} / {other.value}"

@@ -233,8 +233,11 @@ class Analyzer:
         crops = tuple(crop_face(bgr, d, self.info) for d in detections)
         return Found(name, width, height, self.detector.name, detections, crops, number)
 
-    def classify(self, found: Sequence[Found]) -> list[Result]:
-        """The second half: the faces of several pictures in one call; a Result each, in order."""
+    def classify(self, found: Sequence[Found], *, all_faces: bool = False) -> list[Result]:
+        """The second half: the faces of several pictures in one call; a Result each, in order.
+
+        ``all_faces`` keeps those below ``min_confidence``, for videos, where they have a track.
+        """
         crops = [crop for picture in found for crop in picture.crops]
         rows: list[list[float]] = []
         if crops:
@@ -245,7 +248,7 @@ class Analyzer:
             for detection in picture.detections:
                 p = dict(zip(labels, rows[at], strict=True))
                 at += 1
-                if max(p.values()) >= self.min_confidence:
+                if all_faces or max(p.values()) >= self.min_confidence:
                     faces.append(Face(detection.box, p, detection.score, detection.landmarks))
             results.append(
                 Result(

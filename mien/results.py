@@ -78,7 +78,8 @@ class Face:
         track: the same number for the same face in every frame (:class:`mien.track.Tracker`);
             None for a single picture.
         smoothed: the probabilities smoothed over time (:class:`mien.track.Smoother`), or None.
-        steady: the expression named from ``smoothed`` with hysteresis, or None.
+        steady: the expression named from ``smoothed`` with hysteresis; None where none leads
+            clearly ("unsure"), or nothing was smoothed.
     """
 
     box: Box
@@ -120,7 +121,8 @@ class Face:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; "blend" is null or two names.
 
-        "track", "smoothed" and "steady" are there only where they are known.
+        "track", "smoothed" and "steady" are there only where they are known; "steady" is null where
+        no expression leads clearly.
         """
         out: dict[str, Any] = {
             "emotion": self.emotion.value,
@@ -137,8 +139,7 @@ class Face:
             out["track"] = self.track
         if self.smoothed is not None:
             out["smoothed"] = _rounded(self.smoothed)
-        if self.steady is not None:
-            out["steady"] = self.steady.value
+            out["steady"] = None if self.steady is None else self.steady.value
         return out
 
     @classmethod

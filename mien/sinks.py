@@ -30,6 +30,8 @@ LANDMARKS = ("right_eye", "left_eye", "nose_tip", "right_mouth", "left_mouth")
 
 _PICTURE = ("source", "width", "height", "model", "detector", "faces")
 _FACE = ("face", "emotion", "confidence", "detection_score")
+#: What stands for the name where no expression leads clearly.
+UNSURE = "unsure"
 _FILM = ("frame", "time", "skipped")
 _FILM_FACE = ("track", "steady")
 _BOX = ("box_x", "box_y", "box_width", "box_height")
@@ -363,6 +365,8 @@ def face_rows(result: Result) -> list[dict[str, Any]]:
             row[f"{name}_x"], row[f"{name}_y"] = x, y
         row.update({f"p_{key}": value for key, value in record["probabilities"].items()})
         row.update({key: record.get(key) for key in _FILM_FACE})
+        if face.smoothed is not None and face.steady is None:
+            row["steady"] = UNSURE
         row.update({f"s_{key}": value for key, value in record.get("smoothed", {}).items()})
         rows.append(row)
     return rows or [picture]

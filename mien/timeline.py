@@ -59,6 +59,7 @@ class FaceTrack:
         track: its number.
         first, last: seconds of its first and last frame.
         frames: frames it was seen in.
+        passer: whether it is only passing by, as far as is known.
         shares: seconds with each expression in the lead (smoothed, if scores were smoothed).
         changes: stays in one expression, in order of time; the shortest may be left out.
         sums: float32 (BINS, 2, K): sums of raw and smoothed probabilities.
@@ -71,6 +72,7 @@ class FaceTrack:
     sums: NDArray[np.float32]
     counts: NDArray[np.int32]
     frames: int = 0
+    passer: bool = False
     shares: dict[Emotion, float] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
 
@@ -85,15 +87,16 @@ class Timeline:
 
     Args:
         labels: the model's classes.
+        passers: whether a face counts as passing by until :meth:`stays` says otherwise.
     """
 
-    def __init__(self, labels: Sequence[Emotion]) -> None:
-        self.labels = tuple(labels)
+    def __init__(self, labels: Sequence[Emotion], *, passers: bool = False) -> None:
+        self.labels, self._passers = tuple(labels), passers
         self.tracks: dict[int, FaceTrack] = {}
         self.width = FINEST
         self.begin: float | None = None
         self.end = 0.0
-        self.frames = self.faceless = self.dropped = 0
+        self.frames = self.faceless = self.dropped = self.passed = 0
         self.smoothed = False
 
     def add(self, result: Result, seconds: float, thumbnails: Sequence[Image] = ()) -> None:
@@ -133,7 +136,9 @@ class Timeline:
                 self._make_room(time)
             k = len(self.labels)
             zeros = np.zeros((BINS, 2, k), np.float32), np.zeros(BINS, np.int32)
-            track = self.tracks[number] = FaceTrack(number, time, time, *zeros)
+            track = self.tracks[number] = FaceTrack(
+                number, time, time, *zeros, passer=self._passers
+            )
         track.last, track.frames = time, track.frames + 1
         emotion, shown = face.shown
         self.smoothed = self.smoothed or face.smoothed is not None
@@ -157,11 +162,23 @@ class Timeline:
         gone = [t for t in self.tracks.values() if time - t.last > GONE]
         least = min(gone or self.tracks.values(), key=lambda t: t.seconds)
         del self.tracks[least.track]
-        self.dropped += 1
+        self.dropped += not least.passer
+        self.passed += least.passer
+
+    def stays(self, track: int | None) -> None:
+        """This face is not passing by."""
+        if track in self.tracks:
+            self.tracks[track].passer = False
+
+    @property
+    def passers(self) -> int:
+        """How many faces were only passing by."""
+        return self.passed + sum(track.passer for track in self.tracks.values())
 
     def ranked(self) -> list[FaceTrack]:
-        """The faces, the one seen longest first."""
-        return sorted(self.tracks.values(), key=lambda t: (-t.seconds, t.track))
+        """The faces that were not passing by, the one seen longest first."""
+        people = [track for track in self.tracks.values() if not track.passer]
+        return sorted(people, key=lambda t: (-t.seconds, t.track))
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on later, as JSON-ready values: see :meth:`restore`."""
@@ -172,6 +189,7 @@ class Timeline:
             "frames": self.frames,
             "faceless": self.faceless,
             "dropped": self.dropped,
+            "passed": self.passed,
             "smoothed": self.smoothed,
             "tracks": [
                 {
@@ -179,6 +197,7 @@ class Timeline:
                     "first": t.first,
                     "last": t.last,
                     "frames": t.frames,
+                    "passer": t.passer,
                     "shares": {e.value: s for e, s in t.shares.items()},
                     "sums": _pack(t.sums),
                     "counts": _pack(t.counts),
@@ -192,7 +211,16 @@ class Timeline:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state`."""
-        for name in ("width", "begin", "end", "frames", "faceless", "dropped", "smoothed"):
+        for name in (
+            "width",
+            "begin",
+            "end",
+            "frames",
+            "faceless",
+            "dropped",
+            "passed",
+            "smoothed",
+        ):
             setattr(self, name, state[name])
         k = len(self.labels)
         self.tracks = {
@@ -203,6 +231,7 @@ class Timeline:
                 np.frombuffer(_unpack(t["sums"]), np.float32).reshape(BINS, 2, k).copy(),
                 np.frombuffer(_unpack(t["counts"]), np.int32).copy(),
                 t["frames"],
+                t["passer"],
                 {Emotion(e): s for e, s in t["shares"].items()},
                 [
                     Change(at, Emotion(e), sure, base64.b64decode(jpeg) if jpeg else None)
@@ -297,7 +326,7 @@ _NOBODY = '<section class="panel block"><p>No face was found in this film.</p></
 
 
 def _subtitle(timeline: Timeline) -> str:
-    faces = len(timeline.tracks) + timeline.dropped
+    faces = len(timeline.tracks) + timeline.dropped + timeline.passed - timeline.passers
     parts = [
         clock(round(timeline.end - (timeline.begin or 0.0))),
         f"{timeline.frames:,} frames looked at",
@@ -310,9 +339,10 @@ def _subtitle(timeline: Timeline) -> str:
 
 def _rest(timeline: Timeline, hidden: int) -> str:
     count = hidden + timeline.dropped
-    if not count:
-        return ""
-    return f"{count:,} more face{' was' if count == 1 else 's were'} seen, each for less time."
+    more = f"{count:,} more face{' was' if count == 1 else 's were'} seen, each for less time."
+    n = timeline.passers
+    passers = f"{n:,} {'person' if n == 1 else 'people'} passing by left out."
+    return " ".join(part for part, there in ((more, count), (passers, n)) if there)
 
 
 def _face_data(track: FaceTrack, smoothed: bool, width: float) -> dict[str, Any]:

@@ -138,7 +138,7 @@ class Tracker:
 @dataclass
 class _Score:
     values: dict[Emotion, float]
-    steady: Emotion
+    steady: Emotion | None
     time: float
 
 
@@ -146,12 +146,13 @@ class Smoother:
     """Averages every track's probabilities over time and holds on to the expression's name.
 
     The average is exponential: a frame's weight falls to 1/e after ``seconds``, whatever the frame
-    rate. The name changes only when another expression leads the one held by ``margin``, so that
-    two equal ones do not take turns.
+    rate. An expression is named when it leads all others by ``margin``, and for as long as it is
+    the most probable one; between, there is no name. So two equal ones do not take turns, and the
+    name is never that of a smaller bar.
 
     Args:
         seconds: time constant; 0 switches the averaging off (the hysteresis stays).
-        margin: lead in probability, 0..1, that another expression needs; 0 switches it off.
+        margin: lead in probability, 0..1, that a name needs; 0 switches it off.
         max_gap: a track unseen for more seconds starts afresh.
 
     Raises:
@@ -181,17 +182,18 @@ class Smoother:
             return face
         score = self._scores.get(face.track)
         if score is None or score.values.keys() != face.probabilities.keys():
-            score = _Score(dict(face.probabilities), face.emotion, time)
+            score = _Score(dict(face.probabilities), None, time)
             self._scores[face.track] = score
         else:
             gap = max(0.0, time - score.time)
             weight = 1 - math.exp(-gap / self.seconds) if self.seconds else 1.0
             for emotion, value in face.probabilities.items():
                 score.values[emotion] += weight * (value - score.values[emotion])
-            best = max(score.values, key=score.values.__getitem__)
-            if score.values[best] - score.values[score.steady] >= self.margin:
-                score.steady = best
             score.time = max(time, score.time)
+        best, second = (*sorted(score.values, key=lambda e: -score.values[e])[:2], None)[:2]
+        if best is not None and score.steady is not best:
+            lead = score.values[best] - (score.values[second] if second is not None else 0.0)
+            score.steady = best if lead >= self.margin else None
         return dataclasses.replace(face, smoothed=dict(score.values), steady=score.steady)
 
     def state(self) -> dict[str, Any]:
@@ -199,7 +201,7 @@ class Smoother:
         return {
             str(track): {
                 "values": {e.value: p for e, p in s.values.items()},
-                "steady": s.steady.value,
+                "steady": None if s.steady is None else s.steady.value,
                 "time": s.time,
             }
             for track, s in self._scores.items()
@@ -210,7 +212,7 @@ class Smoother:
         self._scores = {
             int(track): _Score(
                 {Emotion(k): float(v) for k, v in s["values"].items()},
-                Emotion(s["steady"]),
+                None if s["steady"] is None else Emotion(s["steady"]),
                 float(s["time"]),
             )
             for track, s in state.items()

@@ -95,6 +95,7 @@ WORDS = {
     "blend": [["--model", "{name}"]],
     "export": [["{name}"], ["{file}.ckpt"]],
     "bench": [["--model", "{name}"]],
+    "panel": [["{name}"]],
     "sweep": [["--data", "{file}"]],
 }
 

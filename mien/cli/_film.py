@@ -31,6 +31,9 @@ def print_film(timeline: Timeline, name: str, faces: int = 12) -> None:
     rest = len(ranked) - faces + timeline.dropped
     if rest > 0:
         table.add_row("", "", "", "", "", Text(f"and {rest:,} more faces", "dim"))
-    if not ranked:
+    if timeline.passers:
+        text = f"and {timeline.passers:,} passing by; --everyone shows them"
+        table.add_row("", "", "", "", "", Text(text, "dim"))
+    if not ranked and not timeline.passers:
         table.add_row(Text(shown(name)), "", "", "", "", Text("no face", "dim"))
     console.print(table)

@@ -80,6 +80,13 @@ def video(
         float,
         typer.Option(min=0, help="Seconds a face may be hidden and keep its number."),
     ] = 1.0,
+    min_track: Annotated[
+        float, typer.Option(min=0, help="Seconds a face must be seen; else it is passing by.")
+    ] = 1.0,
+    everyone: Annotated[
+        bool,
+        typer.Option("--everyone", help="Keep who passes by, and faces smaller than --min-face."),
+    ] = False,
     cuts: Annotated[
         bool,
         typer.Option("--cuts/--no-cuts", help="New numbers where the film cuts to another shot."),
@@ -98,7 +105,7 @@ def video(
         float, typer.Option(help="Smallest face to find, as a fraction of the long side.")
     ] = 0.05,
     min_confidence: Annotated[
-        float, typer.Option(help="Leave out faces whose expression is less sure than this, 0 to 1.")
+        float, typer.Option(help="Name no expression that is less sure than this, 0 to 1.")
     ] = 0.0,
 ) -> None:
     """Find, follow and name the expressions in films.
@@ -131,6 +138,8 @@ def video(
         smooth=0.0 if no_smooth else smooth,
         margin=margin,
         max_gap=max_gap,
+        min_track=min_track,
+        everyone=everyone,
         cuts=cuts,
         batch=batch,
         bars=bars,

@@ -30,9 +30,14 @@ def analyze_video(
     smooth: float = 0.4,
     margin: float = 0.1,
     max_gap: float = 1.0,
+    min_track: float = 1.0,
+    everyone: bool = False,
     cuts: bool = True,
 ) -> Iterator[Result]:
-    """Analyse a film lazily: one Result a frame, in order, in constant memory.
+    """Analyse a video lazily: one Result a frame, in order, in constant memory.
+
+    Results come up to ``min_track + max_gap`` seconds of the video late: only then is it known who
+    is passing by. A face less sure than the analyzer's ``min_confidence`` has no ``steady`` name.
 
     Args:
         path: any film that OpenCV reads.
@@ -42,6 +47,8 @@ def analyze_video(
         smooth: time constant of the smoothing in seconds; 0 leaves ``smoothed`` out.
         margin: lead that another expression needs to take over the name, 0..1.
         max_gap: seconds a face may be hidden and keep its number.
+        min_track: seconds that a face must be seen for; with less it is passing by.
+        everyone: keep those who pass by, too, and those smaller than the detector's ``min_face``.
         cuts: find where the film cuts to another shot; no face keeps its number across.
 
     Yields:
@@ -62,6 +69,8 @@ def analyze_video(
         smooth=smooth,
         margin=margin,
         max_gap=max_gap,
+        min_track=min_track,
+        everyone=everyone,
         cuts=cuts,
     )
     return film_results(path, analyzer or Analyzer(), options)

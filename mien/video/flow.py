@@ -106,7 +106,7 @@ def analyze_frames(
         return _Looked(bare, found, picture, little, glance(frame.image))
 
     def name(looked: list[_Looked]) -> list[Seen]:
-        results = analyzer.classify([one.found for one in looked])
+        results = analyzer.classify([one.found for one in looked], all_faces=True)
         return [
             Seen(
                 replace(
@@ -116,7 +116,7 @@ def analyze_frames(
                     skipped=one.frame.skipped,
                 ),
                 one.image,
-                _kept(one, result),
+                one.thumbnails,
                 one.glance,
             )
             for one, result in zip(looked, results, strict=True)
@@ -139,15 +139,6 @@ def waiting_room(frame_bytes: int) -> int:
 
 
 _NOTHING = np.empty((0, 0, 3), np.uint8)
-
-
-def _kept(looked: _Looked, result: Result) -> tuple[NDArray[np.uint8], ...]:
-    """The thumbnails of the faces that ``min_confidence`` left in the result."""
-    if not looked.thumbnails:
-        return ()
-    pairs = zip(looked.found.detections, looked.thumbnails, strict=True)
-    of = {detection.box: little for detection, little in pairs}
-    return tuple(of[face.box] for face in result.faces)
 
 
 def thumbnail(image: NDArray[np.uint8], detection: Detection) -> NDArray[np.uint8]:

@@ -18,13 +18,14 @@ from mien.atomic import write_text
 from mien.classify import available_cores
 from mien.draw import draw
 from mien.pipeline import Analyzer
-from mien.results import Result
+from mien.results import Face, Result
 from mien.timeline import Timeline, to_html
 from mien.track import Smoother, Tracker
 from mien.video.cuts import CutDetector
 from mien.video.film import Film
 from mien.video.flow import Seen, analyze_frames, waiting_room
 from mien.video.options import Options, Outputs
+from mien.video.passers import Passers
 from mien.video.writer import FilmWriter
 
 Image = NDArray[np.uint8]
@@ -73,7 +74,10 @@ class OneFilm:
         self.tracker = Tracker(gap)
         self.smoother = Smoother(o.smooth, o.margin, gap) if o.smooth else None
         self.cuts = CutDetector() if o.cuts else None
-        self.timeline = Timeline(analyzer.info.labels)
+        self.timeline = Timeline(analyzer.info.labels, passers=not o.everyone)
+        side = float(getattr(analyzer.detector, "min_face", 0.0))
+        limits = (0.0, 0.0) if o.everyone else (o.min_track, side)
+        self.passers = Passers(*limits, gap, o.every / film.fps)
         self.last: int | None = None
         self.time: float | None = None
         self.skipped = 0
@@ -85,6 +89,7 @@ class OneFilm:
             if self.cuts is not None:
                 self.cuts.restore(state["cuts"])
             self.timeline.restore(state["timeline"])
+            self.passers.restore(state["passers"])
         self.resumed = 0 if self.last is None else self.last + 1
         self.writer: FilmWriter | None = None
         if outputs.video is not None:
@@ -107,6 +112,7 @@ class OneFilm:
             "smoother": None if self.smoother is None else self.smoother.state(),
             "cuts": None if self.cuts is None else self.cuts.state(),
             "timeline": self.timeline.state(),
+            "passers": self.passers.state(),
             "video": None if self.writer is None else self.writer.checkpoint(),
         }
 
@@ -136,16 +142,24 @@ class OneFilm:
                     saved = time.monotonic()
                 result = self._take(seen)
                 painter.paint(seen.image, result)
-                yield result
+                yield from self._known(self.passers.update(result))
             painter.drain()
+            yield from self._known(self.passers.finish())
+
+    def _known(self, results: list[Result]) -> list[Result]:
+        for result in results:
+            for face in result.faces:
+                self.timeline.stays(face.track)
+        return results
 
     def _take(self, seen: Seen) -> Result:
         result, now = seen.result, seen.result.time or 0.0
         if self.cuts is not None and self.cuts.update(seen.glance, now):
             self.tracker.cut()
+            self.passers.cut()
         faces = self.tracker.update(result.faces, now)
         if self.smoother is not None:
-            faces = self.smoother.update(faces, now)
+            faces = tuple(map(self._name, self.smoother.update(faces, now)))
         result = replace(result, faces=faces)
         usual = self.options.every / self.film.fps
         # A frame stands for the time since the one before it; a hole in the film is nobody's.
@@ -153,6 +167,13 @@ class OneFilm:
         self.timeline.add(result, seconds, seen.thumbnails)
         self.last, self.time, self.skipped = result.frame, now, self.skipped + result.skipped
         return result
+
+    def _name(self, face: Face) -> Face:
+        """Without its name where that is not sure enough: box and track stay."""
+        if face.smoothed is None or face.steady is None:
+            return face
+        sure = face.smoothed[face.steady] >= self.analyzer.min_confidence
+        return face if sure else replace(face, steady=None)
 
     def finish(self) -> FilmSummary:
         """Make the film and the page."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ class Options:
         margin: lead that another expression needs to take over the name, 0..1.
         max_gap: seconds a face may be hidden and keep its number; at least two and a half times
             the time from one frame looked at to the next.
+        min_track: seconds that a face must be seen for; with less it is passing by.
+        everyone: keep those who pass by, too, and those smaller than the detector's ``min_face``.
         cuts: find where the film cuts to another shot; no face keeps its number across.
         batch: frames whose faces are classified in one call.
         workers: threads that find faces; None takes every core.
@@ -36,6 +39,8 @@ class Options:
     smooth: float = 0.4
     margin: float = 0.1
     max_gap: float = 1.0
+    min_track: float = 1.0
+    everyone: bool = False
     cuts: bool = True
     batch: int = BATCH
     workers: int | None = None
@@ -49,6 +54,8 @@ class Options:
             raise VideoError(f"The start is {self.start:g} s; expected 0 or more.")
         if self.end is not None and self.end <= self.start:
             raise VideoError(f"The film would end at {self.end:g} s but begin at {self.start:g} s.")
+        if not 0 <= self.min_track < math.inf:
+            raise VideoError(f"min_track is {self.min_track:g} s; expected 0 or more.")
         if self.batch < 1 or (self.workers is not None and self.workers < 1):
             raise VideoError("batch and workers must be 1 or more.")
 

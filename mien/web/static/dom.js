@@ -31,10 +31,14 @@ export function inkOn(color) {
 }
 
 // What to show of a face: over time the smoothed values and the steady word, else the raw ones.
+// A smoothed face without a steady word is unsure: its largest bar is shown, but not named.
 export function shown(face) {
   const values = face.smoothed ?? face.probabilities;
-  const word = face.steady ?? face.emotion;
-  return { values, word, label: face.unsure ? `${word}?` : word, sure: values[word] };
+  const nameless = face.smoothed && !face.steady;
+  const largest = () => Object.keys(values).reduce((a, b) => (values[b] > values[a] ? b : a));
+  const word = face.steady ?? (nameless ? largest() : face.emotion);
+  const label = nameless ? "unsure" : face.unsure ? `${word}?` : word;
+  return { values, word, label, sure: values[word] };
 }
 
 // One sentence for a screen reader.
