@@ -63,7 +63,7 @@ class Passers:
         seen.stays |= seen.large and self._long_enough(seen)
 
     def _long_enough(self, seen: _Seen) -> bool:
-        return self._now - seen.first + self._step >= self._min_seconds
+        return seen.last - seen.first + self._step >= self._min_seconds - 1e-6
 
     def _decided(self, face: Face) -> bool:
         seen = self._seen.get(face.track or 0)
