@@ -12,7 +12,7 @@ PYTEST_FLAGS ?=
 SOURCES := pyproject.toml $(shell find mien -name '*.py' -o -name '*.onnx' -o -name '*.json' -o -name '*.jpg' -o -path '*/static/*')
 # The torch-free part, which mypy holds to --strict.
 TYPED := mien/__init__.py mien/__main__.py mien/codecs.py mien/decoding.py mien/pixels.py mien/_system.py mien/_version.py \
-	mien/atomic.py mien/bench.py mien/camera.py mien/report mien/timeline.py mien/track.py \
+	mien/atomic.py mien/bench.py mien/camera.py mien/report mien/track.py \
 	mien/video \
 	mien/classify.py mien/draw.py mien/emotions.py mien/errors.py mien/images.py \
 	mien/modelinfo.py mien/pipeline.py mien/preprocess.py mien/results.py mien/sinks.py \

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from mien.emotions import FER2013, PALETTE_ON_LIGHT, Emotion
 from mien.results import Box, Face, Result
-from mien.timeline import BINS, CHANGES, CHARTS, FACES, Timeline, clock, to_html
+from mien.video.page import CHARTS, to_html
+from mien.video.timeline import BINS, CHANGES, FACES, Timeline, clock
 
 FPS = 25.0
 

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from mien.emotions import PALETTE, Emotion
 from mien.text import shown
-from mien.timeline import Timeline, clock
+from mien.video.timeline import Timeline, clock
 
 
 def print_film(timeline: Timeline, name: str, faces: int = 12) -> None:

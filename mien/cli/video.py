@@ -283,7 +283,7 @@ class _Watch:
 
 
 def _clock(seconds: float) -> str:
-    from mien.timeline import clock
+    from mien.video.timeline import clock
 
     return clock(seconds)
 

@@ -19,13 +19,14 @@ from mien.classify import available_cores
 from mien.draw import draw
 from mien.pipeline import Analyzer
 from mien.results import Face, Result
-from mien.timeline import Timeline, to_html
 from mien.track import Smoother, Tracker
 from mien.video.cuts import CutDetector
 from mien.video.film import Film
 from mien.video.flow import Seen, analyze_frames, waiting_room
 from mien.video.options import Options, Outputs
+from mien.video.page import to_html
 from mien.video.passers import Passers
+from mien.video.timeline import Timeline
 from mien.video.writer import FilmWriter
 
 Image = NDArray[np.uint8]
@@ -148,8 +149,7 @@ class OneFilm:
 
     def _known(self, results: list[Result]) -> list[Result]:
         for result in results:
-            for face in result.faces:
-                self.timeline.stays(face.track)
+            self.timeline.stays(result)
         return results
 
     def _take(self, seen: Seen) -> Result:

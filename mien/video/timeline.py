@@ -7,36 +7,26 @@ bins are used up, neighbours are merged. Of more than ``FACES`` faces those seen
 from __future__ import annotations
 
 import base64
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
-from importlib import resources
 from itertools import pairwise
-from string import Template
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.emotions import PALETTE, PALETTE_ON_LIGHT, Emotion
-from mien.report.style import STYLE, page_style
+from mien.emotions import Emotion
 from mien.results import Face, Result
 
 BINS, CHANGES, FACES = 800, 16, 64
-#: Faces that get a chart of their own on the page; the others are counted.
-CHARTS = 24
 #: Width of a bin in seconds as long as the film is short; two frames where they come slower.
 FINEST = 0.04
-#: Holes up to so many seconds are closed on the page: frames do not come quite regularly.
-BRIDGE = 0.3
 #: A face unseen for so many seconds may make room for a new one.
 GONE = 2.0
 #: A picture replaces the one of the same stay when the expression is so much clearer in it.
 CLEARER = 0.05
-_GAP = 255  # in the page's data: no face in this bin
 
 Image = NDArray[np.uint8]
 
@@ -136,9 +126,8 @@ class Timeline:
                 self._make_room(time)
             k = len(self.labels)
             zeros = np.zeros((BINS, 2, k), np.float32), np.zeros(BINS, np.int32)
-            track = self.tracks[number] = FaceTrack(
-                number, time, time, *zeros, passer=self._passers
-            )
+            track = FaceTrack(number, time, time, *zeros, passer=self._passers)
+            self.tracks[number] = track
         track.last, track.frames = time, track.frames + 1
         emotion, shown = face.shown
         self.smoothed = self.smoothed or face.smoothed is not None
@@ -165,10 +154,11 @@ class Timeline:
         self.dropped += not least.passer
         self.passed += least.passer
 
-    def stays(self, track: int | None) -> None:
-        """This face is not passing by."""
-        if track in self.tracks:
-            self.tracks[track].passer = False
+    def stays(self, result: Result) -> None:
+        """The faces of ``result`` are not passing by."""
+        for face in result.faces:
+            if face.track in self.tracks:
+                self.tracks[face.track].passer = False
 
     @property
     def passers(self) -> int:
@@ -202,7 +192,7 @@ class Timeline:
                     "sums": _pack(t.sums),
                     "counts": _pack(t.counts),
                     "changes": [
-                        [c.time, c.emotion.value, c.confidence, _base64(c.jpeg)] for c in t.changes
+                        [c.time, c.emotion.value, c.confidence, encoded(c.jpeg)] for c in t.changes
                     ],
                 }
                 for t in self.tracks.values()
@@ -266,12 +256,13 @@ def _jpeg(picture: Image | None) -> bytes | None:
     return bytes(data.tobytes())
 
 
-def _base64(data: bytes | None) -> str:
+def encoded(data: bytes | None) -> str:
+    """Base64 as text; none is empty."""
     return "" if data is None else base64.b64encode(data).decode("ascii")
 
 
 def _pack(array: NDArray[Any]) -> str:
-    return _base64(zlib.compress(array.tobytes(), 1))
+    return encoded(zlib.compress(array.tobytes(), 1))
 
 
 def _unpack(text: str) -> bytes:
@@ -283,129 +274,3 @@ def clock(seconds: float) -> str:
     whole = int(max(0.0, seconds))
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
-
-
-def to_html(timeline: Timeline, title: str, details: Sequence[tuple[str, str]] = ()) -> str:
-    """The page: self-contained, no request leaves it, light and dark.
-
-    Args:
-        timeline: a film's collected results.
-        title: its name.
-        details: lines on how it was made: (name, value).
-    """
-    ranked = timeline.ranked()
-    shown = sorted(ranked[:CHARTS], key=lambda t: (t.first, t.track))
-    begin = timeline.begin or 0.0
-    data = {
-        "labels": [e.value for e in timeline.labels],
-        "begin": begin,
-        "end": max(timeline.end, begin + timeline.width),
-        "width": timeline.width,
-        "smoothed": timeline.smoothed,
-        "faces": [_face_data(t, timeline.smoothed, timeline.width) for t in shown],
-    }
-    template = resources.files("mien").joinpath("assets/timeline.html").read_text(encoding="utf-8")
-    colours = {e.value: [PALETTE_ON_LIGHT[e], PALETTE[e]] for e in timeline.labels}
-    return Template(template).substitute(
-        title=escape(title),
-        style=f"{STYLE}\n{page_style()}",
-        subtitle=escape(_subtitle(timeline)),
-        key="".join(
-            f'<li><i class="chip" style="background:var(--c-{e.value})"></i>{e.value}</li>'
-            for e in timeline.labels
-        ),
-        faces="".join(_section(t, timeline.labels) for t in shown) or _NOBODY,
-        rest=escape(_rest(timeline, len(ranked) - len(shown))),
-        details="".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in details),
-        # "<" could end the script element.
-        data=json.dumps({**data, "colours": colours}).replace("<", "\\u003c"),
-    )
-
-
-_NOBODY = '<section class="panel block"><p>No face was found in this film.</p></section>'
-
-
-def _subtitle(timeline: Timeline) -> str:
-    faces = len(timeline.tracks) + timeline.dropped + timeline.passed - timeline.passers
-    parts = [
-        clock(round(timeline.end - (timeline.begin or 0.0))),
-        f"{timeline.frames:,} frames looked at",
-    ]
-    parts.append(f"{faces:,} face{'' if faces == 1 else 's'}")
-    if timeline.faceless:
-        parts.append(f"{timeline.faceless / timeline.frames:.0%} of the frames without one")
-    return " · ".join(parts)
-
-
-def _rest(timeline: Timeline, hidden: int) -> str:
-    count = hidden + timeline.dropped
-    more = f"{count:,} more face{' was' if count == 1 else 's were'} seen, each for less time."
-    n = timeline.passers
-    passers = f"{n:,} {'person' if n == 1 else 'people'} passing by left out."
-    return " ".join(part for part, there in ((more, count), (passers, n)) if there)
-
-
-def _face_data(track: FaceTrack, smoothed: bool, width: float) -> dict[str, Any]:
-    """The bins from the first to the last in use: percentages as bytes, 255 where nobody is."""
-    used = np.flatnonzero(track.counts)
-    low, high = int(used[0]), int(used[-1]) + 1
-    counts = track.counts[low:high]
-    means = track.sums[low:high] / np.maximum(counts, 1)[:, None, None]
-    bytes_ = np.rint(means * 200).clip(0, 200).astype(np.uint8)
-    bytes_[counts == 0] = _GAP
-    holes = np.diff(used) - 1
-    for hole, before in zip(holes, used - low, strict=False):
-        if 0 < hole * width <= BRIDGE:
-            bytes_[before + 1 : before + 1 + hole] = bytes_[before]
-    rows = (0, 1) if smoothed else (0,)
-    return {
-        "track": track.track,
-        "bin": low,
-        "series": [_base64(np.ascontiguousarray(bytes_[:, r]).tobytes()) for r in rows],
-        "changes": [[c.time, c.emotion.value, c.confidence] for c in track.changes],
-    }
-
-
-def _section(track: FaceTrack, labels: Sequence[Emotion]) -> str:
-    total = track.seconds or 1.0
-    shares = {e: track.shares.get(e, 0.0) / total for e in labels}
-    best = max(shares, key=shares.__getitem__)
-    bar = "".join(
-        f'<span style="width:{100 * s:.2f}%;background:var(--c-{e.value})" '
-        f'title="{e.value} {s:.0%}"></span>'
-        for e, s in shares.items()
-        if s > 0
-    )
-    ranked = sorted((s, e) for e, s in shares.items() if s >= 0.005)[::-1]
-    words = ", ".join(f"{e.value} {s:.0%}" for s, e in ranked)
-    face = max((c for c in track.changes if c.jpeg), key=lambda c: c.confidence, default=None)
-    portrait = _img(face.jpeg, f"face {track.track}", "portrait") if face and face.jpeg else ""
-    strip = "".join(
-        f'<figure data-time="{c.time:.3f}">{_img(c.jpeg, c.emotion.value)}'
-        f'<figcaption><i class="chip" style="background:var(--c-{c.emotion.value})"></i>'
-        f"{c.emotion.value}<span>{clock(c.time)}</span></figcaption></figure>"
-        for c in track.changes
-        if c.jpeg
-    )
-    label = escape(
-        f"Probabilities of face {track.track} over time; mostly {best.value}. "
-        "Arrow keys move the cursor, plus and minus zoom.",
-        quote=True,
-    )
-    return (
-        f'<section class="panel block face" data-track="{track.track}"><header>{portrait}<div>'
-        f"<h2>Face {track.track}</h2>"
-        f'<p class="under">seen for {track.seconds:.1f} s, from {clock(track.first)} to '
-        f"{clock(track.last)}, in {track.frames:,} frames</p>"
-        f'<div class="shares" aria-hidden="true">{bar}</div>'
-        f'<p class="under">in the lead: {words}</p></div></header>'
-        f'<div class="chart"><canvas role="img" tabindex="0" aria-label="{label}"></canvas>'
-        f'<output aria-live="polite"></output></div><div class="strip">{strip}</div></section>'
-    )
-
-
-def _img(jpeg: bytes | None, alt: str, cls: str = "") -> str:
-    kind = f' class="{cls}"' if cls else ""
-    return (
-        f'<img{kind} alt="{escape(alt, quote=True)}" src="data:image/jpeg;base64,{_base64(jpeg)}">'
-    )
