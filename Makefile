@@ -22,7 +22,7 @@ TYPED := mien/__init__.py mien/__main__.py mien/codecs.py mien/decoding.py mien/
 	$(filter-out mien/data/loaders.py mien/data/augment.py,$(wildcard mien/data/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser check format docs clean FORCE
+.PHONY: hostile help demo test browser check format docs clean FORCE
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -57,6 +57,9 @@ docs: $(DEV_VENV)/.stamp ## fill the generated tables and paint the README's pic
 	$(DEV_VENV)/bin/python examples/fill_flagship.py
 	$(DEV_VENV)/bin/mien models --markdown > docs/models.md
 	$(DEV_VENV)/bin/mien demo --output docs/images/demo.png
+
+hostile: $(DEV_VENV)/.stamp ## damaged files, kills and bombs: hours on two cores (HOSTILE="pictures --count 500" for less)
+	$(DEV_VENV)/bin/python benchmarks/hostile.py $(or $(HOSTILE),all --out out/hostile.json)
 
 clean: ## remove make's environments, caches and the demo's picture; what you trained stays
 	rm -rf $(DEMO_VENV) $(DEV_VENV) build out/demo.png .pytest_cache .mypy_cache .ruff_cache mien.egg-info
