@@ -15,15 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import sources, zoo
+from mien._version import __version__
 from mien.backend import Provider
 from mien.classify import load_classifier
 from mien.codecs import Frame
 from mien.detect import Detection, Detector, load_detector
 from mien.errors import ImageError, MienError, ModelError
 from mien.images import Source, frames_of
-from mien.modelinfo import ModelInfo
+from mien.modelinfo import ModelInfo, prior_weights
 from mien.preprocess import crop_face, whole_face
 from mien.results import Box, Face, Result
+from mien.shown import Picture
 
 #: A path, "-" (standard input), a data URL, encoded bytes, a binary file, or pixels: a numpy array,
 #: a torch or JAX tensor, a PIL image.
@@ -41,7 +43,8 @@ CHUNK = 32
 class Found:
     """A picture after detection: what :meth:`Analyzer.find` hands to :meth:`Analyzer.classify`.
 
-    Nothing of the picture is kept but its faces' crops, uint8 (input_size, input_size), grey.
+    Nothing of the picture is kept but its faces' crops, uint8 (input_size, input_size), grey, and
+    where it can be had again as long as it exists.
     """
 
     source: str | None
@@ -51,6 +54,7 @@ class Found:
     detections: tuple[Detection, ...]
     crops: tuple[NDArray[np.uint8], ...]
     frame: int | None = None
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,9 @@ class Analyzer:
         min_score: lowest detection score, 0..1; None takes the detector's default.
         min_confidence: leave out faces whose most probable class is below this, 0..1.
         flip: average with the mirrored face: slower, slightly more accurate.
+        prior: how frequent the classes are: "balanced" (all alike), "fer2013" (as in its Training
+            split) or None (as in the model's training). The probabilities are weighted anew
+            (:func:`mien.modelinfo.prior_weights`).
         threads: threads of the classifier; None takes every core.
         providers: where the classifier runs: "cpu", "cuda", "directml", "coreml", "openvino",
             "auto" (the best that is there), or onnxruntime's own providers, best first.
@@ -93,12 +100,17 @@ class Analyzer:
         flip: bool = False,
         threads: int | None = None,
         providers: str | Sequence[Provider] = "cpu",
+        prior: str | None = None,
     ) -> None:
         if not 0 <= min_confidence <= 1:
             raise ModelError(f"min_confidence is {min_confidence}; expected 0 to 1.")
         self.min_confidence = min_confidence
         self.flip = flip
         self.classifier = load_classifier(model, threads, providers)
+        self.prior = prior
+        self._weights: NDArray[np.float32] | None = None
+        if prior is not None:
+            self._weights = np.array(prior_weights(self.info, prior), np.float32)
         self.detector: Detector = (
             load_detector(detector, min_face, min_score) if isinstance(detector, str) else detector
         )
@@ -204,11 +216,12 @@ class Analyzer:
     ) -> Found:
         """The first half of :meth:`analyze`: detect and crop. Same arguments, same errors."""
         name = source if source is not None else _name(image)
+        picture = Picture.of(image, color, value_range)
         first: Found | None = None
         pixels = 0
         try:
             for frame in islice(frames_of(image, color, name, value_range), LOOK):
-                found = self._find(frame, faces, name)
+                found = self._find(frame, faces, name, picture)
                 if found.detections:
                     return found
                 first = first or found
@@ -221,17 +234,18 @@ class Analyzer:
         assert first is not None  # there is a first frame, or an error
         return first
 
-    def _find(self, frame: Frame, faces: bool, name: str | None) -> Found:
+    def _find(
+        self, frame: Frame, faces: bool, name: str | None, picture: Picture | None
+    ) -> Found:
         bgr, number = frame.image, frame.number
         height, width = bgr.shape[:2]
         if faces:
             whole = Detection(Box(0.0, 0.0, float(width), float(height)))
-            return Found(
-                name, width, height, "none", (whole,), (whole_face(bgr, self.info),), number
-            )
+            crop = whole_face(bgr, self.info)
+            return Found(name, width, height, "none", (whole,), (crop,), number, picture)
         detections = self.detector.detect(bgr)
         crops = tuple(crop_face(bgr, d, self.info) for d in detections)
-        return Found(name, width, height, self.detector.name, detections, crops, number)
+        return Found(name, width, height, self.detector.name, detections, crops, number, picture)
 
     def classify(self, found: Sequence[Found], *, all_faces: bool = False) -> list[Result]:
         """The second half: the faces of several pictures in one call; a Result each, in order.
@@ -241,26 +255,32 @@ class Analyzer:
         crops = [crop for picture in found for crop in picture.crops]
         rows: list[list[float]] = []
         if crops:
-            rows = self.classifier.predict_proba(np.stack(crops), flip=self.flip).tolist()
+            p = self.classifier.predict_proba(np.stack(crops), flip=self.flip)
+            if self._weights is not None:
+                p = p * self._weights
+                p /= p.sum(axis=1, keepdims=True)
+            rows = p.tolist()
         labels, results, at = self.info.labels, [], 0
         for picture in found:
             faces = []
             for detection in picture.detections:
-                p = dict(zip(labels, rows[at], strict=True))
+                named = dict(zip(labels, rows[at], strict=True))
                 at += 1
-                if all_faces or max(p.values()) >= self.min_confidence:
-                    faces.append(Face(detection.box, p, detection.score, detection.landmarks))
-            results.append(
-                Result(
-                    faces=tuple(faces),
-                    width=picture.width,
-                    height=picture.height,
-                    source=picture.source,
-                    model=self.info.name,
-                    detector=picture.detector,
-                    frame=picture.frame,
-                )
+                if all_faces or max(named.values()) >= self.min_confidence:
+                    faces.append(Face(detection.box, named, detection.score, detection.landmarks))
+            result = Result(
+                faces=tuple(faces),
+                width=picture.width,
+                height=picture.height,
+                source=picture.source,
+                model=self.info.name,
+                model_sha256=self.classifier.sha256,
+                mien_version=__version__,
+                detector=picture.detector,
+                frame=picture.frame,
             )
+            result.remember(picture.picture)
+            results.append(result)
         return results
 
 
@@ -301,6 +321,8 @@ def predict(
         ImageError: a picture cannot be read.
         ModelError: unknown or unusable model, detector or option value.
     """
+    if isinstance(options.get("providers"), list):
+        options["providers"] = tuple(options["providers"])
     analyzer = _analyzer(str(model), _stamp(model), detector, tuple(sorted(options.items())))
     if isinstance(image, (list, tuple)):
         return list(

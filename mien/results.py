@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mien.emotions import Emotion
+from mien.shown import Shown
 
 Point = tuple[float, float]
 
@@ -64,12 +65,14 @@ class Box:
         return cls(*(float(data[k]) for k in ("x", "y", "width", "height")))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Face:
     """One face with its expression.
 
     Attributes:
         box: where the face is.
+        emotion: the most probable class.
+        confidence: its probability, 0..1.
         probabilities: calibrated probability of every class of the model; they sum to 1.
         detection_score: the detector's confidence, 0..1; None where the detector gives none
             (Haar) or the picture was declared a face (``faces=True``).
@@ -90,15 +93,19 @@ class Face:
     smoothed: Mapping[Emotion, float] | None = None
     steady: Emotion | None = None
 
-    @property
-    def emotion(self) -> Emotion:
-        """The most probable class."""
-        return max(self.probabilities, key=lambda e: self.probabilities[e])
+    # Fields, not properties: what turns dataclasses into JSON (FastAPI) keeps them.
+    emotion: Emotion = field(init=False)
+    confidence: float = field(init=False)
 
-    @property
-    def confidence(self) -> float:
-        """Probability of :attr:`emotion`."""
-        return self.probabilities[self.emotion]
+    def __post_init__(self) -> None:
+        emotion = max(self.probabilities, key=lambda e: self.probabilities[e])
+        object.__setattr__(self, "emotion", emotion)
+        object.__setattr__(self, "confidence", self.probabilities[emotion])
+
+    def __repr__(self) -> str:
+        box = self.box
+        place = f"{box.width:.0f}×{box.height:.0f} at {box.x:.0f}, {box.y:.0f}"
+        return f"<Face {self.emotion} {self.confidence:.2f}, {place}>"
 
     @property
     def blend(self) -> tuple[Emotion, Emotion] | None:
@@ -165,15 +172,16 @@ def _probabilities(values: Mapping[str, Any]) -> dict[Emotion, float]:
     return {Emotion(k): float(v) for k, v in values.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+@dataclass(frozen=True, slots=True, repr=False)
+class Result(Shown):
     """All faces of one picture, largest first. No face found is an answer: ``faces`` is empty.
 
     Attributes:
         faces: the faces.
         width, height: size of the (EXIF-upright) picture in pixels.
         source: the path or name the picture came from; None for an array.
-        model: name of the classifier.
+        model, model_sha256: name of the classifier, and the SHA-256 of its file.
+        mien_version: version of mien that made this.
         detector: "yunet", "haar" or "none" (the picture was declared a face).
         frame: number of the frame in its film, from 0; None for a picture.
         time: seconds on the container's clock, which its sound shares; None for a picture.
@@ -189,6 +197,16 @@ class Result:
     frame: int | None = None
     time: float | None = None
     skipped: int = 0
+    model_sha256: str = ""
+    mien_version: str = ""
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{f.emotion} {f.confidence:.2f}" for f in self.faces[:5])
+        more = ", …" if len(self.faces) > 5 else ""
+        count = f"{len(self.faces)} face{'' if len(self.faces) == 1 else 's'}"
+        name = "" if self.source is None else f" {ascii(self.source)[1:-1]}"
+        faces = f"{count}: {shown}{more}" if self.faces else count
+        return f"<Result{name} {self.width}×{self.height}, {faces}>"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; "frame" and "time" are there only for frames of a film.
@@ -208,6 +226,8 @@ class Result:
             "width": self.width,
             "height": self.height,
             "model": self.model,
+            "model_sha256": self.model_sha256,
+            "mien_version": self.mien_version,
             "detector": self.detector,
             "faces": [face.to_dict() for face in self.faces],
         }
@@ -220,6 +240,8 @@ class Result:
             height=int(data["height"]),
             source=data.get("source"),
             model=data.get("model", ""),
+            model_sha256=data.get("model_sha256", ""),
+            mien_version=data.get("mien_version", ""),
             detector=data.get("detector", ""),
             frame=None if data.get("frame") is None else int(data["frame"]),
             time=None if data.get("time") is None else float(data["time"]),

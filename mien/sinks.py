@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 LANDMARKS = ("right_eye", "left_eye", "nose_tip", "right_mouth", "left_mouth")
 
 _PICTURE = ("source", "width", "height", "model", "detector", "faces")
+#: At the end, so that older columns keep their places.
+_ORIGIN = ("model_sha256", "mien_version")
 _FACE = ("face", "emotion", "confidence", "detection_score")
 #: What stands for the name where no expression leads clearly.
 UNSURE = "unsure"
@@ -220,7 +222,7 @@ class ParquetSink(_Base):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        text = ("source", "model", "detector", "emotion", "steady")
+        text = ("source", "model", "detector", "emotion", "steady", *_ORIGIN)
         whole = ("width", "height", "faces", "face", "frame", "skipped", "track")
         kinds = {name: pa.string() for name in text} | {name: pa.int32() for name in whole}
         kinds["time"] = pa.float64()
@@ -289,17 +291,11 @@ class AnnotatedSink(_Base):
 
     def write(self, result: Result, image: Image | None = None) -> None:
         """Paint and save. Raises OutputError when it cannot be written."""
-        import cv2
-
-        from mien.draw import draw
-
         if image is None:
             raise ValueError("an annotated picture needs its image")
         target = self.name_for(result.source)
-        options = [cv2.IMWRITE_JPEG_QUALITY, 92] if target.suffix == ".jpg" else []
-        _, data = cv2.imencode(target.suffix, draw(image, result), options)
         make_folder(target.parent)
-        write_bytes(target, data.tobytes())
+        write_bytes(target, annotated(image, result, target.suffix))
 
     def name_for(self, source: str | None) -> Path:
         """The file for ``source``'s painted copy; every call gives another one."""
@@ -323,6 +319,17 @@ class AnnotatedSink(_Base):
         return Path()
 
 
+def annotated(image: Image, result: Result, suffix: str = ".png") -> bytes:
+    """``image``, uint8 (H, W, 3) BGR, with ``result`` drawn on it, as a file of that suffix."""
+    import cv2
+
+    from mien.draw import draw
+
+    options = [cv2.IMWRITE_JPEG_QUALITY, 92] if suffix in (".jpg", ".jpeg") else []
+    _, data = cv2.imencode(suffix, draw(image, result), options)
+    return bytes(data.tobytes())
+
+
 def columns(labels: Sequence[Emotion] = FER2013, film: bool = False) -> tuple[str, ...]:
     """The columns of :class:`CsvSink` and :class:`ParquetSink`, in order.
 
@@ -332,10 +339,11 @@ def columns(labels: Sequence[Emotion] = FER2013, film: bool = False) -> tuple[st
     """
     raw = tuple(f"p_{label.value}" for label in labels)
     if not film:
-        return (*_PICTURE, *_FACE, *_BOX, *_POINTS, *raw)
+        return (*_PICTURE, *_FACE, *_BOX, *_POINTS, *raw, *_ORIGIN)
     smoothed = tuple(f"s_{label.value}" for label in labels)
     face = (_FACE[0], *_FILM_FACE, *_FACE[1:])
-    return (_PICTURE[0], *_FILM, *_PICTURE[1:], *face, *_BOX, *_POINTS, *raw, *smoothed)
+    picture = (_PICTURE[0], *_FILM, *_PICTURE[1:])
+    return (*picture, *face, *_BOX, *_POINTS, *raw, *smoothed, *_ORIGIN)
 
 
 def face_rows(result: Result) -> list[dict[str, Any]]:
@@ -354,6 +362,8 @@ def face_rows(result: Result) -> list[dict[str, Any]]:
         "model": result.model,
         "detector": result.detector,
         "faces": len(result.faces),
+        "model_sha256": result.model_sha256,
+        "mien_version": result.mien_version,
     }
     rows = []
     for number, face in enumerate(result.faces, 1):

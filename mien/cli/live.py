@@ -6,9 +6,14 @@ import json
 import sys
 from dataclasses import replace
 from itertools import islice
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mien.cli._options import Device, Prior
+
+if TYPE_CHECKING:
+    from mien.pipeline import Analyzer
 
 app = typer.Typer(add_completion=False)
 
@@ -37,6 +42,8 @@ def live(
     min_face: Annotated[
         float, typer.Option(help="Smallest face to find, as a fraction of the long side.")
     ] = 0.05,
+    device: Device = "cpu",
+    prior: Prior = None,
 ) -> None:
     """Open the web page on this machine's camera, or print a line a frame with --jsonl.
 
@@ -44,7 +51,13 @@ def live(
     the camera away. Exit codes with --jsonl: 0 done, 1 the camera was lost, 2 there was none.
     """
     if jsonl:
-        _print_lines(camera, wait, frames, model, detector, min_face)
+        from mien import zoo
+        from mien.pipeline import Analyzer
+
+        analyzer = Analyzer(
+            model or zoo.DEFAULT, detector, min_face=min_face, providers=device, prior=prior
+        )
+        _print_lines(analyzer, camera, wait, frames)
         return
     if frames is not None:
         raise typer.BadParameter("--frames goes with --jsonl")
@@ -62,24 +75,21 @@ def live(
         model=model,
         detector=detector,
         min_face=min_face,
+        device=device,
+        prior=prior,
         query=query,
         open_browser=browser,
     )
 
 
-def _print_lines(
-    camera: str, wait: bool, count: int | None, model: str | None, detector: str, min_face: float
-) -> None:
+def _print_lines(analyzer: Analyzer, camera: str, wait: bool, count: int | None) -> None:
     """Each frame's result, tracked and smoothed, with its number and its seconds from the first."""
     from rich.console import Console
 
-    from mien import zoo
     from mien.camera import camera_frames, name_of
-    from mien.pipeline import Analyzer
     from mien.track import Smoother, Tracker
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    analyzer = Analyzer(model or zoo.DEFAULT, detector, min_face=min_face)
     tracker, smoother = Tracker(), Smoother()
     source = camera_frames(camera, wait=wait, on_message=lambda m: console.print(m, markup=False))
     start: float | None = None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mien.cli._options import Device, Prior
 from mien.errors import ImageError, MienError
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def predict(
     min_face: Annotated[
         float, typer.Option(help="Smallest face to find, as a fraction of the long side.")
     ] = 0.05,
+    device: Device = "cpu",
+    prior: Prior = None,
     min_confidence: Annotated[
         float, typer.Option(help="Leave out faces whose expression is less sure than this, 0 to 1.")
     ] = 0.0,
@@ -115,6 +118,8 @@ def predict(
         "yunet" if detector == "none" else detector,
         min_face=min_face,
         min_confidence=min_confidence,
+        providers=device,
+        prior=prior,
     )
     outputs = _Outputs(csv, parquet, annotate, top=top, as_json=as_json).with_output(output)
     run = _Run(messages(), quiet, outputs)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mien.cli._options import Device, Prior
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -28,6 +30,8 @@ def serve(
     min_face: Annotated[
         float, typer.Option(help="Smallest face to find, as a fraction of the long side.")
     ] = 0.05,
+    device: Device = "cpu",
+    prior: Prior = None,
     token: Annotated[
         str | None,
         typer.Option(
@@ -80,6 +84,8 @@ def serve(
         model=model,
         detector=detector,
         min_face=min_face,
+        device=device,
+        prior=prior,
         verbose=verbose,
         made_token=made,
     )
@@ -99,6 +105,8 @@ def start(
     model: str | None,
     detector: str = "yunet",
     min_face: float = 0.05,
+    device: str = "cpu",
+    prior: str | None = None,
     verbose: bool = False,
     made_token: bool = False,
     query: str = "",
@@ -123,7 +131,12 @@ def start(
     listener = listen(settings)
     try:
         application = create_app(
-            settings, model=model or zoo.DEFAULT, detector=detector, min_face=min_face
+            settings,
+            model=model or zoo.DEFAULT,
+            detector=detector,
+            min_face=min_face,
+            providers=device,
+            prior=prior,
         )
         url = address_of(listener, settings) + query
         page = start_line(url, settings, made=made_token)

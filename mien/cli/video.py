@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mien.cli._options import Device, Prior
 from mien.errors import MienError
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ def video(
     min_face: Annotated[
         float, typer.Option(help="Smallest face to find, as a fraction of the long side.")
     ] = 0.05,
+    device: Device = "cpu",
+    prior: Prior = None,
     min_confidence: Annotated[
         float, typer.Option(help="Name no expression that is less sure than this, 0 to 1.")
     ] = 0.0,
@@ -151,7 +154,12 @@ def video(
     if not good:
         raise typer.Exit(2)
     analyzer = Analyzer(
-        model or zoo.DEFAULT, detector, min_face=min_face, min_confidence=min_confidence
+        model or zoo.DEFAULT,
+        detector,
+        min_face=min_face,
+        min_confidence=min_confidence,
+        providers=device,
+        prior=prior,
     )
     run = VideoRun(good, analyzer, options, outputs, go_on=resume)
     with run.locked():

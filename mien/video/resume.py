@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mien._system import file_sha256
 from mien._version import __version__
 from mien.atomic import write_text
 from mien.errors import VideoError
@@ -47,7 +46,8 @@ def fingerprint(
             [str(film.absolute()), s.st_size, s.st_mtime_ns]
             for film, s in zip(films, stats, strict=True)
         ],
-        "model": file_sha256(analyzer.classifier.path),
+        "model": analyzer.classifier.sha256,
+        "prior": analyzer.prior,
         "detector": {
             "name": analyzer.detector.name,
             "min_face": getattr(analyzer.detector, "min_face", None),

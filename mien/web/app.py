@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +17,7 @@ from starlette.responses import Response
 from mien import zoo
 from mien._system import file_sha256
 from mien._version import __version__
+from mien.backend import Provider
 from mien.classify import Classifier
 from mien.errors import MienError
 from mien.modelinfo import ModelInfo
@@ -49,19 +50,24 @@ def create_app(
     model: str | Path = zoo.DEFAULT,
     detector: str = "yunet",
     min_face: float = 0.05,
+    providers: str | Sequence[Provider] = "cpu",
+    prior: str | None = None,
 ) -> FastAPI:
     """Build the application. The models are loaded now.
 
     Args:
         settings: who may call and how much; :class:`Settings` by default.
-        model, detector, min_face: as for :class:`mien.Analyzer`.
+        model, detector, min_face, providers, prior: as for :class:`mien.Analyzer`.
 
     Raises:
         ModelError: unknown or unusable model or detector.
     """
     settings = settings or Settings()
     workers = Workers(
-        lambda: Analyzer(model, detector, min_face=min_face, threads=1), settings.workers
+        lambda: Analyzer(
+            model, detector, min_face=min_face, threads=1, providers=providers, prior=prior
+        ),
+        settings.workers,
     )
     metrics = Metrics(__version__, workers.info.name)
 

@@ -63,6 +63,8 @@ class ResultSchema(_Strict):
     width: int
     height: int
     model: str
+    model_sha256: str
+    mien_version: str
     detector: str
     faces: list[FaceSchema]
 

@@ -1,0 +1,198 @@
+"""What a Result offers at a prompt or in a notebook: tables, files, the annotated picture.
+
+A result holds no pixels. It remembers where its picture came from: a path, or an array as long as
+the caller keeps it. Modules above this one are reached when a method is called, never before.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import importlib
+import json
+import os
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mien.errors import MienError, MissingExtraError, OutputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: Suffixes of :meth:`Shown.save` that are pictures.
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+_STDIN = "-"
+
+
+def _above(module: str) -> Any:
+    return importlib.import_module(f"mien.{module}")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Where a picture can be had again: a path, or a weak reference to what was given."""
+
+    place: str | weakref.ref[Any]
+    color: str | None = None
+    value_range: tuple[float, float] | None = None
+
+    @classmethod
+    def of(
+        cls, image: Any, color: str | None, value_range: tuple[float, float] | None
+    ) -> Picture | None:
+        """None for what cannot be had again: a stream, a data URL, or bytes."""
+        if isinstance(image, (str, os.PathLike)):
+            gone = image == _STDIN or str(image)[:5].lower() == "data:"
+            return None if gone else cls(os.path.abspath(image))  # noqa: PTH100
+        try:
+            return None if hasattr(image, "read") else cls(weakref.ref(image), color, value_range)
+        except TypeError:
+            return None
+
+    def read(self) -> Any:
+        """What was given, or None where it is gone."""
+        return self.place if isinstance(self.place, str) else self.place()
+
+
+class Shown:
+    """The methods; :class:`mien.Result` is the one that has them."""
+
+    __slots__ = ("_picture",)
+    _picture: Picture | None
+
+    def remember(self, picture: Picture | None) -> None:
+        """Where the picture of this result can be had again. Not part of what is compared,
+        pickled or written."""
+        object.__setattr__(self, "_picture", picture)
+
+    def to_df(self) -> Any:
+        """A ``pandas.DataFrame``, one row per face, with the columns of ``to_csv``.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise MissingExtraError(
+                "to_df needs pandas; install it with: pip install pandas"
+            ) from None
+        sinks = _above("sinks")
+        return pd.DataFrame(sinks.face_rows(self), columns=list(sinks.columns(*self._table())))
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write one row per face. Raises OutputError where that fails."""
+        labels, film = self._table()
+        with _above("sinks").CsvSink(path, labels=labels, film=film) as sink:
+            sink.write(self)
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        image: NDArray[np.uint8] | None = None,
+        *,
+        color: str | None = None,
+    ) -> None:
+        """Write this result; the suffix says as what.
+
+        Args:
+            path: ``.json``, ``.csv``, or ``.png``, ``.jpg`` or ``.webp`` for the annotated picture.
+            image: the picture, where it cannot be had again: it was bytes or a stream, or the
+                array is gone. A path or uint8 array (H, W) or (H, W, 3).
+            color: "bgr" or "rgb"; must be given with a colour array.
+
+        Raises:
+            OutputError: another suffix, the picture is gone, or the file cannot be written.
+        """
+        suffix = Path(path).suffix.lower()
+        if suffix == ".csv":
+            self.to_csv(path)
+        elif suffix == ".json":
+            record = json.dumps(self.to_dict(), ensure_ascii=False, indent=2)  # type: ignore[attr-defined]
+            _above("atomic").write_text(path, record + "\n")
+        elif suffix in PICTURES:
+            pixels = self._pixels(image, color)
+            if pixels is None:
+                raise OutputError(
+                    "The picture of this result is gone; give it: result.save(path, image=…)."
+                )
+            _above("atomic").write_bytes(path, _above("sinks").annotated(pixels, self, suffix))
+        else:
+            known = ", ".join((".json", ".csv", *PICTURES))
+            raise OutputError(f"{os.fspath(path)} ends in none of {known}.")
+
+    def show(self, image: NDArray[np.uint8] | None = None, *, color: str | None = None) -> None:
+        """Show the annotated picture: in a notebook below the cell, else in the system's viewer.
+
+        Args:
+            image, color: as for :meth:`save`.
+
+        Raises:
+            OutputError: the picture is gone.
+        """
+        import io
+
+        from PIL import Image
+
+        pixels = self._pixels(image, color)
+        if pixels is None:
+            raise OutputError("The picture of this result is gone; give it: result.show(image=…).")
+        picture = Image.open(io.BytesIO(_above("sinks").annotated(pixels, self, ".png")))
+        try:
+            from IPython import get_ipython
+            from IPython.display import display
+        except ImportError:
+            picture.show()
+        else:
+            display(picture) if get_ipython() else picture.show()
+
+    def _repr_png_(self) -> bytes | None:
+        pixels = self._pixels()
+        return None if pixels is None else bytes(_above("sinks").annotated(pixels, self, ".png"))
+
+    def _repr_html_(self) -> str:
+        pixels, picture = self._pixels(), ""
+        if pixels is not None:
+            data = base64.b64encode(_above("sinks").annotated(pixels, self, ".jpg")).decode()
+            picture = f'<img style="max-width:640px" alt="" src="data:image/jpeg;base64,{data}">'
+        rows = "".join(
+            f"<tr><td>{number}</td><td>{html.escape(str(face.emotion))}</td>"
+            f"<td>{face.confidence:.2f}</td></tr>"
+            for number, face in enumerate(self.faces, 1)  # type: ignore[attr-defined]
+        )
+        head = "<tr><th>face</th><th>emotion</th><th>confidence</th></tr>"
+        table = f"<table>{head}{rows}</table>" if rows else ""
+        return f"<div><code>{html.escape(repr(self))}</code><br>{picture}{table}</div>"
+
+    def _pixels(self, image: Any = None, color: str | None = None) -> NDArray[np.uint8] | None:
+        """The picture as uint8 (H, W, 3) BGR; None where it is gone or cannot be read."""
+        given, value_range = image is not None, None
+        if not given:
+            picture = getattr(self, "_picture", None)
+            if picture is None or (image := picture.read()) is None:
+                return None
+            color, value_range = picture.color, picture.value_range
+        size = (self.width, self.height)  # type: ignore[attr-defined]
+        try:
+            for frame in _above("images").frames_of(image, color, None, value_range):
+                if frame.number in (None, self.frame):  # type: ignore[attr-defined]
+                    pixels: NDArray[np.uint8] = frame.image
+                    if pixels.shape[1::-1] == size:
+                        return pixels
+                    break
+        except MienError:
+            if given:
+                raise
+        if given:
+            raise OutputError(f"That is not the picture of this result, which has {size[0]}×{size[1]}.")
+        return None  # another file of that name by now
+
+    def _table(self) -> tuple[Any, bool]:
+        """Classes and kind of the table of this result."""
+        faces: Any = self.faces  # type: ignore[attr-defined]
+        labels = tuple(faces[0].probabilities) if faces else _above("emotions").FER2013
+        return labels, self.frame is not None  # type: ignore[attr-defined]
