@@ -234,9 +234,7 @@ class Analyzer:
         assert first is not None  # there is a first frame, or an error
         return first
 
-    def _find(
-        self, frame: Frame, faces: bool, name: str | None, picture: Picture | None
-    ) -> Found:
+    def _find(self, frame: Frame, faces: bool, name: str | None, picture: Picture | None) -> Found:
         bgr, number = frame.image, frame.number
         height, width = bgr.shape[:2]
         if faces:

@@ -188,7 +188,9 @@ class Shown:
             if given:
                 raise
         if given:
-            raise OutputError(f"That is not the picture of this result, which has {size[0]}×{size[1]}.")
+            raise OutputError(
+                f"That is not the picture of this result, which has {size[0]}×{size[1]}."
+            )
         return None  # another file of that name by now
 
     def _table(self) -> tuple[Any, bool]:
