@@ -10,17 +10,6 @@ PIP_FLAGS ?= --disable-pip-version-check --quiet
 PYTEST_FLAGS ?=
 
 SOURCES := pyproject.toml $(shell find mien -name '*.py' -o -name '*.onnx' -o -name '*.json' -o -name '*.jpg' -o -path '*/static/*')
-# The torch-free part, which mypy holds to --strict.
-TYPED := mien/__init__.py mien/__main__.py mien/codecs.py mien/decoding.py mien/pixels.py mien/_system.py mien/_version.py \
-	mien/atomic.py mien/bench.py mien/camera.py mien/report mien/track.py \
-	mien/video \
-	mien/classify.py mien/draw.py mien/emotions.py mien/errors.py mien/images.py \
-	mien/modelinfo.py mien/pipeline.py mien/preprocess.py mien/results.py mien/sinks.py \
-	mien/sources.py mien/zoo mien/detect mien/cli mien/evaluate mien/web mien/robustness \
-	mien/reproduce \
-	$(filter-out mien/explain/gradcam.py,$(wildcard mien/explain/*.py)) \
-	$(filter-out mien/data/loaders.py mien/data/augment.py,$(wildcard mien/data/*.py))
-
 .DEFAULT_GOAL := help
 .PHONY: hostile help demo test browser check format docs clean FORCE
 
@@ -40,10 +29,10 @@ browser: ## install Debian's Chromium for the tests of the web page (needs root 
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; \
 	else echo "No Chromium, and no root to install it: the page's tests are skipped." >&2; fi >/dev/null
 
-check: $(DEV_VENV)/.stamp ## ruff, format and mypy --strict on the torch-free part
+check: $(DEV_VENV)/.stamp ## ruff, format and mypy --strict
 	$(DEV_VENV)/bin/ruff check .
 	$(DEV_VENV)/bin/ruff format --check .
-	$(DEV_VENV)/bin/mypy --strict $(TYPED)
+	$(DEV_VENV)/bin/mypy --strict mien
 
 format: $(DEV_VENV)/.stamp ## let ruff put the code in order
 	$(DEV_VENV)/bin/ruff check --fix .

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("mien.train._lightning")
 
 from helpers_train import drawn_faces, drawn_splits
 
 from mien.data.augment import smaller
 from mien.errors import ModelError, RecipeError
-from mien.train import callbacks, module
+from mien.train import learner as learner_module
 from mien.train.checkpoint import read_checkpoint
 from mien.train.distill import find_members, load_teachers
 from mien.train.fit import fit
@@ -102,14 +103,16 @@ def test_stopped_and_resumed_equals_uninterrupted(
         fit(recipe, DATA, drawn_splits(DATA), folder, teachers=taught, **arguments)
 
     run(tmp_path / "whole")
-    kept = callbacks.Run.on_train_epoch_end
+    fitting = sys.modules["mien.train.fit"]
+    real = fitting.save_checkpoint
 
-    def stop(self: object, trainer: object, module: object) -> None:
-        kept(self, trainer, module)  # type: ignore[arg-type]
-        raise InterruptedError
+    def stop(path: Path, *given: Any) -> None:
+        real(path, *given)
+        if path.name == "last.ckpt":
+            raise InterruptedError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(callbacks.Run, "on_train_epoch_end", stop)
+        patch.setattr(fitting, "save_checkpoint", stop)
         with pytest.raises(InterruptedError):
             run(tmp_path / "broken")
     with pytest.raises(RecipeError, match="other teachers"):
@@ -149,8 +152,8 @@ def test_pictures_that_come_again_are_answered_once(teachers: list[Path], tmp_pa
     assert found(first) == 0
     assert found(first.flip(3)) > 0.6 * len(first)
     # Every picture of the third epoch is the first one's, so its answer is the right one.
-    checkpoint = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)
-    answers = checkpoint["answers"]
+    checkpoint = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    answers = checkpoint["resume"]["answers"]
     assert answers.shape[0] == 4
     assert float(answers[0].nan_to_num().sum()) == pytest.approx(16 * batches, rel=1e-2)
 
@@ -171,7 +174,7 @@ def test_teachers_see_full_size_where_the_student_sees_less(
         learned.append((x, small))
         return small
 
-    monkeypatch.setattr(module, "smaller", shrink)
+    monkeypatch.setattr(learner_module, "smaller", shrink)
     noting = Noting(loaded.members, loaded.weights, loaded.record)
     recipe = student(
         "epochs=4", "distill.variants=2", "progressive=[[0,24],[0.5,48]]", "loss.mixup=0"

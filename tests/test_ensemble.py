@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("mien.train._lightning")
 
 from helpers_train import drawn_faces
 
@@ -24,7 +23,8 @@ from mien.train.ablation_chart import differences
 from mien.train.checkpoint import load_checkpoint
 from mien.train.distill import dropped, find_members, load_teachers
 from mien.train.ensemble import build_ensemble, common_protocol, greedy_weights
-from mien.train.jobs import DONE, Options, jobs_of, raise_first, result_of, run_jobs, run_name
+from mien.train.folder import DONE
+from mien.train.jobs import Options, jobs_of, raise_first, result_of, run_jobs, run_name
 from mien.train.recipe import override
 from mien.train.recipes import get_recipe
 

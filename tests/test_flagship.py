@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("mien.train._lightning")
 
 import torch.nn.functional as F
 from helpers_train import drawn_faces, drawn_splits
@@ -28,8 +28,8 @@ from mien.models import count_multiply_adds, count_parameters, create_model
 from mien.models.blocks import DropPath, RepConv, fuse
 from mien.train.checkpoint import load_checkpoint, read_checkpoint
 from mien.train.fit import fit
+from mien.train.learner import Learner
 from mien.train.losses import distillation_loss, label_loss
-from mien.train.module import ExpressionModule
 from mien.train.optimizers import Muon, orthogonalise
 from mien.train.recipe import LossConfig, Recipe, override
 from mien.train.recipes import get_recipe
@@ -215,11 +215,10 @@ def test_resized_crop_sizes_and_alternating_flip() -> None:
 
 def test_last_epochs_without_dropout() -> None:
     recipe = tiny("model_args.dropout=0.5", "dropout_off=2", epochs=4)
-    module = ExpressionModule(recipe, drawn_faces(7).classes, 0.5, 0.2).train()
+    module = Learner(recipe, drawn_faces(7).classes, 0.5, 0.2).train()
     rates = []
     for epoch in range(4):
-        module.position = (epoch, 0)
-        module.on_train_epoch_start()
+        module.begin(epoch)
         rates.append({m.p for m in module.model.modules() if isinstance(m, torch.nn.Dropout)})
     assert rates == [{0.5}, {0.5}, {0.0}, {0.0}]
     with pytest.raises(RecipeError, match="at least 0"):
@@ -228,10 +227,10 @@ def test_last_epochs_without_dropout() -> None:
 
 def test_progressive_sides_and_frozen_scales() -> None:
     recipe = tiny("progressive=[[0,24],[0.5,36],[0.75,48]]", "frozen_scale=true", epochs=4)
-    module = ExpressionModule(recipe, drawn_faces(7).classes, 0.5, 0.2)
+    module = Learner(recipe, drawn_faces(7).classes, 0.5, 0.2)
     sides = []
     for epoch in range(4):
-        module.position = (epoch, 0)
+        module.epoch = epoch
         sides.append(module.prepare(torch.zeros(2, 1, 48, 48, dtype=torch.uint8), True).shape[-1])
     assert sides == [24, 24, 36, 48]
     assert module.prepare(torch.zeros(2, 1, 48, 48, dtype=torch.uint8), False).shape[-1] == 48
@@ -354,8 +353,7 @@ def test_views_are_what_their_names_say() -> None:
 )
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, settings: list[str]) -> None:
     """Every new part draws from (seed, epoch) and keeps its state in the checkpoint."""
-    from mien.train import callbacks
-
+    fitting = sys.modules["mien.train.fit"]
     data = drawn_faces(56)
     recipe = tiny(*settings, epochs=3)
     arguments = {"seed": 5, "device": "cpu", "quiet": True, "resume": True}
@@ -364,14 +362,15 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, settings: list
     class StopError(Exception):
         pass
 
-    kept = callbacks.Run.on_train_epoch_end
+    real = fitting.save_checkpoint
 
-    def stop(self: object, trainer: object, module: object) -> None:
-        kept(self, trainer, module)  # type: ignore[arg-type]
-        raise StopError
+    def stop(path: Path, *given: Any) -> None:
+        real(path, *given)
+        if path.name == "last.ckpt":
+            raise StopError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(callbacks.Run, "on_train_epoch_end", stop)
+        patch.setattr(fitting, "save_checkpoint", stop)
         with pytest.raises(StopError):
             fit(recipe, data, drawn_splits(data), tmp_path / "broken", **arguments)
     fit(recipe, data, drawn_splits(data), tmp_path / "broken", **arguments)

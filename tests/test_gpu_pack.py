@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("mien.train._lightning")
 
 from helpers_train import drawn_faces
 

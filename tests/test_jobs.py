@@ -15,6 +15,7 @@ pytest.importorskip("torch")
 from helpers_train import drawn_faces, drawn_splits, small_recipe
 
 from mien.errors import RecipeError
+from mien.train.fit import fit
 from mien.train.folder import BusyError, failure, in_use, run_home
 from mien.train.jobs import Job, Options, raise_first, run_jobs
 from mien.train.recipe import override
@@ -75,6 +76,8 @@ def test_two_processes_never_train_in_one_folder(tmp_path: Path) -> None:
     assert (outcome.state, outcome.why) == ("running", "")
     with pytest.raises(BusyError, match="Another process is training in"):
         raise_first([outcome])
+    with pytest.raises(BusyError, match="Another process is training in"):
+        fit(recipe, DATA, drawn_splits(DATA), folder, device="cpu", quiet=True, resume=True)
     holder.kill()  # the system frees what a dead process held
     holder.communicate()
     assert not in_use(folder)

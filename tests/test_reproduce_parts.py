@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-pytest.importorskip("mien.train._lightning")
 pytest.importorskip("pyarrow")
 
 from helpers_train import drawn_faces

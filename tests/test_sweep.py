@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 pytest.importorskip("torch")
-pytest.importorskip("mien.train._lightning")
 pytest.importorskip("pyarrow")
 for _name in ("timm", "torchvision", "optuna", "filelock"):
     if importlib.util.find_spec(_name) is None:

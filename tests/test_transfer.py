@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("mien.train._lightning")
 if importlib.util.find_spec("timm") is None or importlib.util.find_spec("torchvision") is None:
     pytest.skip("the [transfer] extra is not installed", allow_module_level=True)
 

@@ -10,7 +10,7 @@ from mien.errors import require_extra
 def load_model(model: str) -> Any:
     """Anything with ``info`` and ``predict_proba``; torch is imported for a checkpoint only."""
     if model.endswith(".ckpt"):
-        require_extra("train", ("torch", "lightning"), "A checkpoint")
+        require_extra("train", ("torch",), "A checkpoint")
         from mien.train import load_checkpoint
 
         return load_checkpoint(model)

@@ -35,7 +35,7 @@ def ablate(
     figure is the last epoch's, which nothing was chosen by; the test split is not read.
     """
     check_choice("device", device, DEVICES)
-    require_extra("train", ("torch", "lightning", "pyarrow"), "`mien ablate`")
+    require_extra("train", ("torch", "pyarrow"), "`mien ablate`")
     relaunch_with_allocator()
     from mien.data import read_for_protocol
     from mien.train.ablation import ablate as run

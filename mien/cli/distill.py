@@ -45,7 +45,7 @@ def distill(
     run is resumed with the same teachers alone.
     """
     check_choice("device", device, DEVICES)
-    require_extra("train", ("torch", "lightning", "pyarrow"), "`mien distill`")
+    require_extra("train", ("torch", "pyarrow"), "`mien distill`")
     relaunch_with_allocator()
     from rich.console import Console
 

@@ -48,7 +48,7 @@ def ensemble(
     check_choice("device", device, DEVICES)
     if not members and recipe is None:
         raise RecipeError("Name members (run folders or checkpoints) or a --recipe to train.")
-    require_extra("train", ("torch", "lightning", "pyarrow"), "`mien ensemble`")
+    require_extra("train", ("torch", "pyarrow"), "`mien ensemble`")
     if recipe is not None:
         relaunch_with_allocator()
     from mien.data import make_splits, read_for_protocol

@@ -65,7 +65,7 @@ def reproduce(
             typer.echo(f"{paper:12s} {system.citation}: {', '.join(r.id for r in system.runs)}")
         return
     get_system(name)  # an unknown name fails before anything heavy is loaded
-    require_extra("train", ("torch", "lightning", "pyarrow"), "`mien reproduce`")
+    require_extra("train", ("torch", "pyarrow"), "`mien reproduce`")
     relaunch_with_allocator()
     from mien.reproduce.api import reproduce as run
     from mien.reproduce.runs import TrainOptions

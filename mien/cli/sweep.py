@@ -73,7 +73,7 @@ def sweep(
     if grid or best:
         cells = (cells_of.grid if grid else cells_of.best)(init or "imagenet")
     cells = cells_of.choose(cells, only or [])
-    require_extra("train", ("torch", "lightning", "pyarrow"), "`mien sweep`")
+    require_extra("train", ("torch", "pyarrow"), "`mien sweep`")
     require_extra("transfer", ("timm", "torchvision", "optuna", "filelock"), "`mien sweep`")
     if not list_:
         relaunch_with_allocator()

@@ -46,7 +46,7 @@ def train(
         relaunch_with_allocator()
     from rich.console import Console
 
-    require_extra("train", ("torch", "lightning", "pyarrow"), "`mien train`")
+    require_extra("train", ("torch", "pyarrow"), "`mien train`")
     from mien.train.recipe import override
     from mien.train.recipes import RECIPES, get_recipe
 

@@ -113,7 +113,8 @@ def _to_onnx(classifier: TorchClassifier) -> onnx.ModelProto:
     onnxruntime()  # before torch imports it: it must not report to its maker
     info = classifier.info
     example = torch.randn(2, info.channels, info.input_size, info.input_size)
-    model = classifier.model.to("cpu").to(memory_format=torch.contiguous_format)
+    model = classifier.model.to("cpu")
+    model = model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     with _quiet():
         program = torch.onnx.export(
             model,

@@ -41,7 +41,7 @@ def import_torchvision() -> ModuleType:
     except RuntimeError as error:
         if _library is not None or "torchvision::nms does not exist" not in str(error):
             raise
-    _library = torch.library.Library("torchvision", "FRAGMENT")
+    _library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for schema in _MISSING:
         _library.define(schema)
     # The failed import left its first submodules behind.

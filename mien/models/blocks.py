@@ -33,7 +33,7 @@ class SqueezeExcite(nn.Module):
         self.excite = nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = self.excite(torch.relu(self.squeeze(x.mean(dim=(2, 3))))).sigmoid()
+        gate: Tensor = self.excite(torch.relu(self.squeeze(x.mean(dim=(2, 3))))).sigmoid()
         return x * gate[:, :, None, None]
 
 
@@ -66,7 +66,9 @@ class ResidualBlock(nn.Module):
         self.gate = SqueezeExcite(channels, se) if se else nn.Identity()
         self.drop = DropPath(drop_path) if drop_path else nn.Identity()
         # Starting as the identity trains more stably at large learning rates (Goyal et al. 2017).
-        nn.init.zeros_(self.second[1].weight)
+        norm = self.second[1]
+        assert isinstance(norm, nn.BatchNorm2d)
+        nn.init.zeros_(norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.second(torch.relu(self.first(x)))
@@ -88,18 +90,18 @@ class RepConv(nn.Module):
         self.same = nn.BatchNorm2d(outputs) if inputs == outputs else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.wide(x) + self.narrow(x)
+        y: Tensor = self.wide(x) + self.narrow(x)
         return y if self.same is None else y + self.same(x)
 
     def fused(self) -> nn.Conv2d:
         """One convolution with bias that computes what this does in evaluation mode."""
-        kernel, bias = _folded(self.wide[0].weight, self.wide[1])
-        small, shift = _folded(self.narrow[0].weight, self.narrow[1])
+        kernel, bias = _folded(*self.wide)
+        small, shift = _folded(*self.narrow)
         kernel, bias = kernel + F.pad(small, (1, 1, 1, 1)), bias + shift
         if self.same is not None:
             channels = len(kernel)
             identity = torch.eye(channels).to(kernel)[:, :, None, None]
-            small, shift = _folded(identity, self.same)
+            small, shift = _scaled(identity, self.same)
             kernel, bias = kernel + F.pad(small, (1, 1, 1, 1)), bias + shift
         out = Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1).to(kernel.device)
         with torch.no_grad():
@@ -108,7 +110,13 @@ class RepConv(nn.Module):
         return out
 
 
-def _folded(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def _folded(conv: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    return _scaled(conv.weight, norm)
+
+
+def _scaled(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Kernel and bias of a convolution without bias followed by batch norm in evaluation mode."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -146,7 +154,8 @@ class WhitenedStem(nn.Module):
         self.conv.weight.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
+        found: Tensor = self.conv(x)
+        return found
 
     @torch.no_grad()
     def whiten_(self, images: Tensor, eps: float = 5e-4) -> None:

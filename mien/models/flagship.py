@@ -89,10 +89,12 @@ class CompactResNet(nn.Module):
             self.body[0].whiten_(images)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        return self.body(x).mean(dim=(2, 3))
+        pooled: Tensor = self.body(x).mean(dim=(2, 3))
+        return pooled
 
     def forward_head(self, features: Tensor) -> Tensor:
-        return self.head(self.dropout(features))
+        logits: Tensor = self.head(self.dropout(features))
+        return logits
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))

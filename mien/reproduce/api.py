@@ -83,7 +83,7 @@ def reproduce(
         RecipeError, DataError, ModelError: see the parts; each is one sentence.
         MissingExtraError: the [train] extra is not installed.
     """
-    require_extra("train", ("torch", "lightning", "pyarrow"), "`mien reproduce`")
+    require_extra("train", ("torch", "pyarrow"), "`mien reproduce`")
     from mien.reproduce.report import write_reproduction
 
     if options.dry and report_only:

@@ -20,7 +20,8 @@ from mien.data.dataset import FaceDataset
 from mien.errors import RecipeError
 from mien.train.ablation_chart import picture
 from mien.train.fit import dry, environment
-from mien.train.jobs import DONE, Job, Options, Say, result_of, run_jobs
+from mien.train.folder import DONE
+from mien.train.jobs import Job, Options, Say, result_of, run_jobs
 from mien.train.recipe import Recipe, override
 from mien.train.recipes import get_recipe
 

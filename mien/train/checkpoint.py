@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mien._version import __version__
+from mien.atomic import open_atomic
 from mien.emotions import Emotion
-from mien.errors import ModelError
+from mien.errors import ModelError, OutputError, RecipeError, first_line
 from mien.modelinfo import ModelInfo
 from mien.models import count_multiply_adds, count_parameters, create_model
 from mien.models.blocks import fuse
 from mien.preprocess import normalize, probabilities
+from mien.train.learner import Learner
+from mien.train.loop import State
 from mien.train.recipe import Recipe
+
+#: In a checkpoint that can be gone on with.
+_RESUME = "resume"
 
 
 @dataclass
@@ -63,8 +69,12 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> TorchClassifier:
         ModelError: the file is missing, damaged or not a mien checkpoint.
     """
     record, state = read_checkpoint(path)
-    recipe = Recipe.from_dict(record["recipe"])
-    classes = tuple(Emotion(c) for c in record["classes"])
+    try:
+        recipe = Recipe.from_dict(record["recipe"])
+        classes = tuple(Emotion(c) for c in record["classes"])
+        mean, std, seed = float(record["mean"]), float(record["std"]), int(record["seed"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path} has a damaged record ({first_line(error)}).") from None
     model = create_model(recipe.model, num_classes=len(classes), **recipe.model_args)
     prefix = "averaged." if any(k.startswith("averaged.") for k in state) else "model."
     weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
@@ -81,11 +91,11 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> TorchClassifier:
     info = ModelInfo(
         name=recipe.name,
         labels=classes,
-        mean=record["mean"],
-        std=record["std"],
+        mean=mean,
+        std=std,
         architecture=recipe.model,
         recipe=recipe.name,
-        seed=record["seed"],
+        seed=seed,
         training_data=data.get("name", ""),
         protocol=data.get("protocol", ""),
         parameters=count_parameters(model),
@@ -97,15 +107,85 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> TorchClassifier:
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """The mien record and the weights of a checkpoint. Raises ModelError as load_checkpoint."""
-    if not Path(path).is_file():
+    checkpoint = _load(Path(path))
+    try:
+        return checkpoint["mien"], checkpoint["state_dict"]
+    except (KeyError, TypeError):
+        raise ModelError(f"{path} is not a mien checkpoint: it has no 'mien' record.") from None
+
+
+def _load(path: Path) -> Any:
+    """What is in a checkpoint: tensors and plain values; nothing in it is ever executed."""
+    if not path.is_file():
         raise ModelError(f"No checkpoint at {path}.")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        return checkpoint["mien"], checkpoint["state_dict"]
-    except KeyError:
-        raise ModelError(f"{path} is not a mien checkpoint: it has no 'mien' record.") from None
-    except (RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path} cannot be read as a checkpoint: {error}") from None
-    except Exception as error:  # torch raises pickle.UnpicklingError with a page of advice
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{path} cannot be read as a checkpoint: {first}") from None
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of zip, pickle, torch and the system; some with a page of advice
+        raise ModelError(f"{path} cannot be read as a checkpoint: {first_line(error)}.") from None
+
+
+def save_checkpoint(
+    path: Path,
+    learner: Learner,
+    data: Mapping[str, Any],
+    resume: tuple[State, torch.optim.Optimizer] | None = None,
+) -> None:
+    """Write the learner's weights and record; with ``resume`` all that a run needs to go on.
+
+    Raises:
+        OutputError: the disk is full, or the folder cannot be written to.
+    """
+    found: dict[str, Any] = {
+        "mien": {
+            "recipe": learner.recipe.to_dict(),
+            "classes": [c.value for c in learner.classes],
+            "mean": learner.mean,
+            "std": learner.std,
+            "seed": learner.seed,
+            "data": dict(data),
+        },
+        "state_dict": learner.state_dict(),
+    }
+    if resume is not None:
+        state, optimizer = resume
+        found[_RESUME] = {"state": asdict(state), "optimizer": optimizer.state_dict()}
+        found[_RESUME]["answers"] = learner.answers
+    write_weights(path, found)
+
+
+def write_weights(path: Path, checkpoint: Mapping[str, Any]) -> None:
+    """``torch.save``, all or nothing. Raises OutputError, which names the run folder."""
+    try:
+        with open_atomic(path, "wb") as stream:
+            torch.save(dict(checkpoint), stream)
+    except (OutputError, RuntimeError) as error:  # torch has an error of its own for a full disk
+        why = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise OutputError(
+            f"Cannot write into the run folder {str(path.parent)!r}: {first_line(why)}; free some "
+            "space and go on with --resume."
+        ) from error
+
+
+def resume_from(path: Path, learner: Learner, optimizer: torch.optim.Optimizer) -> State:
+    """Load the weights, the optimiser and the state of a run that goes on.
+
+    Raises:
+        ModelError: the file is damaged or does not fit.
+        RecipeError: it was written before mien trained by a loop of its own.
+    """
+    checkpoint = _load(path)
+    try:
+        resume = checkpoint.get(_RESUME)
+        if resume is None:
+            raise RecipeError(
+                f"{path} was written by an older mien and cannot be gone on with; train anew with "
+                "another --out."
+            )
+        learner.load_state_dict(checkpoint["state_dict"])
+        optimizer.load_state_dict(resume["optimizer"])
+        learner.answers = resume["answers"]
+        return State(**resume["state"])
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{path} does not fit the run ({first_line(error)}); train it anew."
+        ) from None

@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mien._records import RESULT
 from mien._system import file_sha256
 from mien.emotions import Emotion
 from mien.errors import ModelError, RecipeError
-from mien.train.callbacks import BEST, LAST
 from mien.train.checkpoint import TorchClassifier, load_checkpoint
+from mien.train.folder import BEST, LAST, RESULT
 from mien.train.members import ENSEMBLE, Member, read_members
 
 

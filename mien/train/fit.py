@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
-import logging
 import platform
 import shlex
-import signal
 import subprocess
 import sys
 import time
-import warnings
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,22 +20,26 @@ import torch
 
 from mien._system import processor, versions
 from mien._version import __version__
-from mien.atomic import remove_leftovers, write_text
+from mien.atomic import write_text
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.loaders import EpochBatches
 from mien.errors import RecipeError
 from mien.models.registry import get_spec
 from mien.models.weights import initial_weights
-from mien.train._lightning import L
-from mien.train.callbacks import BEST, LAST, AtomicCheckpointIO, ProgressLine, Run
+from mien.train import loop
+from mien.train.checkpoint import resume_from, save_checkpoint
 from mien.train.distill import Teachers
-from mien.train.folder import RESULT, RUN, SPLITS
-from mien.train.module import ExpressionModule
+from mien.train.folder import BEST, LAST, RECIPE, RESULT, RUN, SPLITS, hold, read_json
+from mien.train.learner import Learner
+from mien.train.loop import State
+from mien.train.optimizers import make_optimizer
 from mien.train.precision import PrecisionChoice, choose_device, choose_precision
+from mien.train.progress import ProgressLine
 from mien.train.recipe import Recipe
+from mien.train.resume import beside_of, check_folder, write_curves
 from mien.train.selection import check_teaching, training_set
 
-PACKAGES = ("torch", "lightning", "numpy", "opencv-python-headless", "onnxruntime")
+PACKAGES = ("torch", "numpy", "opencv-python-headless", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,14 @@ def _few(dataset: FaceDataset, n: int) -> FaceDataset:
     return dataset.take(np.arange(min(n, len(dataset))))
 
 
-def _record(folder: Path, recipe: Recipe, dataset: FaceDataset, splits: Splits, run: Any) -> None:
-    write_text(folder / "recipe.json", recipe.to_json() + "\n")
+def _record(
+    folder: Path,
+    recipe: Recipe,
+    dataset: FaceDataset,
+    splits: Splits,
+    facts: Mapping[str, Any],
+) -> None:
+    write_text(folder / RECIPE, recipe.to_json() + "\n")
     write_text(folder / SPLITS, splits.to_json() + "\n")
     record = {
         **environment(),
@@ -122,14 +128,14 @@ def _record(folder: Path, recipe: Recipe, dataset: FaceDataset, splits: Splits, 
         "data": {"name": dataset.name, "sha256": dataset.sha256, "n": len(dataset)},
         "protocol": splits.protocol,
         "fold": splits.fold,
-        **run,
+        **{key: value for key, value in facts.items() if value is not None},
     }
     write_text(folder / RUN, json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
 def _resumed_precision(folder: Path, recipe: Recipe, device: str) -> PrecisionChoice | None:
     """The precision that an "auto" run began with, where it works here; None for another choice."""
-    begun = json.loads((folder / RUN).read_text()).get("precision", "auto")
+    begun = read_json(folder / RUN).get("precision", "auto")
     if recipe.precision != "auto" or begun == "auto":
         return None
     with contextlib.suppress(RecipeError):
@@ -146,80 +152,13 @@ def _record_resumption(folder: Path, precision: PrecisionChoice, device: str) ->
     """Add to the run's record where, how and by which code it goes on; a finished run is left."""
     if (folder / RESULT).exists():
         return
-    record = json.loads((folder / RUN).read_text())
+    record = read_json(folder / RUN)
     whole = environment()
     here = {key: whole[key] for key in ("mien", "commit", "cpu", "threads", "gpu")}
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     entry = {**here, "device": device, "precision": precision.precision, "started": started}
     record["resumed"] = [*record.get("resumed", ()), entry]
     write_text(folder / RUN, json.dumps(record, indent=2, sort_keys=True) + "\n")
-
-
-def check_folder(
-    folder: Path,
-    recipe: Recipe,
-    seed: int,
-    resume: bool,
-    teachers: Teachers | None,
-    dataset: FaceDataset,
-    splits: Splits,
-    unlabelled: FaceDataset | None = None,
-) -> Path | None:
-    """The checkpoint to resume from, or None for a fresh run.
-
-    Raises:
-        RecipeError: the folder holds a run already, or a different one than is resumed: of another
-            recipe, seed, dataset or division, or with other teachers, votes or extra images.
-    """
-    last = folder / LAST
-    if not resume:
-        if last.exists():
-            raise RecipeError(
-                f"{folder} already holds a run; give --resume to continue it or another --out."
-            )
-        return None
-    if not last.exists():
-        return None
-    old = Recipe.from_dict(json.loads((folder / "recipe.json").read_text()))
-    record = json.loads((folder / RUN).read_text())
-    other = old.differences(recipe) + ([] if record.get("seed") == seed else ["seed"])
-    if other:
-        raise RecipeError(
-            f"{folder} holds a run with another {', '.join(other)}; repeat its settings (--set) or "
-            "use another --out."
-        )
-    if record["data"]["sha256"] != dataset.sha256:
-        raise RecipeError(
-            f"{folder} holds a run on other data ({record['data']['name']}); use another --out."
-        )
-    if not _same_division(Splits.load(folder / SPLITS), splits):
-        raise RecipeError(f"{folder} holds a run on another division or fold; use another --out.")
-    if _taught(record.get("teachers")) != _taught(teachers.record if teachers else None):
-        raise RecipeError(f"{folder} holds a run with other teachers; use another --out.")
-    beside = _beside(recipe, dataset, unlabelled)
-    for key, value in record.get("beside", {}).items():
-        if beside.get(key) != value:
-            raise RecipeError(f"{folder} holds a run with other {key}; use another --out.")
-    for name in (LAST, BEST):
-        remove_leftovers(folder / name)  # of a kill in the middle of a write
-    return last
-
-
-def _beside(recipe: Recipe, dataset: FaceDataset, unlabelled: FaceDataset | None) -> dict[str, str]:
-    """SHA-256 of what is learned from besides the labelled images: votes and extra images."""
-    found = {}
-    if dataset.votes is not None and (recipe.loss.ferplus_auxiliary or recipe.loss.ferplus_blend):
-        order = np.argsort(dataset.ids, kind="stable")
-        found["votes"] = hashlib.sha256(dataset.votes[order].tobytes()).hexdigest()
-    if unlabelled is not None:
-        found["extra images"] = unlabelled.sha256
-    return found
-
-
-def _same_division(one: Splits, other: Splits) -> bool:
-    return one.ids.keys() == other.ids.keys() and all(
-        np.array_equal(np.sort(ids), np.sort(other.ids[role])) for role, ids in one.ids.items()
-    )
 
 
 def check_votes(recipe: Recipe, train: FaceDataset) -> None:
@@ -231,10 +170,6 @@ def check_votes(recipe: Recipe, train: FaceDataset) -> None:
             f"Recipe {recipe.name!r} uses FER+ votes, and the data has none: add fer2013new.csv "
             f"beside the CSV, or train with {settings}."
         )
-
-
-def _taught(record: Any) -> list[tuple[str, float]]:
-    return [(member["sha256"], member["share"]) for member in record or ()]
 
 
 def fit(
@@ -269,112 +204,127 @@ def fit(
     """
     if dry_run:
         recipe = dry(recipe)
-    checkpoint = check_folder(folder, recipe, seed, resume, teachers, dataset, splits, unlabelled)
+    begun = check_folder(folder, recipe, seed, resume, teachers, dataset, splits, unlabelled)
     train, val = splits.select(dataset, "train"), splits.select(dataset, "val")
     if dry_run:
         train, val = _few(train, 64), _few(val, 64)
         unlabelled = None if unlabelled is None else _few(unlabelled, 32)
-    _, *wanted = get_spec(recipe.model).input
-    if list(train.images.shape[1:]) != wanted:
-        sides = "×".join(map(str, train.images.shape[1:]))
-        raise RecipeError(
-            f"The pictures of {dataset.source or dataset.name} are {sides}, and {recipe.model} "
-            f"takes {wanted[0]}×{wanted[1]}; resize them."
-        )
-    if not len(train):
-        raise RecipeError(f"Protocol {splits.protocol!r} leaves no training images.")
+    _check_images(recipe, dataset, splits, train)
     check_votes(recipe, train)
     check_teaching(recipe, dataset, teachers, unlabelled)
-    chosen, weights = training_set(recipe, train, unlabelled)
     device = choose_device(device)
-    precision = _resumed_precision(folder, recipe, device) if checkpoint else None
+    precision = _resumed_precision(folder, recipe, device) if begun else None
     precision = precision or choose_precision(recipe.precision, device)
     # Fetched before anything is written: where there are none, the run stops here.
-    start = None if checkpoint else initial_weights(recipe.model, recipe.init)
-    folder.mkdir(parents=True, exist_ok=True)
-    extra: dict[str, Any] = {"seed": seed, "precision": precision.precision}
-    extra["precision_why"] = precision.reason
-    if teachers is not None:
-        extra["teachers"] = list(teachers.record)
-    beside = _beside(recipe, dataset, unlabelled)
-    if beside:
-        extra["beside"] = beside
-    if chosen is not train:
-        extra["training_images"] = {"split": len(train), "used": len(chosen)}
-    if start is not None:
-        extra["init"] = start.record()
-    if checkpoint is None:
-        _record(folder, recipe, dataset, splits, extra)
-    else:
-        _record_resumption(folder, precision, device)
-
+    start = None if begun else initial_weights(recipe.model, recipe.init)
+    chosen, weights = training_set(recipe, train, unlabelled)
     torch.manual_seed(seed)
-    mean, std = pixel_statistics(recipe, train)
-    module = ExpressionModule(recipe, dataset.classes, mean, std, class_weights(recipe, train))
-    module.run_seed = seed
-    module.training_rows = len(chosen)
+    learner = Learner(
+        recipe,
+        dataset.classes,
+        *pixel_statistics(recipe, train),
+        class_weights(recipe, train),
+        seed=seed,
+        rows=len(chosen),
+        teacher=None if teachers is None else teachers.to(device),
+    )
     if start is not None:
-        for network in filter(None, (module.model, module.averaged)):
+        for network in filter(None, (learner.model, learner.averaged)):
             start.load_into(network)
-    if teachers is not None:
-        module.teacher = teachers.to(device)
-    if checkpoint is None:
-        module.initialise(torch.from_numpy(train.images[:4096]).unsqueeze(1))
-    module.data_record = {
-        "name": dataset.name + (f" + {unlabelled.name} (unlabelled)" if unlabelled else ""),
-        "sha256": dataset.sha256,
-        "protocol": splits.protocol,
-        "fold": splits.fold,
-    }
-    run = Run(folder, _tensorboard(folder))
-    callbacks: list[L.Callback] = [run] if quiet else [run, ProgressLine(run)]
-    with _lightning_quiet():
-        trainer = L.Trainer(
-            accelerator="gpu" if device == "cuda" else "cpu",
-            devices=1,
-            precision="bf16-mixed" if precision.precision == "bf16" else "32-true",
-            max_epochs=recipe.epochs,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            callbacks=callbacks,
-            plugins=[AtomicCheckpointIO()],
-        )
+    if begun is None:
+        learner.initialise(torch.from_numpy(train.images[:4096]).unsqueeze(1))
+    with hold(folder):
+        if begun is None:
+            beside = beside_of(recipe, dataset, unlabelled)
+            used = {"split": len(train), "used": len(chosen)}
+            facts = {
+                "seed": seed,
+                "precision": precision.precision,
+                "precision_why": precision.reason,
+                "teachers": None if teachers is None else list(teachers.record),
+                "beside": beside or None,
+                "training_images": None if chosen is train else used,
+                "init": None if start is None else start.record(),
+            }
+            _record(folder, recipe, dataset, splits, facts)
+        else:
+            _record_resumption(folder, precision, device)
+        data = {
+            "name": dataset.name + (f" + {unlabelled.name} (unlabelled)" if unlabelled else ""),
+            "sha256": dataset.sha256,
+            "protocol": splits.protocol,
+            "fold": splits.fold,
+        }
         batches = EpochBatches(
             chosen,
             recipe.batch_size,
             seed=seed,
             shuffle=True,
-            epoch=lambda: module.picture_epoch,
+            epoch=lambda: learner.picture_epoch,
             device=device,
             weights=weights,
         )
         judge = EpochBatches(val, 256, device=device) if len(val) else None
-        try:
-            trainer.fit(module, batches, judge, ckpt_path=checkpoint, weights_only=False)
-        except SystemExit as stop:  # Lightning's word for a signal, with a code of success
-            if isinstance(stop.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from None
-            raise SystemExit(128 + signal.SIGTERM) from None
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    return FitResult(folder, run.best_epoch, run.best, run.seconds, folder / BEST)
+        state = _train(folder, learner, batches, judge, begun, device, precision, data, quiet)
+    return FitResult(folder, state.best_epoch, state.best, state.seconds, folder / BEST)
 
 
-@contextlib.contextmanager
-def _lightning_quiet() -> Iterator[None]:
-    """Lightning's advice on workers, loggers and devices does not apply to in-memory data."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+def _check_images(recipe: Recipe, dataset: FaceDataset, splits: Splits, train: FaceDataset) -> None:
+    """Raise RecipeError where there are none, or of another size than the network takes."""
+    _, *wanted = get_spec(recipe.model).input
+    if list(train.images.shape[1:]) != wanted:
+        sides = "×".join(map(str, train.images.shape[1:]))
+        raise RecipeError(
+            f"The images of {dataset.source or dataset.name} are {sides}, and {recipe.model} "
+            f"takes {wanted[0]}×{wanted[1]}; resize them."
+        )
+    if not len(train):
+        raise RecipeError(f"Protocol {splits.protocol!r} leaves no training images.")
+
+
+def _train(
+    folder: Path,
+    learner: Learner,
+    batches: EpochBatches,
+    judge: EpochBatches | None,
+    begun: Path | None,
+    device: str,
+    precision: PrecisionChoice,
+    data: Mapping[str, Any],
+    quiet: bool,
+) -> State:
+    """The loop with its files, from the beginning or from the checkpoint ``begun``."""
+    learner.to(device)
+    optimizer = make_optimizer(learner.recipe, learner.trained())
+    state = State() if begun is None else resume_from(begun, learner, optimizer)
+    board = _tensorboard(folder)
+    line = None if quiet else ProgressLine(learner.recipe.epochs, len(batches), state)
+
+    def keep(state: State, improved: bool) -> None:
+        # best before last: a kill between the two leaves a best that comes again
+        write_curves(folder, state.rows)
+        if improved:
+            save_checkpoint(folder / BEST, learner, data)
+        save_checkpoint(folder / LAST, learner, data, (state, optimizer))
+        if board is not None:
+            for key, value in state.rows[-1].items():
+                board.add_scalar(key, value, state.epoch)
+            board.flush()
+        if line is not None:
+            line.epoch(state)
+
+    with line or contextlib.nullcontext():
+        return loop.train(
+            learner,
+            optimizer,
+            batches,
+            judge,
+            state=state,
+            device=device,
+            precision=precision.precision,
+            after_step=line.step if line else lambda state, images: None,
+            after_epoch=keep,
+        )
 
 
 def _tensorboard(folder: Path) -> Any:

@@ -19,7 +19,7 @@ from mien.data import make_splits
 from mien.data.dataset import FaceDataset, Splits
 from mien.errors import MienError, RecipeError
 from mien.train.distill import Teachers
-from mien.train.fit import check_folder, dry, fit
+from mien.train.fit import dry, fit
 from mien.train.folder import (
     BEST,
     CURVES,
@@ -37,6 +37,7 @@ from mien.train.folder import (
 )
 from mien.train.recipe import Recipe
 from mien.train.report import write_run_report
+from mien.train.resume import check_folder
 
 Say = Callable[[str], None]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -89,7 +89,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; ``closure`` computes the loss anew, as in every torch optimiser."""
         loss = None
         if closure is not None:
@@ -131,7 +131,7 @@ class Muon(torch.optim.Optimizer):
 
     def _descend(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         if group["weight_decay"]:
-            grads = [p.grad for p in parameters]
+            grads = [p.grad for p in parameters if p.grad is not None]
             torch._foreach_add_(grads, parameters, alpha=group["weight_decay"])
         steps = [self._momentum(p, group["momentum"]) for p in parameters]
         torch._foreach_add_(parameters, steps, alpha=-group["lr"])
@@ -163,7 +163,7 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     return kind(groups, lr=c.lr, betas=betas, eps=c.eps, fused=True)
 
 
-def _muon(c: OptimizerConfig, decayed: list[Tensor], other: list[Tensor]) -> Muon:
+def _muon(c: OptimizerConfig, decayed: Sequence[Tensor], other: Sequence[Tensor]) -> Muon:
     """Convolutions by Muon; dense layers and vectors by SGD."""
     convolutions = [p for p in decayed if p.ndim == 4]
     dense = [p for p in decayed if p.ndim != 4]

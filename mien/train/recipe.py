@@ -211,7 +211,12 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
-        return _build(cls, data, "")
+        """A recipe of :meth:`to_dict`. Raises RecipeError for unknown keys and wrong types."""
+        try:
+            made: Recipe = _build(cls, data, "")
+        except (AttributeError, TypeError) as error:
+            raise RecipeError(f"The recipe is malformed: {error}.") from None
+        return made
 
 
 def _within(key: str, value: float, low: float, high: float, *, open_below: bool = False) -> None:
@@ -256,7 +261,8 @@ def _build(cls: type[Any], data: Mapping[str, Any], prefix: str) -> Any:
         if key not in hints:
             raise RecipeError(f"Unknown recipe key {prefix + key!r}{nearest(key, hints)}")
         kind = hints[key]
-        values[key] = _build(kind, value, f"{key}.") if dataclasses.is_dataclass(kind) else value
+        nested = isinstance(kind, type) and dataclasses.is_dataclass(kind)
+        values[key] = _build(kind, value, f"{key}.") if nested else value
     return cls(**values)
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mien._records import RESULT
 from mien.atomic import write_text
 from mien.data.dataset import FaceDataset, Splits
 from mien.evaluate import describe_model, evaluate, write_report
 from mien.evaluate.curves import read_curves
 from mien.report.plots import training_curves
 from mien.report.svg import standalone
-from mien.train.callbacks import CURVES
 from mien.train.checkpoint import load_checkpoint
 from mien.train.fit import FitResult
+from mien.train.folder import CURVES, RESULT
 
 
 def write_run_report(result: FitResult, dataset: FaceDataset, splits: Splits) -> Path:

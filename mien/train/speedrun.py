@@ -13,7 +13,6 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,21 +20,22 @@ from typing import Any
 import torch
 
 from mien._system import processor
-from mien.atomic import atomic_path
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.loaders import EpochBatches
 from mien.errors import RecipeError
 from mien.evaluate.runner import predict
 from mien.modelinfo import ModelInfo
-from mien.train.callbacks import learning_rate
-from mien.train.checkpoint import TorchClassifier
+from mien.train import loop
+from mien.train.checkpoint import TorchClassifier, write_weights
 from mien.train.fit import check_votes, class_weights, environment, pixel_statistics
-from mien.train.module import ExpressionModule
+from mien.train.learner import Learner
+from mien.train.loop import State
+from mien.train.optimizers import make_optimizer
 from mien.train.precision import choose_precision
 from mien.train.recipe import Recipe
 from mien.train.selection import check_teaching, training_set
 
-WARM_UP_STEPS = 3
+WARM_UP = 3
 
 
 class Others:
@@ -73,36 +73,6 @@ def hardware(device: str) -> str:
     return f"{torch.get_num_threads()} cores of {processor()}"
 
 
-def _autocast(device: str, precision: str) -> AbstractContextManager[Any]:
-    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
-
-
-def _loop(
-    module: ExpressionModule, batches: EpochBatches, device: str, precision: str, steps: int | None
-) -> None:
-    """Train ``module`` in place: every epoch of its recipe, or ``steps`` steps."""
-    recipe = module.recipe
-    optimizer = module.configure_optimizers()
-    total, step = recipe.epochs * len(batches), 0
-    for epoch in range(recipe.epochs):
-        module.position = (epoch, step)
-        module.on_train_epoch_start()
-        for batch in batches:
-            rate = learning_rate(recipe.schedule, recipe.optimizer.lr, step, total)
-            for group in optimizer.param_groups:
-                group["lr"] = rate * group.get("lr_scale", 1.0)
-            with _autocast(device, precision):
-                loss = module.training_step(batch, step)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            step += 1
-            module.position = (epoch, step)
-            module.on_train_batch_end()
-            if step == steps:
-                return
-
-
 def _sync(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
@@ -129,52 +99,34 @@ def timed_run(
     check_votes(recipe, train)
     chosen, weights = training_set(recipe, train)
     mean, std = pixel_statistics(recipe, train)
-    where = {"epoch": 0}
-    batches = EpochBatches(
-        chosen,
-        recipe.batch_size,
-        seed=seed,
-        shuffle=True,
-        epoch=lambda: where["epoch"],
-        device=device,
-        weights=weights,
-    )
     first = torch.from_numpy(train.images[:4096]).unsqueeze(1).to(device)
+    batches = EpochBatches(
+        chosen, recipe.batch_size, seed=seed, shuffle=True, device=device, weights=weights
+    )
 
-    def fresh() -> ExpressionModule:
+    def fresh() -> tuple[Learner, torch.optim.Optimizer]:
         torch.manual_seed(seed)
-        module = ExpressionModule(recipe, dataset.classes, mean, std, class_weights(recipe, train))
-        module.run_seed = seed
-        module.to(device)
-        module.initialise(first)
-        return module.train()
+        made = Learner(recipe, dataset.classes, mean, std, class_weights(recipe, train), seed=seed)
+        made.to(device)
+        made.initialise(first)
+        batches.epoch = lambda: made.picture_epoch
+        return made, make_optimizer(recipe, made.trained())
 
     if device == "cuda":
         torch.backends.cudnn.benchmark = True
         for share, _ in recipe.progressive or ((0.0, 48),):
-            module = fresh()
-            module.position = (math.ceil(share * recipe.epochs), 0)
-            _warm(module, batches, device, precision)
+            state = State(math.ceil(share * recipe.epochs))
+            loop.train(
+                *fresh(), batches, state=state, device=device, precision=precision, steps=WARM_UP
+            )
     _sync(device)
     start = time.perf_counter()
-    module = fresh()
-    batches.epoch = lambda: module.epoch
-    _loop(module, batches, device, precision, None)
+    learner, optimizer = fresh()
+    loop.train(learner, optimizer, batches, device=device, precision=precision)
     _sync(device)
     seconds = time.perf_counter() - start
     info = ModelInfo(name=recipe.name, labels=dataset.classes, mean=mean, std=std, seed=seed)
-    return TorchClassifier(module.deployed.eval(), info, device), seconds
-
-
-def _warm(module: ExpressionModule, batches: EpochBatches, device: str, precision: str) -> None:
-    optimizer = module.configure_optimizers()
-    for step, batch in enumerate(batches):
-        with _autocast(device, precision):
-            module.training_step(batch, step).backward()
-        optimizer.step()
-        module.on_train_batch_end()
-        if step + 1 == WARM_UP_STEPS:
-            return
+    return TorchClassifier(learner.deployed.eval(), info, device), seconds
 
 
 def accuracy(
@@ -262,8 +214,7 @@ def save_network(
         "data": {**data, "fold": splits.fold},
     }
     state = {f"model.{k}": v.cpu() for k, v in classifier.model.state_dict().items()}
-    with atomic_path(path) as partial:
-        torch.save({"mien": record, "state_dict": state}, partial)
+    write_weights(path, {"mien": record, "state_dict": state})
 
 
 def _split_name(splits: Splits, role: str) -> str:

@@ -1,10 +1,9 @@
-"""The LightningModule behind every recipe: augmentation, loss, optimiser, averaged weights."""
+"""What a recipe trains: a network with its augmentation, loss, averaged weights and teachers."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -17,9 +16,7 @@ from mien.data.loaders import Batch
 from mien.emotions import FERPLUS_EMOTIONS, Emotion
 from mien.errors import RecipeError
 from mien.models import create_model
-from mien.train._lightning import L
 from mien.train.losses import distillation_loss, label_loss
-from mien.train.optimizers import make_optimizer
 from mien.train.recipe import Recipe
 
 FERPLUS_OUTPUTS = 10
@@ -37,23 +34,26 @@ def freeze_scales(model: nn.Module) -> None:
             layer.weight.requires_grad_(False)
 
 
-class ExpressionModule(L.LightningModule):
+class Learner(nn.Module):
     """Trains ``recipe.model``; ``self.averaged`` holds the EMA weights where the recipe asks.
 
     Attributes:
-        run_seed: seeds order and augmentation, with the epoch.
-        training_rows: size of the training set.
+        epoch: number of the epoch under way, from 0.
         answers: float16 (variants + 2, rows, K), what the teachers said, at last to the clean
             epochs' pictures and their mirror images; NaN where not asked yet.
-        teacher: gives soft targets (:class:`mien.train.distill.Teachers`); no part of the weights.
-        position: (epoch, step) set by a loop without Lightning's trainer; else None.
 
     Args:
         recipe: the resolved recipe.
         classes: labels in output order.
         mean, std: standardisation on the 0..1 scale.
         class_weights: float (K,) or None.
+        seed: seeds order and augmentation, with the epoch.
+        rows: size of the training set.
+        teacher: gives soft targets (:class:`mien.train.teachers.Teachers`); no part of the weights.
     """
+
+    class_weights: Tensor | None
+    vote_columns: Tensor
 
     def __init__(
         self,
@@ -62,11 +62,17 @@ class ExpressionModule(L.LightningModule):
         mean: float,
         std: float,
         class_weights: Tensor | None = None,
+        *,
+        seed: int = 0,
+        rows: int = 0,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         self.recipe = recipe
         self.classes = classes
         self.mean, self.std = mean, std
+        self.seed, self.rows, self.teacher = seed, rows, teacher
+        self.epoch = 0
         self.model = create_model(recipe.model, num_classes=len(classes), **recipe.model_args)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe.frozen_scale:
@@ -78,7 +84,8 @@ class ExpressionModule(L.LightningModule):
                     f"Model {recipe.model!r} has no forward_features; "
                     "loss.ferplus_auxiliary needs one."
                 )
-            self.auxiliary = nn.Linear(int(self.model.num_features), FERPLUS_OUTPUTS)
+            network: Any = self.model
+            self.auxiliary = nn.Linear(network.num_features, FERPLUS_OUTPUTS)
         self.averaged: nn.Module | None = None
         if recipe.ema:
             self.averaged = copy.deepcopy(self.model).requires_grad_(False).eval()
@@ -87,11 +94,6 @@ class ExpressionModule(L.LightningModule):
         self.register_buffer("vote_columns", torch.tensor(columns), persistent=False)
         self._sums: dict[str, Tensor] = {}
         self.answers: Tensor | None = None
-
-    @property
-    def epoch(self) -> int:
-        """Number of the epoch under way, from 0."""
-        return self.current_epoch if self.position is None else self.position[0]
 
     @property
     def first_clean(self) -> int:
@@ -108,7 +110,12 @@ class ExpressionModule(L.LightningModule):
         return self.epoch % variants if since < 0 else self.first_clean + since % 2
 
     def side(self) -> int | None:
-        """Side of this epoch's training pictures in pixels; None = as they are."""
+        """Side of this epoch's training images in pixels; None = as they are.
+
+        The last epoch sees full size however few there are: what is scored and deployed does.
+        """
+        if self.epoch == self.recipe.epochs - 1:
+            return None
         share, side = self.epoch / self.recipe.epochs, None
         for start, size in self.recipe.progressive:
             side = size if share >= start else side
@@ -132,7 +139,7 @@ class ExpressionModule(L.LightningModule):
                 turns = config.alternating or bool(config.flip and self.recipe.distill.variants)
                 config = type(config)(flip=config.flip, alternating=turns)
             if config.alternating and index is not None:
-                mirrored = alternating_mirror(index, self.picture_epoch, self.run_seed)
+                mirrored = alternating_mirror(index, self.picture_epoch, self.seed)
             # In bfloat16 the sampling points themselves would be rounded, by up to .1 pixels.
             with torch.autocast(x.device.type, enabled=False):
                 # Teachers answer pictures of full size; the student's are made smaller after that.
@@ -147,31 +154,27 @@ class ExpressionModule(L.LightningModule):
             images: uint8 (N, 1, H, W), training images.
         """
         if hasattr(self.model, "whiten_"):
-            self.model.whiten_((images.float() / 255 - self.mean) / self.std)
+            network: Any = self.model
+            network.whiten_((images.float() / 255 - self.mean) / self.std)
             if self.averaged is not None:
                 self.averaged.load_state_dict(self.model.state_dict())
 
-    def on_train_epoch_start(self) -> None:
-        # Everything random in an epoch follows from (seed, epoch): a resumed run draws the same.
-        torch.manual_seed(1_000_003 * (self.run_seed + 1) + self.picture_epoch)
+    def begin(self, epoch: int) -> None:
+        """Make ready for an epoch: everything random in it follows from (seed, epoch)."""
+        self.epoch = epoch
+        torch.manual_seed(1_000_003 * (self.seed + 1) + self.picture_epoch)
         self._sums = {}
-        if self.epoch >= self.recipe.epochs - self.recipe.dropout_off:
+        if epoch >= self.recipe.epochs - self.recipe.dropout_off:
             for layer in self.model.modules():
                 if isinstance(layer, _DropoutNd):
                     layer.p = 0.0
-
-    run_seed: int = 0
-    training_rows: int = 0
-    teacher: Teacher | None = None
-    position: tuple[int, int] | None = None
-    data_record: Mapping[str, Any] = MappingProxyType({})
 
     def targets(self, batch: Batch) -> Tensor:
         """Float (N, K): one-hot labels, blended with FER+ votes where the recipe asks."""
         target = F.one_hot(batch.labels, len(self.classes)).float()
         blend = self.recipe.loss.ferplus_blend
         if blend and batch.votes is not None:
-            columns: Tensor = self.vote_columns  # type: ignore[assignment]
+            columns = self.vote_columns
             votes = batch.votes[:, columns.clamp(min=0)] * (columns >= 0)
             mass = votes.sum(dim=1, keepdim=True)
             share = blend * (mass > 0.5)  # no blend where most raters saw no such expression
@@ -185,7 +188,7 @@ class ExpressionModule(L.LightningModule):
         if not distill.variants or rows is None:
             return self.teacher(x * self.std + self.mean, distill.temperature)
         if self.answers is None:
-            shape = (distill.variants + 2, self.training_rows, len(self.classes))
+            shape = (distill.variants + 2, self.rows, len(self.classes))
             self.answers = torch.full(shape, torch.nan, dtype=torch.float16)
         since = self.picture_epoch - self.first_clean
         slot = self.picture_epoch if since < 0 else distill.variants + since
@@ -194,11 +197,12 @@ class ExpressionModule(L.LightningModule):
             known[rows] = self.teacher(x * self.std + self.mean, distill.temperature).half().cpu()
         return known[rows].float().to(x.device)
 
-    def training_step(self, batch: Batch, _index: int) -> Tensor:
+    def loss(self, batch: Batch, number: int) -> Tensor:
+        """The loss of the epoch's batch of that ``number``, on augmented images; a scalar."""
         config = self.recipe.loss
         if self.recipe.distill.variants:
             # Pictures that come again must not depend on what dropout drew before them...
-            torch.manual_seed(7_368_787 * (self.picture_epoch + 1) + 1009 * self.run_seed + _index)
+            torch.manual_seed(7_368_787 * (self.picture_epoch + 1) + 1009 * self.seed + number)
         x = self.prepare(batch.images, train=True, index=batch.index)
         target, votes, weights = self.targets(batch), batch.votes, batch.weights
         if config.mixup or config.cutmix:
@@ -211,14 +215,13 @@ class ExpressionModule(L.LightningModule):
             soft = self.follow(x, batch.index)
             x = smaller(x, self.side())
         if self.recipe.distill.variants:  # ... and dropout not on them
-            torch.manual_seed(15_485_863 * (self.epoch + 1) + 1009 * self.run_seed + _index)
+            torch.manual_seed(15_485_863 * (self.epoch + 1) + 1009 * self.seed + number)
         if self.auxiliary is None:
             logits = self.model(x).float()
         else:
             features = self.model.forward_features(x)  # type: ignore[operator]
             logits = self.model.forward_head(features).float()  # type: ignore[operator]
-        class_weights: Tensor | None = self.class_weights  # type: ignore[assignment]
-        loss = label_loss(logits, target, config, class_weights, weights)
+        loss = label_loss(logits, target, config, self.class_weights, weights)
         if soft is not None:
             distill = self.recipe.distill
             following = distillation_loss(logits, soft, distill.temperature)
@@ -238,11 +241,13 @@ class ExpressionModule(L.LightningModule):
     def _add(self, key: str, value: Tensor) -> None:
         self._sums[key] = self._sums.get(key, torch.zeros((), device=value.device)) + value
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def follow_weights(self, step: int) -> None:
+        """Move the averaged weights after ``step`` steps.
+
+        A young average follows the weights more closely, so early epochs mean something.
+        """
         if self.averaged is None:
             return
-        # A young average follows the weights more closely, so early epochs mean something.
-        step = self.global_step if self.position is None else self.position[1]
         decay = min(self.recipe.ema, (1 + step) / (10 + step))
         with torch.no_grad():
             ours, theirs = self.averaged.state_dict(), self.model.state_dict()
@@ -252,29 +257,20 @@ class ExpressionModule(L.LightningModule):
                 else:
                     value.copy_(theirs[key])
 
-    def validation_step(self, batch: Batch, _index: int) -> None:
-        logits = self.deployed(self.prepare(batch.images, train=False)).float()
-        self._add("val_loss", F.cross_entropy(logits, batch.labels, reduction="sum"))
-        self._add("val_correct", (logits.argmax(1) == batch.labels).sum())
-        self._add("val_n", torch.tensor(len(batch.labels)))
+    @torch.inference_mode()
+    def judge(self, batches: Iterable[Batch]) -> None:
+        """Score the deployed network on images as they are; see :meth:`metrics`."""
+        network = self.deployed
+        training = network.training
+        network.eval()
+        for batch in batches:
+            logits = network(self.prepare(batch.images, train=False)).float()
+            self._add("val_loss", F.cross_entropy(logits, batch.labels, reduction="sum"))
+            self._add("val_correct", (logits.argmax(1) == batch.labels).sum())
+            self._add("val_n", torch.tensor(len(batch.labels)))
+        network.train(training)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["mien"] = {
-            "recipe": self.recipe.to_dict(),
-            "classes": [c.value for c in self.classes],
-            "mean": self.mean,
-            "std": self.std,
-            "seed": self.run_seed,
-            "data": dict(self.data_record),
-        }
-        if self.answers is not None:
-            checkpoint["answers"] = self.answers
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the teachers' answers again."""
-        self.answers = checkpoint.get("answers")
-
-    def epoch_metrics(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """train_/val_ loss and accuracy of the epoch that just ended; resets the sums."""
         metrics: dict[str, float] = {}
         for part in ("train", "val"):
@@ -285,8 +281,6 @@ class ExpressionModule(L.LightningModule):
         self._sums = {}
         return metrics
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        groups = nn.ModuleList([self.model])
-        if self.auxiliary is not None:
-            groups.append(self.auxiliary)
-        return make_optimizer(self.recipe, groups)
+    def trained(self) -> nn.Module:
+        """What the optimiser changes: the network and, where there is one, the auxiliary head."""
+        return nn.ModuleList([self.model, *([] if self.auxiliary is None else [self.auxiliary])])

