@@ -1,8 +1,13 @@
-"""A camera through OpenCV: its newest picture, and one sentence when it is missing or lost."""
+"""A camera through OpenCV: its newest picture, and one sentence when it is missing or lost.
+
+A network camera is given by its address (RTSP, or HTTP with Motion JPEG); its user and password
+are shown nowhere.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,14 +18,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import MienError
+from mien.text import shown
 
 Image = NDArray[np.uint8]
 
 #: Seconds without a picture after which a camera counts as lost.
 SILENCE = 5.0
 
-#: Seconds between attempts to open a camera that is waited for.
-RETRY = 1.0
+#: Seconds between attempts to open a camera that is waited for: they double, up to the second.
+RETRY, LONGEST_RETRY = 1.0, 30.0
+#: Attempts to open a network camera again that was lost and is not waited for.
+ATTEMPTS = 6
+#: Milliseconds after which a network camera does not answer.
+TIMEOUT = 5000
+#: Reads that may fail one after the other: a damaged picture is not the end.
+FAILURES = 10
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class CameraError(MienError):
@@ -38,13 +52,17 @@ class Capture(Protocol):
 
 
 def open_capture(camera: str) -> Capture:
-    """OpenCV's capture of a camera's number or path, asked for 640×480 and no queue of its own."""
+    """OpenCV's capture of a camera's number, path or address, asked for 640×480 and no queue."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg would print the address
     import cv2
 
     # OpenCV would print its own warnings beside our sentence.
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
+        if is_address(camera):
+            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC]
+            return cv2.VideoCapture(camera, cv2.CAP_FFMPEG, [*limits, TIMEOUT])
         capture = cv2.VideoCapture(int(camera) if camera.isdecimal() else camera)
         capture.set(cv2.CAP_PROP_FRAME_WIDTH, 640)
         capture.set(cv2.CAP_PROP_FRAME_HEIGHT, 480)
@@ -66,12 +84,13 @@ def camera_frames(
     """The camera's pictures as they come; while one is worked on, only the newest is kept.
 
     Args:
-        camera: its number, from 0, or the path of its device.
-        wait: wait for a camera that is missing, busy or lost, instead of giving up.
+        camera: its number, from 0, the path of its device, or its address.
+        wait: wait for a camera that is missing, busy or lost, instead of giving up. A network
+            camera that was lost is called again in any case, ``ATTEMPTS`` times.
         on_message: told in one sentence when waiting begins and when it ends.
         opener: opens a capture.
         silence: seconds without a picture after which the camera counts as lost.
-        retry: seconds between attempts.
+        retry: seconds between attempts at first; they double, up to ``LONGEST_RETRY``.
 
     Yields:
         (seconds on the monotonic clock when the picture came, uint8 (H, W, 3) BGR).
@@ -81,6 +100,7 @@ def camera_frames(
     """
     waiting = False
     seen = False
+    tries = 0
     while True:
         capture = opener(camera)
         reader = _Reader(capture) if capture.isOpened() else None
@@ -88,15 +108,18 @@ def camera_frames(
         if reader is None or first is None:
             capture.release() if reader is None else reader.stop()
             problem = CameraError(missing(camera))
-            if not wait:
+            problem.exit_code = 1 if seen else 2
+            if not wait and not (seen and is_address(camera) and tries < ATTEMPTS):
                 raise problem
             if not waiting:
                 on_message(f"{problem} Waiting for it.")
                 waiting = True
-            time.sleep(retry)
+            time.sleep(min(retry * 2**tries, LONGEST_RETRY))
+            tries = min(tries + 1, 30)
             continue
         if waiting:
             on_message(f"{name_of(camera)} is there.")
+        waiting, tries = False, 0
         try:
             frame: tuple[float, Image] | None = first
             while frame is not None:
@@ -105,9 +128,10 @@ def camera_frames(
                 frame = reader.newest(silence)
         finally:
             reader.stop()
-        lost = CameraError(f"{name_of(camera)} gives no more pictures: it was unplugged or taken.")
+        why = "the connection was lost" if is_address(camera) else "it was unplugged or taken"
+        lost = CameraError(f"{name_of(camera)} gives no more pictures: {why}.")
         lost.exit_code = 1 if seen else 2  # 1: what came before was done
-        if not wait:
+        if not wait and not is_address(camera):
             raise lost
         on_message(f"{lost} Waiting for it to come back.")
         waiting = True
@@ -127,10 +151,13 @@ class _Reader:
 
     def _run(self) -> None:
         try:
-            while not self._over:
+            failures = 0
+            while not self._over and failures < FAILURES:
                 good, image = self._capture.read()
                 if not good or image is None:
-                    break
+                    failures += 1
+                    continue
+                failures = 0
                 with self._changed:
                     self._newest = (time.monotonic(), image)
                     self._changed.notify()
@@ -154,14 +181,21 @@ class _Reader:
 
 
 def name_of(camera: str) -> str:
-    """The camera as messages call it."""
-    return f"Camera {camera}"
+    """The camera as messages and results call it."""
+    return f"Camera {shown(camera)}"
+
+
+def is_address(camera: str) -> bool:
+    """Whether this is a network camera's address."""
+    return _ADDRESS.match(camera) is not None
 
 
 def missing(camera: str) -> str:
     """Why a camera cannot be opened, as far as the system tells, and what to do."""
-    path = Path(f"/dev/video{camera}" if camera.isdecimal() else camera)
     name = name_of(camera)
+    if is_address(camera):
+        return f"{name} does not answer, or refuses the user or password: check the address."
+    path = Path(f"/dev/video{camera}" if camera.isdecimal() else camera)
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):
         return f"{name} may not be used: permission denied for {path} (join the group 'video')."
     if path.exists():

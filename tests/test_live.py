@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import http.server
 import json
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import pytest
 from helpers_onnx import make_onnx
 from numpy.typing import NDArray
 
-from mien.camera import CameraError, camera_frames, missing
+from mien.camera import CameraError, camera_frames, missing, open_capture
 from mien.cli import main
 from mien.results import Result
 
@@ -169,6 +171,83 @@ def test_a_camera_that_hangs_counts_as_lost() -> None:
     with pytest.raises(CameraError):
         next(frames)
     assert time.monotonic() - start < 2
+
+
+class NetworkCamera(http.server.ThreadingHTTPServer):
+    """Motion JPEG behind a password; hangs up after ``length`` pictures."""
+
+    daemon_threads = True
+
+    def __init__(self, picture: bytes, length: int) -> None:
+        self.picture, self.length, self.calls = picture, length, 0
+        super().__init__(("127.0.0.1", 0), NetworkCameraCall)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def address(self, password: str) -> str:
+        return f"http://user:{password}@127.0.0.1:{self.server_port}/v.mjpg?key=1"
+
+
+class NetworkCameraCall(http.server.BaseHTTPRequestHandler):
+    server: NetworkCamera
+
+    def do_GET(self) -> None:
+        wanted = "Basic " + base64.b64encode(b"user:sesame").decode()
+        if self.headers.get("Authorization") != wanted:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+            self.end_headers()
+            return
+        self.server.calls += 1
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=b")
+        self.end_headers()
+        size = len(self.server.picture)
+        head = f"--b\r\nContent-Type: image/jpeg\r\nContent-Length: {size}\r\n\r\n".encode()
+        for _ in range(self.server.length):
+            self.wfile.write(head + self.server.picture + b"\r\n")
+            time.sleep(0.05)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_network_camera_is_called_again_and_its_password_shown_nowhere(
+    jpeg: bytes, model: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    camera = NetworkCamera(jpeg, 12)
+    words = ["live", "--jsonl", "--model", model, "--camera"]
+    assert main([*words, camera.address("sesame"), "--frames", "20"]) == 0
+    told = capfd.readouterr()
+    records = [json.loads(line) for line in told.out.splitlines()]
+    assert [r["frame"] for r in records] == list(range(20))
+    place = f"http://***@127.0.0.1:{camera.server_port}/v.mjpg?key=1"
+    assert {r["source"] for r in records} == {f"camera {place}"}
+    assert camera.calls >= 2
+    assert told.err.splitlines() == [
+        f"Camera {place} gives no more pictures: the connection was lost. "
+        "Waiting for it to come back.",
+        f"Camera {place} is there.",
+    ] * (camera.calls - 1)
+    assert "sesame" not in told.out + told.err
+    assert main([*words, camera.address("guessed")]) == 2
+    told = capfd.readouterr()
+    assert told.err.startswith(f"error: Camera {place} does not answer, or refuses")
+    assert "guessed" not in told.out + told.err
+    camera.shutdown()
+    camera.server_close()
+
+
+def test_a_network_camera_that_stays_away_is_given_up(jpeg: bytes) -> None:
+    camera = NetworkCamera(jpeg, 3)
+    address = camera.address("sesame")
+    frames = camera_frames(address, opener=open_capture, retry=0.01, silence=1.0)
+    next(frames)
+    camera.shutdown()
+    camera.server_close()
+    with pytest.raises(CameraError, match="does not answer") as lost:
+        list(frames)
+    assert lost.value.exit_code == 1
+    assert "sesame" not in str(lost.value)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,11 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def live(
     camera: Annotated[
-        str, typer.Option(metavar="N", help="Number of the camera, from 0, or its device's path.")
+        str,
+        typer.Option(
+            metavar="N",
+            help="Number of the camera, from 0, its device's path or its address (rtsp://…).",
+        ),
     ] = "0",
     jsonl: Annotated[
         bool, typer.Option("--jsonl", help="No page: print one JSON object a frame.")
@@ -86,7 +90,8 @@ def _print_lines(analyzer: Analyzer, camera: str, wait: bool, count: int | None)
     """Each frame's result, tracked and smoothed, with its number and its seconds from the first."""
     from rich.console import Console
 
-    from mien.camera import camera_frames, name_of
+    from mien.camera import camera_frames
+    from mien.text import shown
     from mien.track import Smoother, Tracker
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -95,7 +100,7 @@ def _print_lines(analyzer: Analyzer, camera: str, wait: bool, count: int | None)
     start: float | None = None
     for number, (seconds, image) in enumerate(islice(source, count)):
         start = seconds if start is None else start
-        result = analyzer.analyze(image, color="bgr", source=name_of(camera).lower())
+        result = analyzer.analyze(image, color="bgr", source=f"camera {shown(camera)}")
         faces = smoother.update(tracker.update(result.faces, seconds), seconds)
         record = {
             "frame": number,
