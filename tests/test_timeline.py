@@ -204,6 +204,20 @@ def test_without_faces_and_with_too_many() -> None:
     assert f"{40 - CHARTS} more faces were seen" in page
 
 
+def test_people_come_first_and_those_seen_briefly_are_folded() -> None:
+    timeline = Timeline(FER2013)
+    for n in range(500):  # a bystander at the start, then the two the video is about
+        faces = [seen(9, Emotion.SAD)] if n < 20 else []
+        faces += [seen(1, Emotion.HAPPY)] if n >= 10 else []
+        faces += [seen(2, Emotion.FEAR)] if n >= 200 else []
+        timeline.add(Result(tuple(faces), 640, 480, frame=n, time=n / FPS), 1 / FPS)
+    page = to_html(timeline, "party.mp4")
+    shown = [page.index(f'data-track="{track}"') for track in (1, 2, 9)]
+    assert shown == sorted(shown)
+    assert shown[1] < page.index("1 face seen only briefly") < shown[2]
+    assert "seen only briefly" not in to_html(fill(100), "walk.mp4")
+
+
 def test_clock() -> None:
     assert [clock(s) for s in (0, 59.9, 60, 3599, 3661, -1)] == [
         *("0:00", "0:59", "1:00", "59:59", "1:01:01", "0:00")
@@ -264,7 +278,7 @@ def test_the_page_in_a_browser(browser: Any, tmp_path: Path) -> None:
     page.wait_for_timeout(300)
     assert pixel(0.1, 0.3) == pytest.approx(sad, abs=2)
     assert pixel(0.9, 0.3) == pytest.approx(sad, abs=2)
-    page.get_by_role("button", name="whole film").click()
+    page.get_by_role("button", name="whole video").click()
     page.wait_for_timeout(200)
     assert pixel(0.1, 0.45) == pytest.approx(happy, abs=2)
     canvas.focus()

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from mien.emotions import PALETTE, PALETTE_ON_LIGHT, Emotion
-from mien.report.style import STYLE, page_style
+from mien.report.html import page
 from mien.video.timeline import FaceTrack, Timeline, clock, encoded
 
 #: Faces that get a chart of their own on the page; the others are counted.
 CHARTS = 24
+#: Faces seen for less than this share of the longest one's time are folded.
+BRIEF = 0.1
 #: Holes up to so many seconds are closed on the page: frames do not come quite regularly.
 BRIDGE = 0.3
 _GAP = 255  # in the page's data: no face in this bin
@@ -26,12 +28,13 @@ def to_html(timeline: Timeline, title: str, details: Sequence[tuple[str, str]] =
     """The page: self-contained, no request leaves it, light and dark.
 
     Args:
-        timeline: a film's collected results.
+        timeline: a video's collected results.
         title: its name.
         details: lines on how it was made: (name, value).
     """
     ranked = timeline.ranked()
-    shown = sorted(ranked[:CHARTS], key=lambda t: (t.first, t.track))
+    shown = ranked[:CHARTS]
+    main = [t for t in shown if t.seconds >= BRIEF * shown[0].seconds]
     begin = timeline.begin or 0.0
     data = {
         "labels": [e.value for e in timeline.labels],
@@ -41,25 +44,42 @@ def to_html(timeline: Timeline, title: str, details: Sequence[tuple[str, str]] =
         "smoothed": timeline.smoothed,
         "faces": [_face_data(t, timeline.smoothed, timeline.width) for t in shown],
     }
-    template = resources.files("mien").joinpath("assets/timeline.html").read_text(encoding="utf-8")
+    assets = resources.files("mien").joinpath("assets")
     colours = {e.value: [PALETTE_ON_LIGHT[e], PALETTE[e]] for e in timeline.labels}
-    return Template(template).substitute(
-        title=escape(title),
-        style=f"{STYLE}\n{page_style()}",
-        subtitle=escape(_subtitle(timeline)),
+    body = Template(assets.joinpath("timeline.html").read_text(encoding="utf-8")).substitute(
         key="".join(
             f'<li><i class="chip" style="background:var(--c-{e.value})"></i>{e.value}</li>'
             for e in timeline.labels
         ),
-        faces="".join(_section(t, timeline.labels) for t in shown) or _NOBODY,
+        faces="".join(_section(t, timeline.labels) for t in main) or _NOBODY,
+        brief=_brief(shown[len(main) :], timeline.labels),
         rest=escape(_rest(timeline, len(ranked) - len(shown))),
         details="".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in details),
         # "<" could end the script element.
         data=json.dumps({**data, "colours": colours}).replace("<", "\\u003c"),
     )
+    style = assets.joinpath("timeline.css").read_text(encoding="utf-8")
+    return page(title, _subtitle(timeline), body, _FOOTER, style)
 
 
-_NOBODY = '<section class="panel block"><p>No face was found in this film.</p></section>'
+_FOOTER = (
+    "Made by <code>mien video</code>. The charts show the model's probabilities over time, "
+    "averaged where the video is longer than the screen is wide. Drag over a chart to zoom in; "
+    "with the keyboard use arrows, plus and minus. This page holds images of faces: mind whom you "
+    "give it to. An expression is not a feeling."
+)
+
+
+def _brief(tracks: Sequence[FaceTrack], labels: Sequence[Emotion]) -> str:
+    """Faces that came by, folded."""
+    if not tracks:
+        return ""
+    faces = "1 face" if len(tracks) == 1 else f"{len(tracks)} faces"
+    inner = "".join(_section(t, labels) for t in tracks)
+    return f'<details class="brief"><summary>{faces} seen only briefly</summary>{inner}</details>'
+
+
+_NOBODY = '<section class="panel block"><p>No face was found in this video.</p></section>'
 
 
 def _subtitle(timeline: Timeline) -> str:
