@@ -11,7 +11,7 @@ PYTEST_FLAGS ?=
 
 SOURCES := pyproject.toml $(shell find mien -name '*.py' -o -name '*.onnx' -o -name '*.json' -o -name '*.jpg' -o -path '*/static/*')
 .DEFAULT_GOAL := help
-.PHONY: hostile help demo test browser check format docs clean FORCE
+.PHONY: fuzz hostile help demo test browser check format docs clean FORCE
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -49,6 +49,10 @@ docs: $(DEV_VENV)/.stamp ## fill the generated tables and paint the README's pic
 
 hostile: $(DEV_VENV)/.stamp ## damaged files, kills and bombs: hours on two cores (HOSTILE="pictures --count 500" for less)
 	$(DEV_VENV)/bin/python benchmarks/hostile.py $(or $(HOSTILE),all --out out/hostile.json)
+
+fuzz: $(DEV_VENV)/.stamp ## coverage-guided fuzzing of what reads untrusted bytes, five minutes a target (needs atheris)
+	@for target in pictures csv parquet modelinfo graph websocket; do mkdir -p out/fuzz/$$target; \
+		$(DEV_VENV)/bin/python benchmarks/fuzz.py $$target -max_total_time=300 out/fuzz/$$target tests/corpus/$$target || exit 1; done
 
 clean: ## remove make's environments, caches and the demo's picture; what you trained stays
 	rm -rf $(DEMO_VENV) $(DEV_VENV) build out/demo.png .pytest_cache .mypy_cache .ruff_cache mien.egg-info
