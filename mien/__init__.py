@@ -50,7 +50,12 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     if name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
+        try:
+            value = getattr(importlib.import_module(_HOMES[name]), name)
+        except (ImportError, AttributeError) as error:
+            from mien.errors import package_problem
+
+            raise package_problem(error) or error from None
         globals()[name] = value
         return value
     raise AttributeError(f"module 'mien' has no attribute {name!r}")

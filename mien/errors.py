@@ -62,6 +62,36 @@ def require_extra(extra: str, modules: tuple[str, ...], what: str) -> None:
         )
 
 
+#: What the base install brings: importable name -> what pip calls it.
+_BASE = {
+    "cv2": "opencv-python-headless>=4.8,<5",
+    "numpy": "numpy>=1.26",
+    "PIL": "pillow>=12",
+    "rich": "rich>=13",
+    "typer": "typer>=0.12,<0.29",
+}
+
+
+def package_problem(error: BaseException) -> MissingExtraError | None:
+    """The sentence for a base dependency that is missing or broken; None for any other error.
+
+    OpenCV's four packages share one folder: removing one of them takes files of the others.
+    """
+    text = first_line(error)
+    if isinstance(error, ModuleNotFoundError) and error.name in _BASE:
+        needed = _BASE[error.name]
+        return MissingExtraError(
+            f"mien needs {error.name}, which is not installed; pip install '{needed}'"
+        )
+    broken = isinstance(error, ImportError) and ("libGL" in text or "cv2" in text)
+    if broken or (isinstance(error, AttributeError) and "module 'cv2' has no" in text):
+        return MissingExtraError(
+            f"This OpenCV cannot be used ({text}); remove every opencv package and reinstall one: "
+            f"pip install --force-reinstall '{_BASE['cv2']}' (docs/install.md)"
+        )
+    return None
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, without its full stop."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

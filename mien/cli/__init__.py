@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from mien.errors import MienError, first_line
+from mien.errors import MienError, first_line, package_problem
 from mien.text import shown
 
 
@@ -194,6 +194,8 @@ def _guarded(verb: str, arguments: list[str]) -> int:
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
     except Exception as error:
+        if problem := package_problem(error):
+            return _fail(str(problem), problem.exit_code)
         message = _usage_message(error)
         if message is None:
             return _unexpected(error)

@@ -46,8 +46,8 @@ class Haar:
         self._lock = threading.Lock()
         if not hasattr(cv2, "CascadeClassifier"):
             raise ModelError(
-                "This OpenCV has no Haar cascades; "
-                "install one that has: pip install 'opencv-python-headless>=4.8,<5'."
+                f"OpenCV {cv2.__version__} has no Haar cascades (version 5 dropped them); "
+                "use yunet, or install one that has: pip install 'opencv-python-headless>=4.8,<5'."
             )
         path = Path(cv2.__file__).parent / "data" / CASCADE_FILE
         self._cascade = cv2.CascadeClassifier(str(path))

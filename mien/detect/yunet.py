@@ -84,6 +84,11 @@ class YuNet:
         self.min_face = min_face
         self.min_score = min_score
         self.long_side = 32 * math.ceil(RELIABLE_PIXELS / min_face / 32)
+        if not hasattr(cv2, "FaceDetectorYN"):
+            raise ModelError(
+                "This OpenCV has no YuNet (FaceDetectorYN); "
+                "install one that has: pip install 'opencv-python-headless>=4.8,<5'."
+            )
         self._file = str(model_file())
         self.after_fork()
         self._idle.append(self._load())
