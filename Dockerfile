@@ -14,6 +14,6 @@ WORKDIR /tmp
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
-# Beyond 127.0.0.1 the server wants a token: MIEN_TOKEN, or it makes one and prints it.
+# Beyond 127.0.0.1 the server wants a token: docker run -e MIEN_TOKEN=…
 ENTRYPOINT ["mien"]
 CMD ["serve", "--host", "0.0.0.0", "--port", "8000"]
