@@ -5,12 +5,11 @@ Every name and index in mien comes from here; a dataset's codes are mapped when 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
 
-from mien.errors import DataError
+from mien.errors import DataError, nearest
 
 
 class Emotion(str, Enum):
@@ -128,11 +127,8 @@ def parse_emotion(name: str) -> Emotion:
     key = name.strip().lower()
     if key in _ALIASES:
         return _ALIASES[key]
-    near = difflib.get_close_matches(key, _ALIASES, n=1)
-    hint = (
-        f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(e.value for e in ALL)}."
-    )
-    raise DataError(f"Unknown expression {name!r}{hint}")
+    known = f"; known: {', '.join(e.value for e in ALL)}."
+    raise DataError(f"Unknown expression {name!r}{nearest(key, _ALIASES, known)}")
 
 
 def parse_fer2013_code(code: int) -> Emotion:

@@ -5,6 +5,8 @@ The command line prints the message to stderr and exits with code 2; no tracebac
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mien.text import shown
 
 
@@ -90,6 +92,20 @@ def package_problem(error: BaseException) -> MissingExtraError | None:
             f"pip install --force-reinstall '{_BASE['cv2']}' (docs/install.md)"
         )
     return None
+
+
+def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """ "; did you mean 'x'?", or ``otherwise``, by default the list of what is known.
+
+    The end of a sentence that says that ``word`` is unknown.
+    """
+    import difflib
+
+    names = [str(name) for name in known]
+    near = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known: {', '.join(names)}." if otherwise is None else otherwise
 
 
 def first_line(error: BaseException) -> str:

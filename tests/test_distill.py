@@ -210,6 +210,14 @@ def test_extra_images_only_where_the_recipe_says_so(teachers: list[Path], tmp_pa
     recipe = student("distill.weight=0")
     with pytest.raises(RecipeError, match="would ignore its teachers"):
         fit(recipe, DATA, splits, tmp_path / "d", teachers=loaded, **base)
+    val = splits.select(DATA, "val")
+    for leaked in (
+        dataclasses.replace(extra, images=np.concatenate([extra.images[:39], val.images[:1]])),
+        dataclasses.replace(extra, ids=np.concatenate([extra.ids[:39], val.ids[:1]])),
+    ):
+        with pytest.raises(RecipeError, match="1 of the extra images of muxspace are validation"):
+            fit(named, DATA, splits, tmp_path / "l", teachers=loaded, unlabelled=leaked, **base)
+    assert not (tmp_path / "l").exists()
     fit(named, DATA, splits, tmp_path / "e", teachers=loaded, unlabelled=extra, **base)
     record = json.loads((tmp_path / "e" / "run.json").read_text())
     assert record["training_images"] == {"split": 63, "used": 103}

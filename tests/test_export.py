@@ -15,7 +15,7 @@ from helpers_train import drawn_faces, drawn_splits, small_recipe
 
 from mien.classify import Classifier
 from mien.cli import main
-from mien.data.augment import AugmentConfig
+from mien.data.augmentation import AugmentConfig
 from mien.errors import ModelError
 from mien.export import default_licence, export_onnx, fit_temperature, record_scores
 from mien.preprocess import softmax

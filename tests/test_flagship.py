@@ -16,7 +16,8 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F
 from helpers_train import drawn_faces, drawn_splits
 
-from mien.data.augment import AugmentConfig, alternating_mirror, augment, mix
+from mien.data.augment import alternating_mirror, augment, mix
+from mien.data.augmentation import AugmentConfig
 from mien.data.ferplus import majority_labels, majority_view
 from mien.data.splits import make_splits
 from mien.data.weighting import WeightConfig, rule_masks, sample_weights

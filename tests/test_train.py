@@ -19,7 +19,8 @@ torch = pytest.importorskip("torch")
 
 from helpers_train import drawn_faces, drawn_splits, small_recipe
 
-from mien.data.augment import AugmentConfig, augment
+from mien.data.augment import augment
+from mien.data.augmentation import AugmentConfig
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.loaders import EpochBatches
 from mien.errors import ModelError, RecipeError

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mien.cli._allocator import relaunch_with_allocator
 from mien.cli._training import DEVICES, check_choice
-from mien.errors import RecipeError, require_extra
-
-if TYPE_CHECKING:
-    from mien.data import FaceDataset
+from mien.errors import require_extra
 
 app = typer.Typer(add_completion=False)
 
@@ -49,7 +46,7 @@ def distill(
     relaunch_with_allocator()
     from rich.console import Console
 
-    from mien.data import make_splits, read_for_protocol
+    from mien.data import make_splits, read_dataset, read_for_protocol
     from mien.evaluate.guard import refuse_seen
     from mien.train.distill import dropped, find_members, load_teachers
     from mien.train.fit import fit
@@ -58,6 +55,7 @@ def distill(
     from mien.train.recipe import override
     from mien.train.recipes import get_recipe
     from mien.train.report import write_run_report
+    from mien.train.selection import extra_images
 
     console = Console(stderr=True)
     resolved = override(get_recipe(recipe), set_ or [])
@@ -77,7 +75,7 @@ def distill(
         refuse_seen(member.path, splits, ("val", "test"))
     extra = None
     if unlabelled is not None:
-        extra = _extra(unlabelled, resolved.distill.unlabelled, dataset)
+        extra = extra_images(read_dataset(unlabelled), resolved.distill.unlabelled, dataset)
     result = fit(
         resolved,
         dataset,
@@ -98,23 +96,3 @@ def distill(
         highlight=False,
         soft_wrap=True,
     )
-
-
-def _extra(path: Path, name: str, dataset: FaceDataset) -> FaceDataset:
-    """The images at ``path`` that ``dataset`` has not: of FERGIT, muxspace's faces alone."""
-    import dataclasses
-
-    import numpy as np
-
-    from mien.data import read_dataset
-    from mien.data.duplicates import without_twins
-
-    read = read_dataset(path)
-    theirs = read.take(np.flatnonzero(~np.isin(read.ids, dataset.ids)))
-    if name and read.name == "fergit":
-        theirs = read.take(np.flatnonzero(np.char.startswith(read.ids, f"{name}:")))
-    # Not one picture of the splits that choose and test may come in by this door.
-    kept = without_twins(theirs, dataset)
-    if not len(kept):
-        raise RecipeError(f"{path} has no images of {name or 'its own'} to add.")
-    return dataclasses.replace(theirs.take(theirs.indices_of(kept)), name=name or read.name)

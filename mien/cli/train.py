@@ -42,11 +42,6 @@ def train(
     The epoch is chosen on the protocol's validation split; the test split is not touched.
     """
     check_choice("device", device, DEVICES)
-    if not show and recipe is not None:
-        relaunch_with_allocator()
-    from rich.console import Console
-
-    require_extra("train", ("torch", "pyarrow"), "`mien train`")
     from mien.train.recipe import override
     from mien.train.recipes import RECIPES, get_recipe
 
@@ -63,6 +58,10 @@ def train(
     if show:
         typer.echo(resolved.to_json())
         return
+
+    require_extra("train", ("torch", "pyarrow"), "`mien train`")
+    relaunch_with_allocator()
+    from rich.console import Console
 
     from mien.data import make_splits, read_for_protocol
     from mien.train.fit import fit

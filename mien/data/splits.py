@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import FaceDataset, Splits
-from mien.errors import DataError
+from mien.errors import DataError, nearest
 
 #: FER2013's published splits and what they serve for.
 FER2013_ROLES = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
@@ -246,9 +245,8 @@ def make_splits(
         DataError: unknown protocol, or one that does not fit the dataset; it says why.
     """
     if protocol not in PROTOCOLS:
-        near = difflib.get_close_matches(protocol, PROTOCOLS, n=1)
-        hint = f" did you mean {near[0]!r}?" if near else ""
-        raise DataError(f"Unknown protocol {protocol!r};{hint} known: {', '.join(PROTOCOLS)}.")
+        hint = nearest(protocol, PROTOCOLS, "")
+        raise DataError(f"Unknown protocol {protocol!r}{hint} Known: {', '.join(PROTOCOLS)}.")
     if seed < 0:
         raise DataError(f"The seed is {seed}; expected 0 or more.")
     if fold is not None and protocol != "ckplus-subjects":

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
-from mien.errors import ModelError
+from mien.errors import ModelError, nearest
 
 if TYPE_CHECKING:
     from mien.detect.base import Detection, Detector
@@ -52,6 +51,4 @@ def load_detector(
         if min_score is not None:
             raise ModelError("The haar detector gives no score; leave min_score out.")
         return Haar(min_face)
-    near = difflib.get_close_matches(name, DETECTORS, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ModelError(f"Unknown detector {name!r}{hint} Known: {', '.join(DETECTORS)}.")
+    raise ModelError(f"Unknown detector {name!r}{nearest(name, DETECTORS)}")

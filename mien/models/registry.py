@@ -6,14 +6,13 @@ on first use, so that ``import mien.models`` stays cheap.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mien.errors import ModelError, require_extra
+from mien.errors import ModelError, nearest, require_extra
 
 if TYPE_CHECKING:
     from torch import nn
@@ -127,9 +126,8 @@ def get_spec(name: str) -> ModelSpec:
     """
     _load_providers()
     if name not in _REGISTRY:
-        near = difflib.get_close_matches(str(name), _REGISTRY, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else "see `mien models` for the list."
-        raise ModelError(f"Unknown model {name!r}; {hint}")
+        hint = nearest(name, _REGISTRY, "; see `mien models` for the list.")
+        raise ModelError(f"Unknown model {name!r}{hint}")
     return _REGISTRY[name]
 
 

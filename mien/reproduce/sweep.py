@@ -147,7 +147,7 @@ def choose(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]:
 
 
 def _filter(text: str) -> dict[str, str]:
-    from mien.train.recipe import nearest
+    from mien.errors import nearest
 
     known = {
         "backbone": BACKBONES,

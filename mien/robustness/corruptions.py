@@ -12,7 +12,6 @@ A test holds the bytes of every cell: whoever changes one must raise :data:`VERS
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import DataError
+from mien.errors import DataError, nearest
 from mien.robustness import fixed
 from mien.robustness.fixed import Images
 
@@ -296,9 +295,7 @@ def known(names: Iterable[str]) -> tuple[str, ...]:
     listed = tuple(names)
     for name in listed:
         if name not in CORRUPTIONS:
-            near = difflib.get_close_matches(name, CORRUPTIONS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(CORRUPTIONS)}."
-            raise DataError(f"Unknown corruption {name!r}; {hint}")
+            raise DataError(f"Unknown corruption {name!r}{nearest(name, CORRUPTIONS)}")
     return listed
 
 

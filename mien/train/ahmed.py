@@ -7,10 +7,10 @@ no momentum, augmentation or schedule. Readings: momentum .9 (Nesterov), none, c
 
 from __future__ import annotations
 
-from mien.data.augment import AugmentConfig
-from mien.errors import RecipeError
+from mien.data.augmentation import AugmentConfig
+from mien.errors import RecipeError, nearest
 from mien.train.ahmed_table import BACKBONES, DATA, FAST_EPOCHS, RATES, best_place
-from mien.train.recipe import OptimizerConfig, Recipe, ScheduleConfig, nearest
+from mien.train.recipe import OptimizerConfig, Recipe, ScheduleConfig
 
 
 def cell_name(backbone: str, optimizer: str, batch: int, data: str) -> str:

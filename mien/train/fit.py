@@ -37,7 +37,7 @@ from mien.train.precision import PrecisionChoice, choose_device, choose_precisio
 from mien.train.progress import ProgressLine
 from mien.train.recipe import Recipe
 from mien.train.resume import beside_of, check_folder, write_curves
-from mien.train.selection import check_teaching, training_set
+from mien.train.selection import check_teaching, refuse_held_out, training_set
 
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "onnxruntime")
 
@@ -199,7 +199,8 @@ def fit(
             labels are not looked at.
 
     Raises:
-        RecipeError: the folder is taken, or the recipe does not fit the data.
+        RecipeError: the folder is taken, the recipe does not fit the data, or an extra image is
+            one of the validation or test split.
         WeightsError: the weights that ``recipe.init`` names cannot be had.
     """
     if dry_run:
@@ -212,6 +213,8 @@ def fit(
     _check_images(recipe, dataset, splits, train)
     check_votes(recipe, train)
     check_teaching(recipe, dataset, teachers, unlabelled)
+    if unlabelled is not None:
+        refuse_held_out(unlabelled, dataset, splits)
     device = choose_device(device)
     precision = _resumed_precision(folder, recipe, device) if begun else None
     precision = precision or choose_precision(recipe.precision, device)

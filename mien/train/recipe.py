@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import types
 import typing
@@ -12,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mien._records import flat
-from mien.data.augment import AugmentConfig
+from mien.data.augmentation import AugmentConfig
 from mien.data.weighting import WeightConfig
-from mien.errors import RecipeError
+from mien.errors import RecipeError, nearest
 
 OPTIMIZERS = ("adam", "adamw", "nadam", "sgd", "muon")
 SCHEDULES = ("constant", "onecycle", "cosine", "plateau")
@@ -245,13 +244,6 @@ def _sizes(value: Any) -> tuple[tuple[float, int], ...]:
 def _one_of(key: str, value: str, known: Iterable[str]) -> None:
     if value not in known:
         raise RecipeError(f"{key} must be one of {', '.join(known)}; not {value!r}.")
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """ "; did you mean 'x'?" or a list of what is known."""
-    known = list(known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}."
 
 
 def _build(cls: type[Any], data: Mapping[str, Any], prefix: str) -> Any:

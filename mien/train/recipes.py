@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from mien.data.augment import AugmentConfig
-from mien.errors import RecipeError
+from mien.data.augmentation import AugmentConfig
+from mien.errors import RecipeError, nearest
 from mien.train.ahmed import best_recipes
 from mien.train.claims import claim
 from mien.train.recipe import (
@@ -15,7 +15,6 @@ from mien.train.recipe import (
     OptimizerConfig,
     Recipe,
     ScheduleConfig,
-    nearest,
 )
 
 RECIPES: dict[str, Callable[[], Recipe]] = {}

@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.dataset import FaceDataset
+from mien.data.dataset import FaceDataset, Splits
+from mien.data.duplicates import without_twins
 from mien.data.weighting import sample_weights
 from mien.errors import RecipeError
 from mien.train.distill import Teachers
@@ -46,6 +47,36 @@ def check_teaching(
         raise RecipeError(
             f"The images of {unlabelled.source or unlabelled.name} are "
             f"{unlabelled.images.shape[1:]}, and the dataset's {dataset.images.shape[1:]}."
+        )
+
+
+def extra_images(read: FaceDataset, name: str, dataset: FaceDataset) -> FaceDataset:
+    """The images of ``read`` that ``dataset`` has not; of FERGIT those whose source is ``name``.
+
+    Raises:
+        RecipeError: there are none.
+    """
+    theirs = read.take(np.flatnonzero(~np.isin(read.ids, dataset.ids)))
+    if name and read.name == "fergit":
+        theirs = read.take(np.flatnonzero(np.char.startswith(read.ids, f"{name}:")))
+    kept = without_twins(theirs, dataset)
+    if not len(kept):
+        raise RecipeError(
+            f"{read.source or read.name} has no images of {name or 'its own'} to add."
+        )
+    return dataclasses.replace(theirs.take(theirs.indices_of(kept)), name=name or read.name)
+
+
+def refuse_held_out(unlabelled: FaceDataset, dataset: FaceDataset, splits: Splits) -> None:
+    """Raise RecipeError where an extra image is one that the run is chosen or tested on."""
+    held = [splits.select(dataset, role) for role in ("val", "test") if role in splits.ids]
+    clean = set(without_twins(unlabelled, *held).tolist())
+    clean -= {id_ for split in held for id_ in split.ids.tolist()}
+    leaked = [id_ for id_ in unlabelled.ids.tolist() if id_ not in clean]
+    if leaked:
+        raise RecipeError(
+            f"{len(leaked):,} of the extra images of {unlabelled.source or unlabelled.name} are "
+            f"validation or test images of {dataset.name}, e.g. {leaked[0]!r}; leave them out."
         )
 
 

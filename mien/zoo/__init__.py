@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mien._system import file_sha256
-from mien.errors import ModelError
+from mien.errors import ModelError, nearest
 
 #: The model that is used when none is named.
 DEFAULT = "mien_distilled"
@@ -56,9 +55,8 @@ def model_path(name: str = DEFAULT) -> Path:
         ModelError: unknown name, or the file is missing or not the one that was shipped.
     """
     if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "give a shipped model or an .onnx file."
-        raise ModelError(f"Unknown model {name!r}; {hint} Shipped: {', '.join(MODELS) or 'none'}.")
+        hint = nearest(name, MODELS, "; give a shipped model or an .onnx file.")
+        raise ModelError(f"Unknown model {name!r}{hint} Shipped: {', '.join(MODELS) or 'none'}.")
     entry = MODELS[name]
     path = _FOLDER / entry.file
     if not path.is_file():
