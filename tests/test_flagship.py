@@ -35,7 +35,12 @@ from mien.train.optimizers import Muon, orthogonalise
 from mien.train.recipe import LossConfig, Recipe, override
 from mien.train.recipes import get_recipe
 from mien.train.selection import training_set
-from mien.train.speedrun import add_test, save_network, speedrun, timed_run
+from mien.train.speedrun import timed_run
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks" / "flagship"))
+from timing import FILE, add_test, claim, save_network, sentence, speedrun
+
+sys.path.pop(0)
 
 TINY = ["precision=32", "batch_size=16", "model_args.widths=[16,16,32]"]
 
@@ -234,6 +239,8 @@ def test_progressive_sides_and_frozen_scales() -> None:
         module.epoch = epoch
         sides.append(module.prepare(torch.zeros(2, 1, 48, 48, dtype=torch.uint8), True).shape[-1])
     assert sides == [24, 24, 36, 48]
+    short = Learner(tiny("progressive=[[0,24],[0.75,48]]", epochs=2), module.classes, 0.5, 0.2)
+    assert [short.side() for short.epoch in range(2)] == [24, None]  # whatever epochs says
     assert module.prepare(torch.zeros(2, 1, 48, 48, dtype=torch.uint8), False).shape[-1] == 48
     norms = [m for m in module.model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert all(not m.weight.requires_grad and m.bias.requires_grad for m in norms)
@@ -422,8 +429,6 @@ def test_the_speed_run_learns_and_equals_fit(tmp_path: Path) -> None:
 
 
 def test_claims_say_what_was_measured() -> None:
-    from mien.train.claims import FILE, claim, sentence
-
     record = {
         "hardware": "2 cores",
         "split": "PublicTest",

@@ -41,7 +41,7 @@ def three_parts() -> FaceDataset:
 @pytest.fixture(scope="module")
 def pack() -> Any:
     """The pack's modules, which are scripts beside one another."""
-    names = ("worker", "deliver", "stages", "gpu")
+    names = ("timing", "worker", "deliver", "stages", "gpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
         modules: dict[str, ModuleType] = {name: importlib.import_module(name) for name in names}
@@ -261,7 +261,6 @@ def test_combine_shares_probabilities_and_stops_in_time(pack: Any, tmp_path: Pat
 def test_speed_runs_go_on_and_keep_privatetest_closed(
     pack: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import mien.train.speedrun as module
 
     calls: list[tuple[str, int, tuple[int, ...]]] = []
 
@@ -270,7 +269,7 @@ def test_speed_runs_go_on_and_keep_privatetest_closed(
         each = [{"seed": seeds[0], "seconds": 1.0 + seeds[0], "val": 0.5}]
         return {"runs": 1, "seconds": 1.0 + seeds[0], "accuracy": 0.5, "each": each}
 
-    monkeypatch.setattr(module, "speedrun", fake)
+    monkeypatch.setattr(pack.timing, "speedrun", fake)
     options = options_for(pack, tmp_path, "speedrun", seeds=2, deadline=time.monotonic() - 1)
     assert not pack.stages.speed(options)
     assert calls == []

@@ -35,15 +35,15 @@ def main() -> None:
     if sys.platform.startswith("linux") and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR})
 
+    from timing import FILE, add_test, hardware, joined, save_network, sentence, speedrun
+
     from mien.atomic import make_folder, write_text
     from mien.data import make_splits, read_for_protocol
     from mien.errors import MienError, RecipeError
     from mien.train.checkpoint import load_checkpoint
-    from mien.train.claims import FILE, sentence
     from mien.train.precision import choose_device, choose_precision
     from mien.train.recipe import override
     from mien.train.recipes import get_recipe
-    from mien.train.speedrun import add_test, hardware, joined, save_network, speedrun
 
     out = options.out or Path(f"out/speedrun-{options.recipe}.json")
     try:

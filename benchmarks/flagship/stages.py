@@ -88,11 +88,12 @@ def speed(options: argparse.Namespace) -> bool:
 
     Every run is kept in the work folder, so the next call begins with the first seed that is left.
     """
+    from timing import hardware, joined, speedrun
+
     from mien.data import make_splits
     from mien.train.fit import dry
     from mien.train.recipe import override
     from mien.train.recipes import get_recipe
-    from mien.train.speedrun import hardware, joined, speedrun
 
     dataset = load_dataset(options.dataset)
     path = options.work / "speedruns.json"

@@ -72,13 +72,14 @@ def recipe_of(run: dict[str, Any], steps: int) -> Any:
 
 def work_on(task: dict[str, Any]) -> None:
     """Train one run to its end, or go on with it, and write ``summary.json`` into its folder."""
+    from timing import accuracy
+
     from mien.data import make_splits
     from mien.data.ferplus import NAME, majority_view
     from mien.evaluate.curves import read_curves
     from mien.train.checkpoint import load_checkpoint
     from mien.train.distill import load_teachers
     from mien.train.jobs import Job, Options, raise_first, result_of, run_jobs
-    from mien.train.speedrun import accuracy
 
     recipe = recipe_of(task, task["steps"])
     dataset = load_dataset(Path(task["dataset"]))

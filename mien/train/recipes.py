@@ -8,7 +8,6 @@ from dataclasses import replace
 from mien.data.augmentation import AugmentConfig
 from mien.errors import RecipeError, nearest
 from mien.train.ahmed import best_recipes
-from mien.train.claims import claim
 from mien.train.recipe import (
     DistillConfig,
     LossConfig,
@@ -357,7 +356,8 @@ def mien_fast() -> Recipe:
         mien_small(),
         name="mien_fast",
         model="mien_fast",
-        claim=claim("mien_fast"),
+        claim="544.5 s on 2 cores of AMD EPYC, bfloat16: 71.21 % on PrivateTest, averaged over ten "
+        "views (3 runs, standard deviation 0.13)",
         optimizer=MUON,
         epochs=36,
         clean_epochs=4,
@@ -385,7 +385,8 @@ def mien_fast_folder() -> Recipe:
     return replace(
         mien_fast(),
         name="mien_fast_folder",
-        claim=claim("mien_fast_folder"),
+        claim="161.3 s on 2 cores of AMD EPYC, bfloat16: 66.21 % on PublicTest and PrivateTest, "
+        "averaged over ten views (3 runs, standard deviation 0.07)",
         protocol="fer2013-folder",
         epochs=11,
         clean_epochs=2,
