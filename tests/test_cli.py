@@ -187,3 +187,22 @@ def test_sigterm_cleans_up_and_says_so(tmp_path: Path) -> None:
         assert process.stderr.read() == "error: Terminated.\n"
     assert process.returncode == 143
     assert [p.name for p in tmp_path.iterdir()] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 110, 200])
+def test_the_progress_line_is_one_line(width: int) -> None:
+    import io
+
+    from rich.console import Console
+
+    from mien.cli.video import _progress
+
+    console = Console(file=io.StringIO(), force_terminal=True, width=width)
+    bar = _progress(console)
+    task = bar.add_task("a long name of a video " * 5 + ".mp4", total=216_000, rate="1234 frames/s")
+    bar.update(task, completed=123_456)
+    (line,) = console.render_lines(bar.get_renderable(), pad=False)
+    text = "".join(segment.text for segment in line)
+    assert len(text) <= width
+    assert "a long" in text
+    assert ("123456/216000" in text) == (width >= 40)

@@ -6,6 +6,8 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn
+from rich.table import Column
 
 from mien.text import printable
 
@@ -19,6 +21,25 @@ class _Console(Console):
 def messages() -> Console:
     """The console for messages: no markup, no highlighting, lines as long as they are."""
     return _Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+
+def progress(console: Console, *columns: ProgressColumn, hidden: bool = False) -> Progress:
+    """A bar on a terminal that is one line at any width: it loses columns, the first one last.
+
+    Args:
+        console: where; nothing is shown where it is no terminal.
+        columns: the bar is put after the first.
+        hidden: show nothing.
+    """
+    for number, column in enumerate(columns):
+        column._table_column = Column(no_wrap=True, overflow="ellipsis")
+        if not number:
+            column._table_column.max_width = max(8, console.width // 3)
+    bar = BarColumn(None if console.width < 80 else 40, table_column=Column(ratio=1))
+    fitting = [*columns[:1], bar, *columns[1 : max(1, console.width // 20)]]
+    return Progress(
+        *fitting, console=console, transient=True, disable=hidden or not console.is_terminal
+    )
 
 
 def say(message: str) -> None:

@@ -13,6 +13,7 @@ import typer
 
 from mien.cli._options import Device, Prior
 from mien.errors import MienError
+from mien.text import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -241,7 +242,7 @@ class _Watch:
         if film is not self._film:
             self._film, self._started = film, now
             self._total = self._expected(film)
-            self.bar.update(self._task, description=film.path.name, total=self._total)
+            self.bar.update(self._task, description=shown(film.path.name), total=self._total)
         if not self._count:
             step = self._options.every
             first = round(self._options.start * film.fps)
@@ -297,22 +298,22 @@ def _clock(seconds: float) -> str:
 
 
 def _progress(console: Console) -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as TimeLeft
+    from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
+    from mien.cli._console import progress
+
+    return progress(
+        console,
+        TextColumn("{task.description}", markup=False),
         MofNCompleteColumn(),
+        TimeRemainingColumn(),
         TextColumn("{task.fields[rate]}"),
-        TimeLeft(),
     )
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _tell(summary: FilmSummary, console: Console) -> None:
     """What was written, and what the reader should know about it."""
-    name = summary.film.name
+    name = summary.film.name  # the console escapes it
     if summary.resumed:
         console.print(f"{name}: went on at frame {summary.resumed:,}.")
     if not summary.timeline.frames:
