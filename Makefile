@@ -6,12 +6,17 @@ TORCH ?= torch==2.13.0
 VENV ?= .venv
 DEMO_VENV ?= .venv/demo
 DEV_VENV ?= .venv/dev
+SITE_VENV ?= .venv/site
 PIP_FLAGS ?= --disable-pip-version-check --quiet
 PYTEST_FLAGS ?=
+# Lines that the tests reach. Nearly free from Python 3.12 on (sys.monitoring); before that it doubles
+# the time in Python, so it has to be asked for: make test COVERAGE=--cov=mien
+export COVERAGE_CORE ?= $(shell $(PYTHON) -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
+COVERAGE ?= $(if $(filter sysmon,$(COVERAGE_CORE)),--cov=mien --cov-report=term:skip-covered)
 
 SOURCES := pyproject.toml $(shell find mien -name '*.py' -o -name '*.onnx' -o -name '*.json' -o -name '*.jpg' -o -path '*/static/*')
 .DEFAULT_GOAL := help
-.PHONY: fuzz hostile help demo test browser check format docs clean FORCE
+.PHONY: fuzz hostile help demo test browser check format docs site clean FORCE
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -21,7 +26,7 @@ demo: $(DEMO_VENV)/.stamp ## install mien alone and analyse the bundled photo, o
 
 test: $(DEV_VENV)/.stamp ## run the tests (MIEN_DATA names the folder of the datasets, if you have them)
 	@$(MAKE) --no-print-directory browser || echo "Chromium was not installed: the page's tests are skipped."
-	$(DEV_VENV)/bin/python -m pytest $(PYTEST_FLAGS)
+	$(DEV_VENV)/bin/python -m pytest $(COVERAGE) $(PYTEST_FLAGS)
 
 browser: ## install Debian's Chromium for the tests of the web page (needs root and apt-get)
 	@if command -v chromium || command -v chromium-browser; then :; \
@@ -47,6 +52,9 @@ docs: $(DEV_VENV)/.stamp ## fill the generated tables and paint the README's pic
 	$(DEV_VENV)/bin/mien models --markdown > docs/models.md
 	$(DEV_VENV)/bin/mien demo --output docs/images/demo.png
 
+site: $(SITE_VENV)/.stamp ## build the pages of docs/ and the API reference into out/site
+	NO_MKDOCS_2_WARNING=1 $(SITE_VENV)/bin/mkdocs build --quiet --strict
+
 hostile: $(DEV_VENV)/.stamp ## damaged files, kills and bombs: hours on two cores (HOSTILE="pictures --count 500" for less)
 	$(DEV_VENV)/bin/python benchmarks/hostile.py $(or $(HOSTILE),all --out out/hostile.json)
 
@@ -55,7 +63,7 @@ fuzz: $(DEV_VENV)/.stamp ## coverage-guided fuzzing of what reads untrusted byte
 		$(DEV_VENV)/bin/python benchmarks/fuzz.py $$target -max_total_time=300 out/fuzz/$$target tests/corpus/$$target || exit 1; done
 
 clean: ## remove make's environments, caches and the demo's picture; what you trained stays
-	rm -rf $(DEMO_VENV) $(DEV_VENV) build out/demo.png .pytest_cache .mypy_cache .ruff_cache mien.egg-info
+	rm -rf $(DEMO_VENV) $(DEV_VENV) $(SITE_VENV) build out/demo.png .pytest_cache .mypy_cache .ruff_cache mien.egg-info
 
 # A stamp is newer than what it was made from, so a second run installs nothing.
 $(DEMO_VENV)/.stamp: $(SOURCES)
@@ -75,6 +83,11 @@ $(DEV_VENV)/.stamp: pyproject.toml $(DEV_VENV)/.torch
 	@echo "Installing mien[train,transfer,web,dev] into $(DEV_VENV) ..."
 	@test -x $(DEV_VENV)/bin/python || $(PYTHON) -m venv $(DEV_VENV)
 	@$(DEV_VENV)/bin/python -m pip install $(PIP_FLAGS) '$(TORCH)' -e '.[train,transfer,web,dev]'
+	@touch $@
+
+$(SITE_VENV)/.stamp: Makefile
+	@test -x $(SITE_VENV)/bin/python || $(PYTHON) -m venv $(SITE_VENV)
+	@$(SITE_VENV)/bin/python -m pip install $(PIP_FLAGS) 'mkdocs-material>=9.5,<10' 'mkdocstrings[python]>=0.27,<2' ruff
 	@touch $@
 
 FORCE:
