@@ -107,19 +107,27 @@ class _Watched(io.BytesIO):
         self.allow(len(data), 0)
 
     def allow(self, size: int, pixels: int) -> None:
-        """From now on: half a second of this thread, and a second more for ten megapixels."""
+        """From now on: half a second, and a second more for ten megapixels; twice that where other
+        work holds the processor."""
         self._bytes = 4 * size + (1 << 20)
-        self._reads = 0
-        self._until = time.thread_time() + 0.5 + pixels / 1e7
+        self._reads, self._seconds = 0, 0.5 + pixels / 1e7
+        self._until = time.perf_counter() + self._seconds
+        self._until_cpu: float | None = None  # asking for it is dear
 
     def read(self, size: int | None = -1, /) -> bytes:
         out = super().read(size)
         self._bytes -= len(out)
         self._reads += 1
-        late = not self._reads % 256 and time.thread_time() > self._until
-        if late or self._bytes < 0:
+        if self._bytes < 0 or (not self._reads % 256 and self._late()):
             raise _TooCostlyError
         return out
+
+    def _late(self) -> bool:
+        if time.perf_counter() < self._until:
+            return False
+        if self._until_cpu is None:
+            self._until_cpu = time.thread_time() + self._seconds
+        return time.thread_time() > self._until_cpu
 
 
 def kind_of(data: bytes) -> Kind | None:
@@ -247,7 +255,9 @@ class _File:
             return self.kind.cost + max(packed, 5 if _low_bytes(image) else 0) + turned
         if self.kind.name != "JPEG":
             return self.kind.cost + (5 if _low_bytes(image) else 0)
-        at = image.fp.tell()  # behind the first scan's header
+        at: int = image.fp.tell()  # behind the first scan's header
+        if self.data.find(_SCAN, at) < 0:
+            return self.kind.cost
         more = self.data.count(_SCAN, at, max(at, self.data.find(_END, at)))
         if not more:
             return self.kind.cost

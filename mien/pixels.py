@@ -17,7 +17,7 @@ MIN_SIDE = 8
 
 #: Pixels converted at a time: the copies of a whole picture would take several times its bytes, and
 #: fresh memory for them is dear.
-STRIPE_PIXELS = 1 << 16
+STRIPE_PIXELS = 1 << 18
 
 #: Conversions to BGR from what Pillow calls the mode.
 _TO_BGR = {
@@ -89,6 +89,9 @@ def bgr_of(image: Any, low: Any = None) -> Pixels:
         scale = full_scale(max(2, 256 * highest + lowest))
         table = to_eight(np.arange(1 << 16, dtype=np.uint32), scale)
     out = np.empty((height, width, 3), np.uint8)
+    if image.mode == "RGB" and low is None and not image.has_transparency_data:
+        _pack(image, "BGR", out)
+        return out
     rows = max(1, STRIPE_PIXELS // width)
     for top in range(0, height, rows):
         box = (0, top, width, min(top + rows, height))
@@ -100,6 +103,25 @@ def bgr_of(image: Any, low: Any = None) -> Pixels:
             pixels = table[pixels * np.uint16(256) + np.asarray(low.crop(box))]
         bgr_from(pixels, mode, out[top : top + rows])
     return out
+
+
+class _Bytes:
+    """A file to write to that is an array: nothing is held twice."""
+
+    def __init__(self, out: Pixels) -> None:
+        self._rest = out.reshape(-1)
+
+    def write(self, data: bytes) -> None:
+        self._rest[: len(data)] = np.frombuffer(data, np.uint8)
+        self._rest = self._rest[len(data) :]
+
+
+def _pack(image: Any, order: str, out: Pixels) -> None:
+    """The pixels of a ``PIL.Image.Image`` in ``order``, e.g. "BGR", into ``out``."""
+    from PIL import ImageFile
+
+    tile = ImageFile._Tile("raw", (0, 0, *image.size), 0, (order, 0, 1))
+    ImageFile._save(image, _Bytes(out), [tile])  # type: ignore[arg-type]
 
 
 def bgr_from(pixels: Pixels, mode: str, out: Pixels | None = None) -> Pixels:
