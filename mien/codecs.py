@@ -12,7 +12,6 @@ import importlib
 import io
 import logging
 import re
-import struct
 import sys
 import threading
 import time
@@ -26,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ImageError, first_line
-from mien.pixels import bgr_from, bgr_of, check_size, to_eight, upright
+from mien.pixels import bgr_from, bgr_of, check_size, exif_orientation, to_eight, upright
 
 Pixels = NDArray[np.uint8]
 
@@ -331,27 +330,6 @@ def _netpbm(image: Any, data: bytes) -> Pixels:
     if len(values) < count:
         raise ValueError("truncated")
     return to_eight(values.reshape(shape), None if maximum == 65535 else maximum)
-
-
-def exif_orientation(block: bytes) -> int:
-    """EXIF orientation 1..8 (CIPA DC-008, tag 0x0112) of an EXIF block; 1 when absent or damaged.
-
-    Only this tag is read: thousands of others may share their bytes.
-    """
-    block = block.removeprefix(b"Exif\0\0")
-    order = {b"II": "<", b"MM": ">"}.get(block[:2])
-    try:
-        if order is None:
-            return 1
-        (at,) = struct.unpack_from(order + "I", block, 4)
-        (count,) = struct.unpack_from(order + "H", block, at)
-        for entry in range(at + 2, at + 2 + 12 * count, 12):
-            tag, kind, values, value = struct.unpack_from(order + "HHIH", block, entry)
-            if tag == _ORIENTATION:
-                return value if (kind, values) == (3, 1) and 1 <= value <= 8 else 1
-    except struct.error:
-        pass
-    return 1
 
 
 #: What is not printed while at least one thread decodes; see :func:`_quiet`.

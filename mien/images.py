@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.codecs import MAX_MEMORY, Frame, decode, exif_orientation
+from mien.codecs import MAX_MEMORY, Frame, decode
 from mien.errors import ImageError, first_line
-from mien.pixels import bgr_of, check_size, on_white, to_eight, upright
+from mien.pixels import bgr_of, check_size, exif_orientation, on_white, to_eight, upright
 from mien.sources import STDIN, read_stdin, refuse_address
 
 #: Largest picture to decode, in pixels; its bytes are bounded too: ``codecs.MAX_MEMORY``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import cv2
@@ -157,3 +158,24 @@ def upright(image: Pixels, orientation: int) -> Pixels:
     if orientation in (3, 4, 7, 8):
         image = image[::-1]
     return np.ascontiguousarray(image)
+
+
+def exif_orientation(block: bytes) -> int:
+    """EXIF orientation 1..8 (CIPA DC-008, tag 0x0112) of an EXIF block; 1 when absent or damaged.
+
+    Only this tag is read: thousands of others may share their bytes.
+    """
+    block = block.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    try:
+        if order is None:
+            return 1
+        (at,) = struct.unpack_from(order + "I", block, 4)
+        (count,) = struct.unpack_from(order + "H", block, at)
+        for entry in range(at + 2, at + 2 + 12 * count, 12):
+            tag, kind, values, value = struct.unpack_from(order + "HHIH", block, entry)
+            if tag == 0x0112:
+                return value if (kind, values) == (3, 1) and 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien.codecs import exif_orientation
 from mien.errors import ImageError
 from mien.images import read_image
+from mien.pixels import exif_orientation
 
 BYTE, SHORT, LONG, SLONG = 1, 3, 4, 9
 
