@@ -27,15 +27,6 @@ class Batch:
     index: Tensor | None = None
     weights: Tensor | None = None
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """Copy to ``device``; Lightning calls it."""
-
-        def move(t: Tensor | None) -> Tensor | None:
-            return None if t is None else t.to(device, non_blocking=non_blocking)
-
-        parts = (self.images, self.labels, self.votes, self.index, self.weights)
-        return Batch(*map(move, parts))  # type: ignore[arg-type]
-
 
 class EpochBatches:
     """Iterates over a dataset in batches; the order of an epoch depends on (seed, epoch) alone.
