@@ -336,7 +336,7 @@ def test_views_are_what_their_names_say() -> None:
     assert np.array_equal(ten[1], data.images[:, :, ::-1])
     assert np.array_equal(ten[2][:, 2:, 2:], data.images[:, :-2, :-2])
     assert np.array_equal(ten[2][:, 0], ten[2][:, 1])  # the edge is repeated
-    with pytest.raises(DataError, match="Views must be"):
+    with pytest.raises(DataError, match="augmentation must be"):
         list(views_of(data.images, "five"))
 
     def by_corner(faces: np.ndarray) -> np.ndarray:

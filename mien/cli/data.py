@@ -44,7 +44,7 @@ def audit(
     name: NameOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page with pictures (the data's licence applies).")
+        Path | None, typer.Option(help="Write a page with images (the data's licence applies).")
     ] = None,
     skip_bad: SkipOption = False,
 ) -> None:

@@ -37,9 +37,11 @@ def evaluate(
         Path | None, typer.Option(help="Folder for report.json, report.md and report.html.")
     ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored face.")] = False,
-    views: Annotated[
-        str, typer.Option(help="Average over: none, flip, or ten (flip × 5 places).")
+    tta: Annotated[
+        str,
+        typer.Option(help="Test-time augmentation: none, flip, or ten (flip × 5 places)."),
     ] = "",
+    views: Annotated[str, typer.Option(hidden=True)] = "",
     batch_size: Annotated[int, typer.Option(min=1, help="Faces per call.")] = 256,
     bootstrap: Annotated[int, typer.Option(min=1, help="Resamples of the intervals.")] = 1000,
     exclude_unknown: Annotated[
@@ -51,17 +53,18 @@ def evaluate(
 ) -> None:
     """Score a model on a split; choose on PublicTest (val), score PrivateTest (test) once.
 
-    The report holds every figure twice: on all samples, and on those without a byte-identical twin
+    The report holds every figure twice: on all samples, and on those without an exact duplicate
     in the splits that were trained or chosen on.
     """
     if format_ not in FORMATS:
         raise DataError(f"--format must be one of {', '.join(FORMATS)}, not {format_!r}.")
     from mien.evaluate.views import check_views
 
-    if flip and views not in ("", "flip"):
-        raise DataError(f"--flip and --views {views} contradict each other; give one of them.")
-    if views:
-        check_views(views)
+    tta = tta or views
+    if flip and tta not in ("", "flip"):
+        raise DataError(f"--flip and --tta {tta} contradict each other; give one of them.")
+    if tta:
+        check_views(tta)
     if record and not model.endswith(".onnx"):
         raise ModelError(f"--record writes into an .onnx file, and {model} is none.")
     from mien.cli._model import load_model
@@ -84,7 +87,7 @@ def evaluate(
         seed=seed,
         batch_size=batch_size,
         flip=flip,
-        views=views,
+        views=tta,
         exclude_unknown=exclude_unknown,
         progress=True,
         model=describe_model(classifier.info),
@@ -138,7 +141,7 @@ def _print(report: Report) -> None:
     both = [s for s in (report.scores, report.twin_free) if s is not None]
     table = Table(box=None, header_style="dim")
     table.add_column("")
-    for scores, kind in zip(both, ("faces", "twin-free"), strict=False):
+    for scores, kind in zip(both, ("faces", "without duplicates"), strict=False):
         table.add_column(f"{scores.n:,} {kind}", justify="right")
     rows = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "top2_accuracy")
     for key in rows:

@@ -1,4 +1,4 @@
-"""``mien explain PHOTO``: which parts of a face an answer rests on, as a picture."""
+"""``mien explain PHOTO``: which parts of a face an answer rests on, as an image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def explain(
     photo: Annotated[
-        str | None, typer.Argument(help="A picture, or - for one on standard input.")
+        str | None, typer.Argument(help="An image, or - for one on standard input.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="A shipped model's name, an .onnx file or a .ckpt.")
@@ -28,7 +28,7 @@ def explain(
         str, typer.Option(help="occlusion (any model) or gradcam (a .ckpt).")
     ] = "occlusion",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The picture to write.")
+        Path | None, typer.Option("--output", "-o", help="The image to write.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, max=8, help="Classes explained a face.")] = 2,
     patch: Annotated[int, typer.Option(min=1, help="Side of the covering patch, pixels.")] = 15,
@@ -37,7 +37,7 @@ def explain(
         str, typer.Option(help="yunet, haar, or none (same as --faces).")
     ] = "yunet",
     faces: Annotated[
-        bool, typer.Option("--faces", help="The picture already is a face: detect nothing.")
+        bool, typer.Option("--faces", help="The image already is a face: detect nothing.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the maps as one JSON object.")

@@ -199,7 +199,7 @@ def _print(report: RobustnessReport, against: dict[str, Any] | None) -> None:
     if report.generator.get("differs"):
         listed = ", ".join(report.generator["differs"])
         console.print(
-            f"[yellow]note[/yellow] this machine makes other pictures than published: {listed}"
+            f"[yellow]note[/yellow] this machine makes other images than published: {listed}"
         )
     for note in report.notes:
         console.print(f"[yellow]note[/yellow] {note}", highlight=False)

@@ -260,7 +260,7 @@ def cohen_kappa(confusion: Ints) -> float:
 def suspicions(confusion: Ints, classes: Sequence[Emotion]) -> list[str]:
     """Signs that labels and predictions do not belong together, each as one sentence.
 
-    Published reports have been spoiled by comparing labels with predictions in another order
+    Published reports have been wrong by comparing labels with predictions in another order
     (accuracy .18 for a network that has .65), so two traces of that are looked for: predictions
     independent of the labels, and another naming of the classes that fits far better.
     """

@@ -45,8 +45,8 @@ class Report:
 
     Attributes:
         scores: the figures of the whole split.
-        twin_free: the same without samples that have a byte-identical twin in another split; None
-            where twins were not looked for.
+        twin_free: the same without samples that have a exact duplicate in another split; None
+            where duplicates were not looked for.
         model: name, recipe, parameters and whatever else describes the model.
         data: name, source and SHA-256 of the dataset; its classes; which samples were left out.
         protocol, split: which samples; "" where the caller did not say.
@@ -96,7 +96,7 @@ class Report:
         return self.n / self.seconds if self.seconds > 0 else float("nan")
 
     def to_dict(self) -> dict[str, Any]:
-        """The whole report for JSON: no pictures; undefined figures are null."""
+        """The whole report for JSON: no images; undefined figures are null."""
         twin_free = None
         if self.twin_free is not None:
             twin_free = {"removed": self.n - self.twin_free.n, **self.twin_free.to_dict()}

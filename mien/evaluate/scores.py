@@ -28,7 +28,7 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """Every figure of one split (or of its twin-free part) with its curves.
+    """Every figure of one split (or of its part without exact duplicates) with its curves.
 
     ``summary`` holds the scalars by name (see :func:`score`); ``intervals`` the 95 % bootstrap
     intervals of accuracy, balanced accuracy and macro F1; ``roc`` and ``pr`` are None for a class

@@ -1,4 +1,4 @@
-"""Views of a face to average over: its mirror image and small shifts."""
+"""Test-time augmentation: a face, its mirror image and small shifts, to average over."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHIFT = 2
 def check_views(views: str) -> str:
     """``views`` itself. Raises DataError for a name that is not in ``VIEWS``."""
     if views not in VIEWS:
-        raise DataError(f"Views must be one of {', '.join(VIEWS)}, not {views!r}.")
+        raise DataError(f"Test-time augmentation must be one of {', '.join(VIEWS)}, not {views!r}.")
     return views
 
 

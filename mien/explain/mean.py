@@ -21,7 +21,7 @@ MIN_FACES = 100
 
 @dataclass(frozen=True)
 class MeanMaps:
-    """Mean occlusion maps of the rightly answered faces.
+    """Mean occlusion maps of the correctly classified faces.
 
     Attributes:
         face: uint8 (H, W), the mean of all faces of the split, whatever their class.
@@ -55,7 +55,7 @@ def mean_maps(
     seed: int = 0,
     on_class: Callable[[Emotion, int], None] | None = None,
 ) -> MeanMaps:
-    """Average the occlusion maps of each class's rightly answered faces.
+    """Average the occlusion maps of each class's correctly classified faces.
 
     Args:
         predict_proba, classes, patch, stride: see :func:`occlusion_maps`.

@@ -1,4 +1,4 @@
-"""Explanations as pictures: the face, the maps over it with a scale, and the answers as bars."""
+"""Explanations as images: the face, the maps over it with a scale, and the answers as bars."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _bars(sheet: Image, probabilities: Mapping[Emotion, float], x: int, y: int) 
 
 
 def _cut(image: Image, explanation: Explanation) -> Image:
-    """The face in the picture's own colours, the square that the network saw."""
+    """The face in the image's own colours, the square that the network saw."""
     box = explanation.box
     side = max(1.0, box.width)
     matrix = np.array([[_SIDE / side, 0, 0], [0, _SIDE / max(1.0, box.height), 0]])
@@ -147,7 +147,7 @@ def paint(image: Image, explanations: Sequence[Explanation]) -> Image:
     """One row a face: the face, a map for each explained class, all answers as bars.
 
     Args:
-        image: uint8 (H, W, 3), BGR, the picture that was explained.
+        image: uint8 (H, W, 3), BGR, the image that was explained.
         explanations: at least one.
 
     Returns:

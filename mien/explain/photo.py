@@ -28,7 +28,7 @@ class Explanation:
     """One face's answer and the maps behind it.
 
     Attributes:
-        box: the square that was cut out, in pixels of the picture.
+        box: the square that was cut out, in pixels of the image.
         crop: uint8 (S, S), the face as the network saw it.
         probabilities: of every class.
         maps: class -> float32 (S, S), for the classes explained, best first.
@@ -115,7 +115,7 @@ def explain_photo(
     Args:
         image: uint8 (H, W, 3), BGR.
         classifier: see :func:`explain_faces`.
-        detector: None takes the whole picture as one face.
+        detector: None takes the whole image as one face.
         options: further arguments of :func:`explain_faces`.
 
     Returns:

@@ -34,7 +34,7 @@ _EXPRESSIONS = frozenset(emotion.value for emotion in Emotion)
 
 
 def to_html(document: Document) -> str:
-    """The whole page; pictures of a dataset are in it if the document holds any."""
+    """The whole page; images of a dataset are in it if the document holds any."""
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in document.notes)
     cards = "".join(_card(*card) for card in document.cards)
     body = "\n".join(
@@ -198,10 +198,10 @@ def _face(face: Face) -> str:
 
 
 def png_base64(image: NDArray[np.uint8]) -> str:
-    """A uint8 picture (H, W) or BGR (H, W, 3) as PNG for a ``data:`` address."""
+    """A uint8 image (H, W) or BGR (H, W, 3) as PNG for a ``data:`` address."""
     import cv2
 
     done, buffer = cv2.imencode(".png", image)
     if not done:
-        raise OutputError(f"A picture of shape {image.shape} cannot be written as PNG.")
+        raise OutputError(f"An image of shape {image.shape} cannot be written as PNG.")
     return base64.b64encode(buffer.tobytes()).decode("ascii")

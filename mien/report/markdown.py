@@ -1,4 +1,4 @@
-"""A report as Markdown with its charts as SVG files beside it; no picture of a dataset."""
+"""A report as Markdown with its charts as SVG files beside it; no image of a dataset."""
 
 from __future__ import annotations
 

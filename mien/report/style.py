@@ -32,7 +32,7 @@ def _variables(values: dict[str, str], dark: bool) -> str:
     return "".join(f"--{name}:{value};" for name, value in {**values, **classes}.items())
 
 
-#: CSS of the colours and of the text in plots: once in a page, or inside a stand-alone picture.
+#: CSS of the colours and of the text in plots: once in a page, or inside a stand-alone SVG.
 STYLE = (
     f":root{{color-scheme:light dark;{_variables(_LIGHT, False)}}}\n"
     f"@media (prefers-color-scheme:dark){{:root{{{_variables(_DARK, True)}}}}}\n"

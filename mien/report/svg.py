@@ -1,6 +1,6 @@
 """The few SVG parts that the plots are made of: axes, lines, bars, text. Strings only.
 
-Colours are CSS variables (see :mod:`mien.report.style`), so that one picture serves light and dark.
+Colours are CSS variables (see :mod:`mien.report.style`), so that one file serves light and dark.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""FER2013-C: thirteen ways to spoil a 48×48 face, five severities each, versioned and seeded.
+"""FER2013-C: thirteen ways to corrupt a 48×48 face, five severities each, versioned and seeded.
 
 In the spirit of Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common
 Corruptions and Perturbations", ICLR 2019, with strengths of its own for 48 pixels. What is drawn at
@@ -41,7 +41,7 @@ _MOUTH = (24.0, 37.0)
 
 @dataclass(frozen=True)
 class Corruption:
-    """One way to spoil a picture.
+    """One way to corrupt an image.
 
     Attributes:
         name, group, title: "jpeg", "digital", "JPEG".
@@ -69,24 +69,24 @@ def _random(name: str, key: str) -> np.random.RandomState:
     return np.random.RandomState(np.frombuffer(_digest(name, key)[:16], "<u4"))
 
 
-def _each(images: Images, ids: Sequence[str], spoil: Callable[[Images, str], Any]) -> Images:
+def _each(images: Images, ids: Sequence[str], change: Callable[[Images, str], Any]) -> Images:
     pairs = zip(images, ids, strict=True)
-    parts = [np.clip(np.rint(spoil(image, key)), 0, 255) for image, key in pairs]
+    parts = [np.clip(np.rint(change(image, key)), 0, 255) for image, key in pairs]
     return np.array(parts, dtype=np.uint8).reshape(images.shape)
 
 
 def _gaussian_noise(images: Images, ids: Sequence[str], sigma: float, _: str) -> Images:
-    def spoil(image: Images, key: str) -> Any:
+    def change(image: Images, key: str) -> Any:
         return image + sigma * _random("gaussian_noise", key).standard_normal(image.shape)
 
-    return _each(images, ids, spoil)
+    return _each(images, ids, change)
 
 
 def _shot_noise(images: Images, ids: Sequence[str], photons: float, _: str) -> Images:
-    def spoil(image: Images, key: str) -> Any:
+    def change(image: Images, key: str) -> Any:
         return _random("shot_noise", key).poisson(image / 255 * photons) * 255 / photons
 
-    return _each(images, ids, spoil)
+    return _each(images, ids, change)
 
 
 def _gaussian_blur(images: Images, ids: Sequence[str], sigma: float, _: str) -> Images:
@@ -153,13 +153,13 @@ def _rotation(images: Images, ids: Sequence[str], degrees: float, variant: str) 
 
 
 def _scale(images: Images, ids: Sequence[str], percent: float, variant: str) -> Images:
-    """A crop tighter or looser than FER2013's; what is outside the picture repeats its edge."""
+    """A crop tighter or looser than FER2013's; what is outside the image repeats its edge."""
     side = 1 + (percent if variant == "looser" else -percent) / 100
     return fixed.warp(images, side, 0, 0, side, 0, 0)
 
 
 def _translation(images: Images, ids: Sequence[str], percent: float, variant: str) -> Images:
-    """A crop shifted by a share of its side; what is outside the picture repeats its edge."""
+    """A crop shifted by a share of its side; what is outside the image repeats its edge."""
     way = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}[variant]
     dx, dy = (w * percent / 100 * SIZE for w in way)
     return fixed.warp(images, 1, 0, 0, 1, dx, dy)
@@ -275,7 +275,7 @@ CORRUPTIONS: dict[str, Corruption] = {c.name: c for c in _ALL}
 
 @dataclass(frozen=True)
 class CellKey:
-    """One cell of the grid in one variant; severity 0 of "clean" is the untouched picture."""
+    """One cell of the grid in one variant; severity 0 of "clean" is the untouched image."""
 
     corruption: str
     severity: int
@@ -302,7 +302,7 @@ def known(names: Iterable[str]) -> tuple[str, ...]:
 def corrupt(
     images: NDArray[np.uint8], ids: Sequence[str], name: str, severity: int, variant: str = ""
 ) -> Images:
-    """Spoil faces as FER2013-C does.
+    """Corrupt faces as FER2013-C does.
 
     Args:
         images: uint8 (N, 48, 48), grey, 0..255.
@@ -336,7 +336,7 @@ def corrupt(
 
 
 def drawn_faces() -> tuple[Images, tuple[str, ...]]:
-    """Four drawn pictures, uint8 (4, 48, 48), with their ids: what the checksums are taken of."""
+    """Four drawn images, uint8 (4, 48, 48), with their ids: what the checksums are taken of."""
     y, x = np.mgrid[:SIZE, :SIZE].astype(np.int64)
     disc = np.where((x - 24) ** 2 + (y - 24) ** 2 < 400, 180, 60)
     for cx, cy, r in ((15, 18, 9), (33, 18, 9), (24, 37, 25)):
@@ -367,7 +367,7 @@ def published_checksums() -> dict[str, str]:
 
 
 def generator_record() -> dict[str, Any]:
-    """What made the pictures: version, one SHA-256 over all cells, and which cells differ here."""
+    """What made the images: version, one SHA-256 over all cells, and which cells differ here."""
     found, expected = checksums(), published_checksums()
     whole = hashlib.sha256("".join(f"{k}={v}\n" for k, v in found.items()).encode()).hexdigest()
     differ = [key for key, value in found.items() if expected.get(key) != value]

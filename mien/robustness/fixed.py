@@ -77,7 +77,7 @@ def gaussian_blur(images: Images, sigma: float) -> Images:
     """Convolve with a Gaussian of ``sigma`` pixels, cut off at 3 sigma."""
     radius = math.ceil(3 * sigma)
     bell = [math.exp(-(i * i) / (2 * sigma * sigma)) for i in range(-radius, radius + 1)]
-    # The rounding's remainder goes to the centre, so that a flat picture stays as it is.
+    # The rounding's remainder goes to the centre, so that a flat image stays as it is.
     weights = [round(_UNIT * b / sum(bell)) for b in bell]
     weights[radius] += _UNIT - sum(weights)
     height, width = images.shape[1:]
@@ -123,7 +123,7 @@ def scaled(images: Images, factor: float) -> Images:
 
 
 def around_mean(images: Images, factor: float) -> Images:
-    """Each picture's distances from its own mean, times ``factor``."""
+    """Each image's distances from its own mean, times ``factor``."""
     count = images.shape[1] * images.shape[2]
     source = images.astype(np.int32)
     total = source.sum(axis=(1, 2), keepdims=True, dtype=np.int32)  # the mean times ``count``

@@ -69,7 +69,8 @@ class RobustnessReport:
     Attributes:
         cells: every scored cell, the clean one first.
         run: version, model, data, split and number of samples.
-        twin_free: bool (N,), samples without a twin elsewhere, in the order of the ids; or None.
+        twin_free: bool (N,), samples without an exact duplicate elsewhere, in the order of
+            the ids; or None.
         generator: see :func:`mien.robustness.corruptions.generator_record`.
         notes, versions, command, created: as in :class:`mien.evaluate.Report`.
     """
@@ -89,7 +90,7 @@ class RobustnessReport:
 
     @property
     def clean(self) -> Cell:
-        """The untouched pictures."""
+        """The untouched images."""
         return self._by_key[CellKey("clean", 0)]
 
     @property
@@ -171,7 +172,7 @@ class RobustnessReport:
         )
 
     def without_twins(self) -> dict[str, Any] | None:
-        """Clean, mean and framing figures of the samples without a twin; None if not asked for."""
+        """Figures of the samples without an exact duplicate; None if not asked for."""
         keep = self.twin_free
         if keep is None or not keep.any():
             return None
@@ -210,7 +211,7 @@ class RobustnessReport:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Every figure, JSON-ready; the answers to single samples stay in the cell files."""
+        """Every figure, JSON-ready; the answers to single samples stay in the kept predictions."""
         accuracy = self.clean.accuracy
         return {
             "fer2013c": self.run["version"],
@@ -261,9 +262,9 @@ def provenance(report: RobustnessReport) -> list[tuple[str, str]]:
     run = report.run
     same = not report.generator.get("differs")
     rows = [
-        ("Benchmark", f"{run['version']}, pictures SHA-256 {report.generator.get('sha256', '')}"),
+        ("Benchmark", f"{run['version']}, images SHA-256 {report.generator.get('sha256', '')}"),
         (
-            "Pictures",
+            "Images",
             "as published, byte for byte"
             if same
             else f"differ here in {', '.join(report.generator['differs'])}",

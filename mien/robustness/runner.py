@@ -80,7 +80,7 @@ def robustness(
         splits, allow_trained: see :func:`mien.evaluate.evaluate`.
 
     Raises:
-        DataError: empty split, pictures of another size, an unknown corruption or severity, a
+        DataError: empty split, images of another size, an unknown corruption or severity, a
             damaged file in ``out``, or a model that was or may have been trained on these images.
         ModelError: ``predict_proba`` gives another shape than (N, K).
     """
@@ -134,7 +134,7 @@ def subset(dataset: FaceDataset, limit: int | None) -> FaceDataset:
     """The ``limit`` samples whose ids hash lowest: a smaller limit's are among a larger one's.
 
     Raises:
-        DataError: the dataset is empty, the limit is below 1, or the pictures are not 48×48.
+        DataError: the dataset is empty, the limit is below 1, or the images are not 48×48.
     """
     where = dataset.source or dataset.name
     if len(dataset) == 0:
