@@ -14,6 +14,7 @@ from typing import Any
 
 from mien.emotions import FER2013_PRIOR, Emotion
 from mien.errors import ModelError
+from mien.text import printable
 
 METADATA_KEY = "mien"
 FORMAT_VERSION = 1
@@ -100,6 +101,8 @@ class ModelInfo:
 
     def __post_init__(self) -> None:
         self._check_values()
+        for name in _TEXT:  # they are shown in tables, reports and messages
+            object.__setattr__(self, name, printable(getattr(self, name)))
         object.__setattr__(self, "labels", tuple(Emotion(label) for label in self.labels))
         if len(set(self.labels)) != len(self.labels) or len(self.labels) < 2:
             raise ModelError(f"Model {self.name!r} needs at least two distinct labels.")

@@ -140,3 +140,25 @@ def test_the_tables_escape_names(
         assert "a" in told.out
     assert main(["predict", name, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["source"] == name
+
+
+def test_a_models_words_are_escaped(
+    tmp_path: Path, jpeg: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from helpers_onnx import make_onnx
+
+    from mien.classify import Classifier
+    from mien.emotions import FER2013
+    from mien.modelinfo import METADATA_KEY, ModelInfo
+
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(jpeg)
+    words = dict.fromkeys(("name", "architecture", "recipe", "training_data"), HOSTILE)
+    record = json.loads(ModelInfo("tiny", FER2013).to_metadata()[METADATA_KEY]) | words
+    model = make_onnx(tmp_path / "m.onnx", metadata={METADATA_KEY: json.dumps(record)})
+    info = Classifier(model).info
+    assert {getattr(info, name) for name in words} == {printable(HOSTILE)}
+    for more in ([], ["--json"], ["--csv", "-"]):
+        assert main(["predict", str(photo), "--model", str(model), *more]) == 0
+        told = capsys.readouterr()
+        assert not unseen(told.out + told.err), more
