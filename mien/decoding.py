@@ -225,27 +225,27 @@ def serve() -> None:
     with suppress(AttributeError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to everyone
     source = os.fdopen(os.dup(0), "rb", buffering=0)
-    sink = os.fdopen(os.dup(1), "wb", buffering=0)
+    sink: Any = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints
     _alone()
     before = _address_space()
-    while True:
-        try:
-            request, data = receive(source)
-        except EOFError:
-            return
-        _limit(request["seconds"], before + request["memory"])
-        record: dict[str, Any]
-        body = memoryview(b"")
-        try:
-            image = read_image(
-                data.tobytes(), name=request["name"], max_pixels=request["max_pixels"]
-            )
-            record, body = {"shape": image.shape}, image.data.cast("B")
-        except ImageError as error:
-            record = {"error": str(error)}
-        _limit(0, None)
-        send(sink, record, body)
+    with suppress(EOFError):
+        while True:
+            _answer(*receive(source), before, sink)
+
+
+def _answer(request: dict[str, Any], data: NDArray[np.uint8], before: int, sink: BinaryIO) -> None:
+    """Decode one picture and write the answer; nothing of it is kept for the next."""
+    record: dict[str, Any]
+    body = memoryview(b"")
+    _limit(request["seconds"], before + request["memory"])
+    try:
+        image = read_image(data.tobytes(), name=request["name"], max_pixels=request["max_pixels"])
+        record, body = {"shape": image.shape}, image.data.cast("B")
+    except ImageError as error:
+        record = {"error": str(error)}
+    _limit(0, None)
+    send(sink, record, body)
 
 
 def _alone() -> None:

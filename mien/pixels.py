@@ -62,13 +62,17 @@ def to_eight(values: NDArray[Any], scale: float | None = None) -> Pixels:
         scale = full_scale(float(highest))
     if scale == 255 and values.dtype == np.uint8:
         return values
+    table = None
     if values.dtype.kind == "u" and values.dtype.itemsize == 2 and values.size > 1 << 16:
         table = to_eight(np.arange(1 << 16, dtype=np.uint32), scale)
-        return table.take(values)
     out = np.empty(values.shape, np.uint8)
     step = max(1, STRIPE_PIXELS // max(1, values[:1].size))
     for top in range(0, len(values), step):
-        part = values[top : top + step].astype(np.float32)
+        part = values[top : top + step]
+        if table is not None:
+            out[top : top + step] = table[part]
+            continue
+        part = part.astype(np.float32)
         part *= 255 / scale
         np.nan_to_num(part, copy=False, nan=0, posinf=255, neginf=0)
         out[top : top + step] = np.clip(part, 0, 255, out=part) + 0.5

@@ -54,6 +54,12 @@ def test_what_takes_too_much_is_stopped_and_the_next_is_read(jpeg, limits):
             assert pool.read_image(png(64)).shape == (64, 64, 3)
 
 
+def test_a_large_image_leaves_room_for_the_next():
+    with DecodePool(memory=320 << 20) as pool:
+        for _ in range(3):
+            assert pool.read_image(png(6000)).shape == (6000, 6000, 3)
+
+
 def test_a_worker_that_somebody_ended_is_replaced(jpeg):
     with DecodePool() as pool:
         pool.read_image(jpeg)

@@ -272,6 +272,23 @@ def test_workers_give_the_same(
     assert outputs[0] == outputs[1]
 
 
+def test_missing_folders_of_tables_are_made(photos: Path, tmp_path: Path, model: str) -> None:
+    table = tmp_path / "new" / "deep" / "t.csv"
+    assert main(["predict", str(photos / "a.jpg"), "--model", model, "--csv", str(table)]) == 0
+    assert table.read_text(encoding="utf-8").startswith("source,")
+
+
+def test_a_spreadsheet_is_refused(
+    photos: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "t.xlsx"
+    assert main(["predict", str(photos / "a.jpg"), "--model", model, "--csv", str(table)]) == 2
+    captured = capsys.readouterr().err
+    assert ".xlsx" in captured
+    assert captured.count("\n") == 1
+    assert not table.exists()
+
+
 @pytest.mark.parametrize("width", [20, 30, 40, 60, 72, 80, 110, 200])
 def test_the_table_fits(width: int, photos: Path, model: str) -> None:
     name = photos / f"{'long-' * 30}name.jpg"
