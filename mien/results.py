@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from mien.emotions import Emotion
@@ -93,9 +93,10 @@ class Face:
     smoothed: Mapping[Emotion, float] | None = None
     steady: Emotion | None = None
 
-    # Fields, not properties: what turns dataclasses into JSON (FastAPI) keeps them.
-    emotion: Emotion = field(init=False)
-    confidence: float = field(init=False)
+    # Fields, not properties, and with defaults: whatever turns dataclasses into JSON (FastAPI,
+    # pydantic) keeps them. What is given is overwritten.
+    emotion: Emotion = Emotion.NEUTRAL
+    confidence: float = 0.0
 
     def __post_init__(self) -> None:
         emotion = max(self.probabilities, key=lambda e: self.probabilities[e])

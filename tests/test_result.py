@@ -164,9 +164,12 @@ def test_a_web_application_keeps_emotion_and_confidence(result):
 
     app = fastapi.FastAPI()
     app.get("/plain")(lambda: result)
-    app.get("/list")(lambda: [result])
+    app.get("/list", response_model=list[mien.Result])(lambda: [result])
+    app.get("/typed", response_model=mien.Result)(lambda: result)
     client = TestClient(app)
-    for answer in (client.get("/plain").json(), client.get("/list").json()[0]):
+    answers = [client.get(place).json() for place in ("/plain", "/list", "/typed")]
+    assert "emotion" in client.get("/openapi.json").text
+    for answer in (answers[0], answers[1][0], answers[2]):
         (face,) = answer["faces"]
         assert face["emotion"] == result.faces[0].emotion.value
         assert face["confidence"] == pytest.approx(result.faces[0].confidence)
