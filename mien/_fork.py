@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import Protocol
 
@@ -14,6 +15,10 @@ class Renewable(Protocol):
         """Called in the child, before anything else runs there: make locks and threads anew."""
 
 
+#: Held while a network is loaded, and by whoever forks: OpenCV and onnxruntime take locks of their
+#: own while they load, and a child born in that moment would wait for them for ever.
+loading = threading.RLock()
+
 _living: weakref.WeakSet[Renewable] = weakref.WeakSet()
 
 
@@ -23,9 +28,12 @@ def renew_after_fork(thing: Renewable) -> None:
 
 
 def _renew() -> None:
+    loading.release()
     for thing in list(_living):
         thing.after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew)
+    os.register_at_fork(
+        before=loading.acquire, after_in_parent=loading.release, after_in_child=_renew
+    )

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import backend, zoo
-from mien._fork import renew_after_fork
+from mien._fork import loading, renew_after_fork
 from mien.errors import ModelError, first_line
 from mien.graph import check_graph
 from mien.modelinfo import ModelInfo
@@ -113,9 +113,10 @@ class Classifier:
         # cores, and no thread spins while it waits for the other.
         options.intra_op_num_threads = 1
         try:
-            session = ort.InferenceSession(
-                data, options, providers=self._providers, enable_fallback=0
-            )
+            with loading:
+                session = ort.InferenceSession(
+                    data, options, providers=self._providers, enable_fallback=0
+                )
         except Exception as error:  # onnxruntime's exceptions share no public base class
             raise ModelError(
                 f"{self.path} is not a model that onnxruntime can load: {first_line(error)}."

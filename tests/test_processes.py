@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import pytest
 from helpers_onnx import make_onnx
@@ -145,3 +146,25 @@ def test_threads_and_an_event_loop_share_an_analyzer(model):
         return await asyncio.gather(*(asyncio.to_thread(classify, analyzer) for _ in range(4)))
 
     assert asyncio.run(together()) == [want] * 4
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
+def test_a_server_that_loads_and_then_forks_answers(model):
+    """As gunicorn does with --preload."""
+    pytest.importorskip("fastapi")
+    pytest.importorskip("httpx")
+    from fastapi.testclient import TestClient
+
+    from mien.web.app import create_app
+
+    app = create_app(model=model)
+    _, png = cv2.imencode(".png", FACES[0])
+
+    def work():
+        client = TestClient(app, base_url="http://127.0.0.1:8000")
+        headers = {"content-type": "image/png"}
+        answer = client.post("/v1/predict?faces=true", content=png.tobytes(), headers=headers)
+        assert answer.status_code == 200, answer.text
+
+    assert [in_a_child(work) for _ in range(2)] == ["done"] * 2

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien._fork import renew_after_fork
+from mien._fork import loading, renew_after_fork
 from mien.detect.base import Detection, fit_long_side, resize
 from mien.errors import ModelError
 from mien.results import Box
@@ -50,7 +50,8 @@ class Haar:
                 "use yunet, or install one that has: pip install 'opencv-python-headless>=4.8,<5'."
             )
         path = Path(cv2.__file__).parent / "data" / CASCADE_FILE
-        self._cascade = cv2.CascadeClassifier(str(path))
+        with loading:
+            self._cascade = cv2.CascadeClassifier(str(path))
         if self._cascade.empty():
             raise ModelError(f"OpenCV's cascade {CASCADE_FILE} is missing; reinstall OpenCV.")
         renew_after_fork(self)

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien._fork import renew_after_fork
+from mien._fork import loading, renew_after_fork
 from mien._system import file_sha256
 from mien.detect.base import Detection, fit_long_side, resize
 from mien.errors import ModelError
@@ -103,9 +103,10 @@ class YuNet:
         self._idle: list[cv2.FaceDetectorYN] = []
 
     def _load(self) -> cv2.FaceDetectorYN:
-        return cv2.FaceDetectorYN.create(
-            self._file, "", (320, 320), score_threshold=self.min_score, nms_threshold=0.3
-        )
+        with loading:
+            return cv2.FaceDetectorYN.create(
+                self._file, "", (320, 320), score_threshold=self.min_score, nms_threshold=0.3
+            )
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
         """Find the faces of ``image``, uint8 (H, W, 3) in BGR order, largest first."""

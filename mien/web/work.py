@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._fork import renew_after_fork
 from mien.classify import available_cores
 from mien.decoding import DecodePool
 from mien.errors import ImageError
@@ -62,15 +63,22 @@ class Workers:
         self.info: ModelInfo = analyzers[0].info
         self.model = Path(analyzers[0].classifier.path)
         self.detector: str = analyzers[0].detector.name
-        self._idle: queue.SimpleQueue[Analyzer] = queue.SimpleQueue()
         for analyzer in analyzers:
             _warm(analyzer)
-            self._idle.put(analyzer)
-        self._pool = ThreadPoolExecutor(self.count, "mien-web")
+        self._analyzers = analyzers
+        self.after_fork()
         self._decoders = DecodePool(self.count)
         self._stopping = threading.Event()
         tiny = cv2.imencode(".png", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
         list(self._pool.map(self._decoders.read_image, [tiny] * self.count))
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """In a child of a server that loads and then forks: the parent's threads are gone."""
+        self._pool = ThreadPoolExecutor(self.count, "mien-web")
+        self._idle: queue.SimpleQueue[Analyzer] = queue.SimpleQueue()
+        for analyzer in self._analyzers:
+            self._idle.put(analyzer)
 
     async def run(self, work: Callable[[Analyzer], T]) -> T:
         """Run ``work`` in a thread. A cancelled wait leaves the queue."""
