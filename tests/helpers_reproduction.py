@@ -248,7 +248,7 @@ def record(runs: list[dict[str, Any]] | None = None) -> dict[str, Any]:
                 ],
             }
         ],
-        "extra": {"a_count": {"frames": 99, "shared_share": 0.98}},
+        "extra": {},
         "remarks": [{"title": "96 % is <training>", "text": "By table 2."}],
     }
 

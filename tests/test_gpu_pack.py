@@ -142,7 +142,7 @@ def system_of(pack: Any, monkeypatch: pytest.MonkeyPatch) -> System:
         scores=HOUSE_SCORES,
     )
     system = System("paper2000", "A paper", "nobody", runs=(run,), headlines=())
-    monkeypatch.setattr("mien.reproduce.systems.get_system", lambda name: system)
+    monkeypatch.setattr("mien.reproduce.spec.get_system", lambda name: system)
     return system
 
 
@@ -185,11 +185,11 @@ def test_a_papers_folder_is_adopted_and_not_scored_again(
     monkeypatch.setattr("mien.train.load_checkpoint", None)  # the network is not asked again
     data = three_parts()
     entries = score_run(
-        plan.tasks[0].folder, HOUSE_SCORES, data, make_splits(data, "fer2013"), with_roc=False
+        plan.tasks[0].job.folder, HOUSE_SCORES, data, make_splits(data, "fer2013"), with_roc=False
     )
-    assert [e["scores"]["accuracy"] for e in entries][:2] == [
-        s["accuracy"] for s in summary["scores"]
-    ][:2]
+    assert [e.scores.accuracy for e in entries][:2] == [s["accuracy"] for s in summary["scores"]][
+        :2
+    ]
     # Where a file is a burden, everything lies in a few archives.
     options.archive, options.out = True, tmp_path / "archived"
     options.out.mkdir()
@@ -217,7 +217,7 @@ def test_weights_too_large_leave_the_figures(
 
 def test_the_papers_run_as_their_reproductions_do(pack: Any) -> None:
     from mien.reproduce.plan import compared, resolve
-    from mien.reproduce.systems import get_system
+    from mien.reproduce.spec import get_system
 
     for paper, system in pack.gpu.PAPERS.items():
         run = pack.gpu._paper(paper, 0, [])

@@ -19,12 +19,14 @@ from helpers_train import drawn_faces
 
 from mien.data.convert import write_dataset
 from mien.errors import DataError, RecipeError
-from mien.reproduce.api import reproduce
+from mien.report.document import Section
 from mien.reproduce.datasets import Datasets
-from mien.reproduce.plan import folder_name, make_plan
-from mien.reproduce.runs import TrainOptions
+from mien.reproduce.papers.njoku2024 import Mislabelled, mislabelled
+from mien.reproduce.plan import TrainOptions, folder_name, make_plan, reproduce
+from mien.reproduce.record import read_record
 from mien.reproduce.spec import (
     HOUSE_SCORES,
+    Extra,
     Headline,
     PrintedEpochs,
     Reading,
@@ -74,7 +76,11 @@ TINY = System(
     ),
     comparison=("njoku_cnn", "large"),
     photos="njoku_cnn",
-    extra="mien.reproduce.mislabelled:extra",
+    extras=(
+        Extra(
+            "mislabelled_report", Mislabelled, mislabelled, lambda _: Section("m", "Mislabelled")
+        ),
+    ),
 )
 
 
@@ -99,7 +105,7 @@ class World:
             say=self.lines.append,
             **options,
         )
-        return record
+        return json.loads(record.to_json())
 
     def copy(self, folder: Path) -> Path:
         shutil.copytree(self.runs, folder)
@@ -127,7 +133,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         command="mien reproduce tiny2000",
         say=lines.append,
     )
-    return World(home / "fer2013.csv", home / "runs", home / "out", record, paths, list(lines))
+    assert read_record(paths["json"]).to_json() == record.published().to_json()
+    plain = json.loads(record.to_json())
+    return World(home / "fer2013.csv", home / "runs", home / "out", plain, paths, list(lines))
 
 
 def seeds_of(record: dict[str, Any], run: int = 0) -> list[dict[str, Any]]:
@@ -140,7 +148,6 @@ def scores_of(record: dict[str, Any], seed: int = 0) -> dict[str, dict[str, Any]
 
 def test_the_record_holds_runs_scores_and_what_was_not_run(world: World) -> None:
     record = world.record
-    assert json.loads(json.dumps(record, allow_nan=False))
     tiny, large = record["runs"]
     assert (tiny["state"], large["state"]) == ("done", "not run")
     assert large["why_not_run"] == "The fast budget leaves it out."
@@ -223,7 +230,7 @@ def test_called_again_it_trains_and_scores_nothing(
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("called again")
 
-    monkeypatch.setattr("mien.train.fit.fit", never)
+    monkeypatch.setattr("mien.train.jobs.fit", never)
     monkeypatch.setattr("mien.reproduce.scoring.predict", never)
     record = world.again()
     for old, new in zip(seeds_of(world.record), seeds_of(record), strict=True):
@@ -259,7 +266,7 @@ def test_runs_are_known_by_what_they_are(
     # Precision is the machine's matter, the name a label.
     other = json.loads(recipe.read_text()) | {"precision": "bf16", "name": "x"}
     recipe.write_text(json.dumps(other))
-    monkeypatch.setattr("mien.train.fit.fit", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("mien.train.jobs.fit", lambda *_, **__: pytest.fail("trained"))
     record = world.again(runs)
     assert record["runs"][0]["state"] == "done"
     assert seeds_of(record)[0]["curves"] == seeds_of(world.record)[0]["curves"]
@@ -348,7 +355,7 @@ def test_a_run_on_another_division_is_refused(world: World, tmp_path: Path) -> N
     splits = json.loads(path.read_text())
     splits["ids"]["train"].append(splits["ids"]["test"].pop())
     path.write_text(json.dumps(splits))
-    with pytest.raises(DataError, match="another division"):
+    with pytest.raises(DataError, match="another split"):
         world.again(runs, report_only=True)
 
 
@@ -388,7 +395,7 @@ def test_nothing_there_reads_not_run(world: World, tmp_path: Path) -> None:
 
 def test_missing_data(world: World, tmp_path: Path) -> None:
     run = dataclasses.replace(TINY.runs[0], dataset="ckplus", protocol="ckplus-random")
-    system = dataclasses.replace(TINY, runs=(run, TINY.runs[1]), extra="", photos="")
+    system = dataclasses.replace(TINY, runs=(run, TINY.runs[1]), extras=(), photos="")
     with pytest.raises(DataError, match="holds no ckplus"):
         world.again(tmp_path / "runs", system=system)
     record = world.again(tmp_path / "runs", system=system, report_only=True)
@@ -399,7 +406,7 @@ def test_missing_data(world: World, tmp_path: Path) -> None:
 def test_plans(world: World, tmp_path: Path) -> None:
     datasets = Datasets(world.data, cache=tmp_path)
     plan = make_plan(TINY, "paper", tmp_path, datasets, seeds=3)
-    assert [(t.run.id, t.seed, t.state) for t in plan.tasks] == [
+    assert [(t.run.id, t.job.seed, t.state) for t in plan.tasks] == [
         *(("njoku_cnn", k, "not run") for k in range(3)),
         *(("large", k, "not run") for k in range(3)),
     ]

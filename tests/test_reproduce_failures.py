@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -15,12 +16,11 @@ pytest.importorskip("pyarrow")
 
 from helpers_train import drawn_faces
 
-import mien.reproduce.systems as systems
 from mien.cli import main
 from mien.data.convert import write_dataset
 from mien.errors import MienError
-from mien.reproduce.api import reproduce
-from mien.reproduce.runs import TrainOptions
+from mien.reproduce import spec
+from mien.reproduce.plan import TrainOptions, reproduce
 from mien.reproduce.spec import Headline, RunSpec, System
 from mien.train.recipe import Recipe
 from mien.train.recipes import get_recipe
@@ -49,6 +49,13 @@ SYSTEM = System(
 QUIET = TrainOptions("cpu", quiet=True)
 
 
+def register(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command line know this module's system."""
+    monkeypatch.setattr(spec, "PAPERS", (*spec.PAPERS, SYSTEM.name))
+    name = f"mien.reproduce.papers.{SYSTEM.name}"
+    monkeypatch.setitem(sys.modules, name, sys.modules[__name__])
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     faces = dataclasses.replace(drawn_faces(60), votes=None)
@@ -63,7 +70,7 @@ def test_the_others_go_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(systems.PAPERS, SYSTEM.name, __name__)
+    register(monkeypatch)
     call = ["reproduce", SYSTEM.name, "--data", str(data), "--device", "cpu"]
     assert main(call) == 1
     said = capsys.readouterr().err
@@ -74,8 +81,8 @@ def test_the_others_go_on(
     assert "Always. Fast alone." in page
     # What stands is reported without another try, and the good run is not trained again.
     record, _ = reproduce(SYSTEM, tmp_path / "again", data=data, report_only=True)
-    assert [run["state"] for run in record["runs"]] == ["not run", "done"]
-    assert record["failed"] == {}
+    assert [run.state for run in record.runs] == ["not run", "done"]
+    assert record.failed == {}
 
 
 def test_nothing_trained_is_an_error(data: Path, tmp_path: Path) -> None:
@@ -88,7 +95,7 @@ def test_a_dry_run_leaves_the_report_alone(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(systems.PAPERS, SYSTEM.name, __name__)
+    register(monkeypatch)
     call = ["reproduce", SYSTEM.name, "--data", str(data), "--device", "cpu", "--dry-run"]
     assert main([*call, "--only", "good"]) == 0
     assert [p.name for p in (tmp_path / "out").iterdir()] == [f"{SYSTEM.name}-dry-run"]
@@ -115,7 +122,7 @@ def test_an_unwanted_run_builds_no_fergit(data: Path, tmp_path: Path) -> None:
         options=QUIET,
         say=lines.append,
     )
-    assert [run["state"] for run in record["runs"]] == ["not run", "done"]
+    assert [run.state for run in record.runs] == ["not run", "done"]
     assert any("FERGIT is not built" in line for line in lines)
     assert not any("building" in line for line in lines)
     assert not (tmp_path / "runs" / "fergit.parquet").exists()

@@ -21,16 +21,18 @@ from mien.data.dataset import FaceDataset, Splits
 from mien.emotions import CKPLUS, FER2013
 from mien.errors import DataError, RecipeError
 from mien.evaluate.metrics import confusion_matrix, suspicions
+from mien.models.registry import get_spec
+from mien.models.summary import summarise
+from mien.reproduce.assemble import deviations
 from mien.reproduce.datasets import Datasets
-from mien.reproduce.figures import COLUMNS, printed_epochs
-from mien.reproduce.leakage import ckplus_leakage, sequences, twins
-from mien.reproduce.mislabelled import disagreement, shuffled_report
-from mien.reproduce.papers.njoku2024 import TABLE_5
-from mien.reproduce.plan import resolve
-from mien.reproduce.recipes import deviations, network, paper_recipe
-from mien.reproduce.run_sections import easier
-from mien.reproduce.spec import BUDGETS, DATASETS, PrintedEpochs
-from mien.reproduce.systems import PAPERS, get_system
+from mien.reproduce.figures import COLUMNS, set_beside
+from mien.reproduce.leakage import ckplus_leakage, duplicates, sequences
+from mien.reproduce.papers.njoku2024 import TABLE_5, shuffled_report
+from mien.reproduce.plan import paper_recipe, resolve
+from mien.reproduce.run import Run, Seed
+from mien.reproduce.run_report import easier
+from mien.reproduce.scoring import disagreement
+from mien.reproduce.spec import BUDGETS, DATASETS, PAPERS, PrintedEpochs, get_system
 from mien.train.recipes import get_recipe
 
 CURVES = {"train_loss", "train_accuracy", "val_loss", "val_accuracy"}
@@ -67,10 +69,9 @@ def test_every_deviation_says_why_and_every_network_weighs_the_papers(name: str)
         assert fast is not None
         assert fast.protocol == run.protocol
         for deviation in deviations(run, paper_recipe(run), fast):
-            assert deviation["why"], (run.id, deviation)
-        assert network(run, fast)["parameters"]["total"] == (
-            run.parameters or network(run, fast)["parameters"]["total"]
-        )
+            assert deviation.why, (run.id, deviation)
+        total = summarise(get_spec(fast.model)).parameters
+        assert total == (run.parameters or total)
 
 
 def test_the_papers_reports_have_the_supports_of_their_sets() -> None:
@@ -96,9 +97,10 @@ def test_a_replaced_recipe_is_named_with_what_it_reached() -> None:
 def test_of_several_printed_epochs_beside_one_of_ours_the_nearest_has_the_difference() -> None:
     paper = {epoch: {"val_accuracy": epoch / 100} for epoch in (1, 2, 4, 6, 96, 99, 100)}
     printed = PrintedEpochs("r", "table 3", 100, paper, "Other images.")
-    curves = [{"epoch": e, "val_accuracy": e / 10} for e in range(1, 11)]
-    table = printed_epochs(printed, {"r": [{"state": "done", "curves": curves}]})
-    assert [(r["epoch"], r["ours_epoch"], r["nearest"]) for r in table["rows"]] == [
+    curves = tuple({"epoch": e, "val_accuracy": e / 10} for e in range(1, 11))
+    run = Run("r", "R", "done", "fer2013", "fer2013", seeds=(Seed(0, "done", curves=curves),))
+    table = set_beside(printed, run)
+    assert [(r.epoch, r.ours_epoch, r.nearest) for r in table.rows] == [
         (1, 1, False),
         (2, 1, False),
         (4, 1, False),
@@ -107,9 +109,10 @@ def test_of_several_printed_epochs_beside_one_of_ours_the_nearest_has_the_differ
         (99, 10, False),
         (100, 10, True),
     ]
-    assert table["note"].endswith("Other images.")
-    same = printed_epochs(dataclasses.replace(printed, epochs=10, rows={3: {}}), {"r": []})
-    assert [r["nearest"] for r in same["rows"]] == [True]
+    assert table.note.endswith("Other images.")
+    none = dataclasses.replace(run, seeds=())
+    same = set_beside(dataclasses.replace(printed, epochs=10, rows={3: {}}), none)
+    assert [(r.ours_epoch, r.nearest) for r in same.rows] == [(None, True)]
 
 
 def test_training_figures_that_are_easier_than_the_papers_are_named() -> None:
@@ -117,17 +120,20 @@ def test_training_figures_that_are_easier_than_the_papers_are_named() -> None:
         ("debnath_convnet", "without dropout in the last 5 epochs"),
         (
             "bah_resnet",
-            "without dropout in the last 11 epochs and of pictures that are at most mirrored in "
+            "without dropout in the last 11 epochs and of images that are at most mirrored in "
             "the last 2 epochs",
         ),
-        ("njoku_cnn", "of pictures that are at most mirrored in the last 2 epochs"),
+        ("njoku_cnn", "of images that are at most mirrored in the last 2 epochs"),
     ):
         ours = get_recipe(f"{name}_fast").to_dict()
-        assert easier({"recipe": ours, "paper_recipe": get_recipe(name).to_dict()}) == said
+        run = Run("r", "R", "done", "fer2013", "fer2013", recipe=ours)
+        paper = get_recipe(name).to_dict()
+        assert easier(dataclasses.replace(run, paper_recipe=paper)) == said
     deep = get_recipe("mondal_deep_fast").to_dict()
-    assert easier({"recipe": deep}).startswith("without dropout in every epoch")
-    assert easier({"recipe": deep, "paper_recipe": deep}) == ""
-    assert easier({}) == ""
+    run = dataclasses.replace(run, recipe=deep)
+    assert easier(run).startswith("without dropout in every epoch")
+    assert easier(dataclasses.replace(run, paper_recipe=deep)) == ""
+    assert easier(dataclasses.replace(run, recipe=None)) == ""
 
 
 def njoku_like() -> np.ndarray:
@@ -144,14 +150,14 @@ def njoku_like() -> np.ndarray:
 
 def test_shuffled_labels_give_the_papers_report() -> None:
     made = shuffled_report(njoku_like(), list(TABLE_5), repeats=200)
-    assert made["accuracy"]["mean"] == pytest.approx(0.18, abs=0.012)
-    assert made["accuracy"]["mean"] == pytest.approx(made["accuracy"]["expected"], abs=1e-3)
-    assert made["accuracy"]["low"] < made["accuracy"]["mean"] < made["accuracy"]["high"]
-    for name, row in made["per_class"].items():
+    assert made.accuracy.mean == pytest.approx(0.18, abs=0.012)
+    assert made.accuracy.mean == pytest.approx(made.accuracy.expected, abs=1e-3)
+    assert made.accuracy.low < made.accuracy.mean < made.accuracy.high
+    for name, row in made.per_class.items():
         # Recall is the share of predictions of the class, precision its share of the labels.
-        assert row["recall"] == pytest.approx(row["predicted_share"], abs=0.01)
-        assert row["precision"] == pytest.approx(row["support"] / 7178, abs=0.01)
-        assert row["f1"] == pytest.approx(TABLE_5[name][2], abs=0.04)
+        assert row.recall == pytest.approx(row.predicted_share, abs=0.01)
+        assert row.precision == pytest.approx(row.support / 7178, abs=0.01)
+        assert row.f1 == pytest.approx(TABLE_5[name][2], abs=0.04)
     assert shuffled_report(njoku_like(), list(TABLE_5), repeats=200) == made
 
 
@@ -164,8 +170,8 @@ def test_shuffling_is_the_same_as_shuffling_the_real_labels() -> None:
         for s in range(300)
     ]
     made = shuffled_report(confusion_matrix(labels, predicted, 7), [str(k) for k in range(7)], 300)
-    assert made["accuracy"]["mean"] == pytest.approx(np.mean(brute), abs=2e-3)
-    assert made["accuracy"]["std"] == pytest.approx(np.std(brute), rel=0.2)
+    assert made.accuracy.mean == pytest.approx(np.mean(brute), abs=2e-3)
+    assert made.accuracy.std == pytest.approx(np.std(brute), rel=0.2)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -210,7 +216,7 @@ def test_leakage_against_brute_force(seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(data))
     parts = {"test": order[:20], "val": order[20:40], "train": order[40:]}
     splits = Splits("ckplus-random", seed, {role: data.ids[rows] for role, rows in parts.items()})
-    found = ckplus_leakage(data, splits)
+    found = vars(ckplus_leakage(data, splits))
     names = [key.split(":")[1].rsplit("_", 1)[0] for key in data.ids.tolist()]
 
     def count(of: list[str], roles: tuple[str, ...]) -> int:
@@ -218,6 +224,7 @@ def test_leakage_against_brute_force(seed: int) -> None:
 
     people = [str(g) for g in data.groups]
     assert found == {
+        "seed": seed,
         "test": 20,
         "same_sequence_in_training": count(names, ("train",)),
         "same_sequence_seen": count(names, ("train", "val")),
@@ -241,7 +248,7 @@ def smooth(rng: np.random.Generator, n: int) -> np.ndarray:
     return np.stack([cv2.resize(s, (48, 48), interpolation=cv2.INTER_CUBIC) for s in small])
 
 
-def test_twins_exact_and_near() -> None:
+def test_duplicates_exact_and_near() -> None:
     images = smooth(np.random.default_rng(3), 60)
     images[0] = images[40]  # test 0: an exact copy in training
     images[1] = np.clip(images[41].astype(int) + 12, 0, 255)  # test 1: brighter in training
@@ -258,7 +265,7 @@ def test_twins_exact_and_near() -> None:
     )
     parts = {"test": range(10), "val": range(28, 36), "train": [*range(10, 28), *range(36, 60)]}
     splits = Splits("x", 0, {role: data.ids[list(rows)] for role, rows in parts.items()})
-    found = twins(data, splits)
+    found = dataclasses.asdict(duplicates(data, splits))
     seen = {images[i].tobytes() for i in parts["train"]}
     assert found["exact_twin_in_training"] == sum(images[i].tobytes() in seen for i in range(10))
     assert (found["test"], found["exact_twin_in_training"], found["near_twin_in_training"]) == (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import importlib.util
 import io
 import json
@@ -17,7 +18,7 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("pyarrow")
-for _name in ("timm", "torchvision", "optuna", "filelock"):
+for _name in ("timm", "torchvision"):
     if importlib.util.find_spec(_name) is None:
         pytest.skip("the [transfer] extra is not installed", allow_module_level=True)
 
@@ -27,15 +28,24 @@ from helpers_train import drawn_faces
 from mien.cli import main
 from mien.data.convert import write_dataset
 from mien.errors import RecipeError
-from mien.reproduce import sweep_study
-from mien.reproduce.api import reproduce
 from mien.reproduce.datasets import Datasets
-from mien.reproduce.runs import TrainOptions
-from mien.reproduce.sweep import Cell, best, choose, grid, planned
-from mien.reproduce.sweep_api import Sweep
-from mien.reproduce.sweep_study import failures, figures, in_use, open_study
-from mien.reproduce.sweep_table import COLUMNS, render, shown_cells
-from mien.reproduce.systems import get_system
+from mien.reproduce.papers.ahmed2024 import shown_cells
+from mien.reproduce.plan import TrainOptions, reproduce
+from mien.reproduce.run import Figures
+from mien.reproduce.spec import get_system
+from mien.reproduce.sweep import (
+    COLUMNS,
+    Cell,
+    Sweep,
+    best,
+    choose,
+    grid,
+    papers_f1,
+    planned,
+    render,
+)
+from mien.train import jobs
+from mien.train.folder import failure, in_use
 
 QUICK = Cell("googlenet", "adam", 64, "balanced", "random")
 DRY = TrainOptions("cpu", "32", dry=True, quiet=True)
@@ -44,8 +54,6 @@ DRY = TrainOptions("cpu", "32", dry=True, quiet=True)
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Drawn faces as FER2013's parquet."""
-    import dataclasses
-
     faces = drawn_faces(210)
     parts = np.array(["Training", "PublicTest", "PrivateTest"])[np.arange(210) // 7 % 3]
     faces = dataclasses.replace(faces, name="fer2013", splits=parts, votes=None)
@@ -55,12 +63,9 @@ def data(tmp_path: Path) -> Path:
 
 
 def sweep_of(cells: tuple[Cell, ...], tmp_path: Path, data: Path) -> Sweep:
-    said: list[str] = []
     runs = tmp_path / "runs"
     datasets = Datasets(data, cache=runs, build=False, dry=True)
-    made = Sweep(cells, "fast", runs, datasets, DRY, say=said.append)
-    made.said = said  # type: ignore[attr-defined]
-    return made
+    return Sweep(cells, "fast", runs, datasets, DRY)
 
 
 def test_the_grid_and_the_plans() -> None:
@@ -100,44 +105,34 @@ def test_only() -> None:
 
 
 def test_figures_use_the_papers_f1() -> None:
-    made = figures(
-        {"accuracy": 0.5, "macro_precision": 0.6589, "macro_recall": 0.6425, "macro_f1": 0.6}
-    )
-    assert made["f1"] == pytest.approx(0.6505, abs=1e-4)
-    assert made["macro_f1"] == 0.6
-    none = {"accuracy": 0.0, "macro_precision": 0.0, "macro_recall": 0.0, "macro_f1": 0.0}
-    assert figures(none)["f1"] == 0.0
+    nothing = Figures(0, 0.0, (), (), {}, macro_precision=0.0, macro_recall=0.0)
+    assert papers_f1(nothing) == 0.0
+    made = dataclasses.replace(nothing, macro_precision=0.6589, macro_recall=0.6425)
+    assert papers_f1(made) == pytest.approx(0.6505, abs=1e-4)
 
 
 def test_a_sweep_is_trained_once_and_tabulated(tmp_path: Path, data: Path) -> None:
     made = sweep_of((QUICK, Cell("googlenet", "sgd", 16, "all", "random")), tmp_path, data)
     before = made.table()
-    assert [row["state"] for row in before] == ["not run", "not run"]
-    assert all(row["accuracy"] is None for row in before)
+    assert [row.state for row in before] == ["not run", "not run"]
+    assert all(row.accuracy is None for row in before)
     assert render(before, "markdown").count("not run") == 2 + 2 * 4
     made.run()
     rows = made.table()
-    assert [row["state"] for row in rows] == ["done", "done"]
-    assert all(0 <= row["accuracy"] <= 1 for row in rows)
-    assert (rows[0]["paper_optimizer"], rows[0]["paper_accuracy"]) == ("sgd", 0.5391)
+    assert [row.state for row in rows] == ["done", "done"]
+    assert all(0 <= row.accuracy <= 1 for row in rows)
+    assert (rows[0].paper_optimizer, rows[0].paper_accuracy) == ("sgd", 0.5391)
     folder = tmp_path / "runs" / "dry-run"
     stamps = {p: p.stat().st_mtime_ns for p in folder.glob("*/last.ckpt")}
     assert len(stamps) == 2
     made.run()
     assert {p: p.stat().st_mtime_ns for p in folder.glob("*/last.ckpt")} == stamps
-    study = open_study(folder, "fast")
-    assert [t.state.name for t in study.get_trials()] == ["COMPLETE", "COMPLETE"]
-    assert study.get_trials()[0].params == {
-        "backbone": "googlenet",
-        "optimizer": "adam",
-        "batch": 16,  # a dry run's, the nearest of the grid
-        "data": "balanced",
-    }
-    assert study.get_trials()[0].value == pytest.approx(rows[0]["accuracy"], abs=1e-6)
+    scored = json.loads((next(folder.glob("*_adam64_*")) / "scores.json").read_text())
+    assert len(scored) == 1  # once, though the table was made three times
     read = list(csv.DictReader(io.StringIO(render(rows, "csv"))))
     assert tuple(read[0]) == COLUMNS
-    assert float(read[1]["accuracy"]) == rows[1]["accuracy"]
-    assert json.loads(render(rows, "json")) == rows
+    assert float(read[1]["accuracy"]) == rows[1].accuracy
+    assert json.loads(render(rows, "json")) == [dataclasses.asdict(row) for row in rows]
     with pytest.raises(RecipeError, match="csv, json, markdown"):
         render(rows, "xml")
 
@@ -147,47 +142,43 @@ def test_failed_cells_are_retried_reported_and_tried_again(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     made = sweep_of((QUICK,), tmp_path, data)
-    real, calls = sweep_study.train_task, []
+    real, calls = jobs.fit, []
 
     def breaks(times: int) -> Any:
-        def train(*arguments: Any) -> None:
+        def train(*arguments: Any, **options: Any) -> Any:
             calls.append(1)
             if len(calls) <= times:
                 raise error("out of memory\nand a page more")
-            real(*arguments)
+            return real(*arguments, **options)
 
         return train
 
-    monkeypatch.setattr(sweep_study, "train_task", breaks(2))
+    monkeypatch.setattr(jobs, "fit", breaks(2))
     made.run()
     (row,) = made.table()
-    assert (row["state"], row["why"]) == ("failed", f"{error.__name__}: out of memory")
-    assert row["accuracy"] is None
+    assert (row.state, row.why) == ("failed", f"{error.__name__}: out of memory")
+    assert row.accuracy is None
     assert len(calls) == 2
     calls.clear()
-    monkeypatch.setattr(sweep_study, "train_task", breaks(1))
+    monkeypatch.setattr(jobs, "fit", breaks(1))
     made.run()  # the next call: fails once, and its second attempt succeeds
     (row,) = made.table()
-    assert (row["state"], row["why"], len(calls)) == ("done", "", 2)
-    states = [t.state.name for t in open_study(tmp_path / "runs" / "dry-run", "fast").get_trials()]
-    assert states == ["FAIL", "FAIL", "FAIL", "COMPLETE"]
+    assert (row.state, row.why, len(calls)) == ("done", "", 2)
 
 
 _DIES = """
 import os, signal, sys
 from pathlib import Path
-from filelock import FileLock
-from mien.reproduce import sweep_study as s
 from mien.reproduce.datasets import Datasets
-from mien.reproduce.runs import TrainOptions
-from mien.reproduce.sweep import Cell
-from mien.reproduce.sweep_api import Sweep
+from mien.reproduce.plan import TrainOptions
+from mien.reproduce.sweep import Cell, Sweep
+from mien.train import jobs
 runs = Path(sys.argv[2])
-def killed(*_):
+def killed(*_, **__):
     print("training", flush=True)
     sys.stdin.readline()
     os.kill(os.getpid(), signal.SIGKILL)
-s.train_task = killed
+jobs.fit = killed
 cell = Cell("googlenet", "adam", 64, "balanced", "random")
 data = Datasets(Path(sys.argv[1]), cache=runs, build=False, dry=True)
 Sweep((cell,), "fast", runs, data, TrainOptions("cpu", "32", dry=True, quiet=True)).run()
@@ -208,18 +199,16 @@ def test_a_dead_process_leaves_its_cell_to_others(tmp_path: Path, data: Path) ->
     made = sweep_of((QUICK,), tmp_path, data)
     made.run()  # the other process has the cell: nothing is left to do here
     (row,) = made.table()
-    assert row["state"] == "running"
+    assert row.state == "running"
     other.stdin.write("now\n")
     other.stdin.flush()
     assert other.wait(60) == -signal.SIGKILL
     name = f"{QUICK.recipe(fast=True).name}-seed0"
-    assert not in_use(runs / "dry-run", name)
+    assert not in_use(runs / "dry-run" / name)
     made.run()
     (row,) = made.table()
-    assert row["state"] == "done"
-    study = open_study(runs / "dry-run", "fast")
-    assert [t.state.name for t in study.get_trials()] == ["FAIL", "COMPLETE"]
-    assert failures(study) == {}
+    assert row.state == "done"
+    assert failure(runs / "dry-run" / name) == ""
 
 
 def test_missing_weights_stop_the_run_and_are_said(
@@ -246,8 +235,8 @@ def test_two_processes_share_the_work_and_the_table_is_written(
     assert done.returncode == 0, done.stderr
     assert [row["state"] for row in csv.DictReader(out.open())] == ["done", "done"]
     assert done.stdout.count("| balanced | GoogLeNet | sgd") == 2
-    states = [t.state.name for t in open_study(runs / "dry-run", "fast").get_trials()]
-    assert states == ["COMPLETE", "COMPLETE"]  # each once, by one of the two
+    for cell in (16, 32):  # each once, by one of the two
+        assert done.stderr.count(f"training ahmed_googlenet_sgd{cell}_balanced_random-seed0") == 1
 
 
 @pytest.mark.parametrize(
@@ -274,12 +263,12 @@ def test_the_report_of_what_was_not_run(tmp_path: Path, data: Path) -> None:
     record, paths = reproduce(
         "ahmed2024", tmp_path / "out", runs=tmp_path / "runs", data=data, report_only=True
     )
-    assert {row["ours_text"] for row in record["headlines"]} == {"not run"}
-    assert {run["state"] for run in record["runs"]} == {"not run"}
-    cells = record["extra"]["grid"]["cells"]
+    assert {mark.ours_text for mark in record.headlines} == {"not run"}
+    assert {run.state for run in record.runs} == {"not run"}
+    cells = record.extra["grid"]["cells"]
     assert len(cells) == 129
     assert {cell["state"] for cell in cells} == {"not run"}
-    table = record["extra"]["grid"]["tables"][0]
+    table = record.extra["grid"]["tables"][0]
     assert table["rows"][0]["paper"]["accuracy"] == 0.6547
     assert table["rows"][0]["ours"] is None
     assert "not run" in paths["markdown"].read_text()

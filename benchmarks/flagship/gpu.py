@@ -167,7 +167,7 @@ def table_of(options: argparse.Namespace) -> Any:
 def _paper(paper: str, seed: int, more: list[str]) -> dict[str, Any]:
     """A paper's own recipe as its reproduction runs it, which may be by another protocol: Njoku's
     test set is PublicTest and PrivateTest, and the reproduction has a validation split beside."""
-    from mien.reproduce.systems import get_system
+    from mien.reproduce.spec import get_system
 
     protocol = get_system(PAPERS[paper]).run(paper).protocol
     run = _run(f"{paper}-seed{seed}", paper, [f"protocol={protocol}", *more], seed)

@@ -117,7 +117,7 @@ def score_paper(
     Where they are too large to deliver, the run's own are scored, and only the figures travel.
     """
     from mien.reproduce.scoring import FOLDER, LIST, score_run
-    from mien.reproduce.systems import get_system
+    from mien.reproduce.spec import get_system
 
     pack = make_folder(folder / PACK)
     for name in RECORDS:
@@ -143,7 +143,8 @@ def score_paper(
     return {
         "weights": "half precision" if fits else "too large to deliver",
         "scores": [
-            {**{k: e[k] for k in keys}, **{k: e["scores"][k] for k in figures}} for e in entries
+            {k: getattr(e, k) for k in keys} | {k: getattr(e.scores, k) for k in figures}
+            for e in entries
         ],
     }
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mien.cli._allocator import relaunch_with_allocator
 from mien.cli._training import DEVICES, PRECISIONS, check_choice, printer
 from mien.errors import require_extra
+
+if TYPE_CHECKING:
+    from mien.reproduce.record import Record
 
 app = typer.Typer(add_completion=False)
 
@@ -55,7 +58,7 @@ def reproduce(
     found in --runs are taken. Exit code 1 says that some failed and the rest was done. The HTML
     page shows sample images of your data: keep it to yourself.
     """
-    from mien.reproduce.systems import PAPERS, get_system
+    from mien.reproduce.spec import PAPERS, get_system
 
     check_choice("device", device, DEVICES)
     check_choice("precision", precision, PRECISIONS)
@@ -67,8 +70,8 @@ def reproduce(
     get_system(name)  # an unknown name fails before anything heavy is loaded
     require_extra("train", ("torch", "pyarrow"), "`mien reproduce`")
     relaunch_with_allocator()
-    from mien.reproduce.api import reproduce as run
-    from mien.reproduce.runs import TrainOptions
+    from mien.reproduce.plan import TrainOptions
+    from mien.reproduce.plan import reproduce as run
 
     say = printer()
     record, paths = run(
@@ -88,25 +91,23 @@ def reproduce(
     for path in paths.values():
         say(f"wrote {path}")
     if json:
-        from json import dumps
-
-        typer.echo(dumps(record))
+        typer.echo(record.to_json(), nl=False)
     else:
         _print(record)
-    if record["failed"]:
-        say(f"{len(record['failed'])} failed, see above; the next call tries again.")
+    if record.failed:
+        say(f"{len(record.failed)} failed, see above; the next call tries again.")
         raise typer.Exit(1)
 
 
-def _print(record: dict[str, Any]) -> None:
+def _print(record: Record) -> None:
     """The headline table, to standard output."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, header_style="dim", title=f"{record['system']}, {record['budget']}")
+    table = Table(box=None, header_style="dim", title=f"{record.system}, {record.budget}")
     for column in ("figure", "paper", "ours", ""):
         table.add_column(column)
     words = {True: "met", False: "missed", None: ""}
-    for row in record["headlines"]:
-        table.add_row(row["label"], row["paper_text"], row["ours_text"], words[row["met"]])
+    for mark in record.headlines:
+        table.add_row(mark.label, mark.paper_text, mark.ours_text, words[mark.met])
     Console().print(table, highlight=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from mien.cli._allocator import relaunch_with_allocator
 from mien.cli._training import DEVICES, PRECISIONS, check_choice, printer
 from mien.errors import RecipeError, require_extra
 from mien.reproduce.spec import BUDGETS
+
+if TYPE_CHECKING:
+    from mien.reproduce.sweep import Row
 
 app = typer.Typer(add_completion=False)
 
@@ -74,30 +77,33 @@ def sweep(
         cells = (cells_of.grid if grid else cells_of.best)(init or "imagenet")
     cells = cells_of.choose(cells, only or [])
     require_extra("train", ("torch", "pyarrow"), "`mien sweep`")
-    require_extra("transfer", ("timm", "torchvision", "optuna", "filelock"), "`mien sweep`")
+    require_extra("transfer", ("timm", "torchvision"), "`mien sweep`")
     if not list_:
         relaunch_with_allocator()
     from mien.reproduce.datasets import Datasets
-    from mien.reproduce.runs import TrainOptions
-    from mien.reproduce.sweep_api import Sweep
+    from mien.reproduce.plan import TrainOptions
+    from mien.train.jobs import share_out
+    from mien.train.precision import gpu_count
 
     say = printer()
     options = TrainOptions(device, precision, dry_run, quiet=False)
     datasets = Datasets(data, cache=runs, build=False, dry=dry_run, say=say)
-    made = Sweep(cells, budget, runs, datasets, options, seeds, say)
+    made = cells_of.Sweep(cells, budget, runs, datasets, options, seeds, say)
     ended = True
     if not list_:
-        many = jobs or made.devices()
+        many = jobs or (1 if device == "cpu" else max(1, gpu_count()))
         if many > 1 and not worker:
-            ended = made.run_in(many, [*sys.argv[1:], "--jobs", "1", "--worker"])
+            made.plan()  # what is wrong with the data is said once
+            arguments = [*sys.argv[1:], "--jobs", "1", "--worker"]
+            ended = share_out(arguments, many, device=device, say=say)
         else:
             made.run()
     if worker:
         return
     rows = made.table()
-    _show(rows, made.title)
+    _show(rows, f"ahmed2024, {budget}" + (" (dry run)" if dry_run else ""))
     _write(rows, out, form)
-    if not ended or any(row["state"] == "failed" for row in rows):
+    if not ended or any(row.state == "failed" for row in rows):
         raise typer.Exit(1)
 
 
@@ -130,12 +136,10 @@ def _check(
 _FORMS = {".csv": "csv", ".json": "json", ".md": "markdown"}
 
 
-def _show(rows: list[dict[str, Any]], title: str) -> None:
+def _show(rows: list[Row], title: str) -> None:
     """The table for people, on standard error."""
     from rich.console import Console
     from rich.table import Table
-
-    from mien.reproduce.sweep_table import cells
 
     table = Table(box=None, header_style="dim", title=title)
     for column in ("data", "backbone", "cell", "state"):
@@ -144,20 +148,20 @@ def _show(rows: list[dict[str, Any]], title: str) -> None:
         table.add_column(column, justify="right")
     table.add_column("the paper's best cell")
     for row in rows:
-        table.add_row(*cells(row))
+        table.add_row(*row.cells())
     console = Console(stderr=True)
     if not console.is_terminal:
         console.width = 160  # in a log nothing needs to fit a screen
     console.print(table, highlight=False, markup=False)
     for row in rows:
-        if row["why"] and row["state"] == "failed":
-            name = f"{row['backbone']}, {row['optimizer']} {row['batch']}, {row['data']}"
-            console.print(f"failed: {name}: {row['why']}", highlight=False, markup=False)
+        if row.why and row.state == "failed":
+            name = f"{row.backbone}, {row.optimizer} {row.batch}, {row.data}"
+            console.print(f"failed: {name}: {row.why}", highlight=False, markup=False)
 
 
-def _write(rows: list[dict[str, Any]], out: Path | None, form: str | None) -> None:
+def _write(rows: list[Row], out: Path | None, form: str | None) -> None:
     from mien.atomic import write_text
-    from mien.reproduce.sweep_table import render
+    from mien.reproduce.sweep import render
 
     if out is not None:
         write_text(out, render(rows, _FORMS[out.suffix]))

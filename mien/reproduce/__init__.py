@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mien.reproduce.spec import BUDGETS, Headline, RunSpec, ScoreSpec, System
-from mien.reproduce.systems import PAPERS, get_system
+from mien.reproduce.spec import BUDGETS, PAPERS, Headline, RunSpec, ScoreSpec, System, get_system
 
 __all__ = ["BUDGETS", "PAPERS", "Headline", "RunSpec", "ScoreSpec", "System", "get_system"]

@@ -1,18 +1,19 @@
-"""Predictions on photos: the picture with a box on every face, and the probabilities below.
+"""What a trained network says of pictures that anybody may see, and how a report shows it.
 
-Only pictures that may be shown anywhere are drawn: those that ship with mien, and those that the
-record itself carries.
+A public-domain portrait, with the papers' Haar detection and crop, and the average face of each
+class (the mean of PublicTest's images of that class: nobody's face).
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mien.data.dataset import FaceDataset
 from mien.images import read_image
@@ -26,113 +27,153 @@ from mien.report.document import (
     Section,
     Table,
     Text,
-    number,
     percent,
     slug,
 )
 from mien.report.svg import class_colour, document, num, rect, text
+from mien.reproduce.record import Photo, PhotoFace, Record
+from mien.reproduce.spec import RunSpec
 
-Record = Mapping[str, Any]
+if TYPE_CHECKING:
+    from mien.reproduce.plan import Task
+
+PORTRAIT = "astronaut.jpg"
 
 _WIDTH = 440
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 82]
 
 
-def photo_section(result: Record, datasets: Sequence[FaceDataset] = ()) -> Section | None:
+class Classifier(Protocol):
+    """A network with its classes: :class:`mien.train.checkpoint.TorchClassifier`."""
+
+    info: Any
+
+    def predict_proba(self, faces: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
+        """uint8 (N, 48, 48) -> probabilities (N, K)."""
+        ...
+
+
+def predict_portraits(classifier: Classifier, fer2013: FaceDataset | None) -> tuple[Photo, ...]:
+    """The ``photos`` of a reproduction: boxes and probabilities, no pixels.
+
+    Args:
+        fer2013: for the average faces; None leaves them out.
+    """
+    from mien.data.fergit import crop_square
+    from mien.detect import load_detector
+
+    image = _portrait()
+    faces = []
+    for found in load_detector("haar", min_face=0.1).detect(image):
+        box = (found.box.x, found.box.y, found.box.width, found.box.height)
+        x, y, w, h = (round(float(v), 1) for v in box)
+        faces.append(_said(classifier, crop_square(image, found.box), (x, y, w, h)))
+    source = "Eileen Collins, NASA, public domain; found and cropped with Haar"
+    photos = [Photo(PORTRAIT, tuple(faces), source)] if faces else []
+    for emotion in fer2013.classes if fer2013 is not None else ():
+        chosen = _of_class([fer2013] if fer2013 is not None else [], emotion.value)
+        if chosen is not None:
+            said = (_said(classifier, _average(chosen)),)
+            source = f"mean of the {len(chosen)} {emotion.value} images of PublicTest"
+            photos.append(Photo(f"average {emotion.value} face", said, source, emotion.value))
+    return tuple(photos)
+
+
+def _said(
+    classifier: Classifier,
+    face: NDArray[np.uint8],
+    box: tuple[float, float, float, float] | None = None,
+) -> PhotoFace:
+    sure = np.asarray(classifier.predict_proba(face[None]))[0]
+    names = [c.value for c in classifier.info.labels]
+    shown = {name: round(float(p), 4) for name, p in zip(names, sure, strict=True)}
+    return PhotoFace(names[int(sure.argmax())], shown, box)
+
+
+def _of_class(datasets: Sequence[FaceDataset], name: str) -> NDArray[np.uint8] | None:
+    """The PublicTest images of a class, from the first dataset that has any."""
+    for data in datasets:
+        names = [c.value for c in data.classes]
+        if name in names:
+            chosen = (data.splits == "PublicTest") & (data.labels == names.index(name))
+            if chosen.any():
+                images: NDArray[np.uint8] = data.images[chosen]
+                return images
+    return None
+
+
+def _average(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    average: NDArray[np.uint8] = images.mean(axis=0).round().astype(np.uint8)
+    return average
+
+
+def _portrait() -> NDArray[np.uint8]:
+    asset = resources.files("mien").joinpath("assets", PORTRAIT)
+    image: NDArray[np.uint8] = read_image(asset.read_bytes())
+    return image
+
+
+def about(run: RunSpec, tasks: Sequence[Task]) -> str:
+    """What is to be said of the predictions; "runs/…" stands for the folder of runs."""
+    said = (
+        f"{run.label}, first seed, chosen epoch. The faces of the papers' own photos are not free "
+        "to show: the portrait is in the public domain, and an average face is nobody's. An "
+        "average is smoother than any face that the network learned from, so its answers there are "
+        "a curiosity and no measure."
+    )
+    if not tasks:
+        return said
+    return (
+        f"{said} On your own photos: mien export runs/{tasks[0].job.folder.name}/best.ckpt --out "
+        f"{run.id}.onnx, then mien predict PHOTO --model {run.id}.onnx, and in front of a webcam "
+        f"mien live --model {run.id}.onnx."
+    )
+
+
+def photo_section(record: Record, datasets: Sequence[FaceDataset] = ()) -> Section | None:
     """What the network says of every face on the record's photos, with its confidence.
 
     With a dataset of the record's classes, the average faces are shown too, in the HTML page only.
     """
-    photos = [p for p in result.get("photos") or () if p.get("faces")]
-    if not photos:
+    if not record.photos:
         return None
-    drawn, rows = [], []
-    for photo in photos:
-        name = str(photo.get("name", "photo"))
-        picture = _picture(name, photo)
-        if picture is not None:
-            svg = _boxes(picture, photo["faces"], name)
-            drawn.append(Chart(f"photo-{slug(name)}", svg, name, str(photo.get("source") or "")))
-        for i, face in enumerate(photo["faces"], 1):
-            sure = face.get("probabilities") or {}
-            which = f"{name}, face {i}" if len(photo["faces"]) > 1 else name
-            said = str(face.get("emotion", "–"))
-            expected = str(face.get("expected") or photo.get("expected") or "–")
-            rows.append([which, expected, said, percent(sure.get(said), 1)])
-            if sure:
-                svg = charts.probability_bars(sure)
-                chart = Chart(f"photo-{slug(which)}-probabilities", svg, which)
-                drawn.append(chart)
-    header, left = ["face", "shows", "predicted", "confidence"], 3
-    if all(row[1] == "–" for row in rows):
-        rows = [[row[0], *row[2:]] for row in rows]
-        header, left = ["face", "predicted", "confidence"], 2
-    blocks: list[Block] = [Table(header, rows, left=left)]
-    said_of = str((result.get("photos_run") or {}).get("text", ""))
-    if said_of:
-        blocks.insert(0, Text(said_of))
-    blocks += _average_faces(photos, datasets)
+    drawn, rows, faces = [], [], []
+    for photo in record.photos:
+        if photo.name == PORTRAIT:
+            svg = _boxes(_portrait(), photo.faces, photo.name)
+            drawn.append(Chart(f"photo-{slug(photo.name)}", svg, photo.name, photo.source))
+        for i, face in enumerate(photo.faces, 1):
+            which = f"{photo.name}, face {i}" if len(photo.faces) > 1 else photo.name
+            sure = face.probabilities[face.emotion]
+            rows.append([which, photo.expected or "–", face.emotion, percent(sure, 1)])
+            svg = charts.probability_bars(face.probabilities)
+            drawn.append(Chart(f"photo-{slug(which)}-probabilities", svg, which))
+            images = _of_class(datasets, photo.expected)
+            if images is not None:
+                said = f"{photo.expected} → {face.emotion}, {percent(sure, 0)}"
+                faces.append(Face(_average(images), photo.name, said))
+    blocks: list[Block] = [Text(record.photos_run.text)] if record.photos_run else []
+    blocks.append(Table(["face", "shows", "predicted", "confidence"], rows, left=3))
+    blocks += [Gallery([("average faces", faces)])] if faces else []
     return Section("photos", "Predictions on photos", [*blocks, Charts(drawn)])
 
 
-def _average_faces(photos: Sequence[Record], datasets: Sequence[FaceDataset]) -> list[Block]:
-    """The average PublicTest face of each class that was predicted on, with what was said."""
-    faces = []
-    for photo in photos:
-        expected, said = photo.get("expected"), photo["faces"][0]
-        image = _average(str(expected), datasets) if expected else None
-        if image is not None:
-            sure = percent((said.get("probabilities") or {}).get(said.get("emotion")), 0)
-            faces.append(
-                Face(image, f"average {expected} face", f"{expected} → {said['emotion']}, {sure}")
-            )
-    return [Gallery([("average faces", faces)])] if faces else []
-
-
-def _average(name: str, datasets: Sequence[FaceDataset]) -> Any:
-    for data in datasets:
-        names = [c.value for c in data.classes]
-        if name in names and "PublicTest" in data.splits:
-            chosen = (data.splits == "PublicTest") & (data.labels == names.index(name))
-            if chosen.any():
-                return data.images[chosen].mean(axis=0).round().astype(np.uint8)
-    return None
-
-
-def _picture(name: str, photo: Record) -> Any:
-    """uint8 BGR (H, W, 3) of a photo that may be shown; None where there is none."""
-    if photo.get("picture"):
-        return read_image(base64.b64decode(photo["picture"]))
-    if "/" in name or "\\" in name:
-        return None
-    for known in (name, f"{name}.jpg"):
-        asset = resources.files("mien").joinpath("assets", known)
-        if known.endswith((".jpg", ".png")) and asset.is_file():
-            return read_image(asset.read_bytes())
-    return None
-
-
-def _boxes(picture: Any, faces: list[Record], name: str) -> str:
-    """The picture, scaled to the report, with a named box on every face."""
-    scale = _WIDTH / picture.shape[1]
-    height = round(picture.shape[0] * scale)
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
-    small = cv2.resize(picture, (_WIDTH, height), interpolation=method)
+def _boxes(image: NDArray[np.uint8], faces: Sequence[PhotoFace], name: str) -> str:
+    """The image, scaled to the report, with a named box on every face."""
+    scale = _WIDTH / image.shape[1]
+    height = round(image.shape[0] * scale)
+    small = cv2.resize(image, (_WIDTH, height), interpolation=cv2.INTER_AREA)
     data = base64.b64encode(cv2.imencode(".jpg", small, _QUALITY)[1].tobytes()).decode("ascii")
-    parts = [
-        f'<image x="0" y="0" width="{_WIDTH}" height="{height}" '
-        f'href="data:image/jpeg;base64,{data}"/>'
-    ]
+    href = f'href="data:image/jpeg;base64,{data}"'
+    parts = [f'<image x="0" y="0" width="{_WIDTH}" height="{height}" {href}/>']
     for face in faces:
-        if len(face.get("box") or ()) != 4:
+        if face.box is None:
             continue
-        x, y, w, h = (float(v) * scale for v in face["box"])
-        said = str(face.get("emotion", ""))
-        fill = class_colour(said)
+        x, y, w, h = (float(v) * scale for v in face.box)
+        fill = class_colour(face.emotion)
         outline = f' stroke="{fill}" stroke-width="3" rx="6"'
-        parts.append(rect(x, y, w, h, "none", said, outline))
-        sure = number((face.get("probabilities") or {}).get(said))
-        words = said if sure is None else f"{said} {100 * sure:.0f} %"
+        parts.append(rect(x, y, w, h, "none", face.emotion, outline))
+        words = f"{face.emotion} {100 * face.probabilities[face.emotion]:.0f} %"
         wide = 6.6 * len(words) + 14
         top = y - 22 if y >= 24 else y + h + 4
         left = min(max(x, 0), _WIDTH - wide)

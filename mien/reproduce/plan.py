@@ -1,4 +1,4 @@
-"""Which runs a reproduction needs, and which of them are there already.
+"""Which trainings a reproduction needs, which are there already, and training the others.
 
 A run is recognised by what it is (recipe, seed, fold, protocol, data), not by its folder's name, so
 runs made with ``mien train`` count. Precision is a matter of the machine and is not compared.
@@ -6,39 +6,49 @@ runs made with ``mien train`` count. Precision is a matter of the machine and is
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mien._records import RESULT, RUN, run_home
-from mien.errors import DataError, MienError, RecipeError
+from mien.errors import DataError, MienError, RecipeError, nearest, require_extra
 from mien.reproduce.datasets import Datasets
-from mien.reproduce.spec import BUDGETS, RunSpec, System
+from mien.reproduce.record import Record
+from mien.reproduce.run import DONE, NOT_RUN
+from mien.reproduce.spec import BUDGETS, RunSpec, System, get_system
+
+if TYPE_CHECKING:
+    from mien.train.jobs import Job, Outcome
+    from mien.train.recipe import Recipe
+
+Say = Callable[[str], None]
 
 #: Keys of a recipe that do not change what is trained.
 NOT_COMPARED = ("name", "paper", "claim", "precision")
 
-DONE, PARTIAL, NOT_RUN = "done", "partial", "not run"
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train: ``device`` "auto", "cpu" or "cuda"; ``precision`` as in a recipe, of fresh
+    runs; ``dry`` runs two epochs of everything on a few images."""
+
+    device: str = "auto"
+    precision: str = "auto"
+    dry: bool = False
+    quiet: bool = False
+
+    @property
+    def scoring_device(self) -> str:
+        return "cuda" if self.device == "cuda" else "cpu"
 
 
 @dataclass(frozen=True)
 class Task:
-    """One training: a run with its seed and fold.
-
-    Attributes:
-        recipe: the resolved :class:`mien.train.recipe.Recipe`.
-        folder: where it is, or where it will be made.
-        state: "done", "partial" (can be resumed) or "not run".
-    """
+    """One training of a run: its job, and "done", "partial" (can be resumed) or "not run"."""
 
     run: RunSpec
-    recipe: Any
-    seed: int
-    fold: int | None
-    folder: Path
+    job: Job
     state: str
 
 
@@ -47,9 +57,9 @@ class Plan:
     """All trainings of a reproduction.
 
     Attributes:
+        runs: the folder of run folders.
         tasks: in the order in which they are trained.
         missing: run id -> why it cannot be had (no such budget, no data), in one sentence.
-        runs: the folder of run folders.
     """
 
     system: System
@@ -63,36 +73,28 @@ class Plan:
         """The tasks of one run, in order of seeds or folds."""
         return tuple(t for t in self.tasks if t.run.id == run_id)
 
-    @property
-    def waiting(self) -> tuple[Task, ...]:
-        """What is still to be trained."""
-        return tuple(t for t in self.tasks if t.state != DONE)
 
-
-@dataclass(frozen=True)
-class _Found:
-    folder: Path
-    recipe: dict[str, Any]
-    seed: int
-    fold: int | None
-    sha256: str
-    state: str
-
-
-def resolve(run: RunSpec, budget: str) -> Any | None:
+def resolve(run: RunSpec, budget: str) -> Recipe | None:
     """The run's recipe under ``budget`` with the run's protocol; None where it has none."""
     from mien.train.recipes import get_recipe
 
     chosen = run.recipes.get(budget)
     if chosen is None:
         return None
-    recipe = chosen() if callable(chosen) else get_recipe(chosen)
-    return replace(recipe, protocol=run.protocol)
+    return replace(chosen() if callable(chosen) else get_recipe(chosen), protocol=run.protocol)
 
 
-def folder_name(run: RunSpec, recipe: Any, seed: int, fold: int | None) -> str:
+def paper_recipe(run: RunSpec) -> Recipe | None:
+    """The paper's own recipe, under the paper's own protocol; None where the run has none."""
+    from mien.train.recipes import get_recipe
+
+    chosen = run.recipes.get("paper", run.against)
+    return get_recipe(chosen) if isinstance(chosen, str) else chosen and chosen()
+
+
+def folder_name(run: RunSpec, recipe: Recipe, seed: int, fold: int | None) -> str:
     """ "bah_resnet_fast-fer2013-seed0", "bah_ckplus_fast-subjects-fold3"."""
-    parts = [str(recipe.name), run.suffix]
+    parts = [recipe.name, run.suffix]
     if fold is None or seed:
         parts.append(f"seed{seed}")
     if fold is not None:
@@ -124,8 +126,12 @@ def make_plan(
         RecipeError: unknown budget or run, or seeds below 1.
         DataError: a dataset is needed and missing.
     """
+    from mien.train.fit import dry as shorten
+    from mien.train.folder import LAST, run_home
+
     _check(system, budget, seeds, only)
-    found = _index(run_home(runs, dry))
+    home = run_home(runs, dry)
+    found = _index(home)
     tasks: list[Task] = []
     missing: dict[str, str] = {}
     for run in system.runs:
@@ -133,26 +139,24 @@ def make_plan(
         if recipe is None:
             missing[run.id] = f"The {budget} budget leaves it out."
             continue
+        wanted = need_data and (not only or run.id in only)
         why = datasets.missing(run.dataset)
-        if why and need_data and (not only or run.id in only):
+        if why and wanted:
             raise DataError(why)
         if why:
             # Not the reader's sentence: that names folders, and this goes into the report.
             missing[run.id] = f"The dataset {run.dataset} was not there."
             continue
-        if dry:
-            from mien.train.fit import dry as shorten
-
-            recipe = shorten(recipe)
+        recipe = shorten(recipe) if dry else recipe
         sha256 = datasets.get(run.dataset).sha256
         for seed, fold in _repeats(run, budget, seeds, dry):
-            tasks.append(_task(run, recipe, seed, fold, sha256, runs, found, dry))
-            blocked = tasks[-1].state == NOT_RUN and (tasks[-1].folder / "last.ckpt").exists()
-            if blocked and need_data and (not only or run.id in only):
+            task = _task(run, recipe, seed, fold, sha256, home, found)
+            if wanted and task.state == NOT_RUN and (task.job.folder / LAST).exists():
                 raise RecipeError(
-                    f"{tasks[-1].folder} holds another run (recipe, seed, fold or data differ); "
+                    f"{task.job.folder} holds another run (recipe, seed, fold or data differ); "
                     "move it away or use another --runs folder."
                 )
+            tasks.append(task)
     return Plan(system, budget, runs, tuple(tasks), missing, dry)
 
 
@@ -164,9 +168,7 @@ def _check(system: System, budget: str, seeds: int | None, only: Sequence[str]) 
     known = [run.id for run in system.runs]
     for run_id in only:
         if run_id not in known:
-            near = difflib.get_close_matches(run_id, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."
-            raise RecipeError(f"{system.name} has no run {run_id!r}; {hint}")
+            raise RecipeError(f"{system.name} has no run {run_id!r}{nearest(run_id, known)}")
 
 
 def _repeats(
@@ -179,26 +181,29 @@ def _repeats(
     return [(seed, None) for seed in range(seeds or run.seeds.get(budget, 1))]
 
 
+#: What makes a training the same one: its recipe, seed, fold and the SHA-256 of its data.
+_Identity = tuple[dict[str, Any], int, int | None, str]
+
+
 def _task(
     run: RunSpec,
-    recipe: Any,
+    recipe: Recipe,
     seed: int,
     fold: int | None,
     sha256: str,
-    runs: Path,
-    found: Sequence[_Found],
-    dry: bool,
+    home: Path,
+    found: Sequence[tuple[_Identity, Job]],
 ) -> Task:
-    home = run_home(runs, dry) / folder_name(run, recipe, seed, fold)
-    wanted = compared(recipe.to_dict())
-    same = [
-        f for f in found if (f.recipe, f.seed, f.fold, f.sha256) == (wanted, seed, fold, sha256)
-    ]
+    from mien.train.jobs import Job
+
+    usual = Job(recipe, seed, home / folder_name(run, recipe, seed, fold), fold, run.dataset)
+    wanted = (compared(recipe.to_dict()), seed, fold, sha256)
+    same = [job for identity, job in found if identity == wanted]
     # The finished one first, then the one of the usual name.
-    same.sort(key=lambda f: (f.state != DONE, f.folder != home, f.folder.name))
-    if same:
-        return Task(run, recipe, seed, fold, same[0].folder, same[0].state)
-    return Task(run, recipe, seed, fold, home, NOT_RUN)
+    same.sort(key=lambda j: (j.state != DONE, j.folder != usual.folder, j.folder.name))
+    if not same:
+        return Task(run, usual, NOT_RUN)
+    return Task(run, replace(usual, folder=same[0].folder), same[0].state)
 
 
 def compared(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,27 +211,135 @@ def compared(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in recipe.items() if key not in NOT_COMPARED}
 
 
-def _index(runs: Path) -> list[_Found]:
+def _index(runs: Path) -> list[tuple[_Identity, Job]]:
     """Every run folder in ``runs``; others, and damaged ones, are passed over."""
-    return [f for path in sorted(runs.glob(f"*/{RUN}")) if (f := _look(path.parent)) is not None]
-
-
-def _look(folder: Path) -> _Found | None:
+    from mien.train.folder import RECIPE, RUN
+    from mien.train.jobs import Job
     from mien.train.recipe import Recipe
 
-    try:
-        record = json.loads((folder / RUN).read_text())
-        recipe = Recipe.from_dict(json.loads((folder / "recipe.json").read_text()))
-        sha256 = record["data"]["sha256"]
-        seed, fold = record["seed"], record.get("fold")
-    except (OSError, ValueError, KeyError, TypeError, MienError):
-        return None
-    state = folder_state(folder)
-    return _Found(folder, compared(recipe.to_dict()), seed, fold, sha256, state)
+    found = []
+    for path in sorted(runs.glob(f"*/{RUN}")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            recipe = Recipe.from_dict(json.loads((path.parent / RECIPE).read_text("utf-8")))
+            seed, fold, sha256 = record["seed"], record.get("fold"), record["data"]["sha256"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, MienError):
+            continue
+        identity = (compared(recipe.to_dict()), seed, fold, sha256)
+        found.append((identity, Job(recipe, seed, path.parent, fold)))
+    return found
 
 
-def folder_state(folder: Path) -> str:
-    """ "done", "partial" or "not run", by the files of a run folder."""
-    if all((folder / name).exists() for name in (RESULT, "best.ckpt", "last.ckpt")):
-        return DONE
-    return PARTIAL if (folder / "last.ckpt").exists() else NOT_RUN
+def train(
+    plan: Plan,
+    datasets: Datasets,
+    options: TrainOptions,
+    say: Say,
+    only: Sequence[str] = (),
+    by_seed: bool = False,
+    attempts: int = 1,
+) -> list[Outcome]:
+    """Train what the plan lacks (of the runs ``only``, if any); the others go on after a failure.
+
+    Args:
+        by_seed: every run's first seed before any second one.
+        attempts: times that a training is tried in this call.
+
+    Raises:
+        WeightsError: weights to start from cannot be had.
+    """
+    from mien.models.weights import WeightsError
+    from mien.train.jobs import Options, run_jobs
+
+    waiting = [t for t in plan.tasks if t.state != DONE and (not only or t.run.id in only)]
+    if by_seed:
+        waiting.sort(key=lambda t: t.job.seed)
+    jobs = [t.job for t in waiting]
+    if options.precision != "auto":
+        jobs = [replace(j, recipe=replace(j.recipe, precision=options.precision)) for j in jobs]
+    how = Options(options.device, dry_run=options.dry, quiet=options.quiet)
+    fatal = (WeightsError,) if attempts > 1 else ()
+    found: list[Outcome] = run_jobs(
+        jobs, datasets.get, how, attempts=attempts, fatal=fatal, say=say
+    )
+    return found
+
+
+def reproduce(
+    name: str | System,
+    out: Path,
+    *,
+    runs: Path = Path("runs"),
+    budget: str = "fast",
+    data: Path | None = None,
+    fergit: Path | None = None,
+    seeds: int | None = None,
+    only: Sequence[str] = (),
+    report_only: bool = False,
+    options: TrainOptions = TrainOptions(),
+    command: str = "",
+    say: Say = lambda _: None,
+) -> tuple[Record, dict[str, Path]]:
+    """Reproduce one paper: train what is missing, score it once, write the report.
+
+    Stopped anywhere and called again, it goes on where it was; any number of processes can be
+    given the same folder of runs.
+
+    Args:
+        name: "debnath2021", "njoku2024", "ahmed2024", "bah2022", "mondal2022", or a system.
+        out: folder of the report.
+        runs: folder of run folders; runs made with ``mien train`` count.
+        budget: "fast" or "paper".
+        data: file or folder of the datasets; None takes the default data folder.
+        fergit: FERGIT's file; else it is looked for, and built where it is needed.
+        seeds: number of seeds of every run without folds, instead of its own.
+        only: ids of the runs to train; what else is there is reported too.
+        report_only: train nothing; what is not there reads "not run".
+        options: how to train.
+        command: said in the report.
+        say: called with one line on what is going on.
+
+    Returns:
+        the record, whose ``failed`` names trainings that failed while others went on, and "json",
+        "markdown", "html" -> path.
+
+    Raises:
+        RecipeError, DataError, ModelError: see the parts; each is one sentence. The only training
+            that was to be done failed: its error.
+        MissingExtraError: the [train] extra is not installed.
+    """
+    require_extra("train", ("torch", "pyarrow"), "`mien reproduce`")
+    from mien.reproduce.assemble import assemble
+    from mien.reproduce.report import write_reproduction
+    from mien.train.jobs import raise_first
+
+    if options.dry and report_only:
+        raise RecipeError("--dry-run trains, and --report-only does not; leave one out.")
+    system = get_system(name) if isinstance(name, str) else name
+    # FERGIT takes minutes to build: not for a run that is not wanted.
+    wanted = {run.dataset for run in system.runs if not only or run.id in only}
+    build = not report_only and "fergit" in wanted
+    datasets = Datasets(data, fergit, cache=runs, build=build, dry=options.dry, say=say)
+
+    def planned() -> Plan:
+        need, dry = not report_only, options.dry
+        return make_plan(
+            system, budget, runs, datasets, seeds=seeds, only=only, need_data=need, dry=dry
+        )
+
+    plan = planned()
+    for dataset in dict.fromkeys(run.dataset for run in system.runs if run.id in plan.missing):
+        why = datasets.missing(dataset)
+        if why:
+            say(f"not run: {why}")
+    failed: dict[str, str] = {}
+    if not report_only:
+        outcomes = train(plan, datasets, options, say, only, attempts=system.attempts)
+        failed = {o.job.folder.name: o.why for o in outcomes if o.error is not None}
+        if failed and len(failed) == len(outcomes):
+            raise_first(outcomes)
+        plan = planned()
+    record = assemble(plan, datasets, options.scoring_device, failed, command, say)
+    names = dict.fromkeys(run.dataset for run in system.runs)
+    shown = [datasets.get(key) for key in names if not datasets.missing(key)]
+    return record, write_reproduction(record, out, shown, system.extras)

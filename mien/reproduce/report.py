@@ -1,198 +1,400 @@
-"""Write a reproduction's record as JSON, as Markdown with charts, and as one HTML page.
-
-The record is what :mod:`mien.reproduce.assemble` makes: plain JSON, accuracies as fractions, null
-for what is missing, "not run" for runs that were not done.
-"""
+"""A reproduction's record as JSON, as Markdown with charts, and as one HTML page."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePath
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
 
 from mien import atomic
 from mien.data.dataset import FaceDataset
-from mien.errors import DataError
-from mien.report.document import Block, Document, Section, Text, slug
+from mien.report import charts
+from mien.report.document import (
+    NOT_RUN,
+    Block,
+    Chart,
+    Charts,
+    Document,
+    Face,
+    Gallery,
+    Pairs,
+    Section,
+    Table,
+    Text,
+    count,
+    duration,
+    percent,
+    points,
+    shown,
+    slug,
+)
 from mien.report.html import to_html
 from mien.report.markdown import CHARTS, to_markdown
 from mien.report.svg import standalone
-from mien.reproduce.extras import extra_sections
+from mien.reproduce.codec import from_json
 from mien.reproduce.photos import photo_section
-from mien.reproduce.run_sections import run_sections
-from mien.reproduce.score_sections import done_seeds
-from mien.reproduce.sections import (
-    cards,
-    class_section,
-    comparison_section,
-    data_section,
-    earlier_section,
-    headline_section,
-    remark_section,
-    sample_section,
-    time_section,
-)
+from mien.reproduce.record import Mark, Record
+from mien.reproduce.run import Environment, Run
+from mien.reproduce.run_report import COLUMNS, easier, objective, paired_cells, run_sections
+from mien.reproduce.spec import PAPERS, Extra, get_system
 
-Record = Mapping[str, Any]
-
-SCHEMA = 1
 #: With more runs than this, runs that were not done have no section of their own.
 _MANY = 6
+#: Faces of each class in the gallery.
+SAMPLES = 8
 
 _FOOTER = (
     "Made by mien reproduce. Accuracy is how often a network agrees with the labels that people "
-    "gave to pictures of faces. An expression is not a feeling."
+    "gave to images of faces. An expression is not a feeling."
 )
 
 
 def write_reproduction(
-    result: dict[str, Any],
+    record: Record,
     folder: str | Path,
-    dataset: FaceDataset | Iterable[FaceDataset] | None = None,
+    datasets: Sequence[FaceDataset] = (),
+    extras: Sequence[Extra] | None = None,
 ) -> dict[str, Path]:
     """Write ``reproduction.json``, ``.md`` with ``charts/*.svg``, and ``.html`` into ``folder``.
 
     Absolute paths in the record's commands are cut to their last part, so that the JSON and the
-    Markdown can be published. The HTML page shows faces of ``dataset``: it is for its reader only.
+    Markdown can be published. The HTML page shows faces of ``datasets``: it is for its reader only.
 
     Args:
-        result: the record, schema 1.
         folder: made if it is missing.
-        dataset: one or several datasets whose classes are to be shown with sample images.
+        datasets: those whose classes are to be shown with sample images.
+        extras: of the record's system; by default the paper's of that name.
 
     Returns:
         "json", "markdown", "html" -> path.
 
     Raises:
-        DataError: the record has another schema or lacks its system.
         OutputError: the folder cannot be made or a file cannot be written.
     """
-    check_record(result)
-    result = published(result)
-    datasets = [dataset] if isinstance(dataset, FaceDataset) else list(dataset or ())
-    document = build_document(result, datasets)
+    record = record.published()
+    if extras is None:
+        extras = get_system(record.system).extras if record.system in PAPERS else ()
+    document = build_document(record, datasets, extras)
     target = atomic.make_folder(folder)
-    drawn = document.charts()
+    drawn = {f"{chart.name}.svg": chart.svg for chart in document.charts()}
     if drawn:
         atomic.make_folder(target / CHARTS)
-    for chart in drawn:
-        atomic.write_text(target / CHARTS / f"{chart.name}.svg", standalone(chart.svg))
-    _remove_stale(target / CHARTS, {f"{chart.name}.svg" for chart in drawn})
-    texts = {
-        "json": _json(result),
-        "markdown": to_markdown(document),
-        "html": to_html(document),
-    }
-    suffix = {"json": "json", "markdown": "md", "html": "html"}
-    paths = {kind: target / f"reproduction.{suffix[kind]}" for kind in texts}
-    for kind, words in texts.items():
-        atomic.write_text(paths[kind], words)
-    return paths
-
-
-def _json(result: Record) -> str:
-    """Indented, with every row of numbers on one line."""
-    text = json.dumps(result, ensure_ascii=False, allow_nan=False, indent=1)
-    figure = r"(?:-?\d[\d.eE+-]*|null)"
-    row = re.compile(rf"\[\s*(?:{figure},\s*)*{figure}\s*\]")
-    return row.sub(lambda found: " ".join(found[0].split()), text) + "\n"
-
-
-def check_record(result: Record, name: str = "This record") -> None:
-    """Raise DataError unless ``result`` is a record that this module reads."""
-    if result.get("schema") != SCHEMA or not result.get("system"):
-        raise DataError(
-            f"{name} is no reproduction of schema {SCHEMA}: write it anew with mien reproduce."
-        )
-
-
-def _remove_stale(folder: Path, kept: set[str]) -> None:
-    """Remove the charts that an earlier report left and this one has not."""
-    for old in folder.glob("*.svg"):
-        if old.name not in kept:
+    for name, svg in drawn.items():
+        atomic.write_text(target / CHARTS / name, standalone(svg))
+    for old in (target / CHARTS).glob("*.svg"):  # of an earlier report
+        if old.name not in drawn:
             old.unlink()
+    texts = {
+        "json": ("reproduction.json", record.to_json()),
+        "markdown": ("reproduction.md", to_markdown(document)),
+        "html": ("reproduction.html", to_html(document)),
+    }
+    for name, text in texts.values():
+        atomic.write_text(target / name, text)
+    return {kind: target / name for kind, (name, _) in texts.items()}
 
 
-def published(value: Any, key: str = "") -> Any:
-    """``value`` without the folders of this machine: "--out /a/runs/x" -> "--out x"."""
-    if isinstance(value, Mapping):
-        return {k: published(v, str(k)) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [published(v, key) for v in value]
-    if isinstance(value, str) and key == "command":
-        return re.sub(
-            r"(?<![\w.~-])(?:~|[A-Za-z]:)?[/\\][^\s'\"]+",
-            lambda found: PurePath(found[0].replace("\\", "/").rstrip("/")).name,
-            value,
-        )
-    return value
-
-
-def build_document(result: Record, datasets: Sequence[FaceDataset] = ()) -> Document:
-    """The report of ``result``: with one run flat, with several one group of sections each."""
-    runs = list(result.get("runs") or ())
-    found: list[Section | None] = [headline_section(result), time_section(result)]
-    if len(runs) == 1:
-        own = run_sections(
-            runs[0], _printed(result, runs[0]), _final(result, runs[0]), folded=False
-        )
-        found += [*own, comparison_section(result)] if done_seeds(runs[0]) else own
+def build_document(
+    record: Record, datasets: Sequence[FaceDataset] = (), extras: Sequence[Extra] = ()
+) -> Document:
+    """The report of ``record``: with one run flat, with several one group of sections each."""
+    found: list[Section | None] = [_headlines(record), _time(record)]
+    late: list[Section] = []
+    if len(record.runs) == 1:
+        (run,) = record.runs
+        own = _own_sections(run, record, folded=False)
+        # Deviations and recipe after the data and the photos, before the provenance.
+        names = [f"{slug(run.id)}-{part}" for part in ("deviations", "recipe")]
+        late = [section for section in own if section.id in names]
+        found += [section for section in own if section.id not in names]
+        found.append(_comparison(record) if run.done else None)
     else:
-        found.append(comparison_section(result))
-        found += [_group(run, result, len(runs)) for run in runs]
-    found += extra_sections(result)
-    found += [class_section(result), sample_section(datasets), photo_section(result, datasets)]
-    found += [remark_section(result), earlier_section(result), data_section(result)]
+        found.append(_comparison(record))
+        found += [_group(run, record) for run in record.runs]
+    for extra in extras:
+        if extra.key in record.extra:
+            found.append(extra.section(from_json(extra.kind, record.extra[extra.key])))
+    found += [_classes(record), _samples(datasets), photo_section(record, datasets)]
+    found += [*late, _remarks(record), _earlier(record), _provenance(record)]
+    words = (record.citation, f"{record.budget} budget", record.created[:10])
+    subtitle = " · ".join(word for word in words if word)
     sections = [section for section in found if section]
-    if len(runs) == 1:
-        sections = _in_order(sections, str(runs[0]["id"]))
-    day = str(result.get("created") or "")[:10]
-    budget = f"{result['budget']} budget" if result.get("budget") else ""
-    subtitle = " · ".join(w for w in (str(result.get("citation") or ""), budget, day) if w)
-    title = str(result.get("title") or result["system"])
-    return Document(title, subtitle, sections, cards(result), _FOOTER)
+    return Document(record.title, subtitle, sections, _cards(record), _FOOTER)
 
 
-def _in_order(sections: list[Section], run_id: str) -> list[Section]:
-    """One run's deviations and recipe after the data and the photos, before the provenance."""
-    late = {f"{slug(run_id)}-{part}" for part in ("deviations", "recipe")}
-    early = [s for s in sections if s.id not in late]
-    moved = [s for s in sections if s.id in late]
-    at = next(i for i, s in enumerate(early) if s.id in ("remarks", "provenance"))
-    return early[:at] + moved + early[at:]
+def _own_sections(run: Run, record: Record, folded: bool) -> list[Section]:
+    printed = record.printed_epochs
+    if printed is not None and (printed.run != run.id or not printed.rows):
+        printed = None
+    final = next((row.paper for row in record.comparison if row.run == run.id), {})
+    return run_sections(run, printed, final, folded)
 
 
-def _printed(result: Record, run: Record) -> Record | None:
-    """The paper's table of epochs if it belongs to ``run``."""
-    tables = result.get("printed_epochs") or []
-    for table in [tables] if isinstance(tables, Mapping) else tables:
-        if table.get("run") == run["id"]:
-            return dict(table)
-    return None
-
-
-def _final(result: Record, run: Record) -> Record:
-    """The paper's figures of ``run`` in the comparison table."""
-    for row in result.get("comparison") or ():
-        if row.get("run") == run["id"]:
-            return dict(row.get("paper") or {})
-    return {}
-
-
-def _group(run: Record, result: Record, n: int) -> Section | None:
+def _group(run: Run, record: Record) -> Section | None:
     """All sections of one run of several, below its name."""
-    done = bool(done_seeds(run))
-    if not done and n > _MANY:
-        return None
-    children = run_sections(run, _printed(result, run), _final(result, run), folded=True)
-    lead: list[Block] = [] if done else [Text(_why_not_run(run), note=True)]
-    return Section(
-        f"run-{slug(str(run['id']))}", str(run.get("label") or run["id"]), lead, children
+    lead: list[Block] = []
+    if not run.done:
+        if len(record.runs) > _MANY:
+            return None
+        why = f": {run.why_not_run}" if run.why_not_run else "."
+        lead = [Text(f"This run was not run{why}", note=True)]
+    children = _own_sections(run, record, folded=True)
+    return Section(f"run-{slug(run.id)}", run.label, lead, children)
+
+
+def verdict(mark: Mark) -> str:
+    """ "met", "missed", "not run", or a dash where nothing was asked."""
+    if mark.ours is None:
+        return NOT_RUN
+    return {True: "met", False: "missed", None: "–"}[mark.met]
+
+
+def mark_cells(mark: Mark) -> list[str]:
+    """Figure, the paper's, ours, difference, the mark, verdict, remark."""
+    ours = NOT_RUN if mark.ours is None else mark.ours_text or percent(mark.ours)
+    return [
+        mark.label,
+        mark.paper_text or percent(mark.paper),
+        ours,
+        points(mark.difference),
+        "–" if mark.target is None else f"≥ {percent(mark.target)}",
+        verdict(mark),
+        mark.remark,
+    ]
+
+
+def _headlines(record: Record) -> Section:
+    header = ["figure", "paper", "ours", "difference", "asked", "", "remark"]
+    blocks: list[Block] = [
+        Table(header, [mark_cells(mark) for mark in record.headlines], wrap=(0, 1, 6)),
+        Text("Differences are in points of a percent; a plus says that ours is higher."),
+    ]
+    return Section("headlines", "The paper and ours", blocks)
+
+
+def _cards(record: Record) -> list[tuple[str, str, str]]:
+    """Four headlines, those with a figure first, as (name, ours, "paper 65.05 % · met")."""
+    found = []
+    for mark in sorted(record.headlines, key=lambda m: m.ours is None)[:4]:
+        below = "not in the paper" if mark.paper is None else f"paper {percent(mark.paper)}"
+        said = verdict(mark)
+        ours = NOT_RUN if mark.ours is None else percent(mark.ours)
+        found.append((mark.label, ours, below if said in ("–", NOT_RUN) else f"{below} · {said}"))
+    return found
+
+
+def _paper_time(run: Run) -> str:
+    """ "17 h (CPU, not named)"; "" where the paper does not give it."""
+    if run.paper_seconds is None:
+        return ""
+    return duration(run.paper_seconds) + (f" ({run.paper_hardware})" if run.paper_hardware else "")
+
+
+def _time(record: Record) -> Section:
+    """What was done, and how long it took beside the paper's wall clock."""
+    rows = []
+    for run in record.runs:
+        folds = any(seed.fold is not None for seed in run.done)
+        one = run.protocol in ("", run.dataset)
+        rows.append(
+            [
+                run.label,
+                run.dataset if one else f"{run.dataset}, {run.protocol}",
+                run.state,
+                _of(len(run.done), len(run.seeds), "fold" if folds else "seed"),
+                NOT_RUN if run.seconds.mean is None else _each(run.seconds.mean, run.seconds.each),
+                _paper_time(run) or "not given",
+            ]
+        )
+    header = ["run", "data", "state", "trained", "our time, each", "the paper's time"]
+    table = Table(header, rows, left=4, wrap=(5,))
+    return Section("time", "What was done", [Text(_done(record)), table])
+
+
+def _each(mean: float, each: Sequence[float]) -> str:
+    """ "12 min", and from the shortest to the longest where they differ much."""
+    if max(each) < 1.2 * min(each):
+        return duration(mean)
+    return f"{duration(mean)} ({duration(min(each))} to {duration(max(each))})"
+
+
+def _of(done: int, wanted: int, what: str) -> str:
+    """ "3 seeds", "2 of 3 seeds"."""
+    said = f"{wanted} {what}{'' if wanted == 1 else 's'}"
+    return said if done == wanted else f"{done} of {said}"
+
+
+def _done(record: Record) -> str:
+    trained = [seed for run in record.runs for seed in run.done]
+    budget = f"the {record.budget} budget"
+    if not trained:
+        return f"Nothing was trained yet under {budget}: every figure of ours reads “{NOT_RUN}”."
+    seconds = sum(seed.seconds or 0 for seed in trained)
+    wanted = sum(len(run.seeds) for run in record.runs)
+    where = " and ".join(sorted({seed.environment.machine for seed in trained} - {""}))
+    theirs = [f"{run.label} {_paper_time(run)}" for run in record.runs if _paper_time(run)]
+    said = f"The paper's own time: {'; '.join(theirs)}."
+    return (
+        f"{len(trained)} of {wanted} training{'' if wanted == 1 else 's'} of {budget} "
+        f"{'is' if len(trained) == 1 else 'are'} done, {duration(seconds)} in all"
+        f"{f', on {where}' if where else ''}. Times hold whatever else the machine did meanwhile. "
+        f"{said if theirs else 'The paper does not give its time.'}"
     )
 
 
-def _why_not_run(run: Record) -> str:
-    why = str(run.get("why_not_run") or "")
-    return f"This run was not run{f': {why}' if why else '.'}"
+def _comparison(record: Record) -> Section | None:
+    """The models of the paper beside each other, as a chart and as a table."""
+    if not record.comparison:
+        return None
+    keys = list(dict.fromkeys(k for row in record.comparison for k in (*row.paper, *row.ours)))
+    drawn, table = [], []
+    for key in keys:
+        name, loss = COLUMNS[key], key.endswith("loss")
+        pairs = [(row.label, [row.paper.get(key), row.ours.get(key)]) for row in record.comparison]
+        svg = charts.bars(pairs, name.capitalize(), share=not loss)
+        drawn.append(Chart(f"comparison-{slug(key)}", svg, name.capitalize()))
+        table += [[label, name, *paired_cells(key, *pair)] for label, pair in pairs]
+    said = "Training and validation figures are of the last epoch"
+    if any(key.startswith("test") for key in keys):
+        said += ", those on the test set of the epoch that validation chose"
+    said += _compared_with_care(record, keys)
+    header = ["model", "figure", "paper", "ours", "difference"]
+    blocks: list[Block] = [Text(f"{said}."), Charts(drawn), Table(header, table, left=2)]
+    return Section("comparison", "The models beside each other", blocks)
+
+
+def _compared_with_care(record: Record, keys: Sequence[str]) -> str:
+    """Whose training loss is no plain cross-entropy, and whose training images are easier."""
+    said = ""
+    for beyond, labels in _alike(record, objective).items() if "train_loss" in keys else ():
+        said += (
+            f". The training loss of {'; '.join(labels)} includes {beyond}, so it compares with no "
+            "plain cross-entropy"
+        )
+    for what, labels in _alike(record, easier).items():
+        whose = "" if len(labels) == len(record.comparison) else f" of {'; '.join(labels)}"
+        said += f". Our training figures{whose} are {what}, which lifts them"
+    return said
+
+
+def _alike(record: Record, what: Callable[[Run], str]) -> dict[str, list[str]]:
+    """What is said of compared runs, if anything -> the labels of those of which it is."""
+    compared = {row.run for row in record.comparison}
+    found: dict[str, list[str]] = {}
+    for run in record.runs:
+        said = what(run) if run.id in compared else ""
+        if said:
+            found.setdefault(said, []).append(run.label)
+    return found
+
+
+def _classes(record: Record) -> Section | None:
+    """Images of each class and split, a chart and a table for each dataset."""
+    blocks: list[Block] = []
+    drawn: list[Chart] = []
+    for data in record.data:
+        # What is published or put together, then each split of it that the runs train by.
+        drawn_splits = ((f"{name}, seed 0", parts) for name, parts in data.divisions.items())
+        for title, parts in [(data.name, data.counts), *drawn_splits]:
+            svg = charts.class_distribution(parts, data.classes)
+            drawn.append(Chart(f"classes-{slug(title)}", svg, f"Images of each class, {title}"))
+            rows = [
+                [name, *(count(by.get(c, 0)) for c in data.classes), count(sum(by.values()))]
+                for name, by in parts.items()
+            ]
+            blocks.append(Table([title, *data.classes, "all"], rows))
+    if not drawn:
+        return None
+    return Section("classes", "Class distribution", [Charts(drawn), *blocks])
+
+
+def _samples(datasets: Iterable[FaceDataset], seed: int = 0) -> Section | None:
+    """Some faces of each class, drawn with a seed; only for the HTML page."""
+    blocks: list[Block] = [
+        Text(
+            f"Up to {SAMPLES} of each class, drawn with seed {seed}. The images come from your "
+            "copy of the dataset: mind its licence before you pass this page on."
+        )
+    ]
+    for data in datasets:
+        rng = np.random.default_rng(seed)
+        rows = []
+        for k, emotion in enumerate(data.classes):
+            picked = np.sort(rng.permutation(np.flatnonzero(data.labels == k))[:SAMPLES])
+            faces = [Face(data.images[i], f"{emotion.value}, {data.ids[i]}") for i in picked]
+            rows += [(emotion.value, faces)] if faces else []
+        blocks += [Text(f"{data.name}:"), Gallery(rows)]
+    if len(blocks) == 1:
+        return None
+    return Section("samples", "Sample images", blocks, html_only=True)
+
+
+def _remarks(record: Record) -> Section | None:
+    """What in the paper could not be right, and why."""
+    if not record.remarks:
+        return None
+    blocks = [Text(remark.text, remark.title) for remark in record.remarks]
+    return Section("remarks", "What in the paper could not be right", blocks)
+
+
+def _earlier(record: Record) -> Section | None:
+    """Recipes that were replaced, or tried and not taken, with what they reached."""
+    if not record.earlier:
+        return None
+    rows = [[e.run, e.recipe, e.figures, e.why, e.commit] for e in record.earlier]
+    header = ["run", "the other recipe", "what it reached", "why it is not used", "commit"]
+    title = "Recipes that were replaced, or tried and not taken"
+    return Section("earlier", title, [Table(header, rows, left=5, wrap=(0, 1, 2, 3))])
+
+
+def _provenance(record: Record) -> Section:
+    """Data, hardware, versions, commits and commands."""
+    pairs = [("Command", record.command), ("Made", record.created)]
+    for data in record.data:
+        pairs.append((f"Data: {data.name}", f"{count(data.n)} images, SHA-256 {data.sha256}"))
+    own = record.environment
+    for name, value in (
+        ("Mien", own.mien),
+        ("Commit", own.commit),
+        ("Python", own.python),
+        ("CPU", own.cpu),
+        ("Threads", own.threads),
+        ("Gpu", own.gpu),
+        ("Versions", own.versions),
+    ):
+        pairs += [(name, shown(value))] if value else []
+    rows = [
+        [
+            f"{run.label}, {seed.name}",
+            shown(seed.epochs),
+            shown(seed.best_epoch),
+            duration(seed.seconds),
+            shown(seed.environment.precision),
+            shown(seed.environment.commit),
+            seed.environment.machine or "–",
+            _resumed(seed.environment),
+            shown(seed.command),
+        ]
+        for run in record.runs
+        for seed in run.done
+    ]
+    blocks: list[Block] = [Pairs(pairs)]
+    if rows:
+        header = ["training", "epochs", "chosen", "time", "precision", "commit", "on", "resumed"]
+        blocks.append(Table([*header, "command"], rows, wrap=(6, 7, 8)))
+    return Section("provenance", "Data, hardware and commands", blocks)
+
+
+def _resumed(environment: Environment) -> str:
+    """When a stopped training went on and with what that differs from its beginning."""
+    said = []
+    for entry in environment.resumed:
+        other = [
+            f"{key} {getattr(entry, key)}"
+            for key in ("commit", "precision", "threads", "cpu", "gpu")
+            if getattr(entry, key) and getattr(entry, key) != getattr(environment, key)
+        ]
+        other += [f"note {entry.note}"] if entry.note else []
+        said.append(" ".join([entry.started, *other]))
+    return "; ".join(said) or "–"

@@ -1,12 +1,12 @@
 """Scoring the checkpoints of a run, once.
 
-The network sees a split once: its predictions are kept in the run folder, under the checkpoint's
-SHA-256 and the split's ids, and every figure is computed from them. ``scores.json`` lists what was
-scored and when.
+The network sees a split once: its predictions are kept in the run folder, and every figure is
+computed from them. ``scores.json`` lists what was scored and when.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien._records import RESULT
 from mien._system import file_sha256
 from mien.atomic import write_text
 from mien.data import FaceDataset, Splits
@@ -24,13 +23,23 @@ from mien.data.duplicates import without_twins
 from mien.errors import DataError
 from mien.evaluate.curves import read_curves
 from mien.evaluate.metrics import suspicions
-from mien.evaluate.predictions import Joined, Predictions
+from mien.evaluate.predictions import Joined, PredictionCache, Predictions
 from mien.evaluate.runner import predict
-from mien.evaluate.scores import Scores, score
-from mien.reproduce.mislabelled import disagreement
+from mien.evaluate.scores import score
+from mien.reproduce.codec import from_json
+from mien.reproduce.run import Epoch, Figures, Score
 from mien.reproduce.spec import ScoreSpec
 
 LIST, FOLDER = "scores.json", "predictions"
+
+#: bfloat16 in training and float32 in scoring may differ by this much; another order by more.
+TOLERANCE = 0.01
+
+_SUBSET = {
+    "twin_free": "without exact duplicates",
+    "fer2013": "its FER2013 part",
+    "muxspace": "its muxspace part",
+}
 
 
 def score_run(
@@ -42,55 +51,98 @@ def score_run(
     device: str = "cpu",
     with_roc: bool = True,
     dry: bool = False,
-) -> list[dict[str, Any]]:
-    """Every score of one finished run folder, as plain JSON records.
+) -> tuple[Score, ...]:
+    """Every score of one finished run folder.
 
     Args:
         specs: what to score; a part without samples is left out.
         dataset: the whole dataset of the run.
-        splits: the run's own division.
+        splits: the run's own split of it.
         device: "cpu" or "cuda".
         with_roc: keep the ROC curves.
         dry: the run is a dry one, which measured but a part of the validation split.
 
     Raises:
         DataError: the accuracy on the validation split is not the one measured in training, so
-            predictions and labels do not belong together.
-        ModelError: a checkpoint is missing or damaged.
+            predictions and labels do not belong together; or a checkpoint is missing.
+        ModelError: a checkpoint is damaged.
     """
-    entries: list[dict[str, Any]] = []
+    found: list[Score] = []
     curves = read_curves(folder / "curves.csv")
+    last = int(curves[-1]["epoch"]) if curves else None
     for spec in specs:
-        parts = [splits.select(dataset, role) for role in spec.roles]
-        ids = np.concatenate([part.ids for part in parts])
+        ids = np.concatenate([splits.select(dataset, role).ids for role in spec.roles])
         if not len(ids):
             continue
         samples = dataset.take(dataset.indices_of(ids))
-        predictions = _predictions(folder, spec, samples, splits, device)
-        joined = predictions.join(samples)
-        epoch = _epoch(folder, spec.checkpoint, curves)
+        joined = _predictions(folder, spec, samples, device).join(samples)
+        epoch = last if spec.checkpoint == "last" else _best_epoch(folder)
         if not dry:
-            _check_against_training(folder, joined, splits, curves, epoch)
-        about = {
-            "checkpoint": spec.checkpoint,
-            "epoch": epoch,
-            "split": spec.split or " + ".join(splits.published_name(r) for r in spec.roles),
-            "why": spec.why,
-        }
-        entries.append(_entry(spec.key, about, joined, with_roc))
+            row = next((r for r in curves if r["epoch"] == epoch), {})
+            _check_against_training(folder, joined, splits.ids["val"], row)
+        split = spec.split or " + ".join(splits.published_name(r) for r in spec.roles)
+        whole = Score(
+            spec.key,
+            spec.checkpoint,
+            split,
+            spec.why,
+            len(joined.ids),
+            _figures(joined, with_roc),
+            epoch,
+            _warnings(joined),
+        )
+        found.append(whole)
         for name, chosen in _subsets(spec, samples, dataset, splits).items():
             part = _part(joined, chosen)
             if len(part.ids):
-                own = {**about, "split": f"{about['split']}, {_SUBSET.get(name, name)}"}
-                entries.append(_entry(f"{spec.key}_{name}", own, part, with_roc=False))
-    return entries
+                changed = dataclasses.replace(
+                    whole,
+                    key=f"{spec.key}_{name}",
+                    split=f"{split}, {_SUBSET.get(name, name)}",
+                    n=len(part.ids),
+                    scores=_figures(part, with_roc=False),
+                    notes=_warnings(part),
+                )
+                found.append(changed)
+    return tuple(found)
 
 
-_SUBSET = {
-    "twin_free": "without twins",
-    "fer2013": "its FER2013 part",
-    "muxspace": "its muxspace part",
-}
+def _best_epoch(folder: Path) -> int | None:
+    """The epoch of ``best.ckpt``, from 1; None where the run does not say."""
+    try:
+        return int(json.loads((folder / "result.json").read_text(encoding="utf-8"))["best_epoch"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def disagreement(accuracy: float, measured: float, n: int) -> str:
+    """One sentence if a report's accuracy is not the one that training measured; "" if it is.
+
+    Both are of the same weights and the same ``n`` images; only rounding may lie between them.
+
+    Args:
+        accuracy: of the report, 0..1.
+        measured: by the training loop, batch by batch, 0..1.
+        n: images.
+    """
+    if abs(accuracy - measured) <= max(TOLERANCE, 2 / max(n, 1)):
+        return ""
+    return (
+        f"the report's accuracy on the {n:,} validation images is {accuracy:.4f}, and training "
+        f"measured {measured:.4f} with the same weights: predictions and labels are in different "
+        "orders, or the checkpoint is not this run's."
+    )
+
+
+def _check_against_training(
+    folder: Path, joined: Joined, val: NDArray[np.str_], row: Epoch
+) -> None:
+    """The guard against Njoku's mistake: the training loop measured the same images itself."""
+    if not len(val) or "val_accuracy" not in row or not np.isin(val, joined.ids).all():
+        return
+    wrong = disagreement(_part(joined, val).accuracy, row["val_accuracy"], len(val))
+    if wrong:
+        raise DataError(f"{folder}: {wrong}")
 
 
 def _subsets(
@@ -107,104 +159,57 @@ def _subsets(
 
 def _part(joined: Joined, ids: NDArray[np.str_]) -> Joined:
     keep = np.isin(joined.ids, ids)
-    return Joined(
-        ids=joined.ids[keep],
-        rows=joined.rows[keep],
-        labels=joined.labels[keep],
-        probabilities=joined.probabilities[keep],
-        classes=joined.classes,
-        excluded=joined.excluded,
-    )
+    names = ("ids", "rows", "labels", "probabilities")
+    return dataclasses.replace(joined, **{name: getattr(joined, name)[keep] for name in names})
 
 
-def _entry(key: str, about: dict[str, Any], joined: Joined, with_roc: bool) -> dict[str, Any]:
-    figures = score(joined.labels, joined.probabilities, joined.classes)
-    record = figures.to_dict()
-    del record["confusion_rates"]
-    if with_roc:
-        record["roc"] = _roc(figures)
-    notes = suspicions(figures.confusion, figures.classes)
-    return {"key": key, **about, "n": figures.n, "scores": record, "notes": notes}
+def _figures(joined: Joined, with_roc: bool) -> Figures:
+    scores = score(joined.labels, joined.probabilities, joined.classes)
+    roc = scores.curves_to_dict()["roc"] if with_roc else None
+    figures: Figures = from_json(Figures, scores.to_dict() | {"roc": roc})
+    return figures
 
 
-def _roc(figures: Scores) -> dict[str, Any]:
-    curves = figures.curves_to_dict()["roc"]
-    return {
-        name: None if curve is None else {k: curve[k] for k in ("fpr", "tpr", "area")}
-        for name, curve in curves.items()
-    }
+def _warnings(joined: Joined) -> tuple[str, ...]:
+    confusion = np.zeros((len(joined.classes),) * 2, dtype=np.int64)
+    np.add.at(confusion, (joined.labels, joined.probabilities.argmax(axis=1)), 1)
+    return tuple(suspicions(confusion, joined.classes))
 
 
-def _epoch(folder: Path, checkpoint: str, curves: Sequence[dict[str, float]]) -> int | None:
-    """The epoch of a checkpoint, from 1; None where the run does not say."""
-    if checkpoint == "last":
-        return int(curves[-1]["epoch"]) if curves else None
-    try:
-        return int(json.loads((folder / RESULT).read_text())["best_epoch"])
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def _check_against_training(
-    folder: Path,
-    joined: Joined,
-    splits: Splits,
-    curves: Sequence[dict[str, float]],
-    epoch: int | None,
-) -> None:
-    """The guard against Njoku's mistake: the training loop measured the same images itself."""
-    val = splits.ids["val"]
-    row = next((r for r in curves if r["epoch"] == epoch), {})
-    if not len(val) or "val_accuracy" not in row or not np.isin(val, joined.ids).all():
-        return
-    accuracy = _part(joined, val).accuracy
-    wrong = disagreement(accuracy, row["val_accuracy"], len(val))
-    if wrong:
-        raise DataError(f"{folder}: {wrong}")
-
-
-def _predictions(
-    folder: Path, spec: ScoreSpec, samples: FaceDataset, splits: Splits, device: str
-) -> Predictions:
+def _predictions(folder: Path, spec: ScoreSpec, samples: FaceDataset, device: str) -> Predictions:
     """The kept predictions of the checkpoint on exactly these samples, else new ones, kept."""
     checkpoint = folder / f"{spec.checkpoint}.ckpt"
-    mark = _sha256(checkpoint)
-    key = f"{mark[:16]}-{samples.ids_sha256[:16]}"
-    kept = folder / FOLDER / f"{key}.npz"
-    found = Predictions.load(kept)
-    if found is not None:
-        return found
-    from mien.train import load_checkpoint
+    if not checkpoint.is_file():
+        raise DataError(f"{checkpoint} is missing; train the run again.")
+    sha256 = file_sha256(checkpoint)
+    cache = PredictionCache(folder / FOLDER)
 
-    classifier = load_checkpoint(checkpoint, device)
-    made, seconds = predict(
-        classifier.predict_proba, samples, classifier.info.labels, progress=True
-    )
-    made.save(kept)
-    _note(folder, key, spec, mark, len(samples), seconds)
-    # Through the file, so that the first report and every later one agree to the last digit.
-    return Predictions.load(kept) or made
+    def compute() -> tuple[Predictions, float]:
+        from mien.train import load_checkpoint
+
+        classifier = load_checkpoint(checkpoint, device)
+        made, seconds = predict(
+            classifier.predict_proba, samples, classifier.info.labels, progress=True
+        )
+        about = {
+            "checkpoint": checkpoint.name,
+            "sha256": sha256,
+            "roles": list(spec.roles),
+            "n": len(samples),
+            "seconds": round(seconds, 2),
+            "scored": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        _note(folder / LIST, cache.path(sha256, samples).stem, about)
+        return made, seconds
+
+    return cache.get(sha256, samples, compute)[0]
 
 
-def _note(folder: Path, key: str, spec: ScoreSpec, mark: str, n: int, seconds: float) -> None:
+def _note(path: Path, key: str, about: dict[str, Any]) -> None:
     """Add one line of what was scored, and when, to ``scores.json``."""
-    path = folder / LIST
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         record = {}
-    record[key] = {
-        "checkpoint": f"{spec.checkpoint}.ckpt",
-        "sha256": mark,
-        "roles": list(spec.roles),
-        "n": n,
-        "seconds": round(seconds, 2),
-        "scored": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+    record[key] = about
     write_text(path, json.dumps(record, indent=2, sort_keys=True) + "\n")
-
-
-def _sha256(path: Path) -> str:
-    if not path.is_file():
-        raise DataError(f"{path} is missing; train the run again.")
-    return file_sha256(path)

@@ -1,15 +1,24 @@
 """What a reproduction is made of: a paper's system, its runs, its scores and its printed figures.
 
-A paper is one file in :mod:`mien.reproduce.papers` that holds one :class:`System`, nothing but
-data: :mod:`mien.reproduce.plan` finds or trains its runs, :mod:`mien.reproduce.scoring` scores
-them once, :mod:`mien.reproduce.assemble` sets our figures beside the paper's.
+A paper is one file in :mod:`mien.reproduce.papers` that holds one :class:`System`:
+:mod:`mien.reproduce.plan` finds or trains its runs, :mod:`mien.reproduce.scoring` scores them
+once, :mod:`mien.reproduce.assemble` sets our figures beside the paper's.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from mien.errors import RecipeError, nearest
+from mien.report.document import Section
+
+if TYPE_CHECKING:
+    from mien.reproduce.assemble import Assembly
+    from mien.train.recipe import Recipe
 
 #: "paper" is the paper's own recipe; "fast" aims at the same headline in a fraction of the time.
 BUDGETS = ("fast", "paper")
@@ -32,7 +41,7 @@ class ScoreSpec:
         roles: the splits scored, as one set: ("val", "test") is FER2013's 7,178.
         why: one sentence: what was chosen on what.
         split: what the set is called; the publisher's names by default.
-        twin_free: score also the samples without a byte-identical twin in the splits that were
+        twin_free: score also the samples without an exact duplicate in the splits that were
             trained or chosen on, as "<key>_twin_free".
         subsets: name -> prefix of the sample ids; each is scored too, as "<key>_<name>".
     """
@@ -126,7 +135,7 @@ class RunSpec:
 
     id: str
     label: str
-    recipes: Mapping[str, str | Callable[[], Any]]
+    recipes: Mapping[str, str | Callable[[], Recipe]]
     protocol: str = "fer2013"
     dataset: str = "fer2013"
     suffix: str = ""
@@ -140,7 +149,7 @@ class RunSpec:
     hardware: str = ""
     report: Mapping[str, ReportRow] = field(default_factory=dict)
     printed: Mapping[str, float] = field(default_factory=dict)
-    against: Callable[[], Any] | None = None
+    against: Callable[[], Recipe] | None = None
 
 
 @dataclass(frozen=True)
@@ -198,6 +207,30 @@ class Remark:
     text: str
 
 
+def remarks(name: str) -> tuple[Remark, ...]:
+    """The remarks in ``papers/NAME.md``: a heading and a paragraph each."""
+    page = resources.files("mien.reproduce.papers").joinpath(f"{name}.md")
+    parts = page.read_text(encoding="utf-8").split("\n## ")[1:]
+    return tuple(Remark(*part.strip().split("\n\n", 1)) for part in parts)
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What one paper alone has in its report.
+
+    Attributes:
+        key: in the record's "extra".
+        kind: the dataclass that holds it; the record has it as plain JSON.
+        make: makes it; where it depends on trained runs or data it must say so itself.
+        section: shows it.
+    """
+
+    key: str
+    kind: type[Any]
+    make: Callable[[Assembly], Any]
+    section: Callable[[Any], Section]
+
+
 @dataclass(frozen=True)
 class System:
     """A paper's whole reproduction.
@@ -209,12 +242,8 @@ class System:
         printed_epochs: the paper's table of epochs, if any.
         comparison: ids of the runs in the model-comparison table; () = none.
         photos: id of the run that predicts on public-domain photos; "" = none.
-        extra: "module:function", called with an :class:`mien.reproduce.assemble.Assembly`;
-            returns the report's "extra" record (plain JSON). Where it depends on trained runs it
-            must say "not run" itself.
-        train: "module:function" that replaces the plain training of missing runs (a sweep); called
-            with a :class:`mien.reproduce.plan.Plan`; returns run folder's name -> why it failed.
-            "" = plain training.
+        extras: what this paper alone has, in the order of the report.
+        attempts: times that a training is tried in one call.
         remarks: in the order of the report.
         earlier: recipes that were replaced after they had been scored, or tried and not taken.
     """
@@ -227,8 +256,8 @@ class System:
     printed_epochs: PrintedEpochs | None = None
     comparison: tuple[str, ...] = ()
     photos: str = ""
-    extra: str = ""
-    train: str = ""
+    extras: tuple[Extra, ...] = ()
+    attempts: int = 1
     remarks: tuple[Remark, ...] = ()
     earlier: tuple[Earlier, ...] = ()
 
@@ -238,3 +267,19 @@ class System:
             if run.id == run_id:
                 return run
         raise KeyError(run_id)
+
+
+#: The papers, in the order of the results page; each is a module of :mod:`mien.reproduce.papers`.
+PAPERS = ("debnath2021", "njoku2024", "ahmed2024", "bah2022", "mondal2022")
+
+
+def get_system(name: str) -> System:
+    """The system of a paper; its module is imported when it is asked for.
+
+    Raises:
+        RecipeError: there is none; the nearest name is offered.
+    """
+    if name not in PAPERS:
+        raise RecipeError(f"Unknown system {name!r}{nearest(name, PAPERS)}")
+    system: System = importlib.import_module(f"mien.reproduce.papers.{name}").SYSTEM
+    return system

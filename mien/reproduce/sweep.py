@@ -1,25 +1,36 @@
-"""Ahmed & Murshid's grid: its cells, what a budget plans of them, and what ``--only`` leaves.
+"""Ahmed & Murshid's grid: its cells, what a budget plans of them, training them, one table.
 
 A cell is one backbone trained one way. Every cell is an ordinary run folder, found by its recipe,
-so that a sweep, ``mien reproduce ahmed2024`` and ``mien train`` share what they have trained.
+so that a sweep, ``mien reproduce ahmed2024`` and ``mien train`` share what they have trained, and
+any number of processes can share a sweep.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from mien.errors import RecipeError
+import numpy as np
+
+from mien.errors import RecipeError, nearest
+from mien.reproduce.datasets import Datasets
+from mien.reproduce.plan import Plan, Say, Task, TrainOptions, make_plan, train
+from mien.reproduce.run import DONE, NOT_RUN, PARTIAL, Figures, mean, std
 from mien.reproduce.spec import HOUSE_SCORES, RunSpec, ScoreSpec, System
-from mien.train.ahmed_table import BACKBONES, BATCHES, RATES, TITLES, best_place
+from mien.train.ahmed_table import BACKBONES, BATCHES, BEST, RATES, TITLES, best_place
 
 OPTIMIZERS = tuple(RATES)
-
 DATA_TITLES = {"all": "All data", "balanced": "Balanced data"}
-KEYS = ("backbone", "optimizer", "batch", "data")
+#: Times that a cell is tried in one call; a later call tries what failed again.
+ATTEMPTS = 2
+FORMATS = ("csv", "json", "markdown")
 
 #: On all data the paper's test set is PublicTest and PrivateTest together, 7,178 images.
 SCORES_ALL = (
@@ -73,9 +84,8 @@ class Cell:
     @property
     def start(self) -> str:
         """ "ImageNet weights", "random weights" or "weights of a file"."""
-        return {"imagenet": "ImageNet weights", "random": "random weights"}.get(
-            self.init, "weights of a file"
-        )
+        known = {"imagenet": "ImageNet weights", "random": "random weights"}
+        return known.get(self.init, "weights of a file")
 
     @property
     def id(self) -> str:
@@ -96,26 +106,21 @@ def planned(budget: str, init: str | None = None) -> tuple[Cell, ...]:
         init: what every cell starts from instead.
     """
     if budget == "paper":
-        cells = grid(init or "imagenet")
-    else:
-        cells = (
-            *(Cell(backbone, "adam", 64, "balanced", "random") for backbone in BACKBONES),
-            Cell("efficientnet_lite0", "adam", 64, "balanced"),
-            Cell("mobilenetv2", "adam", 64, "all", "random"),
-            Cell("efficientnet_lite0", "adam", 64, "all"),
-        )
-    if init:
-        cells = tuple(dict.fromkeys(replace(cell, init=init) for cell in cells))
-    return cells
+        return grid(init or "imagenet")
+    cells = (
+        *(Cell(backbone, "adam", 64, "balanced", "random") for backbone in BACKBONES),
+        Cell("efficientnet_lite0", "adam", 64, "balanced"),
+        Cell("mobilenetv2", "adam", 64, "all", "random"),
+        Cell("efficientnet_lite0", "adam", 64, "all"),
+    )
+    return tuple(dict.fromkeys(replace(cell, init=init or cell.init) for cell in cells))
 
 
 def best(init: str = "imagenet") -> tuple[Cell, ...]:
     """The cell of every row of the paper's two tables; Adam at batch 64 for EfficientNet-Lite0."""
-    found = []
-    for data, backbone in itertools.product(DATA_TITLES, BACKBONES):
-        optimizer, batch = best_place(backbone, data)
-        found.append(Cell(backbone, optimizer, batch, data, init))
-    return tuple(found)
+    places = itertools.product(DATA_TITLES, BACKBONES)
+    found = [(*best_place(name, data), name, data) for data, name in places]
+    return tuple(Cell(name, o, n, data, init) for o, n, name, data in found)
 
 
 def grid(init: str = "imagenet") -> tuple[Cell, ...]:
@@ -130,13 +135,11 @@ def choose(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]:
     Raises:
         RecipeError: a key or value is unknown, or no cell is left.
     """
-    if not only:
-        return tuple(cells)
     filters = [_filter(text) for text in only]
     left = tuple(
         cell
         for cell in cells
-        if any(all(str(getattr(cell, k)) == v for k, v in f.items()) for f in filters)
+        if not only or any(all(str(getattr(cell, k)) == v for k, v in f.items()) for f in filters)
     )
     if not left:
         raise RecipeError(
@@ -147,14 +150,12 @@ def choose(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]:
 
 
 def _filter(text: str) -> dict[str, str]:
-    from mien.errors import nearest
-
-    known = {
+    known: dict[str, Sequence[str]] = {
         "backbone": BACKBONES,
         "optimizer": OPTIMIZERS,
         "batch": tuple(map(str, BATCHES)),
         "data": tuple(DATA_TITLES),
-        "init": None,
+        "init": (),
     }
     found = {}
     for part in text.split(","):
@@ -163,32 +164,207 @@ def _filter(text: str) -> dict[str, str]:
             raise RecipeError(f"--only {text}: write key=value[,key=value].")
         if key not in known:
             raise RecipeError(f"--only {text}: no key {key!r}{nearest(key, known)}")
-        values = known[key]
-        if values is not None and value not in values:
-            raise RecipeError(f"--only {text}: no {key} {value!r}{nearest(value, values)}")
+        if key != "init" and value not in known[key]:
+            raise RecipeError(f"--only {text}: no {key} {value!r}{nearest(value, known[key])}")
         found[key] = value
     return found
 
 
-def run_of(cell: Cell, budget: str) -> RunSpec:
-    """The cell as a run of a reproduction."""
-    everything = cell.data == "all"
-    return RunSpec(
-        id=cell.id,
-        label=f"{TITLES[cell.backbone]}, {cell.optimizer} {cell.batch}, "
-        f"{DATA_TITLES[cell.data].lower()}, {cell.start}",
-        recipes={budget: partial(cell.recipe, fast=budget == "fast")},
-        protocol="fer2013" if everything else "balanced",
-        scores=SCORES_ALL if everything else SCORES_BALANCED,
-    )
-
-
 def system_of(cells: Sequence[Cell], budget: str) -> System:
     """The cells as a system, so that its plan finds what is trained already."""
-    return System(
-        name="ahmed2024",
-        title="Facial expression recognition with seven ImageNet backbones",
-        citation="Ahmed & Murshid 2024",
-        runs=tuple(run_of(cell, budget) for cell in cells),
-        headlines=(),
+    runs = tuple(
+        RunSpec(
+            id=cell.id,
+            label=cell.id,
+            recipes={budget: partial(cell.recipe, fast=budget == "fast")},
+            protocol="fer2013" if cell.data == "all" else "balanced",
+            scores=SCORES_ALL if cell.data == "all" else SCORES_BALANCED,
+        )
+        for cell in cells
     )
+    return System("ahmed2024", "The grid", "Ahmed & Murshid 2024", runs, headlines=())
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Some cells of the grid under one budget.
+
+    Attributes:
+        cells: what is trained, in order.
+        runs: folder of the run folders.
+        datasets: gives FER2013.
+        seeds: of every cell; all cells are trained with the first before the second begins.
+        say: called with one line on what is going on.
+    """
+
+    cells: tuple[Cell, ...]
+    budget: str
+    runs: Path
+    datasets: Datasets
+    options: TrainOptions
+    seeds: int = 1
+    say: Say = lambda _: None
+
+    def plan(self, need_data: bool = True) -> Plan:
+        """The cells with what is in the folder of runs now. Raises DataError: no FER2013."""
+        return make_plan(
+            system_of(self.cells, self.budget),
+            self.budget,
+            self.runs,
+            self.datasets,
+            seeds=self.seeds,
+            need_data=need_data,
+            dry=self.options.dry,
+        )
+
+    def run(self) -> None:
+        """Train what is missing and what no other process trains; score what is done.
+
+        Raises:
+            WeightsError: weights to start from cannot be had.
+        """
+        train(self.plan(), self.datasets, self.options, self.say, by_seed=True, attempts=ATTEMPTS)
+        self.table()
+
+    def table(self, need_data: bool = True) -> list[Row]:
+        """One row a cell, as things stand; figures are means over its finished seeds.
+
+        Args:
+            need_data: see :func:`mien.reproduce.plan.make_plan`.
+        """
+        plan = self.plan(need_data)
+        return [self._row(cell, plan.of(cell.id)) for cell in self.cells]
+
+    def _row(self, cell: Cell, tasks: Sequence[Task]) -> Row:
+        from mien.train.folder import failure
+        from mien.train.jobs import result_of
+
+        done = [t for t in tasks if t.state == DONE]
+        scores = [self._scores(task) for task in done]
+        minutes = [float(result_of(t.job.folder)["seconds"]) / 60 for t in done]
+        best = BEST.get((cell.backbone, cell.data))
+        paper = {} if best is None else {f"paper_{k}": v for k, v in vars(best).items()}
+        recipe = tasks[0].job.recipe if tasks else cell.recipe(fast=self.budget == "fast")
+        left = [task for task in tasks if task.state != DONE]
+        return Row(
+            data=cell.data,
+            backbone=TITLES[cell.backbone],
+            optimizer=cell.optimizer,
+            batch=cell.batch,
+            start=cell.start,
+            epochs=recipe.epochs,
+            state=_state(tasks, left),
+            seeds=len(done),
+            accuracy=mean([s.accuracy for s in scores]),
+            precision=mean([s.macro_precision or 0.0 for s in scores]),
+            recall=mean([s.macro_recall or 0.0 for s in scores]),
+            f1=mean([papers_f1(s) for s in scores]),
+            macro_f1=mean([s.macro_f1 or 0.0 for s in scores]),
+            accuracy_std=std([s.accuracy for s in scores]),
+            minutes=round(float(np.mean(minutes)), 1) if minutes else None,
+            why=next((why for t in left if (why := failure(t.job.folder))), ""),
+            **paper,
+        )
+
+    def _scores(self, task: Task) -> Figures:
+        """The paper's test set at the last epoch."""
+        from mien.reproduce.assemble import own_splits
+        from mien.reproduce.scoring import score_run
+
+        dataset = self.datasets.get(task.run.dataset)
+        return score_run(
+            task.job.folder,
+            [spec for spec in task.run.scores if spec.key == "paper"],
+            dataset,
+            own_splits(task, dataset),
+            device=self.options.scoring_device,
+            with_roc=False,
+            dry=self.options.dry,
+        )[0].scores
+
+
+def papers_f1(scores: Figures) -> float:
+    """The harmonic mean of the two averages, which the paper prints (its equation 4)."""
+    precision, recall = scores.macro_precision or 0.0, scores.macro_recall or 0.0
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def _state(tasks: Sequence[Task], left: Sequence[Task]) -> str:
+    from mien.train.folder import failure, in_use
+
+    if tasks and not left:
+        return DONE
+    if any(in_use(t.job.folder) for t in left):
+        return "running"
+    if any(failure(t.job.folder) for t in left):
+        return "failed"
+    return PARTIAL if len(left) < len(tasks) or any(t.state == PARTIAL for t in left) else NOT_RUN
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell of the table: its setting, what it reached, and the paper's best cell.
+
+    Figures are fractions, None where nothing was trained or the paper has none.
+    """
+
+    data: str
+    backbone: str
+    optimizer: str
+    batch: int
+    start: str
+    epochs: int
+    state: str
+    seeds: int
+    accuracy: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+    macro_f1: float | None = None
+    accuracy_std: float | None = None
+    minutes: float | None = None
+    paper_optimizer: str | None = None
+    paper_batch: int | None = None
+    paper_accuracy: float | None = None
+    paper_precision: float | None = None
+    paper_recall: float | None = None
+    paper_f1: float | None = None
+    why: str = ""
+
+    @property
+    def setting(self) -> str:
+        """ "adam 64, 12 epochs, random weights, 3 seeds"."""
+        said = f"{self.optimizer} {self.batch}, {self.epochs} epochs, {self.start}"
+        return said + (f", {self.seeds} seeds" if self.seeds > 1 else "")
+
+    def cells(self) -> list[str]:
+        """For people: data, backbone, cell, state, four figures, the paper's best."""
+        paper = (self.paper_accuracy, self.paper_precision, self.paper_recall, self.paper_f1)
+        best = " / ".join(f"{100 * v:.2f}" for v in paper if v is not None)
+        best = f"{self.paper_optimizer} {self.paper_batch}: {best}" if best else "–"
+        ours = (self.accuracy, self.precision, self.recall, self.f1)
+        shown = [NOT_RUN if v is None else f"{100 * v:.2f} %" for v in ours]
+        return [self.data, self.backbone, self.setting, self.state, *shown, best]
+
+
+COLUMNS = tuple(column.name for column in fields(Row))
+
+
+def render(rows: Sequence[Row], form: str) -> str:
+    """The table as "csv", "json" or "markdown"; what was not run is empty, null or "not run"."""
+    from mien.report.markdown import markdown_table
+
+    if form not in FORMATS:
+        raise RecipeError(f"--format must be one of {', '.join(FORMATS)}, not {form!r}.")
+    records = [asdict(row) for row in rows]
+    if form == "json":
+        return json.dumps(records, indent=2) + "\n"
+    if form == "csv":
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+        return text.getvalue()
+    figures = ("accuracy", "precision", "recall", "f1")
+    header = ["data", "backbone", "cell", "state", *figures, "the paper's best cell"]
+    return markdown_table(header, [row.cells() for row in rows], left=4, words=(8,)) + "\n"

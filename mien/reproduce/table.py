@@ -6,74 +6,40 @@ with its own figures, and ours read "not run".
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mien.errors import DataError
-from mien.report.document import NOT_RUN, duration, number, shown
+from mien.report.document import NOT_RUN, duration
 from mien.report.markdown import markdown_table, plain
-from mien.reproduce.figures import remark
-from mien.reproduce.report import check_record
-from mien.reproduce.score_sections import done_seeds
-from mien.reproduce.sections import asked, difference, our_figure, paper_figure, verdict
-from mien.reproduce.systems import PAPERS
+from mien.reproduce.record import Mark, Record, read_record
+from mien.reproduce.report import mark_cells
+from mien.reproduce.run import DONE
+from mien.reproduce.spec import PAPERS, get_system
 
-Record = Mapping[str, Any]
-
-RECORD, REPORT = "reproduction.json", "reproduction.md"
-_HEADER = ["figure", "the paper", "ours", "difference", "asked", "", "remark"]
+_INTRO = (
+    "Each paper's own figure, ours, and the difference in points. “Met” says that ours reaches the "
+    "mark in the column before it: the paper's own figure, or two points below it for Debnath et "
+    f"al. A run that was not done reads “{NOT_RUN}”. `mien reproduce NAME` makes a report: see "
+    "[reproduce.md](reproduce.md). [lessons.md](lessons.md) explains what the learning curves of "
+    "these runs show."
+)
 
 
 def read_results(folder: str | Path) -> dict[str, Record | None]:
     """The record of each paper from ``folder/NAME/reproduction.json``; None where there is none.
 
     Raises:
-        DataError: a file is damaged, or is the record of another paper.
+        DataError: a file is damaged, is the record of another paper, or is of a dry run.
     """
     found: dict[str, Record | None] = {}
     for name in PAPERS:
-        path = Path(folder) / name / RECORD
-        found[name] = _read(path, name) if path.exists() else None
+        path = Path(folder) / name / "reproduction.json"
+        found[name] = record = read_record(path) if path.exists() else None
+        if record is not None and record.system != name:
+            raise DataError(f"{path} is the record of {record.system!r}, not of {name!r}.")
+        if record is not None and record.dry:
+            raise DataError(f"{path} is of a dry run, whose figures mean nothing; move it away.")
     return found
-
-
-def _read(path: Path, name: str) -> Record:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}; write it anew.") from error
-    if not isinstance(record, dict):
-        raise DataError(f"{path} is no reproduction; write it anew with mien reproduce {name}.")
-    check_record(record, str(path))
-    if record["system"] != name:
-        raise DataError(f"{path} is the record of {record['system']!r}, not of {name!r}.")
-    return record
-
-
-def is_dry(record: Record) -> bool:
-    """Whether the record is of a dry run, whose figures mean nothing."""
-    return "dry run" in str(record.get("budget"))
-
-
-def _unrun(name: str) -> Record:
-    """What is known of a paper before anything was run; {} where it is not described yet."""
-    from mien.reproduce.systems import get_system
-
-    try:
-        system = get_system(name)
-    except ModuleNotFoundError as error:
-        if error.name != PAPERS[name]:
-            raise
-        return {}
-    return {
-        "title": system.title,
-        "citation": system.citation,
-        "headlines": [vars(h) | {"remark": remark(h)} for h in system.headlines],
-        "remarks": [vars(r) for r in system.remarks],
-        "earlier": [vars(e) for e in system.earlier],
-    }
 
 
 def results_page(folder: str | Path, link: str = "../results") -> str:
@@ -84,105 +50,74 @@ def results_page(folder: str | Path, link: str = "../results") -> str:
         link: the way from the page to that folder.
 
     Raises:
-        DataError: see :func:`read_results`; or a record is of a dry run.
+        DataError: see :func:`read_results`.
     """
     records = read_results(folder)
-    for name, record in records.items():
-        if record is not None and is_dry(record):
-            path = Path(folder) / name / RECORD
-            raise DataError(f"{path} is of a dry run, whose figures mean nothing; move it away.")
-    known = {name: record or _unrun(name) for name, record in records.items()}
+    marks = {name: _marks(name, record) for name, record in records.items()}
+    header = ["paper", "figure", "the paper", "ours", "difference", "asked", "", "remark"]
+    rows = [
+        ["" if i else f"[{name}](#{name})", *(plain(cell) for cell in mark_cells(mark))]
+        for name, listed in marks.items()
+        for i, mark in enumerate(listed)
+    ]
     parts = [
         "# Results of the five papers",
         "<!-- Generated by examples/fill_results.py: make docs -->",
-        "Each paper's own figure, ours, and the difference in points. “Met” says that ours reaches "
-        "the mark in the column before it: the paper's own figure, or two points below it for "
-        "Debnath et al. A run that was not done reads "
-        f"“{NOT_RUN}”. `mien reproduce NAME` makes a report: see "
-        "[reproduce.md](reproduce.md). [lessons.md](lessons.md) explains what the learning curves "
-        "of these runs show.",
-        _state(known),
-        markdown_table(
-            ["paper", *_HEADER],
-            [row for name in known for row in _rows(name, known[name])],
-            left=3,
-            words=(7,),
-        ),
+        _INTRO,
+        _state([mark for listed in marks.values() for mark in listed], records),
+        markdown_table(header, rows, left=3, words=(7,)),
     ]
-    for name in known:
-        parts += _paper(name, known[name], records[name], link)
+    for name, record in records.items():
+        parts += _paper(name, record, link)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _state(known: Mapping[str, Record]) -> str:
+def _marks(name: str, record: Record | None) -> tuple[Mark, ...]:
+    """The paper's headlines, ours empty before anything was run."""
+    if record is not None:
+        return record.headlines
+    return tuple(
+        Mark(h.key, h.label, h.run, h.paper, h.target, paper_text=h.paper_text, remark=h.remark)
+        for h in get_system(name).headlines
+    )
+
+
+def _state(marks: list[Mark], records: dict[str, Record | None]) -> str:
     """How many figures are measured, and how many marks are met."""
-    headlines = [h for record in known.values() for h in record.get("headlines") or ()]
-    ours = [h for h in headlines if number(h.get("ours")) is not None]
-    marked = [h for h in ours if number(h.get("target")) is not None]
-    met = sum(bool(h.get("met")) for h in marked)
-    budgets = sorted({str(r["budget"]) for r in known.values() if r.get("budget")})
-    said = f"So far {len(ours)} of {len(headlines)} figures are measured"
+    ours = [mark for mark in marks if mark.ours is not None]
+    asked = [mark for mark in ours if mark.target is not None]
+    budgets = sorted({record.budget for record in records.values() if record is not None})
+    said = f"So far {len(ours)} of {len(marks)} figures are measured"
     said += f" (budget: {', '.join(budgets)})" if budgets else ""
-    return f"{said}; {met} of {len(marked)} marks are met."
+    return f"{said}; {sum(bool(mark.met) for mark in asked)} of {len(asked)} marks are met."
 
 
-def _rows(name: str, known: Record) -> list[list[str]]:
-    """The paper's headlines, its name in the first row."""
-    who = f"[{name}](#{name})"
-    headlines = list(known.get("headlines") or ())
-    if not headlines:
-        return [[who, "–", "–", NOT_RUN, "–", "–", NOT_RUN, ""]]
-    rows = []
-    for i, headline in enumerate(headlines):
-        cells = [
-            str(headline.get("label") or headline.get("key")),
-            paper_figure(headline),
-            our_figure(headline),
-            difference(headline),
-            asked(headline),
-            verdict(headline),
-            str(headline.get("remark") or ""),
-        ]
-        rows.append(["" if i else who, *(plain(cell) for cell in cells)])
-    return rows
-
-
-def _paper(name: str, known: Record, record: Record | None, link: str) -> list[str]:
+def _paper(name: str, record: Record | None, link: str) -> list[str]:
     """One paper's part: what was run, where its report is, what could not be right."""
-    title, citation = known.get("title") or name, known.get("citation") or ""
-    parts = [f'<a id="{name}"></a>\n\n## {plain(str(title))}', plain(str(citation))]
+    known = record or get_system(name)
+    parts = [f'<a id="{name}"></a>\n\n## {plain(known.title)}', plain(known.citation)]
     if record is None:
         parts.append(f"Ours: {NOT_RUN}.")
     else:
-        parts.append(f"[The whole report]({link}/{name}/{REPORT}). {plain(_run_text(record))}")
-    remarks = list(known.get("remarks") or ())
-    if remarks:
+        report = f"[The whole report]({link}/{name}/reproduction.md)"
+        parts.append(f"{report}. {plain(_run_text(record))}")
+    if known.remarks:
         parts.append("What could not be right, and why:")
-        parts.append(
-            "\n".join(f"- **{plain(str(r['title']))}.** {plain(str(r['text']))}" for r in remarks)
-        )
-    parts += [_earlier(e) for e in known.get("earlier") or ()]
+        parts.append("\n".join(f"- **{plain(r.title)}.** {plain(r.text)}" for r in known.remarks))
+    for e in known.earlier:
+        said = f"Another recipe: {e.run}, {e.budget} budget: {e.recipe}. It reached {e.figures}. "
+        parts.append(plain(said + e.why))
     return parts
-
-
-def _earlier(e: Record) -> str:
-    """A few words on a recipe that was replaced, or tried and not taken."""
-    return plain(
-        f"Another recipe: {e['run']}, {e['budget']} budget: {e['recipe']}. It reached "
-        f"{e['figures']}. {e['why']}"
-    )
 
 
 def _run_text(record: Record) -> str:
     """How much was run, in which budget, and how long it took."""
-    runs = list(record.get("runs") or ())
-    seeds = [seed for run in runs for seed in done_seeds(run)]
-    seconds = [v for seed in seeds if (v := number(seed.get("seconds"))) is not None]
-    done = sum(run.get("state") == "done" for run in runs)
-    planned = [run for run in runs if run.get("seeds")]
-    wanted = sum(len(run["seeds"]) for run in planned)
-    said = f"Budget {shown(record.get('budget'))}; {done} of {len(planned)} planned runs complete, "
-    if len(planned) < len(runs):
-        said += f"{len(runs) - len(planned)} left out of this budget; "
+    planned = [run for run in record.runs if run.seeds]
+    done = sum(run.state == DONE for run in planned)
+    seeds = [seed for run in planned for seed in run.done]
+    wanted = sum(len(run.seeds) for run in planned)
+    left_out = len(record.runs) - len(planned)
+    said = f"Budget {record.budget}; {done} of {len(planned)} planned runs complete, "
+    said += f"{left_out} left out of this budget; " if left_out else ""
     said += f"{len(seeds)} of {wanted} {'training' if wanted == 1 else 'trainings'}"
-    return f"{said}, {duration(sum(seconds))} in all." if seconds else f"{said}."
+    return f"{said}, {duration(sum(seed.seconds or 0 for seed in seeds))} in all."

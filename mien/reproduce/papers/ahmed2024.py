@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mien.report import charts
+from mien.report.document import (
+    NOT_RUN,
+    Block,
+    Chart,
+    Charts,
+    Section,
+    Table,
+    Text,
+    percent,
+    points,
+    shown,
+)
 from mien.reproduce.papers.common import FAST
-from mien.reproduce.spec import Headline, Reading, Remark, RunSpec, System
-from mien.reproduce.sweep import DATA_TITLES, SCORES_ALL, SCORES_BALANCED, Cell, planned
+from mien.reproduce.plan import TrainOptions
+from mien.reproduce.run import DONE
+from mien.reproduce.spec import Extra, Headline, Reading, RunSpec, System, remarks
+from mien.reproduce.sweep import (
+    ATTEMPTS,
+    DATA_TITLES,
+    SCORES_ALL,
+    SCORES_BALANCED,
+    Cell,
+    Row,
+    Sweep,
+    best,
+    grid,
+    planned,
+)
 from mien.train.ahmed_table import BEST, TITLES, best_place
+
+if TYPE_CHECKING:
+    from mien.reproduce.assemble import Assembly
 
 _READINGS = (
     Reading(
@@ -104,7 +133,7 @@ _LITE0_RANDOM = Cell("efficientnet_lite0", "adam", 64, "balanced", "random")
 
 
 def _headline(backbone: str, data: str) -> Headline:
-    best = BEST[(backbone, data)]
+    theirs = BEST[(backbone, data)]
     table = "table 2" if data == "all" else "table 3"
     fast = any((c.backbone, c.data) == (backbone, data) for c in planned("fast"))
     remark = "The fast budget starts from random weights, the paper from ImageNet's."
@@ -113,10 +142,10 @@ def _headline(backbone: str, data: str) -> Headline:
         f"{TITLES[backbone]}, {DATA_TITLES[data].lower()}: accuracy",
         f"{backbone}_{data}",
         "paper",
-        best.accuracy,
+        theirs.accuracy,
         None,
-        f"{100 * best.accuracy:.2f} % ({table}, best of eight: {best.optimizer}, batch "
-        f"{best.batch})",
+        f"{100 * theirs.accuracy:.2f} % ({table}, best of eight: {theirs.optimizer}, batch "
+        f"{theirs.batch})",
         fast_remark=remark if fast else "Left out of the fast budget.",
     )
 
@@ -137,49 +166,195 @@ def _lite0(data: str, run_id: str, start: str) -> Headline:
     )
 
 
-_REMARKS = (
-    Remark(
-        "The confusion matrix contradicts the printed precision",
-        "Figure 8 is of the best run on all data. Its diagonal gives the printed accuracy to a "
-        "hundredth, 4,699 of 7,178 images. But macro precision from it is 61.42 %, not 65.89, "
-        "macro recall 63.54 %, not 64.25, and mean F1 60.35 %, not 65.05. Disgust is predicted 482"
-        " times for 111 images, with a precision of 11 %: no way of averaging hides that except "
-        "one that all but leaves the class out.",
-    ),
-    Remark(
-        "F1 is not the mean F1",
-        "Every printed F1 is the harmonic mean of the printed precision and recall (equation 4 "
-        "applied to the averages), which is higher than the mean of the classes' F1. The tables "
-        "here set the same quantity beside it; the classification reports give the usual one.",
-    ),
-    Remark(
-        "The 80/20 split is the published one",
-        "The rows of figure 8 sum to 958, 111, 1,024, 1,774, 1,233, 1,247 and 831: exactly the "
-        "classes of PublicTest and PrivateTest together. So nothing was drawn at random on all "
-        "data, and our runs of it train on Training alone.",
-    ),
-    Remark(
-        "Chosen on the test set",
-        "Each printed row is the best of eight settings on the images it is reported on, and no "
-        "validation set is mentioned. Ours is one setting, fixed beforehand, at its last epoch.",
-    ),
-    Remark(
-        "The balanced runs trained on more than 80 %",
-        "Table 3 has 120 iterations an epoch at batch 32, 60 at 64 and 30 at 128: 3,840 images, "
-        "which is the whole balanced set of 3,829, while table 2 has those of the training part "
-        "alone (225 × 128 = 28,800). Either the count is wrong or the test fifth was trained on. "
-        "The second would explain why every backbone is 3 to 6 points better with a tenth of the "
-        "images.",
-    ),
-    Remark(
-        "766 images decide little",
-        "A fifth of the balanced set is 766 images: the standard error of an accuracy of 65 % is "
-        "1.7 points, so differences of less than about 5 points, half of those between the "
-        "backbones of table 3, are not told from chance. The "
-        "balanced test set is drawn from equally many of each class, so its accuracy cannot be set "
-        "against that of all data.",
-    ),
-)
+@dataclass(frozen=True)
+class Rates:
+    """The four figures that the paper prints of a cell."""
+
+    accuracy: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+
+
+@dataclass(frozen=True)
+class BestRow:
+    """The paper's best cell of a backbone, and the training of ours that stands for it."""
+
+    backbone: str
+    optimizer: str
+    batch: int | None
+    paper: Rates
+    ours: Rates | None = None
+    cell: str = ""
+
+    @property
+    def accuracy(self) -> float | None:
+        """Ours."""
+        return self.ours.accuracy if self.ours else None
+
+
+@dataclass(frozen=True)
+class BestTable:
+    """The paper's table of one form of the data."""
+
+    data: str
+    title: str
+    rows: tuple[BestRow, ...]
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """One cell: "done", "failed" (why) or "not run"."""
+
+    data: str
+    backbone: str
+    optimizer: str
+    batch: int
+    state: str
+    accuracy: float | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The paper's two tables with ours beside, and every cell."""
+
+    tables: tuple[BestTable, ...]
+    cells: tuple[GridCell, ...]
+
+
+def shown_cells(budget: str, trained: Collection[Cell] = ()) -> tuple[Cell, ...]:
+    """The whole grid as a report shows it, in its order.
+
+    In a cell's place stands what the budget plans there and what was ``trained``, from whatever
+    start; else the cell from ImageNet weights, as in the paper.
+    """
+    there = dict.fromkeys((*planned(budget), *trained))
+    places = {cell.place for cell in there}
+    order = {cell.place: i for i, cell in enumerate(grid())}
+    rest = (cell for cell in grid() if cell.place not in places)
+    return tuple(sorted((*there, *rest), key=lambda cell: order[cell.place]))
+
+
+def _grid(assembly: Assembly) -> Grid | None:
+    """Cells that started from a file of weights are not looked for: which file is not known."""
+    plan = assembly.plan
+    if plan.dry or assembly.dataset("fer2013") is None:
+        return None
+    seeds = 1 + max((task.job.seed for task in plan.tasks), default=0)
+    starts = (*grid(), *grid("random"))
+    options = TrainOptions(assembly.device)
+    every = Sweep(starts, plan.budget, plan.runs, assembly.datasets, options, seeds)
+    # A folder with another run in a cell's place: that cell was not run.
+    states = every.plan(need_data=False)
+    trained = [c for c in starts if any(t.state != NOT_RUN for t in states.of(c.id))]
+    chosen = shown_cells(plan.budget, trained)
+    rows = replace(every, cells=chosen).table(need_data=False)
+    by_cell = dict(zip(chosen, rows, strict=True))
+    tables = tuple(
+        BestTable(data, title, tuple(_best_rows(plan.budget, data, by_cell)))
+        for data, title in DATA_TITLES.items()
+    )
+    return Grid(tables, tuple(_cell(cell, row) for cell, row in by_cell.items()))
+
+
+def _named(cell: Cell) -> str:
+    return str(TITLES[cell.backbone]) + ("" if cell.init == "imagenet" else f", {cell.start}")
+
+
+def _cell(cell: Cell, row: Row) -> GridCell:
+    state = row.state if row.state in (DONE, "failed") else NOT_RUN
+    if row.accuracy is not None and state != "failed":  # another seed hides no failed one
+        state = DONE
+    where = (cell.data, _named(cell), cell.optimizer, cell.batch)
+    return GridCell(*where, state, row.accuracy, row.why)
+
+
+def _best_rows(budget: str, data: str, by_cell: Mapping[Cell, Row]) -> list[BestRow]:
+    """The paper's table: a row for each cell of ours that stands for a backbone: the fast budget's
+    own cells and the paper's best cell if we have it, else that one alone."""
+    places = {c.place for c in best()}
+    rows = []
+    for backbone in TITLES:
+        mine = [c for c in by_cell if (c.backbone, c.data) == (backbone, data)]
+        fast = [c for c in mine if budget == "fast" and c in planned("fast")]
+        theirs = [c for c in mine if c.place in places and c not in fast]
+        chosen = [*fast, *(c for c in theirs if by_cell[c].accuracy is not None)] or theirs[:1]
+        for cell in chosen:
+            row = by_cell[cell]
+            ours = None
+            if row.accuracy is not None:
+                ours = Rates(row.accuracy, row.precision, row.recall, row.f1)
+            rows.append(
+                BestRow(
+                    _named(cell) if len(chosen) > 1 else TITLES[backbone],
+                    row.paper_optimizer or "",
+                    row.paper_batch,
+                    Rates(row.paper_accuracy, row.paper_precision, row.paper_recall, row.paper_f1),
+                    ours,
+                    row.setting if ours else "",
+                )
+            )
+    return rows
+
+
+def _grid_section(value: Grid) -> Section:
+    """The tables of the best cells, then the heat maps of all cells, then what failed."""
+    blocks: list[Block] = []
+    for table in value.tables:
+        blocks.append(Text("The paper's best cell of each backbone, and ours.", table.title))
+        blocks.append(_best_table(table))
+        pairs = [(r.backbone, [r.paper.accuracy, r.accuracy]) for r in table.rows]
+        title = f"Accuracy of each backbone, {table.title}"
+        svg = charts.bars(pairs, title)
+        drawn = [Chart(f"grid-{table.data}-accuracy", svg, f"Accuracy, {table.title}")]
+        mine = [cell for cell in value.cells if cell.data == table.data]
+        if any(cell.accuracy is not None for cell in mine):
+            drawn.append(_heat_chart(mine, table))
+        blocks.append(Charts(drawn))
+    done = sum(cell.state == DONE for cell in value.cells)
+    failed = [c for c in value.cells if c.state == "failed"]
+    said = f"{done} of {len(value.cells)} cells were run, {len(failed)} failed; the others are "
+    blocks.append(Text(f"{said}{NOT_RUN}."))
+    if failed:
+        rows = [[c.data, c.backbone, c.optimizer, shown(c.batch), c.why] for c in failed]
+        header = ["data", "backbone", "optimiser", "batch", "why it failed"]
+        blocks.append(Table(header, rows, left=4, wrap=(4,)))
+    return Section("extra-grid", "The grid", blocks)
+
+
+def _best_table(table: BestTable) -> Table:
+    """The paper's table, our figures in the same row."""
+    header = ["backbone", "the paper's best"]
+    for name in ("accuracy", "precision", "recall", "F1"):
+        header += [f"{name}, paper", "ours"]
+    header += ["difference in accuracy", "our training"]
+    rows = []
+    for row in table.rows:
+        cells = [row.backbone, f"{row.optimizer}, {row.batch}" if row.optimizer else "–"]
+        for key in ("accuracy", "precision", "recall", "f1"):
+            ours = NOT_RUN if row.ours is None else percent(getattr(row.ours, key))
+            cells += [percent(getattr(row.paper, key)), ours]
+        theirs, mine = row.paper.accuracy, row.accuracy
+        gap = None if theirs is None or mine is None else mine - theirs
+        rows.append([*cells, points(gap), shown(row.cell)])
+    return Table(header, rows, left=2, wrap=(len(header) - 1,))
+
+
+def _heat_chart(cells: Sequence[GridCell], table: BestTable) -> Chart:
+    columns = sorted({(cell.optimizer, cell.batch) for cell in cells})
+    known = {(c.backbone, c.optimizer, c.batch): c.accuracy for c in cells}
+    names = list(dict.fromkeys(cell.backbone for cell in cells))
+    # A backbone has a row for each start that was trained, or one where none was.
+    full = {c.backbone for c in cells if c.accuracy is not None}
+    started = {name.partition(", ")[0] for name in full}
+    rows = [name for name in names if name in full or name.partition(", ")[0] not in started]
+    values = [[known.get((row, *column)) for column in columns] for row in rows]
+    heads = [f"{optimizer}\n{batch}" for optimizer, batch in columns]
+    svg = charts.heat_map(rows, heads, values, f"Our accuracy in every cell, {table.title}")
+    said = f"Percent; optimiser and batch size above; a dot is {NOT_RUN} or failed."
+    return Chart(f"grid-{table.data}-cells", svg, f"Every cell, {table.title}", said)
+
 
 SYSTEM = System(
     name="ahmed2024",
@@ -201,7 +376,7 @@ SYSTEM = System(
         _lite0("balanced", "efficientnet_lite0_balanced", "ImageNet"),
         _lite0("balanced", _LITE0_RANDOM.id, "random"),
     ),
-    extra="mien.reproduce.sweep_table:grid_extra",
-    train="mien.reproduce.sweep_study:train_plan",
-    remarks=_REMARKS,
+    extras=(Extra("grid", Grid, _grid, _grid_section),),
+    attempts=ATTEMPTS,
+    remarks=remarks("ahmed2024"),
 )

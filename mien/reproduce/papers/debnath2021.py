@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mien.reproduce.papers.common import FAST
-from mien.reproduce.spec import Earlier, Headline, PrintedEpochs, Reading, Remark, RunSpec, System
+from mien.reproduce.spec import Earlier, Headline, PrintedEpochs, Reading, RunSpec, System, remarks
 
 #: Table 2: epoch, training accuracy, validation accuracy, in percent.
 _TABLE_2 = (
@@ -112,36 +112,5 @@ SYSTEM = System(
             "1b1f85a",
         ),
     ),
-    remarks=(
-        Remark(
-            "96 % is training accuracy",
-            "Table 1 sets 'FER (our proposed) 75–96 %' against other networks' test accuracy, and "
-            "the conclusion speaks of 'a very good classification accuracy of emotions – 96%'. By "
-            "table 2 that figure is the training accuracy of epoch 30; the validation accuracy of "
-            "the same network is 65.05 %. With 31 points between the two, the network does not "
-            "'perfectly fit the data': it overfits.",
-        ),
-        Remark(
-            "70 % 'after several epochs' is not shown",
-            "The text expects a validation accuracy of 70 % after more epochs, the abstract "
-            "reports '65% to 70% (considering different datasets)'. Table 2 gains 0.91 points "
-            "from epoch 15 to 30, and no other dataset appears in the paper.",
-        ),
-        Remark(
-            "Which split validated is not clear",
-            "One paragraph trains on Training and PublicTest and validates on PrivateTest, another"
-            " has 28,709 training images and evaluates on 3,589, a third speaks of 'random "
-            "division of data'. All ten validation accuracies of table 2 are multiples of 1/7,178 "
-            "to two decimals and only eight of 1/3,589, so it may be that PublicTest and "
-            "PrivateTest validated together, against both paragraphs. Here Training trains, "
-            "PublicTest chooses, PrivateTest is scored once.",
-        ),
-        Remark(
-            "The loss figure is read upside down",
-            "The paper takes it that validation loss may fall below training loss 'in the last "
-            "stages'. At 96.5 % training and 65 % validation accuracy the validation loss is far "
-            "above the training loss and rising. It can be below early on, while the running "
-            "training loss is measured with dropout and the validation loss without.",
-        ),
-    ),
+    remarks=remarks("debnath2021"),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mien.reproduce.papers.common import FAST
-from mien.reproduce.spec import Earlier, Headline, Reading, Remark, RunSpec, System
+from mien.reproduce.spec import Earlier, Headline, Reading, RunSpec, System, remarks
 
 _BATCH = Reading("batch_size", "not given", "64", "The paper does not say; 64 is usual.")
 _DEEP_AUGMENT = Reading(
@@ -222,34 +222,5 @@ SYSTEM = System(
             "8b3ea47",
         ),
     ),
-    remarks=(
-        Remark(
-            "Two sets of figures",
-            "The text gives the improved network 61 % and the deep one 59 % validation accuracy, "
-            "table 3 gives 60 and 58 %. Both are set against ours. With about 3,589 validation "
-            "images the standard error of one accuracy is 0.8 points, so none of these differences "
-            "shows that one network is better than another.",
-        ),
-        Remark(
-            "65 % is training, not test",
-            "Section 2.2 says that accuracy 'has been changed to 65% on the test data and 61% on "
-            "the validation data set'. Table 3 has the same 65 % as training accuracy, so 'test' "
-            "is a slip.",
-        ),
-        Remark(
-            "The text describes other networks than the summaries",
-            "Section 2.2 has two convolutional layers in the shallow network and batch "
-            "normalisation in the improved one; figures 6 and 7 show four layers and no batch "
-            "normalisation. The deep network is said to have 4 convolutional layers and to be "
-            "tuned by 'a few more dense layers'; figure 8 shows thirteen convolutions and two "
-            "dense layers. The summaries, whose parameters add up, are built here.",
-        ),
-        Remark(
-            "The overfitting was not cured by depth",
-            "The conclusion prefers the deep network because its training and validation accuracy "
-            "are close. They are close because it was stopped at 59 % training accuracy after 10 "
-            "epochs at a tenth of the learning rate; it had not been trained long enough to "
-            "overfit.",
-        ),
-    ),
+    remarks=remarks("mondal2022"),
 )

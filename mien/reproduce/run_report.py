@@ -1,0 +1,380 @@
+"""The sections of one run: curves, printed epochs, scores, layers, deviations, recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mien._records import flat
+from mien.emotions import parse_emotion
+from mien.evaluate.metrics import averages, precision_recall_f1
+from mien.report import charts
+from mien.report.document import (
+    NOT_RUN,
+    Block,
+    Chart,
+    Charts,
+    Section,
+    Table,
+    Text,
+    count,
+    figure,
+    millions,
+    percent,
+    points,
+    shown,
+    slug,
+)
+from mien.report.plots import ClassCurve, confusion_matrix, roc_plot
+from mien.reproduce.record import Printed, PrintedRow
+from mien.reproduce.run import ClassRow, Figures, Run, Score, Seed
+
+#: Columns of curves.csv, for people.
+COLUMNS = {
+    "train_loss": "training loss",
+    "train_accuracy": "training accuracy",
+    "val_loss": "validation loss",
+    "val_accuracy": "validation accuracy",
+    "test_loss": "test loss",
+    "test_accuracy": "test accuracy",
+}
+
+#: Keys of scores, for people.
+SCORES = {
+    "val": "validation",
+    "test": "test",
+    "paper": "the paper's way",
+    "train": "training images",
+}
+
+
+def score_name(key: str) -> str:
+    """ "test_twin_free" -> "test, no exact duplicates"; "test_muxspace" -> "test, muxspace"."""
+    head, _, rest = key.partition("_")
+    part = "no exact duplicates" if rest == "twin_free" else rest
+    return f"{SCORES[head]}, {part}" if rest else SCORES[head]
+
+
+def run_sections(
+    run: Run, printed: Printed | None, final: Mapping[str, float | None], folded: bool
+) -> list[Section]:
+    """Every section of one run, in reading order.
+
+    Args:
+        printed: the paper's table of epochs if it belongs to this run.
+        final: the paper's figures of this run in the comparison table, if any: where no epochs are
+            printed, they are drawn at our last one.
+        folded: whether long tables start closed.
+    """
+    found = [
+        _curves(run, printed, final),
+        _printed(run, printed),
+        *_reports(run),
+        _protocol(run),
+        _layers(run, folded),
+        _deviations(run),
+        _recipe(run),
+    ]
+    return [section for section in found if section]
+
+
+def _id(run: Run, part: str) -> str:
+    """The anchor of one part of a run."""
+    return f"{slug(run.id)}-{part}"
+
+
+def _curves(run: Run, printed: Printed | None, final: Mapping[str, float | None]) -> Section | None:
+    rows = [seed.curves for seed in run.done]
+    last = max((int(row["epoch"]) for curve in rows for row in curve), default=None)
+    if last is None:
+        return None
+    theirs = {k: v for k, v in final.items() if v is not None}
+    marks = printed.rows if printed else (PrintedRow(last, theirs, last, {}),)
+    chosen = [seed.best_epoch for seed in run.done]
+    drawn, marked = [], False
+    for kind in ("accuracy", "loss"):
+        paper = {part: _paper_points(marks, f"{part}_{kind}") for part in ("train", "val")}
+        svg = charts.curves(kind, rows, chosen, paper)
+        if svg:
+            marked |= any(paper.values())
+            title = f"{kind.capitalize()} of each epoch"
+            drawn.append(Chart(_id(run, kind), svg, title))
+    blocks: list[Block] = [Charts(drawn)]
+    if marked:
+        where = printed.note if printed else "Its final figures stand at our last epoch."
+        blocks.append(Text(f"Diamonds are the figures that the paper prints. {where}".strip()))
+    eased = easier(run)
+    if eased:
+        blocks.append(Text(f"Our training figures are {eased}, which lifts them."))
+    beyond = objective(run)
+    if beyond:
+        blocks.append(Text(f"The training loss includes {beyond}; the validation loss does not."))
+    return Section(_id(run, "curves"), "Curves", blocks)
+
+
+def _paper_points(rows: Sequence[PrintedRow], column: str) -> list[charts.PaperPoint]:
+    return [
+        (float(row.ours_epoch), row.paper[column], float(row.epoch))
+        for row in rows
+        if column in row.paper and row.ours_epoch is not None
+    ]
+
+
+def objective(run: Run) -> str:
+    """What our training loss has beyond plain cross-entropy, in words; "" if nothing.
+
+    Validation and test losses are plain cross-entropy always.
+    """
+    recipe = flat(run.recipe or {})
+    found = []
+    if recipe.get("loss.label_smoothing"):
+        found.append(f"label smoothing of {recipe['loss.label_smoothing']}")
+    if recipe.get("loss.class_weights", "none") != "none":
+        found.append("class weights")
+    return " and ".join(found)
+
+
+def easier(run: Run) -> str:
+    """Of what our training figures at the last epoch are, where that is easier than the paper's
+    running accuracy with dropout and augmentation; "" if it is not."""
+    recipe, theirs = run.recipe or {}, run.paper_recipe or {}
+    found = []
+    for key, said in (
+        ("dropout_off", "without dropout"),
+        ("clean_epochs", "of images that are at most mirrored"),
+    ):
+        n = min(recipe.get(key, 0), recipe.get("epochs", 0))
+        if n and not theirs.get(key):
+            last = "the last epoch" if n == 1 else f"the last {n} epochs"
+            found.append(f"{said} in {'every epoch' if n == recipe['epochs'] else last}")
+    return " and ".join(found)
+
+
+def _printed(run: Run, printed: Printed | None) -> Section | None:
+    if printed is None:
+        return None
+    same = any(r.ours_same_epoch and r.ours_epoch != r.epoch for r in printed.rows)
+    header = ["epoch of the paper", "our epoch"]
+    for column in printed.columns:
+        header += [f"{COLUMNS[column]}, paper", "ours", "difference"]
+        header += ["ours, same epoch"] if same else []
+    table = []
+    for row in printed.rows:
+        cells = [count(row.epoch), NOT_RUN if row.ours_epoch is None else count(row.ours_epoch)]
+        for column in printed.columns:
+            paired = paired_cells(column, row.paper.get(column), row.ours.get(column))
+            cells += paired if row.nearest else [*paired[:2], "–"]
+            if same:
+                exact = (row.ours_same_epoch or {}).get(column)
+                cells.append(figure(exact) if column.endswith("loss") else percent(exact))
+        table.append(cells)
+    said = f"From {printed.source}. {printed.note}" if printed.source else printed.note
+    blocks: list[Block] = [Text(said.strip())] if said else []
+    blocks.append(Table(header, table, left=0))
+    return Section(_id(run, "epochs"), "The epochs that the paper prints", blocks)
+
+
+def paired_cells(column: str, paper: float | None, ours: float | None) -> list[str]:
+    """The cells paper, ours, difference of one column: losses as they are, shares in percent."""
+    gap = None if paper is None or ours is None else ours - paper
+    if column.endswith("loss"):
+        signed = "–" if gap is None else f"{gap:+.3f}".replace("-", "−")
+        return [figure(paper), NOT_RUN if ours is None else figure(ours), signed]
+    return [percent(paper), NOT_RUN if ours is None else percent(ours), points(gap)]
+
+
+def _reports(run: Run) -> list[Section]:
+    """Classification report, confusion matrix and ROC curves of the scores that matter."""
+    keys = [key for key in ("paper", "test") if run.scored(key)]
+    keys = keys or [key for key in ("val",) if run.scored(key)]
+    return [_report(run, key, keys) for key in keys]
+
+
+def _report(run: Run, key: str, keys: Sequence[str]) -> Section:
+    scored = run.scored(key)
+    seed, score = scored[0]
+    folds = len(scored) > 1 and all(s.fold is not None for s, _ in scored)
+    matrices = [np.array(s.scores.confusion, dtype=np.int64) for _, s in scored]
+    confusion = np.sum(matrices, axis=0) if folds else matrices[0]
+    names = score.scores.classes
+    prefix = f"{slug(run.id)}-{key}"
+    drawn = [Chart(f"{prefix}-confusion", confusion_matrix(names, confusion), "Confusion matrix")]
+    roc = [] if folds else _roc(score.scores)
+    if roc:
+        drawn.append(Chart(f"{prefix}-roc", roc_plot(roc), "ROC, one class against the rest"))
+    title = "What it gets right" + (f": {score_name(key)}" if len(keys) > 1 else "")
+    # The paper's report is of the paper's test set, which comes first.
+    paper = run.paper_report if key == keys[0] else {}
+    table = _class_table(names, confusion, paper, {} if folds else score.scores.per_class)
+    notes = [Text(note, "Warning", note=True) for note in score.notes]
+    said = _folds_text(run, len(scored)) if folds else _seed_text(seed, score, len(scored))
+    blocks: list[Block] = [Text(said), *notes, table, Charts(drawn)]
+    return Section(_id(run, f"{key}-report"), title, blocks)
+
+
+def _folds_text(run: Run, n: int) -> str:
+    if n == len(run.seeds):
+        return f"All {n} folds together: every sample was tested once."
+    return f"{n} of {len(run.seeds)} folds together; the others were {NOT_RUN}."
+
+
+def _seed_text(seed: Seed, score: Score, n: int) -> str:
+    said = f"{score.split}, {score.scores.n:,} samples, {score.checkpoint} epoch, {seed.name}."
+    return said + (" The other seeds are in reproduction.json." if n > 1 else "")
+
+
+def _roc(figures: Figures) -> list[ClassCurve]:
+    return [
+        (parse_emotion(name).value, curve.fpr, curve.tpr, curve.area or 0.0)
+        for name, curve in (figures.roc or {}).items()
+        if curve
+    ]
+
+
+def _class_table(
+    names: Sequence[str],
+    confusion: Any,
+    paper: Mapping[str, ClassRow],
+    ours: Mapping[str, ClassRow],
+) -> Table:
+    """Precision, recall, F1 and support of each class and their means; the paper's beside ours."""
+    parts = ("precision", "recall", "F1")
+    means = averages(confusion)
+    areas = {name: row.roc_auc for name, row in ours.items()}
+    header = ["class"]
+    for part in parts:
+        header += [part, "paper"] if paper else [part]
+    header += ["ROC area"] if areas else []
+    header += ["support", "paper"] if paper else ["support"]
+
+    def row(key: str, name: str, values: Sequence[float | None], n: int) -> list[str]:
+        theirs = paper.get(key, ClassRow())
+        printed = (theirs.precision, theirs.recall, theirs.f1)
+        cells = [name]
+        for value, rate in zip(values, printed, strict=True):
+            cells.append("" if value is None else percent(value, 1))
+            # As papers print it: two decimals of 1 stay two digits of a percent.
+            cells += ["–" if rate is None else f"{100 * rate:.4g} %"] if paper else []
+        if areas:
+            cells.append(figure(areas[key]) if key in areas else "")
+        return [*cells, count(n), *([count(theirs.support)] if paper else [])]
+
+    rates = precision_recall_f1(confusion)
+    support, total = confusion.sum(axis=1), int(confusion.sum())
+    rows = [row(c, c, [float(r[k]) for r in rates], int(support[k])) for k, c in enumerate(names)]
+    rows.append(row("accuracy", "accuracy", [None, None, float(means["accuracy"])], total))
+    for name in ("macro", "weighted"):
+        values = [float(means[f"{name}_{part.lower()}"]) for part in parts]
+        rows.append(row(name, f"{name} mean", values, total))
+    return Table(header, rows)
+
+
+def _protocol(run: Run) -> Section | None:
+    """Accuracy of every score: mean and spread, every seed or fold as a dot."""
+    if not run.keys:
+        return None
+    rows, dots = [], []
+    reasons: dict[str, str] = {}
+    folds = any(seed.fold is not None for seed in run.done)
+    for key in run.keys:
+        sums = run.summarised(key)
+        scored = run.scored(key)
+        score = scored[0][1]
+        low, high = score.scores.accuracy_ci or (None, None)
+        band = "–" if low is None or high is None else f"{100 * low:.2f}–{100 * high:.2f}"
+        rows.append(
+            [
+                score_name(key),
+                score.split,
+                score.checkpoint,
+                _samples([s.scores.n for _, s in scored]),
+                percent(sums.mean),
+                percent(sums.std) if len(sums.each) > 1 else "–",
+                ", ".join(f"{100 * v:.2f}" for v in sums.each),
+                "–" if folds else band,
+            ]
+        )
+        each = [(str(seed.number), s.scores.accuracy) for seed, s in scored]
+        dots.append((score_name(key), each, run.paper_accuracy.get(key)))
+        # A part of a split has its split's reason: once is enough.
+        reasons.setdefault(score.why, score_name(key).capitalize())
+    what = "fold" if folds else "seed"
+    header = ["accuracy", "split", "epoch", "n", "mean", "spread", f"each {what}", "95 % interval"]
+    caption = (
+        "The spread is the standard deviation over the folds."
+        if folds
+        else "The spread is the standard deviation. The interval is of the first seed, over "
+        "samples."
+    )
+    svg = charts.seed_dots(dots, what)
+    chart = Chart(_id(run, f"{what}s"), svg, f"Every {what}", caption)
+    said = [Text(why, name) for why, name in reasons.items()]
+    table = Table(header, rows, left=3, wrap=(6,) if folds else ())
+    return Section(_id(run, "protocol"), "Our protocol", [*said, table, Charts([chart])])
+
+
+def _samples(each: Sequence[int]) -> str:
+    """How many samples were scored: of one seed, or from the smallest to the largest fold."""
+    if min(each) == max(each):
+        return count(each[0])
+    return f"{count(min(each))}–{count(max(each))}"
+
+
+_ARITHMETIC = (
+    "How a row follows from the one before it: a k×k convolution or pooling with stride s and "
+    "padding p turns a side of n pixels into (n − k + 2p) / s + 1, rounded down. A convolution has "
+    "(k · k · channels before it + 1) · filters parameters and a dense layer (inputs + 1) · units, "
+    "where the 1 is the bias, if there is one; batch normalisation has four a channel, two of them "
+    "not trained."
+)
+
+
+def _layers(run: Run, folded: bool) -> Section | None:
+    sums = run.parameters
+    if sums is None:
+        return None
+    said = f"{count(sums.total)} parameters"
+    if sums.paper_total is not None:
+        same = sums.paper_total == sums.total
+        said += ", as many as in the paper" if same else f" (the paper: {count(sums.paper_total)})"
+    if sums.trainable is not None:
+        said += f"; {count(sums.trainable)} of them trainable"
+    if run.multiply_adds is not None:
+        said += f"; {millions(run.multiply_adds)} MACs for one face"
+    blocks: list[Block] = [Text(f"{said}.")]
+    if run.layers:
+        rows = [
+            [
+                layer.name,
+                layer.type,
+                layer.settings,
+                "×".join(map(str, layer.output_shape)) or "–",
+                count(layer.parameters),
+            ]
+            for layer in run.layers
+        ]
+        blocks.append(Table(["layer", "type", "settings", "output", "parameters"], rows, left=3))
+        blocks.append(Text(_ARITHMETIC))
+    return Section(_id(run, "layers"), "Layers", blocks, folded=folded)
+
+
+def _deviations(run: Run) -> Section | None:
+    if run.deviations is None:
+        return None
+    rows = [[d.field, shown(d.paper), shown(d.ours), shown(d.why)] for d in run.deviations]
+    block: Block = Table(["field", "paper", "ours", "why"], rows, left=4, wrap=(1, 2, 3))
+    if not rows:
+        block = Text("Nowhere: the recipe is the paper's.")
+    return Section(_id(run, "deviations"), "Where we differ from the paper", [block])
+
+
+def _recipe(run: Run) -> Section | None:
+    if not run.recipe:
+        return None
+    ours, paper = flat(run.recipe), flat(run.paper_recipe or {})
+    rows = [[key, shown(paper.get(key)), shown(value)] for key, value in ours.items()]
+    table = Table(["field", "the paper's recipe", "this run"], rows, left=3)
+    title = "The whole recipe"
+    return Section(_id(run, "recipe"), title, [table], folded=True, html_only=True)
