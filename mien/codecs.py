@@ -30,7 +30,7 @@ from mien.pixels import bgr_from, bgr_of, check_size, exif_orientation, to_eight
 Pixels = NDArray[np.uint8]
 
 #: Most memory that decoding may take, in bytes: the file, the decoder's buffers and the result.
-MAX_MEMORY = 480 << 20
+MAX_MEMORY = 440 << 20
 
 #: Most scans of a JPEG, and most scans times pixels: each scan is a pass over the picture, however
 #: few bytes it has. Cameras and editors write ten or so.
@@ -77,7 +77,7 @@ KINDS = (
     _kind("ICO", rb"\x00\x00\x01\x00", "Ico.IcoFile"),
     _kind("JPEG 2000", rb"\xff\x4f\xff\x51|\x00\x00\x00\x0cjP  ", "Jpeg2K.Jpeg2KImageFile", 23),
     _kind("AVIF", rb"....ftyp(?:....){0,16}?avi[fs]", "Avif.AvifImageFile", 15),
-    _kind("HEIC", rb"....ftyp(?:....){0,16}?(?:hei[cxms]|hev[cxms])", "", 10),
+    _kind("HEIC", rb"....ftyp(?:....){0,16}?(?:hei[cxms]|hev[cxms])", "", 9),
 )
 
 FORMATS = tuple(kind.name for kind in KINDS)

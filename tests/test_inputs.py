@@ -6,14 +6,16 @@ import base64
 import io
 import struct
 import sys
+import time
 import warnings
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageCms, ImageFile, ImageOps
 
 import mien
 from mien.errors import ImageError, VideoError
@@ -44,10 +46,15 @@ def near(got: np.ndarray, want: np.ndarray, most: float = 1.0) -> bool:
     return got.shape == want.shape and float(np.abs(got.astype(int) - want).mean()) <= most
 
 
+PNG_START = b"\x89PNG\r\n\x1a\n"
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
 def png16(values: np.ndarray) -> bytes:
     """A PNG of 16 bits: grey, grey with alpha, RGB or RGBA by the last axis."""
-    import zlib
-
     height, width = values.shape[:2]
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[1 if values.ndim == 2 else values.shape[2]]
     raw = values.astype(">u2").reshape(height, -1).view(np.uint8).reshape(height, -1)
@@ -60,7 +67,7 @@ def png16(values: np.ndarray) -> bytes:
 
     head = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
     parts = chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
+    return PNG_START + parts
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
@@ -182,6 +189,42 @@ def test_heic_is_read_or_names_its_extra(rgb, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(ImageError, match=r"a.heic is a HEIC picture; .*mien\[heic\]"):
         read_image(data, name="a.heic")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_phone_formats_are_turned_once(rgb, orientation):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    with Image.open(io.BytesIO(encode(Image.fromarray(rgb), "PNG", exif=exif))) as stored:
+        want = np.asarray(ImageOps.exif_transpose(stored))
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(rgb)).save(buffer, quality=95, exif=exif.tobytes())
+    assert near(read_image(buffer.getvalue()), want, 8)
+    assert near(read_image(encode(Image.fromarray(rgb), "AVIF", quality=95, exif=exif)), want, 6)
+
+
+def test_a_bomb_is_refused_from_its_header():
+    """100 million pixels of 64 bits in a few hundred kilobytes: 1.7 GB once, or 700 MB."""
+    row = b"\0" + bytes(10_000 * 8)
+    packer = zlib.compressobj(1)
+    body = b"".join(packer.compress(row) for _ in range(100)) + packer.flush()
+    head = struct.pack(">IIBBBBB", 10_000, 10_000, 16, 6, 0, 0, 0)
+    data = PNG_START + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    with pytest.raises(ImageError, match=r"would take 1,\d+ MB to decode \(10,000×10,000"):
+        read_image(data)
+
+
+def test_scans_are_counted_before_they_are_decoded():
+    """Each scan is a pass over the picture: 4,000 took a minute and more."""
+    plain = encode(Image.new("RGB", (2000, 2000), (120, 90, 60)), "JPEG", progressive=True)
+    last = plain.rfind(b"\xff\xda\0")
+    data = plain[:-2] + plain[last:-2] * 4000 + b"\xff\xd9"
+    start = time.process_time()
+    with pytest.raises(ImageError, match="far more work than a JPEG"):
+        read_image(data)
+    assert time.process_time() - start < 2
+    assert read_image(plain).shape == (2000, 2000, 3)
 
 
 def test_a_second_picture_in_a_jpeg_is_no_frame(rgb):
