@@ -71,7 +71,10 @@ class Analyzer:
     Args:
         model: a shipped model's name or an ``.onnx`` file.
         detector: "yunet", "haar", or any object with ``name`` and ``detect(bgr)``.
-        min_face: side of the smallest face to find, as a fraction of the picture's long side.
+        min_face: side of the smallest face to find, as a fraction of the picture's long side; None
+            looks as closely as is cheap (:func:`mien.detect.load_detector`). For films there is
+            ``mien.detect.FILM_MIN_FACE``.
+        turns: where no face is surely upright, look at the turned picture too; for still photos.
         min_score: lowest detection score, 0..1; None takes the detector's default.
         min_confidence: leave out faces whose most probable class is below this, 0..1.
         flip: average with the mirrored face: slower, slightly more accurate.
@@ -94,9 +97,10 @@ class Analyzer:
         model: str | Path = zoo.DEFAULT,
         detector: str | Detector = "yunet",
         *,
-        min_face: float = 0.05,
+        min_face: float | None = None,
         min_score: float | None = None,
         min_confidence: float = 0.0,
+        turns: bool = True,
         flip: bool = False,
         threads: int | None = None,
         providers: str | Sequence[Provider] = "cpu",
@@ -112,7 +116,9 @@ class Analyzer:
         if prior is not None:
             self._weights = np.array(prior_weights(self.info, prior), np.float32)
         self.detector: Detector = (
-            load_detector(detector, min_face, min_score) if isinstance(detector, str) else detector
+            load_detector(detector, min_face, min_score, turns)
+            if isinstance(detector, str)
+            else detector
         )
 
     @property

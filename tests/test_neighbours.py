@@ -52,10 +52,9 @@ def test_a_missing_or_emptied_package_is_one_sentence(before, sentence):
     assert "pip install" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("detector", "attribute"), [("haar", "CascadeClassifier"), ("yunet", "FaceDetectorYN")]
-)
-def test_a_detector_that_this_opencv_lacks_says_so(monkeypatch, detector, attribute):
-    monkeypatch.delattr(cv2, attribute)
+def test_a_detector_that_this_opencv_lacks_says_so(monkeypatch):
+    monkeypatch.delattr(cv2, "CascadeClassifier")
+    monkeypatch.delattr(cv2, "FaceDetectorYN")
     with pytest.raises(ModelError, match="opencv-python-headless"):
-        load_detector(detector)
+        load_detector("haar")
+    assert load_detector("yunet").name == "yunet"  # runs in onnxruntime

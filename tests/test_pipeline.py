@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -14,10 +15,13 @@ import pytest
 from helpers_onnx import make_onnx
 
 import mien
-from mien.detect import Detection
+from mien import preprocess
+from mien.detect import Detection, load_detector
+from mien.detect.views import View
 from mien.emotions import FER2013
 from mien.errors import ImageError, ModelError
 from mien.modelinfo import ModelInfo
+from mien.pose import roll_of
 from mien.preprocess import crop_face, face_square, whole_face
 from mien.results import Box, Result
 from mien.sources import find_images
@@ -177,7 +181,44 @@ def test_one_picture_is_no_list(analyzer, photo):
         analyzer.analyze_many(str(photo))
 
 
-def test_crop_places_the_square_exactly():
+def test_a_turned_face_is_levelled(portrait):
+    (upright,) = load_detector().detect(portrait)
+    expected = crop_face(portrait, upright, INFO).astype(int)
+    for angle in (30, 90, 180, 250):
+        view = View.whole(portrait, *portrait.shape[:2]).turned(-angle)
+        points = np.array(upright.landmarks) @ view.matrix[:, :2].T + view.matrix[:, 2]
+        x, y = view.matrix[:, :2] @ upright.box.center + view.matrix[:, 2]
+        w, h = upright.box.width, upright.box.height
+        turned = Detection(Box(x - w / 2, y - h / 2, w, h), 0.9, tuple(map(tuple, points)))
+        level = crop_face(view.image, turned, INFO).astype(int)
+        leaning = math.radians(roll_of(upright.landmarks))
+        matrix = cv2.getRotationMatrix2D((23.5, 23.5), math.degrees(leaning), 1)
+        wanted = cv2.warpAffine(expected.astype(np.uint8), matrix, (48, 48)).astype(int)
+        assert np.abs(level - wanted)[8:40, 8:40].mean() < 12, angle
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(0.06, 0), (0.12, 0), (0.2, 150)])
+def test_dark_and_pale_faces_are_spread(portrait, gain, offset):
+    (face,) = load_detector().detect(portrait)
+    plain = crop_face(portrait, face, INFO)
+    poor = (portrait * gain + offset).round().astype(np.uint8)
+    spread = crop_face(poor, face, INFO)
+    assert np.percentile(spread, 99) - np.percentile(spread, 1) > 180
+    assert np.corrcoef(spread.ravel(), plain.ravel())[0, 1] > 0.97
+    whole = whole_face(poor, INFO)
+    assert whole.max() - whole.min() > 180
+    flat = np.full((60, 60, 3), 90, np.uint8)
+    assert set(whole_face(flat, INFO).ravel()) == {90}
+
+
+def test_usual_faces_are_not_spread(portrait):
+    (face,) = load_detector().detect(portrait)
+    dimmer = (portrait * 0.8).astype(np.uint8)
+    assert crop_face(dimmer, face, INFO).max() <= 0.8 * 255
+
+
+def test_crop_places_the_square_exactly(monkeypatch):
+    monkeypatch.setattr(preprocess, "LEAST_RANGE", 0)  # else the ramp would be spread
     ramp = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
     same = crop_face(ramp, Box(100, 50, 48, 48), INFO)
     assert np.array_equal(same[0], np.arange(100, 148))

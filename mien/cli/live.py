@@ -14,6 +14,7 @@ from mien.cli._options import Device, Prior
 
 if TYPE_CHECKING:
     from mien.pipeline import Analyzer
+from mien.detect import FILM_MIN_FACE
 
 app = typer.Typer(add_completion=False)
 
@@ -45,7 +46,7 @@ def live(
     detector: Annotated[str, typer.Option(help="yunet or haar.")] = "yunet",
     min_face: Annotated[
         float, typer.Option(help="Smallest face to find, as a fraction of the long side.")
-    ] = 0.05,
+    ] = FILM_MIN_FACE,
     device: Device = "cpu",
     prior: Prior = None,
 ) -> None:
@@ -59,7 +60,12 @@ def live(
         from mien.pipeline import Analyzer
 
         analyzer = Analyzer(
-            model or zoo.DEFAULT, detector, min_face=min_face, providers=device, prior=prior
+            model or zoo.DEFAULT,
+            detector,
+            min_face=min_face,
+            turns=False,
+            providers=device,
+            prior=prior,
         )
         _print_lines(analyzer, camera, wait, frames)
         return

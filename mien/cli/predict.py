@@ -60,8 +60,12 @@ def predict(
         bool, typer.Option("--faces", help="The images already are faces: detect nothing.")
     ] = False,
     min_face: Annotated[
-        float, typer.Option(help="Smallest face to find, as a fraction of the long side.")
-    ] = 0.05,
+        float | None,
+        typer.Option(
+            help="Smallest face to find, as a fraction of the long side; as small as is cheap "
+            "if left out."
+        ),
+    ] = None,
     device: Device = "cpu",
     prior: Prior = None,
     min_confidence: Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.cli._options import Device, Prior
+from mien.detect import FILM_MIN_FACE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +30,7 @@ def serve(
     detector: Annotated[str, typer.Option(help="yunet or haar.")] = "yunet",
     min_face: Annotated[
         float, typer.Option(help="Smallest face to find, as a fraction of the long side.")
-    ] = 0.05,
+    ] = FILM_MIN_FACE,
     device: Device = "cpu",
     prior: Prior = None,
     token: Annotated[
@@ -104,7 +105,7 @@ def start(
     *,
     model: str | None,
     detector: str = "yunet",
-    min_face: float = 0.05,
+    min_face: float = FILM_MIN_FACE,
     device: str = "cpu",
     prior: str | None = None,
     verbose: bool = False,

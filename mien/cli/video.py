@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.cli._options import Device, Prior
+from mien.detect import FILM_MIN_FACE
 from mien.errors import MienError
 from mien.text import shown
 
@@ -105,7 +106,7 @@ def video(
     detector: Annotated[str, typer.Option(help="yunet or haar.")] = "yunet",
     min_face: Annotated[
         float, typer.Option(help="Smallest face to find, as a fraction of the long side.")
-    ] = 0.05,
+    ] = FILM_MIN_FACE,
     device: Device = "cpu",
     prior: Prior = None,
     min_confidence: Annotated[
@@ -158,6 +159,7 @@ def video(
         model or zoo.DEFAULT,
         detector,
         min_face=min_face,
+        turns=False,
         min_confidence=min_confidence,
         providers=device,
         prior=prior,

@@ -58,6 +58,7 @@ def analyze_video(
     Raises:
         VideoError: the film cannot be read, or a value is out of range.
     """
+    from mien.detect import FILM_MIN_FACE
     from mien.pipeline import Analyzer
     from mien.video.options import Options
     from mien.video.run import film_results
@@ -73,4 +74,4 @@ def analyze_video(
         everyone=everyone,
         cuts=cuts,
     )
-    return film_results(path, analyzer or Analyzer(), options)
+    return film_results(path, analyzer or Analyzer(min_face=FILM_MIN_FACE, turns=False), options)

@@ -19,6 +19,7 @@ from mien._system import file_sha256
 from mien._version import __version__
 from mien.backend import Provider
 from mien.classify import Classifier
+from mien.detect import FILM_MIN_FACE
 from mien.errors import MienError
 from mien.modelinfo import ModelInfo
 from mien.pipeline import Analyzer
@@ -49,7 +50,7 @@ def create_app(
     *,
     model: str | Path = zoo.DEFAULT,
     detector: str = "yunet",
-    min_face: float = 0.05,
+    min_face: float = FILM_MIN_FACE,
     providers: str | Sequence[Provider] = "cpu",
     prior: str | None = None,
 ) -> FastAPI:
