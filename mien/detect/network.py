@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import backend
-from mien._fork import renew_after_fork
+from mien._fork import loading, renew_after_fork
 from mien._system import file_sha256
 from mien.errors import ModelError
 
@@ -84,7 +84,8 @@ class Network:
         options.log_severity_level = 4  # the outputs' shapes in the file no longer hold
         options.intra_op_num_threads = 1
         model = self._file.read_bytes().replace(_FIXED_SIZE, _ANY_SIZE, 1)
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        with loading:
+            return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def run(self, image: NDArray[np.uint8], min_score: float) -> Rows:
         """Every face of ``image``, uint8 (H, W, 3) BGR, with at least ``min_score``.
