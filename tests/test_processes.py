@@ -167,4 +167,7 @@ def test_a_server_that_loads_and_then_forks_answers(model):
         answer = client.post("/v1/predict?faces=true", content=png.tobytes(), headers=headers)
         assert answer.status_code == 200, answer.text
 
-    assert [in_a_child(work) for _ in range(2)] == ["done"] * 2
+    try:
+        assert [in_a_child(work) for _ in range(2)] == ["done"] * 2
+    finally:
+        app.state.workers.close()
