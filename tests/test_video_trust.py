@@ -192,3 +192,20 @@ def test_an_unsure_face_is_painted_as_such(monkeypatch: pytest.MonkeyPatch) -> N
     face = Face(Box(200, 200, 120, 120), P, track=3, smoothed=P, steady=None)
     draw(np.full((500, 600, 3), 90, np.uint8), Result((face,), 600, 500))
     assert said == ["3  unsure"]
+
+
+@pytest.mark.parametrize("width", [30, 80, 200])
+def test_the_table_keeps_a_videos_name_whole(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mien.cli._film import print_film
+    from mien.video.timeline import Timeline
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    timeline = Timeline((Emotion.HAPPY, Emotion.SAD))
+    timeline.add(frame(0, 1), 0.1)
+    name = "folder/" * 20 + "a video.mp4"
+    print_film(timeline, name)
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == name
+    assert all(len(line) <= width for line in rest)

@@ -12,28 +12,31 @@ from mien.video.timeline import Timeline, clock
 
 
 def print_film(timeline: Timeline, name: str, faces: int = 12) -> None:
-    """Print one row a face of a film, longest seen first, with its commonest expressions."""
+    """Print a video's name, and one row per face, longest seen first, with its expressions.
+
+    The name has a line of its own, so that it is whole at any width.
+    """
     console = Console(highlight=False)
+    console.print(Text(shown(name), "bold"), soft_wrap=True)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("film", overflow="fold", max_width=max(14, console.width // 3))
     for title in ("face", "seen", "from", "to"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("in the lead")
     ranked = timeline.ranked()
-    for index, track in enumerate(ranked[:faces]):
+    for track in ranked[:faces]:
         total = track.seconds or 1.0
         shares = sorted(((s / total, e.value) for e, s in track.shares.items()), reverse=True)
         words = Text()
         for share, emotion in shares[:3]:
             words.append(f"{emotion} {share:.0%}  ", PALETTE[Emotion(emotion)])
         row = (str(track.track), f"{track.seconds:.1f} s", clock(track.first), clock(track.last))
-        table.add_row(Text(shown(name) if not index else ""), *row, words)
+        table.add_row(*row, words)
     rest = len(ranked) - faces + timeline.dropped
     if rest > 0:
-        table.add_row("", "", "", "", "", Text(f"and {rest:,} more faces", "dim"))
+        table.add_row("", "", "", "", Text(f"and {rest:,} more faces", "dim"))
     if timeline.passers:
         text = f"and {timeline.passers:,} passing by; --everyone shows them"
-        table.add_row("", "", "", "", "", Text(text, "dim"))
+        table.add_row("", "", "", "", Text(text, "dim"))
     if not ranked and not timeline.passers:
-        table.add_row(Text(shown(name)), "", "", "", "", Text("no face", "dim"))
+        table.add_row("", "", "", "", Text("no face", "dim"))
     console.print(table)
