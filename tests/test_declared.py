@@ -120,3 +120,18 @@ def test_recipes_are_listed_without_torch(arguments: tuple[str, ...], found: str
     )
     assert done.returncode == 0, done.stderr
     assert found in done.stdout
+
+
+def test_every_data_file_is_packaged_and_every_pattern_finds_one() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    found = {
+        pattern: set((ROOT / "mien").glob(pattern))
+        for pattern in settings["setuptools"]["package-data"]["mien"]
+    }
+    assert [pattern for pattern, files in found.items() if not files] == []
+    data = {
+        path
+        for path in (ROOT / "mien").rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert data - set().union(*found.values()) == set()
