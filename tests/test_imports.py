@@ -33,7 +33,7 @@ LAYERS = [
     layer.split()
     for layer in (
         "_fork _records _system _version atomic backend errors graph shown text",
-        "camera codecs decoding emotions images modelinfo pixels report results sources",
+        "camera codecs decoding emotions images modelinfo pixels pose report results sources",
         "classify detect draw preprocess sinks track zoo",
         "data models pipeline",
         "evaluate video",
@@ -52,7 +52,10 @@ RUNTIME = {
 }
 #: Imports that close a circle of modules, and why each may.
 KNOWN_CIRCLES = {
-    ("reproduce.mislabelled", "reproduce.assemble"): "a type, for the type checker only",
+    ("reproduce.spec", "reproduce.assemble"): "a type, for the type checker only",
+    ("reproduce.photos", "reproduce.plan"): "a type, for the type checker only",
+    ("reproduce.plan", "reproduce.assemble"): "reproduce() goes from the plan to the report",
+    ("reproduce.plan", "reproduce.report"): "reproduce() goes from the plan to the report",
 }
 RUNTIME_DEPENDENCIES = {
     "numpy",
@@ -165,7 +168,7 @@ def test_no_circles_between_rooms() -> None:
 
 def test_no_circles_between_modules() -> None:
     for module, name in KNOWN_CIRCLES:
-        assert name in GRAPH[module], "gone: take it off the list"
+        assert name in GRAPH.get(module, ()), "gone: take it off the list"
     graph = {
         module: {name for name in names if (module, name) not in KNOWN_CIRCLES}
         for module, names in GRAPH.items()
