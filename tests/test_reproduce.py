@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -327,6 +329,25 @@ def test_a_killed_run_goes_on_to_the_same_end(
     for key in ("train_loss", "val_loss", "val_accuracy"):
         ours = [row[key] for row in seeds_of(record)[0]["curves"]]
         assert ours == [row[key] for row in seeds_of(world.record)[0]["curves"]]
+    resumed = json.loads((world.out / "reproduction.json").read_text(encoding="utf-8"))
+    world.again(tmp_path / "whole", seeds=1)
+    whole = json.loads((world.out / "reproduction.json").read_text(encoding="utf-8"))
+    ours, others = ({k: v for k, v in flat(r) if not TIMES.search(k)} for r in (resumed, whole))
+    assert {k: (v, others.get(k)) for k, v in ours.items() if others.get(k) != v} == {}
+    assert ours.keys() == others.keys()
+
+
+def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of a record with its path."""
+    if isinstance(value, (list, dict)):
+        for key, item in enumerate(value) if isinstance(value, list) else value.items():
+            yield from flat(item, f"{path}/{key}")
+    else:
+        yield path, value
+
+
+#: Paths of times, of places, and of the machine that a run went on with.
+TIMES = re.compile(r"/resumed/|seconds|minutes|_at$|date|started|ended|created|folder")
 
 
 def test_predictions_in_another_order_are_refused(
