@@ -43,12 +43,10 @@ format: $(DEV_VENV)/.stamp ## let ruff put the code in order
 	$(DEV_VENV)/bin/ruff check --fix .
 	$(DEV_VENV)/bin/ruff format .
 
-docs: $(DEV_VENV)/.stamp ## fill the generated tables and paint the README's picture
-	$(DEV_VENV)/bin/python examples/fill_readme.py
-	$(DEV_VENV)/bin/python examples/model_card.py
-	$(DEV_VENV)/bin/python examples/fill_results.py
-	$(DEV_VENV)/bin/python examples/fill_robustness.py
-	$(DEV_VENV)/bin/python examples/fill_flagship.py
+docs: $(DEV_VENV)/.stamp ## fill the generated tables and draw the README's picture
+	$(DEV_VENV)/bin/python tools/fill_docs.py
+	$(DEV_VENV)/bin/python tools/fill_robustness.py
+	$(DEV_VENV)/bin/python tools/model_card.py
 	$(DEV_VENV)/bin/mien models --markdown > docs/models.md
 	$(DEV_VENV)/bin/mien demo --output docs/images/demo.png
 

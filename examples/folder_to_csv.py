@@ -1,4 +1,4 @@
-"""Analyse a folder of photos from Python: ``python examples/folder_to_csv.py PHOTOS faces.csv``."""
+"""A folder of photos to a table: ``folder_to_csv.py PHOTOS faces.csv``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from mien.sources import find_images
 
 
 def main(folder: str, output: str) -> None:
-    """Write one row a face; say which pictures could not be read."""
+    """Write one row per face; say which images could not be read."""
     analyzer = Analyzer()
     with CsvSink(output, labels=analyzer.info.labels) as sink:
-        pictures = find_images([folder])
         for result in analyzer.analyze_many(
-            pictures, on_error=lambda name, error: print(error, file=sys.stderr)
+            find_images([folder]), on_error=lambda name, error: print(error, file=sys.stderr)
         ):
             sink.write(result)
 

@@ -1,4 +1,4 @@
-"""Fill the generated parts of README.md and docs/cli.md from the code: ``make docs``.
+"""Fill the generated parts of the README and of docs/ from the code and results/: ``make docs``.
 
 ``--check`` changes nothing and exits with 1 if a file is out of date.
 """
@@ -9,11 +9,15 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from mien import zoo
 from mien.atomic import write_text
 from mien.classify import load_classifier
 from mien.cli import VERBS
+from mien.reproduce.table import results_page
+from mien.train.ablation import to_markdown
+from mien.train.ablation_chart import picture
 
 SPEED_NAMES = {
     "classifier_faces_per_s": "classifier, best batch, two threads",
@@ -32,7 +36,8 @@ def models_table() -> str:
     if not zoo.MODELS:
         return "No model ships with this checkout yet: train one with `mien train mien_small`."
     rows = [
-        "| model | parameters | multiply-adds | file | PublicTest | PrivateTest | without twins |",
+        "| model | parameters | MACs | file | PublicTest | PrivateTest "
+        "| without exact duplicates |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name in zoo.MODELS:
@@ -82,9 +87,17 @@ def verbs_table() -> str:
     return "\n".join(["| verb | what it does |", "|---|---|", *rows])
 
 
+def ablation() -> dict[str, Any]:
+    """The record of docs/flagship.md's ablation."""
+    path = ROOT / "results" / "ablation_cpu.json"
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
+
+
 BLOCKS = {
     "README.md": {"models": models_table, "speed": speed_table},
     "docs/cli.md": {"verbs": verbs_table},
+    "docs/flagship.md": {"ablation": lambda: to_markdown(ablation()).rstrip()},
 }
 
 
@@ -115,4 +128,6 @@ def write_or_compare(texts: dict[Path, str], arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     texts = {ROOT / name: filled(ROOT / name, blocks) for name, blocks in BLOCKS.items()}
+    texts[ROOT / "docs" / "results.md"] = results_page(ROOT / "results")
+    texts[ROOT / "docs" / "images" / "ablation.svg"] = picture(ablation())
     sys.exit(write_or_compare(texts, sys.argv[1:]))

@@ -9,7 +9,7 @@ import json
 import sys
 from typing import Any
 
-from fill_readme import ROOT, filled, write_or_compare
+from fill_docs import ROOT, filled, write_or_compare
 
 from mien import zoo
 from mien.report.document import percent

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fill_readme import ROOT, write_or_compare
+from fill_docs import ROOT, write_or_compare
 
 from mien import zoo
 from mien.classify import load_classifier
@@ -26,7 +26,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def percent(record: dict[str, Any]) -> str:
-    """ "71.23 % (69.70–72.70)" of a report or its twin-free part."""
+    """ "71.23 % (69.70–72.70)" of a report or of its part without exact duplicates."""
     low, high = record["accuracy_ci"]
     return (
         f"{100 * record['accuracy']:.2f} % ({100 * low:.2f}–{100 * high:.2f}), n = {record['n']:,}"
@@ -60,7 +60,10 @@ def card(name: str) -> str:
     with (folder / "curves.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     seconds = sum(float(row["seconds"]) for row in rows)
-    scores = ["| split | accuracy | without twins | macro F1 | ECE |", "|---|---|---|---:|---:|"]
+    scores = [
+        "| split | accuracy | without exact duplicates | macro F1 | ECE |",
+        "|---|---|---|---:|---:|",
+    ]
     for split, r in reports.items():
         scores.append(
             f"| {split} | {percent(r)} | {percent(r['twin_free'])} "
