@@ -218,7 +218,7 @@ def test_missing_weights_stop_the_run_and_are_said(
     arguments += ["--dry-run", "--device", "cpu", "--only", "backbone=googlenet"]
     assert main([*arguments, "--init", "nowhere.pth"]) == 2
     assert "error: No weights at 'nowhere.pth'" in capsys.readouterr().err
-    assert not list((tmp_path / "r").glob("dry-run/ahmed_*"))
+    assert not list((tmp_path / "r").glob("dry-run/ahmed_*/run.json"))  # nothing was begun
 
 
 def test_two_processes_share_the_work_and_the_table_is_written(
