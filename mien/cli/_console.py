@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn
-from rich.table import Column
+from rich.table import Column, Table
 
 from mien.text import printable
 
@@ -45,3 +48,28 @@ def progress(console: Console, *columns: ProgressColumn, hidden: bool = False) -
 def say(message: str) -> None:
     """Print a message on standard error, without rich."""
     print(printable(message), file=sys.stderr)
+
+
+def wrote(*paths: Path) -> None:
+    """Say on standard error which files were written."""
+    for path in paths:
+        say(f"wrote {path}")
+
+
+def command_line() -> str:
+    """The command that runs, to be put into a report."""
+    return shlex.join(["mien", *sys.argv[1:]])
+
+
+def figures_table(*columns: str, title: str | None = None) -> Table:
+    """A table without a frame: words in the first column, figures in the others."""
+    table = Table(box=None, header_style="dim", title=title)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    return table
+
+
+def print_notes(console: Console, notes: Iterable[str]) -> None:
+    """Print a report's notes, one a line."""
+    for note in notes:
+        console.print(f"[yellow]note[/yellow] {note}", highlight=False)

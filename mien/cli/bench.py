@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
+from mien.cli._options import Json, Model, OutJson
+
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def bench(
-    model: Annotated[
-        str | None, typer.Option(help="A shipped model's name or an .onnx file.")
-    ] = None,
+    model: Model = None,
     photo: Annotated[
         Path | None, typer.Option(help="A photo with one clear face (default: a bundled one).")
     ] = None,
@@ -22,8 +22,8 @@ def bench(
     threads: Annotated[
         list[int] | None, typer.Option(min=1, help="Classifier threads; may be repeated.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object to stdout.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
+    as_json: Json = False,
+    out: OutJson = None,
 ) -> None:
     """Measure faces/s, milliseconds a photo, cold start, memory and size on disk."""
     import json

@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from mien.cli._options import BatchSize, Data, Flip, Json, Name, OutJson, ScoredModel, Split
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def blend(
-    model: Annotated[str, typer.Argument(help="A .ckpt, an .onnx file or a shipped model's name.")],
-    data: Annotated[Path | None, typer.Option(help="FER2013 with its FER+ votes.")] = None,
-    name: Annotated[str | None, typer.Option(help="Which dataset of a folder of several.")] = None,
-    split: Annotated[str, typer.Option(help="PublicTest, PrivateTest or train.")] = "PublicTest",
-    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored face.")] = False,
+    model: ScoredModel,
+    data: Data = None,
+    name: Name = None,
+    split: Split = "PublicTest",
+    flip: Flip = False,
     temperature: Annotated[
         float | None,
         typer.Option(
             min=0.05, max=20, help="The softening to compare (default: PublicTest's best)."
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Faces per call.")] = 256,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object to stdout.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
+    batch_size: BatchSize = 256,
+    as_json: Json = False,
+    out: OutJson = None,
 ) -> None:
     """Compare the probabilities, taken as a mixture, with what ten people voted (FER+)."""
     from mien import atomic
+    from mien.cli._console import command_line, wrote
     from mien.cli._model import load_model
     from mien.evaluate.blend import blend as score
     from mien.evaluate.report import facts_of
@@ -46,43 +46,35 @@ def blend(
         batch_size=batch_size,
         progress=True,
         model=facts_of(classifier, model),
-        command=shlex.join(["mien", *sys.argv[1:]]),
+        command=command_line(),
     ).to_dict()
     text = json.dumps(record, indent=1, allow_nan=False)
     if out is not None:
         atomic.write_text(out, text + "\n")
-        typer.echo(f"wrote {out}", err=True)
+        wrote(out)
     if as_json:
         typer.echo(text)
     else:
         _print(record)
 
 
-def _others(record: dict[str, Any]) -> str:
-    """What the raters could say and the model cannot."""
-    contempt = "" if "contempt" in record["classes"] else "contempt, "
-    return f"{contempt}unknown or no face"
-
-
 def _print(record: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
+    from mien.cli._console import figures_table, print_notes
     from mien.report.document import percent
     from mien.results import BLEND_GAP
 
     console = Console(highlight=False)
+    others = "" if "contempt" in record["classes"] else "contempt, "  # that no model's class is
     console.print(
         f"[bold]{escape(record['model']['name'])}, {record['data']['split']}[/bold]: "
         f"{record['kept']:,} of {record['images']:,} images have two votes left; "
-        f"{100 * record['votes_dropped']:.1f} % of their votes are for {_others(record)}"
+        f"{100 * record['votes_dropped']:.1f} % of their votes are for {others}unknown or no face"
     )
-    table = Table(box=None, header_style="dim")
-    for column in ("nats", "KL of all votes", "JS", "KL of the other raters"):
-        table.add_column(column, justify="left" if column == "nats" else "right")
-    one = record["one_rater"]["kl"]
-    for key, value in one.items():
+    table = figures_table("nats", "KL of all votes", "JS", "KL of the other raters")
+    for key, value in record["one_rater"]["kl"].items():
         whole = record["kl"].get(key)
         cells = ("–", "–") if whole is None else (f"{whole:.3f}", f"{record['js'][key]:.3f}")
         table.add_row(key, *cells, f"{value:.3f}")
@@ -107,5 +99,4 @@ def _print(record: dict[str, Any]) -> None:
             f"a gap of {record['gap_as_often_as_raters']:.2f} would say blend as often as votes "
             f"split (in use: {BLEND_GAP:.2f})"
         )
-    for note in record["notes"]:
-        console.print(f"[yellow]note[/yellow] {note}")
+    print_notes(console, record["notes"])

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mien.cli._console import say as _say
+from mien.cli._options import Data, Fold, Json, Name
+
 if TYPE_CHECKING:
     from mien.data.dataset import FaceDataset
 
@@ -14,19 +17,9 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Audit, convert, split and build datasets."
 )
 
-DataOption = Annotated[
-    Path | None, typer.Option(help="Dataset in any published form, or a folder with one.")
-]
-NameOption = Annotated[
-    str | None, typer.Option(help="Which dataset, where the folder contains several.")
-]
 SkipOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave bad rows out instead of failing.")
 ]
-
-
-def _say(message: str) -> None:
-    typer.echo(message, err=True)
 
 
 def _warn_of_notes(dataset: FaceDataset) -> int:
@@ -40,9 +33,9 @@ def _warn_of_notes(dataset: FaceDataset) -> int:
 
 @app.command()
 def audit(
-    data: DataOption = None,
-    name: NameOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    data: Data = None,
+    name: Name = None,
+    json: Json = False,
     html: Annotated[
         Path | None, typer.Option(help="Write a page with images (the data's licence applies).")
     ] = None,
@@ -78,7 +71,7 @@ def convert(
     to: Annotated[
         str | None, typer.Option(help="csv, folder or parquet (default: by OUT's name).")
     ] = None,
-    name: NameOption = None,
+    name: Name = None,
     skip_bad: SkipOption = False,
 ) -> None:
     """Write a dataset in another form; FER+ votes go along into CSV and parquet."""
@@ -100,10 +93,10 @@ def splits(
     protocol: Annotated[
         str | None, typer.Option(help="Named protocol; none lists them all.")
     ] = None,
-    data: DataOption = None,
-    name: NameOption = None,
+    data: Data = None,
+    name: Name = None,
     seed: Annotated[int, typer.Option(help="Seed of the shuffle.")] = 0,
-    fold: Annotated[int | None, typer.Option(help="Fold, for cross-validation.")] = None,
+    fold: Fold = None,
     out: Annotated[
         Path | None, typer.Option(help="Write the ids here (default: standard output).")
     ] = None,
@@ -140,7 +133,7 @@ def build_fergit(
         Path | None, typer.Option(help="muxspace's photos, where they are elsewhere.")
     ] = None,
     detector: Annotated[str, typer.Option(help="haar or yunet.")] = "haar",
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """FER2013 plus the faces of muxspace's photos: detected, cropped, grey, 48 by 48."""
     from json import dumps

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mien.cli._options import BatchSize, Data, Flip, Fold, Name, ScoredModel, Split
 from mien.errors import DataError, ModelError, require_extra
 
 if TYPE_CHECKING:
@@ -21,28 +20,28 @@ FORMATS = ("table", "json", "markdown")
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A .ckpt, an .onnx file or a shipped model's name.")],
-    data: Annotated[Path | None, typer.Option(help="Dataset in any published form.")] = None,
-    name: Annotated[str | None, typer.Option(help="Which dataset of a folder of several.")] = None,
-    split: Annotated[str, typer.Option(help="val, test, train, PublicTest, PrivateTest.")] = "val",
+    model: ScoredModel,
+    data: Data = None,
+    name: Name = None,
+    split: Split = "val",
     protocol: Annotated[
         str | None, typer.Option(help="Named split (default: the model's own).")
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of protocol and bootstrap (default: the model's, else 0).")
     ] = None,
-    fold: Annotated[int | None, typer.Option(help="Fold of a cross-validation protocol.")] = None,
+    fold: Fold = None,
     format_: Annotated[str, typer.Option("--format", help="table, json or markdown.")] = "table",
     out: Annotated[
         Path | None, typer.Option(help="Folder for report.json, report.md and report.html.")
     ] = None,
-    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored face.")] = False,
+    flip: Flip = False,
     tta: Annotated[
         str,
         typer.Option(help="Test-time augmentation: none, flip, or ten (flip × 5 places)."),
     ] = "",
     views: Annotated[str, typer.Option(hidden=True)] = "",
-    batch_size: Annotated[int, typer.Option(min=1, help="Faces per call.")] = 256,
+    batch_size: BatchSize = 256,
     bootstrap: Annotated[int, typer.Option(min=1, help="Resamples of the intervals.")] = 1000,
     exclude_unknown: Annotated[
         bool, typer.Option("--exclude-unknown", help="Leave out classes the model has not.")
@@ -67,6 +66,7 @@ def evaluate(
         check_views(tta)
     if record and not model.endswith(".onnx"):
         raise ModelError(f"--record writes into an .onnx file, and {model} is none.")
+    from mien.cli._console import command_line, wrote
     from mien.cli._model import load_model
     from mien.evaluate import describe_model, to_markdown, write_report
     from mien.evaluate import evaluate as score
@@ -93,11 +93,10 @@ def evaluate(
         model=describe_model(classifier.info),
         protocol=protocol,
         split=samples.split,
-        command=shlex.join(["mien", *sys.argv[1:]]),
+        command=command_line(),
     )
     if out is not None:
-        for path in write_report(report, out).values():
-            typer.echo(f"wrote {path}", err=True)
+        wrote(*write_report(report, out).values())
     if record:
         _record(model, report, "" if protocol == classifier.info.protocol else f"{protocol}/")
     if format_ == "json":
@@ -113,10 +112,10 @@ def _record(model: str, report: Report, other: str) -> None:
     require_extra("train", ("onnx",), "--record")
     from mien.export import record_scores
 
-    figures: dict[str, Any] = {"accuracy": round(report.accuracy, 6)}
-    figures["macro_f1"] = round(report.macro_f1, 6)
-    figures["ece"] = round(report.scores.summary["ece"], 6)
-    figures["n"] = report.n
+    figures: dict[str, float] = {
+        **{key: round(report.scores.summary[key], 6) for key in ("accuracy", "macro_f1", "ece")},
+        "n": report.n,
+    }
     if report.twin_free is not None:
         figures["twin_free_accuracy"] = round(report.twin_free.summary["accuracy"], 6)
         figures["twin_free_n"] = report.twin_free.n
@@ -129,8 +128,8 @@ def _print(report: Report) -> None:
     """The terminal's view: summary, per-class table, confusion matrix."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
+    from mien.cli._console import figures_table, print_notes
     from mien.evaluate.report import provenance, summary_cells, title
     from mien.report.document import figure
 
@@ -139,12 +138,9 @@ def _print(report: Report) -> None:
     for key, value in provenance(report)[:4]:
         console.print(f"[dim]{key}[/dim] {value}", highlight=False)
     both = [s for s in (report.scores, report.twin_free) if s is not None]
-    table = Table(box=None, header_style="dim")
-    table.add_column("")
-    for scores, kind in zip(both, ("faces", "without duplicates"), strict=False):
-        table.add_column(f"{scores.n:,} {kind}", justify="right")
-    rows = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "top2_accuracy")
-    for key in rows:
+    kinds = zip(both, ("faces", "without duplicates"), strict=False)
+    table = figures_table("", *(f"{scores.n:,} {kind}" for scores, kind in kinds))
+    for key in ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "top2_accuracy"):
         if key in both[0].summary:
             cells = ("{}  [dim]{}[/dim]".format(*summary_cells(s, key, True)) for s in both)
             table.add_row(key.replace("_", " "), *cells)
@@ -152,23 +148,15 @@ def _print(report: Report) -> None:
         if key in both[0].summary:
             table.add_row(key.upper(), *(figure(s.summary[key]) for s in both))
     console.print(table)
-    names = [c.value for c in report.scores.classes]
-    per_class = Table(box=None, header_style="dim", title="rows: true class; columns: predicted")
-    for column in ("class", "precision", "recall", "F1", "support", *(n[:3] for n in names)):
-        per_class.add_column(column, justify="left" if column == "class" else "right")
+    columns = ("class", "precision", "recall", "F1", "support")
+    names = (emotion.value[:3] for emotion in report.scores.classes)
+    per_class = figures_table(*columns, *names, title="rows: true class; columns: predicted")
     for i, (emotion, row) in enumerate(report.scores.per_class.items()):
         counts = [
             f"[bold]{c}[/bold]" if i == j else f"[dim]{c}[/dim]"
             for j, c in enumerate(report.scores.confusion[i].tolist())
         ]
-        per_class.add_row(
-            emotion.value,
-            figure(row.precision),
-            figure(row.recall),
-            figure(row.f1),
-            f"{row.support:,}",
-            *counts,
-        )
+        rates = map(figure, (row.precision, row.recall, row.f1))
+        per_class.add_row(emotion.value, *rates, f"{row.support:,}", *counts)
     console.print(per_class)
-    for note in report.notes:
-        console.print(f"[yellow]note[/yellow] {note}", highlight=False)
+    print_notes(console, report.notes)

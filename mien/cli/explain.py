@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mien.cli._options import MODEL_HELP, Detector, Faces, Json
 from mien.errors import DataError, ImageError, ModelError
 
 if TYPE_CHECKING:
@@ -21,9 +22,7 @@ def explain(
     photo: Annotated[
         str | None, typer.Argument(help="An image, or - for one on standard input.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="A shipped model's name, an .onnx file or a .ckpt.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
     method: Annotated[
         str, typer.Option(help="occlusion (any model) or gradcam (a .ckpt).")
     ] = "occlusion",
@@ -33,15 +32,9 @@ def explain(
     top: Annotated[int, typer.Option(min=1, max=8, help="Classes explained a face.")] = 2,
     patch: Annotated[int, typer.Option(min=1, help="Side of the covering patch, pixels.")] = 15,
     stride: Annotated[int, typer.Option(min=1, help="Its step, pixels.")] = 3,
-    detector: Annotated[
-        str, typer.Option(help="yunet, haar, or none (same as --faces).")
-    ] = "yunet",
-    faces: Annotated[
-        bool, typer.Option("--faces", help="The image already is a face: detect nothing.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the maps as one JSON object.")
-    ] = False,
+    detector: Detector = "yunet",
+    faces: Faces = False,
+    as_json: Json = False,
     data: Annotated[
         Path | None, typer.Option(help="Instead of a photo: a dataset, for each class's mean map.")
     ] = None,
@@ -54,6 +47,7 @@ def explain(
     if output is None and not as_json:
         raise DataError("Nothing would be shown; give --output FILE, --json or both.")
     from mien import zoo
+    from mien.cli._console import wrote
     from mien.cli._model import load_model
     from mien.cli._picture import check_name, write_picture
 
@@ -72,7 +66,7 @@ def explain(
         picture, record = _photo(classifier, str(photo), found, options)
     if output is not None:
         write_picture(output, picture)
-        typer.echo(f"wrote {output}", err=True)
+        wrote(output)
     if as_json:
         typer.echo(json.dumps({"model": classifier.info.name, **record}, allow_nan=False))
 

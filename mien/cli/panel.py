@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from mien.cli._options import Json
+
 app = typer.Typer(add_completion=False)
 
 
@@ -34,12 +36,13 @@ def panel(
         int | None, typer.Option(min=1, help="Photos of each class and set at most.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the report.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object to stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Score a model on the photo panel: found, named, calibrated, and by groups of people."""
     from rich.console import Console
 
     from mien import zoo
+    from mien.cli._console import wrote
     from mien.data import default_data_path
     from mien.panel import ask_analyzer, document, load_sets, read_class_folders, run_panel
     from mien.panel import write_panel as write
@@ -64,8 +67,7 @@ def panel(
     if report.unreadable:
         typer.echo(f"{report.unreadable} photos could not be read and are left out.", err=True)
     if out is not None:
-        for path in write(report, out).values():
-            typer.echo(f"wrote {path}", err=True)
+        wrote(*write(report, out).values())
     if as_json:
         typer.echo(json.dumps(report.to_dict(), ensure_ascii=False))
     elif out is None:

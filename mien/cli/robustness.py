@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mien.cli._options import BatchSize, Data, Flip, Json, Name, ScoredModelOrNone, Split
 from mien.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,14 +25,10 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def robustness(
-    model: Annotated[
-        str | None, typer.Argument(help="A .ckpt, an .onnx file or a shipped model's name.")
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="FER2013 in any published form.")] = None,
-    name: Annotated[str | None, typer.Option(help="Which dataset of a folder of several.")] = None,
-    split: Annotated[
-        str, typer.Option(help="PublicTest, PrivateTest (once, at the end) or train.")
-    ] = "PublicTest",
+    model: ScoredModelOrNone = None,
+    data: Data = None,
+    name: Name = None,
+    split: Split = "PublicTest",
     corruption: Annotated[
         list[str] | None, typer.Option(help="Only this corruption; may be repeated.")
     ] = None,
@@ -45,9 +42,9 @@ def robustness(
     baseline: Annotated[
         Path | None, typer.Option(help="Another model's robustness.json to compare with.")
     ] = None,
-    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored face.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Faces per call.")] = 256,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object to stdout.")] = False,
+    flip: Flip = False,
+    batch_size: BatchSize = 256,
+    as_json: Json = False,
     sheet: Annotated[
         Path | None, typer.Option(help="Write a contact sheet of all corruptions of --photo.")
     ] = None,
@@ -64,6 +61,7 @@ def robustness(
         if sheet is None:
             raise DataError("Name a MODEL to score, or --sheet FILE to see the corruptions.")
         return
+    from mien.cli._console import command_line, wrote
     from mien.cli._model import load_model
     from mien.evaluate.report import facts_of
     from mien.evaluate.samples import samples_of
@@ -93,13 +91,12 @@ def robustness(
             batch_size=batch_size,
             split=samples.split,
             protocol=samples.splits.protocol,
-            command=shlex.join(["mien", *sys.argv[1:]]),
+            command=command_line(),
             on_cell=on_cell,
         )
     against = None if other is None else corruption_error(report, other)
     if out is not None:
-        for path in write_report(report, out, against).values():
-            typer.echo(f"wrote {path}", err=True)
+        wrote(*write_report(report, out, against).values())
     if as_json:
         typer.echo(report.to_json())
     else:
@@ -126,42 +123,37 @@ def _fits(
     check_baseline(run, dict.fromkeys(names or CORRUPTIONS, severities or SEVERITIES), baseline)
 
 
-class _progress:  # noqa: N801 - used as a function
+@contextmanager
+def _progress(corruptions: list[str] | None, severities: list[int] | None) -> Iterator[OnCell]:
     """A bar on stderr if that is a terminal, else a line a corruption."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
 
-    def __init__(self, corruptions: list[str] | None, severities: list[int] | None) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeRemainingColumn as Remaining
+    from mien.robustness.corruptions import CORRUPTIONS, SEVERITIES
 
-        from mien.robustness.corruptions import CORRUPTIONS, SEVERITIES
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    cells = len(set(corruptions or CORRUPTIONS)) * len(set(severities or SEVERITIES)) + 1
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("clean", total=cells)
 
-        self._console = Console(stderr=True, highlight=False)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
-        hidden = not self._console.is_terminal
-        self._bar = Progress(*columns, console=self._console, transient=True, disable=hidden)
-        cells = len(set(corruptions or CORRUPTIONS)) * len(set(severities or SEVERITIES)) + 1
-        self._task = self._bar.add_task("clean", total=cells)
+        def advance(name: str, severity: int, accuracy: float, again: bool) -> None:
+            bar.update(task, advance=1, description=name)
+            if not console.is_terminal:
+                kept = " (kept from an earlier run)" if again else ""
+                console.print(f"{name} {severity}: {100 * accuracy:.1f} %{kept}")
 
-    def __enter__(self) -> OnCell:
-        self._bar.start()
-        return self._advance
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def _advance(self, name: str, severity: int, accuracy: float, again: bool) -> None:
-        self._bar.update(self._task, advance=1, description=name)
-        if not self._console.is_terminal:
-            kept = " (kept from an earlier run)" if again else ""
-            self._console.print(f"{name} {severity}: {100 * accuracy:.1f} %{kept}")
+        yield advance
 
 
 def _print(report: RobustnessReport, against: dict[str, Any] | None) -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
+    from mien.cli._console import figures_table, print_notes
     from mien.report.document import figure as number
     from mien.report.document import percent
     from mien.robustness.corruptions import CORRUPTIONS
@@ -169,24 +161,20 @@ def _print(report: RobustnessReport, against: dict[str, Any] | None) -> None:
 
     console = Console()
     console.print(f"[bold]{escape(title(report))}[/bold], {report.run['version']}", highlight=False)
-    table = Table(box=None, header_style="dim")
-    for column in ("corruption", *map(str, report.severities), "mean", "of clean"):
-        table.add_column(column, justify="left" if column == "corruption" else "right")
-    table.add_row("clean", *[""] * len(report.severities), percent(report.clean.accuracy, 1), "")
+    table = figures_table("corruption", *map(str, report.severities), "mean", "of clean")
+    blank = [""] * len(report.severities)
+    table.add_row("clean", *blank, percent(report.clean.accuracy, 1), "")
     for name in report.corruptions:
         levels = (f"{100 * report.cell(name, s).accuracy:.1f}" for s in report.severities)
         mean = report.corruption(name).accuracy
         kept = percent(mean / report.clean.accuracy, 0) if report.clean.accuracy else "–"
         table.add_row(CORRUPTIONS[name].title, *levels, percent(mean, 1), kept)
-    blank = [""] * len(report.severities)
     table.add_row(
         "[bold]all", *blank, percent(report.mean.accuracy, 1), percent(report.retained, 0)
     )
     console.print(table)
     if report.framing:
-        rows = Table(box=None, header_style="dim")
-        for column in ("crop", "accuracy", "points"):
-            rows.add_column(column, justify="left" if column == "crop" else "right")
+        rows = figures_table("crop", "accuracy", "points")
         for crop, figure in report.framing.items():
             rows.add_row(crop, percent(figure.accuracy, 1), points(figure))
         console.print(rows)
@@ -196,18 +184,16 @@ def _print(report: RobustnessReport, against: dict[str, Any] | None) -> None:
             f"relative {number(against['relative_mce'])}",
             highlight=False,
         )
-    if report.generator.get("differs"):
-        listed = ", ".join(report.generator["differs"])
-        console.print(
-            f"[yellow]note[/yellow] this machine makes other images than published: {listed}"
-        )
-    for note in report.notes:
-        console.print(f"[yellow]note[/yellow] {note}", highlight=False)
+    if differs := report.generator.get("differs"):
+        listed = ", ".join(differs)
+        print_notes(console, [f"this machine makes other images than published: {listed}"])
+    print_notes(console, report.notes)
 
 
 def _write_sheet(path: Path, photo: Path | None) -> None:
     from importlib import resources
 
+    from mien.cli._console import wrote
     from mien.cli._picture import check_name, write_picture
     from mien.detect import load_detector
     from mien.emotions import FER2013
@@ -227,4 +213,4 @@ def _write_sheet(path: Path, photo: Path | None) -> None:
         raise DataError(f"{said} shows no face that YuNet finds; give another --photo.")
     face = crop_face(image, found[0], ModelInfo("sheet", FER2013))
     write_picture(path, contact_sheet(face))
-    typer.echo(f"wrote {path}", err=True)
+    wrote(path)
