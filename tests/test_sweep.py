@@ -236,7 +236,8 @@ def test_two_processes_share_the_work_and_the_table_is_written(
     assert [row["state"] for row in csv.DictReader(out.open())] == ["done", "done"]
     assert done.stdout.count("| balanced | GoogLeNet | sgd") == 2
     for cell in (16, 32):  # each once, by one of the two
-        assert done.stderr.count(f"training ahmed_googlenet_sgd{cell}_balanced_random-seed0") == 1
+        name = f"ahmed_googlenet_sgd{cell}_balanced_random_fast-seed0"
+        assert done.stderr.count(f"training {name}") == 1
 
 
 @pytest.mark.parametrize(
