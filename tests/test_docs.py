@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
 PAGES += sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))
 PAGES += sorted(f"mien/zoo/{page.name}" for page in (ROOT / "mien" / "zoo").glob("*.md"))
 
@@ -30,6 +31,24 @@ def test_the_readme_is_short_and_opens_with_a_picture() -> None:
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 160
     assert lines[0].startswith("![")
+
+
+def test_the_readmes_first_lines_do_what_they_say(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes((ROOT / "mien" / "assets" / "astronaut.jpg").read_bytes())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    command = re.findall(r"^mien (predict .*)$", readme, re.MULTILINE)[0].split()
+    code = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0]
+    for arguments in (["-m", "mien", *command], ["-c", code]):
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert done.returncode == 0, done.stderr
+        assert "happy" in done.stdout
 
 
 @pytest.mark.parametrize("page", PAGES)
