@@ -18,8 +18,15 @@ from mien.data import make_splits
 from mien.data.dataset import FaceDataset
 from mien.emotions import ALL
 from mien.errors import ModelError, RecipeError
-from mien.train.ablation import _paired, _residual, _t975, ablate, read_table, to_markdown
-from mien.train.ablation_chart import differences
+from mien.train.ablation import (
+    _paired,
+    _residual,
+    _t975,
+    ablate,
+    picture,
+    read_table,
+    to_markdown,
+)
 from mien.train.checkpoint import load_checkpoint
 from mien.train.distill import dropped, find_members, load_teachers
 from mien.train.ensemble import build_ensemble, common_protocol, greedy_weights
@@ -197,7 +204,7 @@ def test_an_ablation_table(tmp_path: Path) -> None:
     assert page == to_markdown(whole)
     assert "`loss.cutmix=1.0`" in page
     assert partial["residual"] is None
-    assert "No row can be compared" in differences(partial)
+    assert "No row can be compared" in picture(partial)
     plot = ElementTree.fromstring((out / "small.svg").read_text())
     words = [mark.text for mark in plot.iter("{http://www.w3.org/2000/svg}text")]
     assert "smooth" in words

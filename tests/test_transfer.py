@@ -43,8 +43,7 @@ from mien.models.weights import (
     _read,
     initial_weights,
 )
-from mien.train.ahmed import ahmed_recipe, best_recipes
-from mien.train.ahmed_table import BEST, TITLES
+from mien.train.ahmed import BEST, TITLES, ahmed_recipe, best_recipes
 from mien.train.checkpoint import load_checkpoint
 from mien.train.fit import fit
 from mien.train.precision import WITHOUT_AMX

@@ -16,8 +16,7 @@ from mien.atomic import write_text
 from mien.classify import load_classifier
 from mien.cli import VERBS
 from mien.reproduce.table import results_page
-from mien.train.ablation import to_markdown
-from mien.train.ablation_chart import picture
+from mien.train.ablation import picture, to_markdown
 
 SPEED_NAMES = {
     "classifier_faces_per_s": "classifier, best batch, two threads",

@@ -52,7 +52,7 @@ def combine(options: argparse.Namespace, runs: list[dict[str, Any]]) -> dict[str
                 return False
             start = time.monotonic()
             part = splits.select(dataset, role)
-            member_predictions(member, part, role, "ten", cache, options.device)
+            member_predictions(member, part, "ten", cache, options.device)
             longest = max(longest, time.monotonic() - start)
         return True
 

@@ -18,7 +18,7 @@ from mien.data.dataset import FaceDataset, Splits
 from mien.errors import RecipeError
 from mien.evaluate.runner import predict
 from mien.train.checkpoint import TorchClassifier, write_weights
-from mien.train.fit import environment
+from mien.train.record import environment
 from mien.train.precision import choose_precision
 from mien.train.recipe import Recipe
 from mien.train.speedrun import timed_run

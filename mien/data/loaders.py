@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,8 +34,9 @@ class EpochBatches:
     That is what makes a resumed run equal to an uninterrupted one: nothing that a killed process
     knew is needed to draw epoch k again.
 
+    ``epoch``, 0 at first, is what the training loop sets before each iteration.
+
     Args:
-        epoch: called when an iteration starts; gives the epoch's number.
         shuffle: train order (shuffled, last short batch dropped) or file order (all samples).
         weights: float32 (N,), what each sample's label counts for; None = all alike.
     """
@@ -47,7 +48,6 @@ class EpochBatches:
         *,
         seed: int = 0,
         shuffle: bool = False,
-        epoch: Callable[[], int] = lambda: 0,
         device: torch.device | str = "cpu",
         weights: NDArray[np.float32] | None = None,
     ) -> None:
@@ -62,7 +62,7 @@ class EpochBatches:
         self.batch_size = min(batch_size, max(len(dataset), 1))
         self.seed = seed
         self.shuffle = shuffle
-        self.epoch = epoch
+        self.epoch = 0
 
     def __len__(self) -> int:
         n = len(self.labels)
@@ -71,7 +71,7 @@ class EpochBatches:
     def __iter__(self) -> Iterator[Batch]:
         n = len(self.labels)
         if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch()]).permutation(n)
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(n)
         else:
             order = np.arange(n)
         index = torch.from_numpy(order).to(self.labels.device)

@@ -90,7 +90,7 @@ def assemble(
     Raises:
         DataError, ModelError: a run folder is damaged.
     """
-    from mien.train.fit import environment
+    from mien.train.record import environment
 
     system, failed = plan.system, dict(failed or {})
     made = Assembly(plan, datasets, device)
@@ -161,8 +161,8 @@ def _run(made: Assembly, run: RunSpec, failed: Mapping[str, str], say: Say) -> R
 
 def deviations(run: RunSpec, theirs: Any | None, ours: Any | None) -> tuple[Deviation, ...]:
     """The fields in which ``ours`` differs from the paper's recipe, then the run's readings."""
-    from mien._records import flat
     from mien.reproduce.plan import NOT_COMPARED
+    from mien.train.recipe import flat
 
     found = []
     if theirs is not None and ours is not None:

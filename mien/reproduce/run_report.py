@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from mien._records import flat
 from mien.emotions import parse_emotion
 from mien.evaluate.metrics import averages, precision_recall_f1
 from mien.report import charts
@@ -30,6 +29,7 @@ from mien.report.document import (
 from mien.report.plots import ClassCurve, confusion_matrix, roc_plot
 from mien.reproduce.record import Printed, PrintedRow
 from mien.reproduce.run import ClassRow, Figures, Run, Score, Seed
+from mien.train.recipe import flat
 
 #: Columns of curves.csv, for people.
 COLUMNS = {

@@ -24,7 +24,7 @@ from mien.reproduce.datasets import Datasets
 from mien.reproduce.plan import Plan, Say, Task, TrainOptions, make_plan, train
 from mien.reproduce.run import DONE, NOT_RUN, PARTIAL, Figures, mean, std
 from mien.reproduce.spec import HOUSE_SCORES, RunSpec, ScoreSpec, System
-from mien.train.ahmed_table import BACKBONES, BATCHES, BEST, RATES, TITLES, best_place
+from mien.train.ahmed import BACKBONES, BATCHES, BEST, RATES, TITLES, best_place
 
 OPTIMIZERS = tuple(RATES)
 DATA_TITLES = {"all": "All data", "balanced": "Balanced data"}

@@ -14,16 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from mien._records import RUN
 from mien.atomic import make_folder, write_text
 from mien.data.dataset import FaceDataset
 from mien.errors import RecipeError
-from mien.train.ablation_chart import picture
-from mien.train.fit import dry, environment
-from mien.train.folder import DONE
+from mien.report.charts import Difference, differences
+from mien.report.markdown import markdown_table
+from mien.report.svg import sized, standalone
+from mien.train.fit import dry
+from mien.train.folder import DONE, RECIPE, RUN, read_json
 from mien.train.jobs import Job, Options, Say, result_of, run_jobs
 from mien.train.recipe import Recipe, override
 from mien.train.recipes import get_recipe
+from mien.train.record import environment
 
 #: 97.5 % points of Student's t for 1, 2, … degrees of freedom.
 T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -44,6 +46,10 @@ class Table:
         """The row's recipe, called ``TABLE-ROW``."""
         made = override(get_recipe(self.recipe), [*self.settings, *self.rows[row]])
         return dataclasses.replace(made, name=f"{self.name}-{row}")
+
+    def row_of(self, job: Job) -> str:
+        """The row that one of :meth:`jobs` trains."""
+        return job.recipe.name.removeprefix(f"{self.name}-")
 
     def jobs(self, runs: Path) -> list[Job]:
         """Seed by seed through all rows, so that an early end leaves whole comparisons."""
@@ -105,17 +111,27 @@ def summarise(table: Table, runs: Path, *, sha256: str, dry_run: bool = False) -
     for job in table.jobs(runs):
         if job.done:
             _check_run(job, sha256, dry_run)
-            row = job.recipe.name.removeprefix(f"{table.name}-")
-            found[row][job.seed] = result_of(job.folder)
+            found[table.row_of(job)][job.seed] = result_of(job.folder)
     scores = {
-        row: {seed: float(run["last_val_accuracy"]) for seed, run in sorted(runs.items())}
-        for row, runs in found.items()
+        row: {seed: float(run["last_val_accuracy"]) for seed, run in sorted(own.items())}
+        for row, own in found.items()
     }
     noise = _residual(scores)
     rows = []
     for row, settings in table.rows.items():
-        seconds = [run["seconds"] for run in found[row].values()]
-        rows.append(_row(row, settings, scores, seconds, noise))
+        values, seconds = list(scores[row].values()), [r["seconds"] for r in found[row].values()]
+        pairs = [v - scores[BASE][seed] for seed, v in scores[row].items() if seed in scores[BASE]]
+        rows.append(
+            {
+                "row": row,
+                "set": list(settings),
+                "accuracies": {str(seed): value for seed, value in scores[row].items()},
+                "mean": round(statistics.mean(values), 6) if values else None,
+                "sd": round(statistics.stdev(values), 6) if len(values) > 1 else None,
+                "difference": _paired(pairs, noise) if row != BASE and pairs else None,
+                "minutes": round(statistics.mean(seconds) / 60, 2) if seconds else None,
+            }
+        )
     return {
         "table": table.name,
         "recipe": table.recipe,
@@ -131,10 +147,9 @@ def summarise(table: Table, runs: Path, *, sha256: str, dry_run: bool = False) -
 def _check_run(job: Job, sha256: str, dry_run: bool) -> None:
     """A name proves nothing: the table, its settings or the data may be others by now."""
     wanted = dry(job.recipe) if dry_run else job.recipe
-    recipe = Recipe.from_dict(json.loads((job.folder / "recipe.json").read_text()))
-    record = json.loads((job.folder / RUN).read_text())
+    record = read_json(job.folder / RUN)
     same = {
-        "recipe": not recipe.differences(wanted),
+        "recipe": not Recipe.from_dict(read_json(job.folder / RECIPE)).differences(wanted),
         "seed": record.get("seed") == job.seed,
         "dataset": record["data"]["sha256"] == sha256,
     }
@@ -164,27 +179,6 @@ def _residual(scores: dict[str, dict[int, float]]) -> dict[str, Any] | None:
     return {"sd": float(np.sqrt((left**2).sum() / df)), "df": df}
 
 
-def _row(
-    name: str,
-    settings: Sequence[str],
-    scores: dict[str, dict[int, float]],
-    seconds: Sequence[float],
-    noise: dict[str, Any] | None,
-) -> dict[str, Any]:
-    own = scores[name]
-    values = list(own.values())
-    pairs = [value - scores[BASE][seed] for seed, value in own.items() if seed in scores[BASE]]
-    return {
-        "row": name,
-        "set": list(settings),
-        "accuracies": {str(seed): value for seed, value in own.items()},
-        "mean": round(statistics.mean(values), 6) if values else None,
-        "sd": round(statistics.stdev(values), 6) if len(values) > 1 else None,
-        "difference": _paired(pairs, noise) if name != BASE and pairs else None,
-        "minutes": round(statistics.mean(seconds) / 60, 2) if seconds else None,
-    }
-
-
 def _paired(pairs: Sequence[float], noise: dict[str, Any] | None) -> dict[str, Any]:
     """Mean of the differences to the base at the same seed, and its 95 % t-interval."""
     mean = statistics.mean(pairs)
@@ -206,40 +200,53 @@ def _t975(df: int) -> float:
 
 def to_markdown(record: dict[str, Any]) -> str:
     """The table as Markdown, in points of accuracy."""
-    lines = [
-        "| row | settings | runs | mean | sd | difference to base (95 %) | minutes |",
-        "|---|---|---:|---:|---:|---:|---:|",
-    ]
+
+    def points(value: float | None, form: str = ".2f") -> str:
+        return "" if value is None else format(100 * value, form)
+
+    rows = []
     for row in record["rows"]:
+        found = row["difference"] or {"mean": None, "low": None}
+        against = points(found["mean"], "+.2f")
+        if found["low"] is not None:
+            against += f" ({points(found['low'], '+.2f')} to {points(found['high'], '+.2f')})"
         settings = ", ".join(f"`{s}`" for s in row["set"]) or "none"
-        runs = len(row["accuracies"])
-        cells = [row["row"], settings, str(runs)]
-        cells += ["" if row[k] is None else f"{100 * row[k]:.2f}" for k in ("mean", "sd")]
-        cells.append(_difference(row["difference"]))
-        cells.append("" if row["minutes"] is None else f"{row['minutes']:.1f}")
-        lines.append(f"| {' | '.join(cells)} |")
+        minutes = "" if row["minutes"] is None else f"{row['minutes']:.1f}"
+        figures = [str(len(row["accuracies"])), points(row["mean"]), points(row["sd"])]
+        rows.append([row["row"], settings, *figures, against, minutes])
+    header = ["row", "settings", "runs", "mean", "sd", "difference to base (95 %)", "minutes"]
     note = f"Recipe `{record['recipe']}`"
     note += f" with {', '.join(f'`{s}`' for s in record['set'])}" if record["set"] else ""
-    noise = record["residual"]
-    if noise is not None:
-        figure = f"{100 * noise['sd']:.2f} points"
-        note += f"; intervals from the spread of one run in all rows, {figure} (df {noise['df']})"
-    return "\n".join([*lines, "", f"{note}; {record['figure']}, in points.", ""])
+    if record["residual"] is not None:
+        sd, df = record["residual"]["sd"], record["residual"]["df"]
+        note += f"; intervals from the spread of one run in all rows, {points(sd)} points (df {df})"
+    table = markdown_table(header, rows, left=2)
+    return f"{table}\n\n{note}; {record['figure']}, in points.\n"
+
+
+def picture(record: dict[str, Any]) -> str:
+    """The differences as an SVG file: a dot a seed, the mean and its 95 % interval."""
+    title = f"Ablation {record['table']}: difference to the base in points of accuracy"
+    base = record["rows"][0]["accuracies"] if record["rows"] else {}
+    rows = [
+        Difference(
+            row["row"],
+            [100 * (v - base[seed]) for seed, v in row["accuracies"].items() if seed in base],
+            100 * found["mean"],
+            None if found["low"] is None else 100 * found["low"],
+            None if found["high"] is None else 100 * found["high"],
+            f"{row['row']}: {', '.join(row['set'])}",
+        )
+        for row in record["rows"]
+        if (found := row["difference"])
+    ]
+    return standalone(sized(differences(rows, title, "points of accuracy against the base")))
 
 
 def write_pages(record: dict[str, Any], folder: Path, name: str) -> None:
     """The table as ``folder/NAME.md`` and its plot as ``folder/NAME.svg``."""
     write_text(folder / f"{name}.md", to_markdown(record))
     write_text(folder / f"{name}.svg", picture(record))
-
-
-def _difference(value: dict[str, Any] | None) -> str:
-    if value is None:
-        return ""
-    text = f"{100 * value['mean']:+.2f}"
-    if value["low"] is None:
-        return text
-    return f"{text} ({100 * value['low']:+.2f} to {100 * value['high']:+.2f})"
 
 
 def ablate(
@@ -253,27 +260,17 @@ def ablate(
     budget_s: float | None = None,
     say: Say = print,
 ) -> dict[str, Any]:
-    """Train what the table lacks; ``out/NAME.json``, ``.md`` and ``.svg`` follow every run.
+    """Train what the table lacks, then write ``out/NAME.json``, ``.md`` and ``.svg``.
 
     Returns:
         the record, with ``complete``.
     """
     runs = make_folder(out / "runs")
-
-    def write(_: Job | None = None) -> dict[str, Any]:
-        record = summarise(table, runs, sha256=dataset.sha256, dry_run=dry_run)
-        write_text(out / f"{table.name}.json", json.dumps(record, indent=2) + "\n")
-        write_pages(record, out, table.name)
-        return record
-
-    outcomes = run_jobs(
-        table.jobs(runs),
-        dataset,
-        Options(device, dry_run, quiet),
-        budget_s=budget_s,
-        say=say,
-        after=write,
-    )
+    options = Options(device, dry_run, quiet)
+    outcomes = run_jobs(table.jobs(runs), dataset, options, budget_s=budget_s, say=say)
+    record = summarise(table, runs, sha256=dataset.sha256, dry_run=dry_run)
+    write_text(out / f"{table.name}.json", json.dumps(record, indent=2) + "\n")
+    write_pages(record, out, table.name)
     failed = {o.job.folder.name: o.why for o in outcomes if o.why}
     complete = all(o.state == DONE for o in outcomes)
-    return {**write(), "complete": complete, "failed": failed}
+    return {**record, "complete": complete, "failed": failed}

@@ -1,4 +1,7 @@
-"""Teachers: trained networks whose averaged probabilities a student learns from."""
+"""Teachers: trained networks whose averaged probabilities a student learns from.
+
+Also what names them on the command line: checkpoints, run folders, and ensembles of these.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,95 @@ from mien._system import file_sha256
 from mien.emotions import Emotion
 from mien.errors import ModelError, RecipeError
 from mien.train.checkpoint import TorchClassifier, load_checkpoint
-from mien.train.folder import BEST, LAST, RESULT
-from mien.train.members import ENSEMBLE, Member, read_members
+from mien.train.folder import BEST, LAST, RECIPE, RESULT
+
+#: The file that makes a folder an ensemble.
+ENSEMBLE = "ensemble.json"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A checkpoint with its name and share of the average."""
+
+    name: str
+    path: Path
+    weight: float
+
+
+def read_members(path: Path) -> list[Member]:
+    """The members of an ensemble, by its folder or its file; their paths are resolved.
+
+    Raises:
+        ModelError: missing or damaged.
+    """
+    file = path if path.name == ENSEMBLE else path / ENSEMBLE
+    try:
+        listed = json.loads(file.read_text(encoding="utf-8"))["members"]
+        found = [
+            Member(m["name"], file.parent / m["checkpoint"], float(m["weight"])) for m in listed
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        found = []
+    if not found:
+        raise ModelError(f"{file} is no ensemble made by mien ensemble; make it again.")
+    return found
+
+
+def find_members(paths: Iterable[Path]) -> list[Member]:
+    """The checkpoints behind TEACHER arguments, with their shares (summing to 1).
+
+    Args:
+        paths: checkpoints, run folders, ensemble folders or their ``ensemble.json``; an ensemble's
+            members share what one path gets, in its own proportions.
+
+    Raises:
+        ModelError: none of these.
+    """
+    given = list(paths)
+    found: list[Member] = []
+    for path in given:
+        if path.suffix == ".ckpt":
+            # A run's checkpoints have the names of every run's; others their own.
+            name = path.parent.name if path.name in (BEST, LAST) else path.stem
+            inner = [Member(name, path, 1.0)]
+        elif _is_ensemble(path):
+            inner = _leading(read_members(path))
+        elif (path / BEST).is_file():
+            inner = [Member(path.name, path / BEST, 1.0)]
+        else:
+            raise ModelError(
+                f"{path} is no teacher: give a .ckpt file, a run folder with {BEST}, or a folder "
+                f"made by mien ensemble."
+            )
+        found += [replace(m, weight=m.weight / len(given)) for m in inner]
+    if not found:
+        raise ModelError("No teacher was given.")
+    return found
+
+
+def _is_ensemble(path: Path) -> bool:
+    return path.name == ENSEMBLE or (path / ENSEMBLE).is_file()
+
+
+def _leading(members: Sequence[Member]) -> list[Member]:
+    """The members whose share is at least half of an equal one, sharing what the others had.
+
+    The others cost a forward pass in every step and say next to nothing. With two members at .76
+    and .24 the first teaches alone; ``mien distill`` says so.
+    """
+    given = [m for m in members if m.weight > 0]
+    kept = [m for m in given if m.weight >= 0.5 / len(given)]
+    total = sum(m.weight for m in kept)
+    return [replace(m, weight=m.weight / total) for m in kept]
+
+
+def dropped(paths: Iterable[Path]) -> list[str]:
+    """The names of the ensembles' members that do not teach: see :func:`find_members`."""
+    found = []
+    for members in (read_members(path) for path in paths if _is_ensemble(path)):
+        kept = {m.path for m in _leading(members)}
+        found += [m.name for m in members if m.path not in kept]
+    return found
 
 
 @dataclass
@@ -56,87 +146,11 @@ class Teachers:
     @torch.no_grad()
     def __call__(self, x: Tensor, temperature: float) -> Tensor:
         """float (N, 1, H, W) in 0..1 -> mean of the members' softmax(logits / temperature)."""
-        total: Tensor | None = None
+        total = torch.zeros((), device=x.device)
         for member, share in zip(self.members, self.weights, strict=True):
             inputs = (x - member.info.mean) / member.info.std
-            p = share * (member.model(inputs).float() / temperature).softmax(dim=1)
-            total = p if total is None else total + p
-        assert total is not None
+            total = total + share * (member.model(inputs).float() / temperature).softmax(dim=1)
         return total
-
-
-def find_members(paths: Iterable[Path]) -> list[Member]:
-    """The checkpoints behind TEACHER arguments, with their shares (summing to 1).
-
-    Args:
-        paths: checkpoints, run folders, ensemble folders or their ``ensemble.json``; an ensemble's
-            members share what one path gets, in its own proportions.
-
-    Raises:
-        ModelError: none of these.
-    """
-    given = list(paths)
-    found: list[Member] = []
-    for path in given:
-        if path.suffix == ".ckpt":
-            inner = [Member(_name(path), path, 1.0)]
-        elif _is_ensemble(path):
-            inner = _leading(read_members(path))
-        elif (path / BEST).is_file():
-            inner = [Member(path.name, path / BEST, 1.0)]
-        else:
-            raise ModelError(
-                f"{path} is no teacher: give a .ckpt file, a run folder with {BEST}, or a folder "
-                f"made by mien ensemble."
-            )
-        found += [Member(m.name, m.path, m.weight / len(given)) for m in inner]
-    if not found:
-        raise ModelError("No teacher was given.")
-    return found
-
-
-def _is_ensemble(path: Path) -> bool:
-    return path.name == ENSEMBLE or (path / ENSEMBLE).is_file()
-
-
-def _name(path: Path) -> str:
-    """A checkpoint's name: its own, or its folder's where it has the name of every run's."""
-    return path.parent.name if path.name in (BEST, LAST) else path.stem
-
-
-def _leading(members: Sequence[Member]) -> list[Member]:
-    """The members whose share is at least half of an equal one, sharing what the others had.
-
-    The others cost a forward pass in every step and say next to nothing. With two members at .76
-    and .24 the first teaches alone; ``mien distill`` says so.
-    """
-    given = [m for m in members if m.weight > 0]
-    kept = [m for m in given if m.weight >= 0.5 / len(given)]
-    total = sum(m.weight for m in kept)
-    return [replace(m, weight=m.weight / total) for m in kept]
-
-
-def dropped(paths: Iterable[Path]) -> list[str]:
-    """The names of the ensembles' members that do not teach: see :func:`find_members`."""
-    found = []
-    for path in paths:
-        if _is_ensemble(path):
-            members = read_members(path)
-            kept = {m.path for m in _leading(members)}
-            found += [m.name for m in members if m.path not in kept]
-    return found
-
-
-def _cost(checkpoint: Path) -> dict[str, Any]:
-    """What a run folder says of its training: recipe, minutes and epochs; {} where it is gone."""
-    folder = checkpoint.parent
-    try:
-        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-        recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
-        minutes = round(float(result["seconds"]) / 60, 1)
-        return {"recipe": recipe["name"], "epochs": recipe["epochs"], "minutes": minutes}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
 
 
 def load_teachers(paths: Iterable[Path]) -> Teachers:
@@ -153,13 +167,18 @@ def load_teachers(paths: Iterable[Path]) -> Teachers:
                 f"{member.path} and {members[0].path} have different classes; "
                 "teachers must share theirs."
             )
-    record = [
-        {
-            "name": m.name,
-            "sha256": file_sha256(m.path),
-            "share": round(m.weight, 6),
-            **_cost(m.path),
-        }
-        for m in members
-    ]
-    return Teachers(loaded, [m.weight for m in members], record)
+    return Teachers(loaded, [m.weight for m in members], [_record(m) for m in members])
+
+
+def _record(member: Member) -> dict[str, Any]:
+    sha256 = file_sha256(member.path)
+    found = {"name": member.name, "sha256": sha256, "share": round(member.weight, 6)}
+    folder = member.path.parent
+    try:
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        recipe = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
+        minutes = round(float(result["seconds"]) / 60, 1)
+        cost = {"recipe": recipe["name"], "epochs": recipe["epochs"], "minutes": minutes}
+    except (OSError, ValueError, KeyError, TypeError):
+        return found  # a delivered checkpoint lies without its run
+    return found | cost

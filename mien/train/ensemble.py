@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +18,20 @@ from mien.atomic import make_folder, write_text
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.duplicates import without_twins
 from mien.errors import RecipeError
-from mien.evaluate import write_report
+from mien.evaluate import PredictionCache, Predictions, Report, write_report
 from mien.evaluate.guard import refuse_seen
-from mien.evaluate.predictions import Predictions
 from mien.evaluate.runner import predict, report_on
 from mien.evaluate.views import VIEWS, check_views
+from mien.report.markdown import markdown_table
 from mien.train.checkpoint import load_checkpoint, read_checkpoint
-from mien.train.distill import find_members
-from mien.train.fit import environment
-from mien.train.members import ENSEMBLE, Member, relative
+from mien.train.distill import ENSEMBLE, Member, find_members
 from mien.train.precision import choose_device
+from mien.train.record import environment
 
 CHOICES = ("equal", "greedy")
-TEST = "test.json"
+#: In an ensemble's folder: the test score, and the members' probabilities.
+TEST, PROBABILITIES = "test.json", "probabilities"
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A member with its file's hash and its probabilities on one split."""
-
-    member: Member
-    sha256: str
-    predictions: Predictions
 
 
 def greedy_weights(
@@ -75,36 +67,26 @@ def greedy_weights(
 
 
 def member_predictions(
-    member: Member, split: FaceDataset, name: str, views: str, cache: Path, device: str = "cpu"
-) -> Scored:
-    """A member's probabilities on ``split``, computed once and then read from ``cache``.
+    member: Member, split: FaceDataset, views: str, folder: Path, device: str = "cpu"
+) -> Predictions:
+    """A member's probabilities on ``split``, computed once and then read from ``folder``."""
 
-    The cache's key is the checkpoint's SHA-256, the images' ids and the views, so a changed
-    checkpoint or dataset is computed anew.
-    """
-    sha = file_sha256(member.path)
-    ids = hashlib.sha256("\n".join(split.ids.tolist()).encode() + split.images.tobytes())
-    path = cache / f"{sha[:16]}-{name}-{views}-{ids.hexdigest()[:12]}.npz"
-    kept = Predictions.load(path)
-    if kept is not None:
-        return Scored(member, sha, kept)
-    classifier = load_checkpoint(member.path, device)
-    found, _ = predict(
-        classifier.predict_proba, split, classifier.info.labels, views=views, progress=True
-    )
-    found.save(path)
-    return Scored(member, sha, found)
+    def compute() -> tuple[Predictions, float]:
+        classifier = load_checkpoint(member.path, device)
+        labels = classifier.info.labels
+        return predict(classifier.predict_proba, split, labels, views=views, progress=True)
+
+    sha256 = file_sha256(member.path)
+    return PredictionCache(folder).get(sha256, split, compute, views)[0]
 
 
-def averaged(scored: Sequence[Scored], weights: NDArray[np.float64]) -> Predictions:
-    """The weighted mean of members' probabilities. The members share ids and classes."""
-    first = scored[0].predictions
-    total = np.zeros_like(first.probabilities)
-    for one, weight in zip(scored, weights, strict=True):
-        if (one.predictions.ids != first.ids).any():
-            raise RecipeError("The members were scored on different images; delete the cache.")
-        total += weight * one.predictions.reorder(first.classes).probabilities
-    return Predictions(first.ids, total, first.classes)
+def averaged(found: Sequence[Predictions], weights: NDArray[np.float64]) -> Predictions:
+    """The weighted mean of members' probabilities on the same images, in the same order."""
+    classes = found[0].classes
+    total = np.zeros_like(found[0].probabilities)
+    for one, weight in zip(found, weights, strict=True):
+        total += weight * one.reorder(classes).probabilities
+    return Predictions(found[0].ids, total, classes)
 
 
 def common_protocol(paths: Sequence[Path]) -> str:
@@ -119,7 +101,7 @@ def common_protocol(paths: Sequence[Path]) -> str:
     if len(found) > 1:
         raise RecipeError(
             f"The members were trained by {' and '.join(found)}; say with --protocol on which "
-            "division they are to be averaged."
+            "split they are to be averaged."
         )
     return found[0]
 
@@ -143,9 +125,10 @@ def build_ensemble(
         paths: checkpoints, run folders or ensembles; see :func:`mien.train.distill.find_members`.
         out: folder of ``ensemble.json``, ``ensemble.md``, ``report/`` and the members'
             probabilities; ``test.json`` and ``test/`` where the test split was scored.
+        views: the test-time augmentation: "none", "flip" or "ten".
         choose: "equal" or "greedy" (:func:`greedy_weights`).
         test: score the test split, once: the same choice is answered from ``test.json``, which
-            also has every member alone, without averaging over views too.
+            also has every member alone, and without test-time augmentation too.
 
     Returns:
         the record written to ``ensemble.json``.
@@ -156,40 +139,22 @@ def build_ensemble(
         ModelError: a path is no member.
     """
     check_views(views)
-    device = choose_device(device)
     if choose not in CHOICES:
         raise RecipeError(f"--choose must be one of {', '.join(CHOICES)}, not {choose!r}.")
-    val = splits.select(dataset, "val")
-    if not len(val):
+    if not len(splits.ids["val"]):
         raise RecipeError(f"Protocol {splits.protocol!r} has no validation split to choose on.")
     members = find_members(paths)
     for member in members:
         refuse_seen(member.path, splits, ("val", "test"))
-    cache = make_folder(out / "probabilities")
-    scored = []
-    for member in members:
-        say(f"{member.name} on {splits.published_name('val')}")
-        scored.append(member_predictions(member, val, "val", views, cache, device))
-        _check_classes(scored[-1], val, splits.protocol)
-    joined = [s.predictions.join(val) for s in scored]
-    labels = joined[0].labels
+    scorer = _Scorer(members, make_folder(out / PROBABILITIES), choose_device(device), command)
+    val = _Split.of("val", dataset, splits)
+    found = scorer.predictions(val, views, say)
+    joined = [one.join(val.faces) for one in found]
+    weights, note = np.full(len(members), 1 / len(members)), ""
     if choose == "greedy":
-        weights = greedy_weights(np.stack([j.probabilities for j in joined]), labels)
-    else:
-        weights = np.full(len(scored), 1 / len(scored))
-    train = splits.select(dataset, "train")
-    report = report_on(
-        averaged(scored, weights),
-        val,
-        twin_free_ids=without_twins(val, train),
-        views=views,
-        model={"name": "ensemble", "members": len(scored)},
-        protocol=splits.protocol,
-        split=f"{splits.published_name('val')} (the shares were chosen on it)"
-        if choose == "greedy"
-        else splits.published_name("val"),
-        command=command,
-    )
+        weights = greedy_weights(np.stack([j.probabilities for j in joined]), joined[0].labels)
+        note = " (the shares were chosen on it)"
+    report = scorer.report(val, averaged(found, weights), views, note=note)
     record: dict[str, Any] = {
         "protocol": splits.protocol,
         "views": views,
@@ -197,21 +162,25 @@ def build_ensemble(
         "data": {"name": dataset.name, "sha256": dataset.sha256},
         "members": [
             {
-                "name": s.member.name,
-                "checkpoint": relative(s.member.path, out),
-                "sha256": s.sha256,
-                "weight": round(float(w), 6),
+                "name": member.name,
+                # Relative, so that both can be moved together.
+                "checkpoint": Path(
+                    os.path.relpath(member.path.resolve(), out.resolve())
+                ).as_posix(),
+                "sha256": file_sha256(member.path),
+                "weight": round(float(weight), 6),
                 "val_accuracy": round(j.accuracy, 6),
             }
-            for s, w, j in zip(scored, weights, joined, strict=True)
+            for member, weight, j in zip(members, weights, joined, strict=True)
         ],
-        "val": {"split": splits.published_name("val"), **_figures(report)},
+        "val": {"split": val.name, **_figures(report)},
         "command": command,
         **environment(),
     }
     kept = _kept_test(out, record)
     if test and not kept:
-        kept = _score_test(record, scored, weights, dataset, splits, out, device, say)
+        say(f"scoring {splits.published_name('test')}, once")
+        kept = _score_test(scorer, _Split.of("test", dataset, splits), weights, record, out)
     if kept:
         record["test"] = kept
     write_report(report, out / "report")
@@ -220,7 +189,67 @@ def build_ensemble(
     return record
 
 
-def _figures(report: Any) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Split:
+    """A split to score; ``unique``: its ids without exact duplicates in the splits before it."""
+
+    name: str
+    protocol: str
+    faces: FaceDataset
+    unique: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, role: str, dataset: FaceDataset, splits: Splits) -> _Split:
+        faces = splits.select(dataset, role)
+        before = ("train",) if role == "val" else ("train", "val")
+        unique = without_twins(faces, *(splits.select(dataset, r) for r in before))
+        return cls(splits.published_name(role), splits.protocol, faces, unique)
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """The members, and with what they are scored."""
+
+    members: Sequence[Member]
+    folder: Path
+    device: str
+    command: str
+
+    def predictions(
+        self, split: _Split, views: str, say: Say = lambda line: None
+    ) -> list[Predictions]:
+        """Every member's. Raises RecipeError for one of other classes, say of FER+'s eight."""
+        found = []
+        for member in self.members:
+            say(f"{member.name} on {split.name}")
+            found.append(member_predictions(member, split.faces, views, self.folder, self.device))
+            own, wanted = found[-1].classes, split.faces.classes
+            if set(own) != set(wanted):
+                raise RecipeError(
+                    f"{member.path} knows {', '.join(c.value for c in own)}, and protocol "
+                    f"{split.protocol!r} has {', '.join(c.value for c in wanted)}; give the "
+                    "--protocol that its members were trained by."
+                )
+        return found
+
+    def report(
+        self, split: _Split, found: Predictions, views: str, name: str = "", note: str = ""
+    ) -> Report:
+        """The report of a member's predictions, or without a ``name`` of the ensemble's."""
+        ensemble = {"name": "ensemble", "members": len(self.members)}
+        return report_on(
+            found,
+            split.faces,
+            twin_free_ids=split.unique,
+            views=views,
+            model={"name": name} if name else ensemble,
+            protocol=split.protocol,
+            split=split.name + note,
+            command=self.command,
+        )
+
+
+def _figures(report: Report) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "n": report.n,
         "accuracy": round(report.accuracy, 6),
@@ -235,20 +264,10 @@ def _figures(report: Any) -> dict[str, Any]:
 
 
 def _choice(record: dict[str, Any]) -> str:
-    """What identifies a choice: members, shares, views and data."""
+    """What identifies a choice: members, shares, test-time augmentation and data."""
     key = [[m["sha256"], m["weight"]] for m in record["members"]]
     text = json.dumps([sorted(key), record["views"], record["data"]["sha256"]])
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _check_classes(scored: Scored, split: FaceDataset, protocol: str) -> None:
-    """Raise RecipeError for a network of other classes, say of FER+'s eight on FER2013's seven."""
-    if set(scored.predictions.classes) != set(split.classes):
-        raise RecipeError(
-            f"{scored.member.path} knows {', '.join(c.value for c in scored.predictions.classes)}, "
-            f"and protocol {protocol!r} has {', '.join(c.value for c in split.classes)}; give the "
-            "--protocol that its members were trained by."
-        )
 
 
 def _kept_test(out: Path, record: dict[str, Any]) -> dict[str, Any]:
@@ -271,64 +290,27 @@ def _kept_test(out: Path, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _score_test(
-    record: dict[str, Any],
-    scored: Sequence[Scored],
+    scorer: _Scorer,
+    test: _Split,
     weights: NDArray[np.float64],
-    dataset: FaceDataset,
-    splits: Splits,
+    record: dict[str, Any],
     out: Path,
-    device: str,
-    say: Say,
 ) -> dict[str, Any]:
-    test = splits.select(dataset, "test")
-    name = splits.published_name("test")
-    cache = out / "probabilities"
-    say(f"scoring {name}, once")
-    members = [
-        replace(
-            s,
-            predictions=member_predictions(
-                s.member, test, "test", record["views"], cache, device
-            ).predictions,
-        )
-        for s in scored
-    ]
-    seen = [splits.select(dataset, role) for role in ("train", "val")]
-    twin_free = without_twins(test, *seen)
-
-    def judge(predictions: Predictions, model: dict[str, Any]) -> Any:
-        return report_on(
-            predictions,
-            test,
-            twin_free_ids=twin_free,
-            views=record["views"],
-            model=model,
-            protocol=splits.protocol,
-            split=name,
-            command=record["command"],
-        )
-
-    report = judge(averaged(members, weights), {"name": "ensemble", "members": len(scored)})
+    """The ensemble's figures, and each member's alone, under every test-time augmentation: the
+    rows of single networks need no second look at the split."""
+    by_views = {views: scorer.predictions(test, views) for views in VIEWS}
+    found = by_views[record["views"]]
+    report = scorer.report(test, averaged(found, weights), record["views"])
     write_report(report, out / "test")
-    # Each alone too, in full and under every views: the rows of single networks need no second
-    # look at the split.
-    singles = []
-    for s in members:
-        single = _figures(judge(s.predictions, {"name": s.member.name}))
-        single["by_views"] = {
-            views: round(
-                member_predictions(s.member, test, "test", views, cache, device)
-                .predictions.join(test)
-                .accuracy,
-                6,
-            )
-            for views in VIEWS
-        }
-        singles.append(single)
+    singles = [
+        _figures(scorer.report(test, one, record["views"], member.name))
+        | {"by_views": {v: round(by_views[v][k].join(test.faces).accuracy, 6) for v in VIEWS}}
+        for k, (member, one) in enumerate(zip(scorer.members, found, strict=True))
+    ]
     accuracies = [single["accuracy"] for single in singles]
     figures = {
         "choice": _choice(record),
-        "split": name,
+        "split": test.name,
         **_figures(report),
         "members": singles,
         "member_accuracies": accuracies,
@@ -343,28 +325,32 @@ def to_markdown(record: dict[str, Any]) -> str:
     """The record of an ensemble as a page."""
     test = record.get("test") or {}
     singles = test.get("member_accuracies") or [None] * len(record["members"])
-    lines = [
-        f"# Ensemble of {len(record['members'])}",
-        "",
-        f"Protocol {record['protocol']}, views {record['views']}, shares {record['choose']}.",
-        "",
-        f"| member | share | {record['val']['split']} | {test.get('split', 'test')} |",
-        "|---|---:|---:|---:|",
-    ]
+    rows = []
     for member, single in zip(record["members"], singles, strict=True):
-        figure = "not scored" if single is None else f"{100 * single:.2f}"
-        accuracy = f"{100 * member['val_accuracy']:.2f}"
-        lines.append(f"| {member['name']} | {member['weight']:.3f} | {accuracy} | {figure} |")
+        own = "not scored" if single is None else _points(single)
+        rows.append(
+            [member["name"], f"{member['weight']:.3f}", _points(member["val_accuracy"]), own]
+        )
     if test.get("member_sd") is not None:
-        mean = f"{100 * test['member_mean']:.2f} ± {100 * test['member_sd']:.2f}"
-        lines.append(f"| mean and standard deviation | | | {mean} |")
-    whole = f"{100 * test['accuracy']:.2f}" if test else "not scored"
-    lines += [f"| **ensemble** | 1 | **{100 * record['val']['accuracy']:.2f}** | **{whole}** |", ""]
+        spread = f"{_points(test['member_mean'])} ± {_points(test['member_sd'])}"
+        rows.append(["mean and standard deviation", "", "", spread])
+    whole = _points(test["accuracy"]) if test else "not scored"
+    own = _points(record["val"]["accuracy"])
+    rows.append(["**ensemble**", "1", f"**{own}**", f"**{whole}**"])
+    header = ["member", "share", record["val"]["split"], test.get("split", "test")]
+    parts = [
+        f"# Ensemble of {len(record['members'])}",
+        f"Protocol {record['protocol']}, test-time augmentation {record['views']}, shares "
+        f"{record['choose']}.",
+        markdown_table(header, rows),
+    ]
     if "twin_free_accuracy" in test:
-        lines += [
-            f"Without twins ({test['twin_free_n']:,} images): "
-            f"{100 * test['twin_free_accuracy']:.2f}.",
-            "",
-        ]
-    lines += [f"Made by `{record['command']}`." if record["command"] else "", ""]
-    return "\n".join(lines)
+        accuracy = _points(test["twin_free_accuracy"])
+        parts.append(f"Without exact duplicates ({test['twin_free_n']:,} images): {accuracy}.")
+    if record["command"]:
+        parts.append(f"Made by `{record['command']}`.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.2f}"

@@ -36,8 +36,8 @@ from mien.train.folder import (
     read_json,
 )
 from mien.train.recipe import Recipe
+from mien.train.record import check_folder
 from mien.train.report import write_run_report
-from mien.train.resume import check_folder
 
 Say = Callable[[str], None]
 

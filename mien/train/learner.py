@@ -16,6 +16,7 @@ from mien.data.loaders import Batch
 from mien.emotions import FERPLUS_EMOTIONS, Emotion
 from mien.errors import RecipeError
 from mien.models import create_model
+from mien.models.weights import InitialWeights
 from mien.train.losses import distillation_loss, label_loss
 from mien.train.recipe import Recipe
 
@@ -147,17 +148,20 @@ class Learner(nn.Module):
         x = (x - self.mean) / self.std
         return x.contiguous(memory_format=torch.channels_last)
 
-    def initialise(self, images: Tensor) -> None:
-        """Set what a fresh network takes from the data: the whitening first layer, if it has one.
+    def initialise(self, images: Tensor, start: InitialWeights | None = None) -> None:
+        """Set what a fresh network takes from elsewhere.
 
         Args:
-            images: uint8 (N, 1, H, W), training images.
+            images: uint8 (N, 1, H, W), training images, for a whitening first layer.
+            start: weights to start from.
         """
-        if hasattr(self.model, "whiten_"):
-            network: Any = self.model
+        network: Any = self.model
+        if start is not None:
+            start.load_into(network)
+        if hasattr(network, "whiten_"):
             network.whiten_((images.float() / 255 - self.mean) / self.std)
-            if self.averaged is not None:
-                self.averaged.load_state_dict(self.model.state_dict())
+        if self.averaged is not None:
+            self.averaged.load_state_dict(network.state_dict())
 
     def begin(self, epoch: int) -> None:
         """Make ready for an epoch: everything random in it follows from (seed, epoch)."""

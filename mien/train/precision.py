@@ -2,8 +2,8 @@
 
 Processor flags do not tell. Some hypervisors advertise AMX tiles and hide what oneDNN needs to use
 them, so that the first bfloat16 product ends in SIGILL; and without such units bfloat16 is slower
-than float32. So a child process tries one training step in both and reports the times; if it dies,
-only the child is lost. The finding is kept in the user's cache folder.
+than float32. So a child process times one training step in both; if it dies, only the child is
+lost. What it found is kept in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -35,36 +37,15 @@ DECISIVE = ("ONEDNN_MAX_CPU_ISA", "LD_PRELOAD")
 WITHOUT_AMX = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
 
 _TIMEOUT_S = 120
+_STEPS = 7
 
 
 @dataclass(frozen=True)
 class PrecisionChoice:
-    """The precision for this process, and why.
-
-    Attributes:
-        precision: "32" or "bf16"; safe to use in this process as it is.
-        reason: one sentence.
-        env: environment variables with which a new process could use bf16 and would be faster by
-            `MIN_GAIN` or more; empty when none are known or needed. They act only when set before
-            the process starts.
-    """
+    """The precision for this process, and why in one sentence."""
 
     precision: Literal["32", "bf16"]
     reason: str
-    env: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Finding:
-    """What one child process found: seconds a step, or how it failed."""
-
-    float32: float = 0.0
-    bfloat16: float = 0.0
-    failure: str = ""
-
-    @property
-    def gain(self) -> float:
-        return 0.0 if self.failure else self.float32 / self.bfloat16
 
 
 def choose_precision(
@@ -75,7 +56,7 @@ def choose_precision(
     Args:
         requested: "auto", "32" or "bf16".
         device: "cpu" or "cuda".
-        cache_dir: folder for the findings; ``mien`` in the user's cache folder
+        cache_dir: folder for what was found; ``mien`` in the user's cache folder
             (``XDG_CACHE_HOME``, else ``~/.cache``) by default. If it cannot be written, the trial
             runs again next time.
 
@@ -89,119 +70,115 @@ def choose_precision(
     if requested == "32":
         return PrecisionChoice("32", "float32 was asked for.")
     if device == "cuda":
-        return _choose_on_cuda(requested)
-    finding = _find({}, cache_dir)
-    if requested == "bf16":
-        return _insist(finding, cache_dir)
-    if finding.gain >= MIN_GAIN:
-        return PrecisionChoice("bf16", f"bfloat16 is {finding.gain:.1f} times as fast as float32.")
-    if not finding.failure:
-        return PrecisionChoice(
-            "32", f"bfloat16 is only {finding.gain:.1f} times as fast as float32."
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return PrecisionChoice("bf16", "the GPU has bfloat16 units.")
+        if requested == "bf16":
+            raise RecipeError("This GPU has no bfloat16 units; set precision to 32 or auto.")
+        return PrecisionChoice("32", "the GPU has no bfloat16 units.")
+    found = _find(_cache_folder(cache_dir) / "precision.json")
+    if isinstance(found, str):
+        if requested == "auto":
+            return PrecisionChoice("32", f"bfloat16 does not work in this process ({found}).")
+        ((name, value),) = WITHOUT_AMX.items()
+        advice = (
+            "" if os.environ.get(name) else f", or try it with {name}={value} in the environment"
         )
-    reason = f"bfloat16 does not work in this process ({finding.failure})."
-    env = _way_out(cache_dir, MIN_GAIN)
-    return PrecisionChoice("32", reason, env)
-
-
-def _choose_on_cuda(requested: str) -> PrecisionChoice:
-    if torch.cuda.is_bf16_supported(including_emulation=False):
-        return PrecisionChoice("bf16", "the GPU has bfloat16 units.")
-    if requested == "bf16":
-        raise RecipeError("This GPU has no bfloat16 units; set precision to 32 or auto.")
-    return PrecisionChoice("32", "the GPU has no bfloat16 units.")
-
-
-def _insist(finding: _Finding, cache_dir: Path | str | None) -> PrecisionChoice:
-    """bfloat16 was asked for: obey, or say what to do."""
-    if not finding.failure:
-        return PrecisionChoice(
-            "bf16", f"bfloat16 was asked for; it is {finding.gain:.1f} times as fast as float32."
+        raise RecipeError(
+            f"Training in bf16 does not work on this machine ({found}); set precision to 32 or "
+            f"auto{advice}."
         )
-    env = _way_out(cache_dir, 0.0)
-    advice = "".join(f", or start mien with {key}={value}" for key, value in env.items())
-    raise RecipeError(
-        f"Training in bf16 does not work on this machine ({finding.failure}); set precision to "
-        f"32 or auto{advice}."
-    )
+    gain = f"{found:.1f} times as fast as float32."
+    if requested == "bf16":
+        return PrecisionChoice("bf16", f"bfloat16 was asked for; it is {gain}")
+    if found >= MIN_GAIN:
+        return PrecisionChoice("bf16", f"bfloat16 is {gain}")
+    return PrecisionChoice("32", f"bfloat16 is only {gain}")
 
 
-def _way_out(cache_dir: Path | str | None, least_gain: float) -> dict[str, str]:
-    """Variables with which bfloat16 works and gains more than ``least_gain``, tried out."""
-    if any(os.environ.get(name) for name in WITHOUT_AMX):
-        return {}  # The user has decided already, and it fails.
-    finding = _find(WITHOUT_AMX, cache_dir)
-    return {} if finding.failure or finding.gain < least_gain else dict(WITHOUT_AMX)
-
-
-def _find(env: Mapping[str, str], cache_dir: Path | str | None) -> _Finding:
-    """The cached finding for this machine with ``env`` added, else a new trial's."""
-    path = _cache_folder(cache_dir) / "precision.json"
-    settings = {**os.environ, **env}
-    key = json.dumps(
-        [processor(), torch.__version__, *(settings.get(name, "") for name in DECISIVE)]
-    )
-    findings = _read(path)
-    with suppress(KeyError, TypeError, ValueError):
-        known = _Finding(**findings[key])
-        if known.failure or (known.float32 > 0 and known.bfloat16 > 0):
-            return known
-    finding, lasting = _try_out(settings)
-    if not lasting:
-        return finding
-    findings[key] = vars(finding)
-    with suppress(OSError, MienError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_text(path, json.dumps(findings, indent=2))
-    return finding
+def _find(cache: Path) -> float | str:
+    """How many times as fast bfloat16 is, or why it fails: the cached finding, else a trial's."""
+    variables = (os.environ.get(name, "") for name in DECISIVE)
+    key = json.dumps([processor(), torch.__version__, *variables])
+    findings = {}
+    with suppress(OSError, ValueError):
+        read = json.loads(cache.read_text(encoding="utf-8"))
+        findings = read if isinstance(read, dict) else {}
+    known = findings.get(key)
+    if isinstance(known, str) or (isinstance(known, float) and known > 0):
+        return known
+    found, lasting = _try_out()
+    if lasting:
+        with suppress(OSError, MienError):
+            atomic.write_text(cache, json.dumps({**findings, key: found}, indent=2))
+    return found
 
 
 #: Signals that a processor or a library answers with; others (a full memory, a user) may pass.
-_LASTING = tuple(
-    getattr(signal, name)
-    for name in ("SIGILL", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGABRT")
-    if hasattr(signal, name)  # Windows has no SIGBUS
-)
+_LASTING = ("SIGILL", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGABRT")
 
 
-def _try_out(env: Mapping[str, str]) -> tuple[_Finding, bool]:
+def _try_out() -> tuple[float | str, bool]:
     """A trial's finding, and whether it holds for good; the other kind is not to be kept."""
+    # What this process imports from, the child does too; -P: nothing else.
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p or str(Path.cwd()) for p in sys.path)}
+    command = _trial_command()
     try:
-        done = subprocess.run(
-            _probe_command(),
-            env=dict(env),
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        return _Finding(failure=f"a trial step took more than {_TIMEOUT_S} s"), False
+        return f"a trial step took more than {_TIMEOUT_S} s", False
     except OSError as error:
-        return _Finding(failure=f"the trial did not start: {error.strerror or error}"), False
+        return f"the trial did not start: {error.strerror or error}", False
     if done.returncode < 0:
-        failure = f"a trial step died of {_signal_name(-done.returncode)}"
-        return _Finding(failure=failure), -done.returncode in _LASTING
+        name = {s.value: s.name for s in signal.Signals}.get(-done.returncode, "a signal")
+        return f"a trial step died of {name}", name in _LASTING
     if done.returncode > 0:
         last = done.stderr.strip().rpartition("\n")[2]
-        return _Finding(failure=f"a trial step failed: {last[:200].rstrip('.')}"), False
+        return f"a trial step failed: {last[:200].rstrip('.')}", False
     try:
         times = json.loads(done.stdout.strip().rpartition("\n")[2])
-        return _Finding(float(times["float32"]), float(times["bfloat16"])), True
-    except (KeyError, TypeError, ValueError):
-        return _Finding(failure="the trial gave no times"), False
+        return float(times["float32"]) / float(times["bfloat16"]), True
+    except (ArithmeticError, KeyError, TypeError, ValueError):
+        return "the trial gave no times", False
 
 
-def _probe_command() -> list[str]:
-    # -P: no modules from the script's folder, whose file names are everyday words.
-    return [sys.executable, "-P", str(Path(__file__).with_name("precision_probe.py"))]
+def _trial_command() -> list[str]:
+    code = "from mien.train.precision import time_steps; time_steps()"
+    return [sys.executable, "-P", "-c", code]
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+def time_steps() -> None:
+    """Print {"float32": seconds, "bfloat16": seconds} of a training step on the CPU: medians.
+
+    For a process of its own: the first bfloat16 operation may kill it.
+    """
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must leave no core file
+    torch.manual_seed(0)
+    steps = {"float32": _step(False), "bfloat16": _step(True)}
+    for run in steps.values():
+        run()  # to warm up
+    # In turns, so that another busy process slows both alike.
+    rounds = [{name: run() for name, run in steps.items()} for _ in range(_STEPS)]
+    print(json.dumps({name: statistics.median(r[name] for r in rounds) for name in steps}))
+
+
+def _step(bf16: bool) -> Callable[[], float]:
+    """A forward and backward pass of a convolution and a dense layer; the call returns seconds."""
+    images = torch.randn(64, 64, 24, 24).to(memory_format=torch.channels_last)
+    images.requires_grad_(True)
+    layers = (torch.nn.Conv2d(64, 64, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten())
+    network = torch.nn.Sequential(*layers, torch.nn.Linear(64 * 24 * 24, 32))
+
+    def run() -> float:
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = network(images).float().square().mean()
+        loss.backward()
+        return time.perf_counter() - start
+
+    return run
 
 
 def _cache_folder(cache_dir: Path | str | None) -> Path:
@@ -212,14 +189,6 @@ def _cache_folder(cache_dir: Path | str | None) -> Path:
         return Path(base) / "mien"
     # Not Path.home(), which raises where there is no home.
     return Path(os.path.expanduser("~/.cache/mien"))  # noqa: PTH111
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        findings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return findings if isinstance(findings, dict) else {}
 
 
 def choose_device(device: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
+from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mien.train.loop import State
 
@@ -15,40 +15,30 @@ _SCORES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
 
 class ProgressLine:
-    """Shows a run of ``epochs`` × ``batches`` steps on standard error."""
+    """Shows a run of ``epochs`` × ``batches`` steps on standard error, unless ``quiet``."""
 
-    def __init__(self, epochs: int, batches: int, state: State) -> None:
-        self.console = Console(stderr=True)
+    def __init__(self, epochs: int, batches: int, state: State, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet)
         self.epochs = epochs
         self._begun, self._seen, self._first = time.monotonic(), 0, state.epoch
-        self._bar: Progress | None = None
-        self._task = TaskID(0)
-        if self.console.is_terminal and sys.stderr.isatty():
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
-                console=self.console,
-                transient=True,
-            )
-            self._task = self._bar.add_task(
-                "training", total=epochs * batches, completed=state.step, rate=""
-            )
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=quiet or not sys.stderr.isatty(),
+        )
+        steps = epochs * batches
+        self._task = self._bar.add_task("training", total=steps, completed=state.step, rate="")
 
-    def __enter__(self) -> ProgressLine:
-        if self._bar is not None:
-            self._bar.start()
+    def __enter__(self) -> Self:
+        self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
 
     @property
     def _rate(self) -> str:
@@ -57,7 +47,7 @@ class ProgressLine:
     def step(self, state: State, images: int) -> None:
         """A step on so many images is done."""
         self._seen += images
-        if self._bar is not None:
+        if not self._bar.disable:
             now = f"epoch {state.epoch + 1}"
             self._bar.update(self._task, completed=state.step, description=now, rate=self._rate)
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mien._records import flat
 from mien.data.augmentation import AugmentConfig
 from mien.data.weighting import WeightConfig
 from mien.errors import RecipeError, nearest
@@ -216,6 +215,17 @@ class Recipe:
         except (AttributeError, TypeError) as error:
             raise RecipeError(f"The recipe is malformed: {error}.") from None
         return made
+
+
+def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"optimizer": {"lr": 1}} -> {"optimizer.lr": 1}; an empty mapping stays a value."""
+    found: dict[str, Any] = {}
+    for key, value in record.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
 
 
 def _within(key: str, value: float, low: float, high: float, *, open_below: bool = False) -> None:

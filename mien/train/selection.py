@@ -1,83 +1,117 @@
-"""What a run is trained on: the split less its doubtful images, and extra ones for the teachers."""
+"""What a run is trained on: the split less its doubtful images, and extra ones for the teachers.
+
+Everything that must fit together, recipe, data, teachers and extra images, is checked here.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.duplicates import without_twins
+from mien.data.loaders import EpochBatches
 from mien.data.weighting import sample_weights
 from mien.errors import RecipeError
+from mien.models.registry import get_spec
 from mien.train.distill import Teachers
+from mien.train.learner import Learner
 from mien.train.recipe import Recipe
 
 
-def check_teaching(
+@dataclass(frozen=True)
+class Material:
+    """What a run is trained and judged on.
+
+    Attributes:
+        train, val: the splits.
+        chosen: what batches are drawn from.
+        weights: float32, what each label of ``chosen`` counts for; None: all alike.
+        mean, std: of the training split's pixels, on the 0..1 scale.
+    """
+
+    train: FaceDataset
+    val: FaceDataset
+    chosen: FaceDataset
+    weights: NDArray[np.float32] | None
+    mean: float
+    std: float
+
+    def learner(
+        self, recipe: Recipe, seed: int, device: str, teachers: Teachers | None = None
+    ) -> Learner:
+        """A fresh learner, whose weights follow from the seed; on the CPU."""
+        torch.manual_seed(seed)
+        return Learner(
+            recipe,
+            self.train.classes,
+            self.mean,
+            self.std,
+            class_weights(recipe, self.train),
+            seed=seed,
+            rows=len(self.chosen),
+            teacher=None if teachers is None else teachers.to(device),
+        )
+
+    def first(self) -> torch.Tensor:
+        """Training images that a fresh network may look at: uint8 (N, 1, H, W), 4,096 at most."""
+        return torch.from_numpy(self.train.images[:4096]).unsqueeze(1)
+
+    def batches(self, recipe: Recipe, seed: int, device: str) -> EpochBatches:
+        """The training batches, shuffled anew in every epoch."""
+        return EpochBatches(
+            self.chosen,
+            recipe.batch_size,
+            seed=seed,
+            shuffle=True,
+            device=device,
+            weights=self.weights,
+        )
+
+
+def select(
     recipe: Recipe,
     dataset: FaceDataset,
-    teachers: Teachers | None,
-    unlabelled: FaceDataset | None,
-) -> None:
-    """Raise RecipeError where recipe, teachers and extra images do not belong together."""
-    if (teachers is None) == bool(recipe.distill.weight):
-        raise RecipeError(
-            f"Recipe {recipe.name!r} learns from teachers: name them with mien distill TEACHER…"
-            if recipe.distill.weight
-            else f"Recipe {recipe.name!r} has distill.weight 0 and would ignore its teachers; "
-            "set it above 0."
-        )
-    if teachers is not None:
-        teachers.check(dataset.classes)
-    wanted = recipe.distill.unlabelled
-    if bool(wanted) != (unlabelled is not None):
-        raise RecipeError(
-            f"Recipe {recipe.name!r} needs the extra images of {wanted}: pass --unlabelled."
-            if wanted
-            else f"Recipe {recipe.name!r} uses no extra images; leave --unlabelled out, or set "
-            "distill.unlabelled and give the recipe a name of its own."
-        )
-    if unlabelled is None:
-        return
-    if not recipe.distill.weight:
-        raise RecipeError("distill.unlabelled needs teachers: set distill.weight above 0.")
-    if unlabelled.images.shape[1:] != dataset.images.shape[1:]:
-        raise RecipeError(
-            f"The images of {unlabelled.source or unlabelled.name} are "
-            f"{unlabelled.images.shape[1:]}, and the dataset's {dataset.images.shape[1:]}."
-        )
-
-
-def extra_images(read: FaceDataset, name: str, dataset: FaceDataset) -> FaceDataset:
-    """The images of ``read`` that ``dataset`` has not; of FERGIT those whose source is ``name``.
+    splits: Splits,
+    teachers: Teachers | None = None,
+    unlabelled: FaceDataset | None = None,
+    *,
+    few: bool = False,
+) -> Material:
+    """What ``recipe`` trains on; ``few``: 64 images of each split, for a dry run.
 
     Raises:
-        RecipeError: there are none.
+        RecipeError: the recipe does not fit the data or its teachers, or an extra image is one of
+            the validation or test split.
     """
-    theirs = read.take(np.flatnonzero(~np.isin(read.ids, dataset.ids)))
-    if name and read.name == "fergit":
-        theirs = read.take(np.flatnonzero(np.char.startswith(read.ids, f"{name}:")))
-    kept = without_twins(theirs, dataset)
-    if not len(kept):
-        raise RecipeError(
-            f"{read.source or read.name} has no images of {name or 'its own'} to add."
-        )
-    return dataclasses.replace(theirs.take(theirs.indices_of(kept)), name=name or read.name)
+    train, val = splits.select(dataset, "train"), splits.select(dataset, "val")
+    if few:
+        train, val = _first(train, 64), _first(val, 64)
+        unlabelled = None if unlabelled is None else _first(unlabelled, 32)
+    _check_images(recipe, dataset, splits, train)
+    _check_votes(recipe, train)
+    _check_teaching(recipe, dataset, teachers, unlabelled)
+    if unlabelled is not None:
+        _refuse_held_out(unlabelled, dataset, splits)
+    chosen, weights = training_set(recipe, train, unlabelled)
+    mean, std = 0.0, 1.0
+    if recipe.pixels == "standardise":
+        pixels = train.images.astype(np.float64) / 255
+        mean, std = round(float(pixels.mean()), 6), round(float(pixels.std()), 6)
+    return Material(train, val, chosen, weights, mean, std)
 
 
-def refuse_held_out(unlabelled: FaceDataset, dataset: FaceDataset, splits: Splits) -> None:
-    """Raise RecipeError where an extra image is one that the run is chosen or tested on."""
-    held = [splits.select(dataset, role) for role in ("val", "test") if role in splits.ids]
-    clean = set(without_twins(unlabelled, *held).tolist())
-    clean -= {id_ for split in held for id_ in split.ids.tolist()}
-    leaked = [id_ for id_ in unlabelled.ids.tolist() if id_ not in clean]
-    if leaked:
-        raise RecipeError(
-            f"{len(leaked):,} of the extra images of {unlabelled.source or unlabelled.name} are "
-            f"validation or test images of {dataset.name}, e.g. {leaked[0]!r}; leave them out."
-        )
+def class_weights(recipe: Recipe, train: FaceDataset) -> torch.Tensor | None:
+    """n / (classes × n_class), as scikit-learn's "balanced"; None where the recipe has none."""
+    if recipe.loss.class_weights == "none":
+        return None
+    counts = np.bincount(train.labels, minlength=len(train.classes))
+    weights = len(train) / (len(train.classes) * np.maximum(counts, 1))
+    return torch.tensor(weights, dtype=torch.float32)
 
 
 def training_set(
@@ -118,3 +152,97 @@ def training_set(
     )
     ours = np.ones(len(train), np.float32) if weights is None else weights
     return both, np.concatenate([ours, np.zeros(n, np.float32)])
+
+
+def extra_images(read: FaceDataset, name: str, dataset: FaceDataset) -> FaceDataset:
+    """The images of ``read`` that ``dataset`` has not; of FERGIT those whose source is ``name``.
+
+    Raises:
+        RecipeError: there are none.
+    """
+    theirs = read.take(np.flatnonzero(~np.isin(read.ids, dataset.ids)))
+    if name and read.name == "fergit":
+        theirs = read.take(np.flatnonzero(np.char.startswith(read.ids, f"{name}:")))
+    kept = without_twins(theirs, dataset)
+    if not len(kept):
+        raise RecipeError(
+            f"{read.source or read.name} has no images of {name or 'its own'} to add."
+        )
+    return dataclasses.replace(theirs.take(theirs.indices_of(kept)), name=name or read.name)
+
+
+def _first(dataset: FaceDataset, n: int) -> FaceDataset:
+    return dataset.take(np.arange(min(n, len(dataset))))
+
+
+def _check_images(recipe: Recipe, dataset: FaceDataset, splits: Splits, train: FaceDataset) -> None:
+    """Raise RecipeError where there are none, or of another size than the network takes."""
+    _, *wanted = get_spec(recipe.model).input
+    if list(train.images.shape[1:]) != wanted:
+        sides = "×".join(map(str, train.images.shape[1:]))
+        raise RecipeError(
+            f"The images of {dataset.source or dataset.name} are {sides}, and {recipe.model} "
+            f"takes {wanted[0]}×{wanted[1]}; resize them."
+        )
+    if not len(train):
+        raise RecipeError(f"Protocol {splits.protocol!r} leaves no training images.")
+
+
+def _check_votes(recipe: Recipe, train: FaceDataset) -> None:
+    """Raise RecipeError where a recipe uses FER+ votes that the data has not."""
+    keys = [k for k in ("ferplus_auxiliary", "ferplus_blend") if getattr(recipe.loss, k)]
+    if keys and train.votes is None:
+        settings = " ".join(f"--set loss.{key}=0" for key in keys)
+        raise RecipeError(
+            f"Recipe {recipe.name!r} uses FER+ votes, and the data has none: add fer2013new.csv "
+            f"beside the CSV, or train with {settings}."
+        )
+
+
+def _check_teaching(
+    recipe: Recipe,
+    dataset: FaceDataset,
+    teachers: Teachers | None,
+    unlabelled: FaceDataset | None,
+) -> None:
+    """Raise RecipeError where recipe, teachers and extra images do not belong together."""
+    name, distill = f"Recipe {recipe.name!r}", recipe.distill
+    if distill.weight and teachers is None:
+        raise RecipeError(f"{name} learns from teachers: name them with mien distill TEACHER…")
+    if teachers is not None and not distill.weight:
+        raise RecipeError(
+            f"{name} has distill.weight 0 and would ignore its teachers; set it above 0."
+        )
+    if teachers is not None:
+        teachers.check(dataset.classes)
+    if distill.unlabelled and unlabelled is None:
+        raise RecipeError(
+            f"{name} needs the extra images of {distill.unlabelled}: pass --unlabelled."
+        )
+    if unlabelled is None:
+        return
+    if not distill.unlabelled:
+        raise RecipeError(
+            f"{name} uses no extra images; leave --unlabelled out, or set distill.unlabelled and "
+            "give the recipe a name of its own."
+        )
+    if not distill.weight:
+        raise RecipeError("distill.unlabelled needs teachers: set distill.weight above 0.")
+    if unlabelled.images.shape[1:] != dataset.images.shape[1:]:
+        raise RecipeError(
+            f"The images of {unlabelled.source or unlabelled.name} are "
+            f"{unlabelled.images.shape[1:]}, and the dataset's {dataset.images.shape[1:]}."
+        )
+
+
+def _refuse_held_out(unlabelled: FaceDataset, dataset: FaceDataset, splits: Splits) -> None:
+    """Raise RecipeError where an extra image is one that the run is chosen or tested on."""
+    held = [splits.select(dataset, role) for role in ("val", "test") if role in splits.ids]
+    clean = set(without_twins(unlabelled, *held).tolist())
+    clean -= {id_ for split in held for id_ in split.ids.tolist()}
+    leaked = [id_ for id_ in unlabelled.ids.tolist() if id_ not in clean]
+    if leaked:
+        raise RecipeError(
+            f"{len(leaked):,} of the extra images of {unlabelled.source or unlabelled.name} are "
+            f"validation or test images of {dataset.name}, e.g. {leaked[0]!r}; leave them out."
+        )

@@ -14,17 +14,15 @@ import time
 import torch
 
 from mien.data.dataset import FaceDataset, Splits
-from mien.data.loaders import EpochBatches
 from mien.errors import RecipeError
 from mien.modelinfo import ModelInfo
 from mien.train import loop
 from mien.train.checkpoint import TorchClassifier
-from mien.train.fit import check_votes, class_weights, pixel_statistics
 from mien.train.learner import Learner
 from mien.train.loop import State
 from mien.train.optimizers import make_optimizer
 from mien.train.recipe import Recipe
-from mien.train.selection import check_teaching, training_set
+from mien.train.selection import select
 
 WARM_UP = 3
 
@@ -50,22 +48,14 @@ def timed_run(
     """
     if recipe.schedule.name == "plateau" or recipe.early_stopping:
         raise RecipeError("A speed run's schedule is fixed: no plateau and no early stopping.")
-    check_teaching(recipe, dataset, None, None)
-    train = splits.select(dataset, "train")
-    check_votes(recipe, train)
-    chosen, weights = training_set(recipe, train)
-    mean, std = pixel_statistics(recipe, train)
-    first = torch.from_numpy(train.images[:4096]).unsqueeze(1).to(device)
-    batches = EpochBatches(
-        chosen, recipe.batch_size, seed=seed, shuffle=True, device=device, weights=weights
-    )
+    material = select(recipe, dataset, splits)
+    first = material.first().to(device)
+    batches = material.batches(recipe, seed, device)
 
     def fresh() -> tuple[Learner, torch.optim.Optimizer]:
-        torch.manual_seed(seed)
-        made = Learner(recipe, dataset.classes, mean, std, class_weights(recipe, train), seed=seed)
+        made = material.learner(recipe, seed, device)
         made.to(device)
         made.initialise(first)
-        batches.epoch = lambda: made.picture_epoch
         return made, make_optimizer(recipe, made.trained())
 
     if device == "cuda":
@@ -81,5 +71,7 @@ def timed_run(
     loop.train(learner, optimizer, batches, device=device, precision=precision)
     _sync(device)
     seconds = time.perf_counter() - start
-    info = ModelInfo(name=recipe.name, labels=dataset.classes, mean=mean, std=std, seed=seed)
+    info = ModelInfo(
+        name=recipe.name, labels=dataset.classes, mean=learner.mean, std=learner.std, seed=seed
+    )
     return TorchClassifier(learner.deployed.eval(), info, device), seconds

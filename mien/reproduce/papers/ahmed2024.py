@@ -36,7 +36,7 @@ from mien.reproduce.sweep import (
     grid,
     planned,
 )
-from mien.train.ahmed_table import BEST, TITLES, best_place
+from mien.train.ahmed import BEST, TITLES, best_place
 
 if TYPE_CHECKING:
     from mien.reproduce.assemble import Assembly
