@@ -36,8 +36,16 @@ def is_pale(found: Explanation) -> bool:
     return found.method == "occlusion" and _largest(found.maps.values()) <= _FLOOR
 
 
-def _write(sheet: Image, words: str, x: float, y: float, cap: float, ink: Bgr, end: bool) -> None:
-    """Text at its baseline; ``end`` sets it flush right at ``x``."""
+def text(
+    sheet: Image,
+    words: str,
+    x: float,
+    y: float,
+    cap: float = 9.5,
+    ink: Bgr = _INK,
+    end: bool = False,
+) -> None:
+    """Write ``words`` on their baseline from (x, y), or where they ``end`` up to it."""
     scale, thick = cap * _SUPER / 22, max(1, round(cap * _SUPER * 0.075))
     (width, height), below = cv2.getTextSize(words, _FONT, scale, thick)
     w, h = -(-width // _SUPER) + 2, -(-(height + below) // _SUPER) + 4
@@ -45,24 +53,12 @@ def _write(sheet: Image, words: str, x: float, y: float, cap: float, ink: Bgr, e
     base = height + _SUPER * 2
     cv2.putText(ink_mask, words, (_SUPER, base), _FONT, scale, 255, thick, cv2.LINE_AA)
     alpha = cv2.resize(ink_mask, (w, h), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    left, top = round(x) - (w if end else 0), round(y) - base // _SUPER
-    left, top = max(0, left), max(0, top)
+    left = max(0, round(x) - (w if end else 0))
+    top = max(0, round(y) - base // _SUPER)
     part = sheet[top : top + h, left : left + w]
     alpha = alpha[: part.shape[0], : part.shape[1], None]
     mixed = part * (1 - alpha) + np.array(ink, np.float32) * alpha
     part[:] = np.rint(mixed).astype(np.uint8)
-
-
-def text(sheet: Image, words: str, x: float, y: float, cap: float = 9.5, ink: Bgr = _INK) -> None:
-    """Write ``words`` with their baseline's left end at (x, y)."""
-    _write(sheet, words, x, y, cap, ink, False)
-
-
-def text_end(
-    sheet: Image, words: str, x: float, y: float, cap: float = 9.5, ink: Bgr = _INK
-) -> None:
-    """Write ``words`` with their baseline's right end at (x, y)."""
-    _write(sheet, words, x, y, cap, ink, True)
 
 
 def overlay(face: NDArray[np.uint8], values: NDArray[np.float32], most: float, side: int) -> Image:
@@ -81,37 +77,38 @@ def overlay(face: NDArray[np.uint8], values: NDArray[np.float32], most: float, s
     grey = cv2.resize(face, size, interpolation=cv2.INTER_CUBIC).astype(np.float32)
     grey = 128 + (grey - 128) * 0.75
     strength = cv2.resize(values, size, interpolation=cv2.INTER_LINEAR) / max(most, 1e-9)
-    alpha = np.clip(np.abs(strength), 0, 1)[:, :, None] * np.float32(0.82)
-    ink = np.where(strength[:, :, None] > 0, _FOR, _AGAINST)
-    mixed = grey[:, :, None] * (1 - alpha) + ink * alpha
-    return np.asarray(np.clip(np.rint(mixed), 0, 255), np.uint8)
+    return _tint(grey[:, :, None], strength)
 
 
 def _scale(sheet: Image, x: int, y: int, width: int, most: float, method: str) -> None:
     """The colours from one end to the other over mid grey, with what the ends mean."""
     low = -1.0 if method == "occlusion" else 0.0
     ramp = np.linspace(low, 1, width, dtype=np.float32)[None]
-    alpha = np.abs(ramp)[:, :, None] * np.float32(0.82)
-    ink = np.where(ramp[:, :, None] > 0, _FOR, _AGAINST)
-    sheet[y : y + 9, x : x + width] = np.rint(170 * (1 - alpha) + ink * alpha)
+    sheet[y : y + 9, x : x + width] = _tint(170, ramp)
     y += 26
     if method == "occlusion":  # A positive map is a loss: covering that part lowers it.
         text(sheet, f"+{most:.2f}", x, y, 7.5, _MUTED)
         text(sheet, "p when covered", x + width / 2 - 46, y, 7.5, _MUTED)
-        text_end(sheet, f"-{most:.2f}", x + width, y, 7.5, _MUTED)
+        text(sheet, f"-{most:.2f}", x + width, y, 7.5, _MUTED, end=True)
     else:
         text(sheet, "0", x, y, 7.5, _MUTED)
-        text_end(sheet, f"{most:.2f} of the logit", x + width, y, 7.5, _MUTED)
-
-
-def _most(maps: Iterable[NDArray[np.float32]], method: str) -> float:
-    """The value of full colour: the largest of the maps, and not so small as to paint noise."""
-    largest = _largest(maps)
-    return max(largest, _FLOOR) if method == "occlusion" else largest or 1.0
+        text(sheet, f"{most:.2f} of the logit", x + width, y, 7.5, _MUTED, end=True)
 
 
 def _largest(maps: Iterable[NDArray[np.float32]]) -> float:
     return max((float(np.abs(m).max()) for m in maps), default=0.0)
+
+
+def _most(maps: Iterable[NDArray[np.float32]], method: str) -> float:
+    """The value of full colour: the largest of the maps, and not so small as to paint noise."""
+    return max(_largest(maps), _FLOOR) if method == "occlusion" else _largest(maps) or 1.0
+
+
+def _tint(grey: Any, strength: Any) -> Image:
+    """``grey`` (H, W, 1) under the colours of ``strength`` (H, W), -1..1."""
+    alpha = np.clip(np.abs(strength), 0, 1)[:, :, None] * np.float32(0.82)
+    ink = np.where(strength[:, :, None] > 0, _FOR, _AGAINST)
+    return np.asarray(np.clip(np.rint(grey * (1 - alpha) + ink * alpha), 0, 255), np.uint8)
 
 
 def _bars(sheet: Image, probabilities: Mapping[Emotion, float], x: int, y: int) -> None:
@@ -123,7 +120,7 @@ def _bars(sheet: Image, probabilities: Mapping[Emotion, float], x: int, y: int) 
         cv2.rectangle(sheet, (left, base - 9), (right, base), (232, 228, 226), -1)
         end = left + round((right - left) * min(1.0, max(0.0, value)))
         cv2.rectangle(sheet, (left, base - 9), (max(left + 1, end), base), color_of(emotion), -1)
-        text_end(sheet, f"{100 * value:.0f} %", x + _BARS, base)
+        text(sheet, f"{100 * value:.0f} %", x + _BARS, base, end=True)
 
 
 def _cut(image: Image, explanation: Explanation) -> Image:
@@ -167,7 +164,7 @@ def paint(image: Image, explanations: Sequence[Explanation]) -> Image:
             left = _GAP + j * (_SIDE + _GAP)
             text(sheet, emotion.value, left, top - 10)
             shown = f"{100 * explained.probabilities[emotion]:.0f} %"
-            text_end(sheet, shown, left + _SIDE, top - 10)
+            text(sheet, shown, left + _SIDE, top - 10, end=True)
             sheet[top : top + _SIDE, left : left + _SIDE] = overlay(
                 explained.crop, values, most, _SIDE
             )
@@ -192,7 +189,7 @@ def paint_mean(found: MeanMaps) -> Image:
         left = _GAP + (i % columns) * (_SIDE + _GAP)
         top = (i // columns) * (_SIDE + _HEAD + 8) + _HEAD
         text(sheet, emotion.value, left, top - 10)
-        text_end(sheet, f"{found.counts[emotion]} faces", left + _SIDE, top - 10, 8, _MUTED)
+        text(sheet, f"{found.counts[emotion]} faces", left + _SIDE, top - 10, 8, _MUTED, end=True)
         sheet[top : top + _SIDE, left : left + _SIDE] = overlay(found.face, values, most, _SIDE)
     wide = min(columns, 2) * (_SIDE + _GAP) - _GAP
     _scale(sheet, _GAP, height - _FOOT + 8, wide, most, "occlusion")

@@ -60,6 +60,25 @@ class Corruption:
     variants: tuple[str, ...] = ("",)
 
 
+#: Every corruption by name, in the order of tables.
+CORRUPTIONS: dict[str, Corruption] = {}
+
+
+def _corruption(
+    group: str, title: str, unit: str, strengths: tuple[float, ...], *variants: str
+) -> Callable[[Apply], Apply]:
+    """Put a function into :data:`CORRUPTIONS` under its own name."""
+
+    def register(apply: Apply) -> Apply:
+        name = apply.__name__.strip("_")
+        CORRUPTIONS[name] = Corruption(
+            name, group, title, unit, strengths, apply, variants or ("",)
+        )
+        return apply
+
+    return register
+
+
 def _digest(name: str, key: str) -> bytes:
     return hashlib.sha256(f"{VERSION}|{name}|{key}".encode()).digest()
 
@@ -75,6 +94,7 @@ def _each(images: Images, ids: Sequence[str], change: Callable[[Images, str], An
     return np.array(parts, dtype=np.uint8).reshape(images.shape)
 
 
+@_corruption("noise", "Gaussian noise", "standard deviation of 255", (8, 14, 20, 28, 40))
 def _gaussian_noise(images: Images, ids: Sequence[str], sigma: float, _: str) -> Images:
     def change(image: Images, key: str) -> Any:
         return image + sigma * _random("gaussian_noise", key).standard_normal(image.shape)
@@ -82,6 +102,7 @@ def _gaussian_noise(images: Images, ids: Sequence[str], sigma: float, _: str) ->
     return _each(images, ids, change)
 
 
+@_corruption("noise", "shot noise", "photons at white", (400, 200, 100, 50, 25))
 def _shot_noise(images: Images, ids: Sequence[str], photons: float, _: str) -> Images:
     def change(image: Images, key: str) -> Any:
         return _random("shot_noise", key).poisson(image / 255 * photons) * 255 / photons
@@ -89,10 +110,12 @@ def _shot_noise(images: Images, ids: Sequence[str], photons: float, _: str) -> I
     return _each(images, ids, change)
 
 
+@_corruption("blur", "out of focus", "sigma in pixels", (0.6, 0.9, 1.2, 1.6, 2.2))
 def _gaussian_blur(images: Images, ids: Sequence[str], sigma: float, _: str) -> Images:
     return fixed.gaussian_blur(images, sigma)
 
 
+@_corruption("blur", "motion blur", "pixels travelled", (2.5, 4, 5.5, 7.5, 10))
 def _motion_blur(images: Images, ids: Sequence[str], length: float, _: str) -> Images:
     """Each face moves along one of eight directions."""
     turn = np.array([_digest("motion_blur", key)[0] % 8 for key in ids], dtype=np.int64)
@@ -104,6 +127,7 @@ def _motion_blur(images: Images, ids: Sequence[str], length: float, _: str) -> I
     return out
 
 
+@_corruption("digital", "JPEG", "quality", (60, 40, 25, 15, 8))
 def _jpeg(images: Images, ids: Sequence[str], quality: float, _: str) -> Images:
     import cv2
 
@@ -118,20 +142,26 @@ def _jpeg(images: Images, ids: Sequence[str], quality: float, _: str) -> Images:
     return np.array([through(image) for image in images], np.uint8).reshape(images.shape)
 
 
+@_corruption("digital", "low resolution", "pixels a side", (32, 24, 18, 14, 10))
 def _low_resolution(images: Images, ids: Sequence[str], side: float, _: str) -> Images:
     return fixed.low_resolution(images, int(side))
 
 
+@_corruption(
+    "light", "brightness", "stops of exposure", (0.4, 0.8, 1.2, 1.8, 2.5), "darker", "brighter"
+)
 def _brightness(images: Images, ids: Sequence[str], stops: float, variant: str) -> Images:
     """Wrong exposure: light times 2^stops, so coded values (gamma 2.2) times 2^(stops / 2.2)."""
     return fixed.scaled(images, 2 ** ((stops if variant == "brighter" else -stops) / 2.2))
 
 
+@_corruption("light", "low contrast", "contrast left", (0.6, 0.4, 0.25, 0.15, 0.08))
 def _contrast(images: Images, ids: Sequence[str], factor: float, _: str) -> Images:
     return fixed.around_mean(images, factor)
 
 
-def _eyes(images: Images, ids: Sequence[str], scale: float, _: str) -> Images:
+@_corruption("occlusion", "eyes hidden", "times a pair of glasses", (0.5, 0.75, 1.0, 1.3, 1.7))
+def _eyes_hidden(images: Images, ids: Sequence[str], scale: float, _: str) -> Images:
     """Dark glasses: a lens over each eye and a bridge between them."""
     lenses = [fixed.ellipse(SIZE, x, y, 7.0 * scale, 5.0 * scale, 4) for x, y in _EYES]
     middle = sum(x for x, _ in _EYES) / 2
@@ -139,138 +169,37 @@ def _eyes(images: Images, ids: Sequence[str], scale: float, _: str) -> Images:
     return fixed.covered(images, np.maximum.reduce([*lenses, bridge]), 24)
 
 
-def _mouth(images: Images, ids: Sequence[str], scale: float, _: str) -> Images:
+@_corruption("occlusion", "mouth hidden", "times a covered mouth", (0.5, 0.75, 1.0, 1.3, 1.7))
+def _mouth_hidden(images: Images, ids: Sequence[str], scale: float, _: str) -> Images:
     """A light mask over mouth and chin; at severity 5 from the nose downwards."""
     x, y = _MOUTH
     mask = fixed.ellipse(SIZE, x, y + 1.5 * scale, 11.0 * scale, 7.0 * scale, 4)
     return fixed.covered(images, mask, 190)
 
 
+@_corruption("framing", "rotation", "degrees", (5, 10, 15, 22.5, 30), "clockwise", "anticlockwise")
 def _rotation(images: Images, ids: Sequence[str], degrees: float, variant: str) -> Images:
     turn = math.radians(degrees if variant == "clockwise" else -degrees)
     c, s = math.cos(turn), math.sin(turn)
     return fixed.warp(images, c, s, -s, c, 0, 0)
 
 
+@_corruption("framing", "scale", "% of the crop's side", (5, 10, 15, 20, 25), "tighter", "looser")
 def _scale(images: Images, ids: Sequence[str], percent: float, variant: str) -> Images:
     """A crop tighter or looser than FER2013's; what is outside the image repeats its edge."""
     side = 1 + (percent if variant == "looser" else -percent) / 100
     return fixed.warp(images, side, 0, 0, side, 0, 0)
 
 
+@_corruption(
+    *("framing", "translation", "% of the crop's side", (3, 6, 10, 15, 20)),
+    *("left", "right", "up", "down"),
+)
 def _translation(images: Images, ids: Sequence[str], percent: float, variant: str) -> Images:
     """A crop shifted by a share of its side; what is outside the image repeats its edge."""
     way = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}[variant]
     dx, dy = (w * percent / 100 * SIZE for w in way)
     return fixed.warp(images, 1, 0, 0, 1, dx, dy)
-
-
-_ALL = (
-    Corruption(
-        "gaussian_noise",
-        "noise",
-        "Gaussian noise",
-        "standard deviation of 255",
-        (8, 14, 20, 28, 40),
-        _gaussian_noise,
-    ),
-    Corruption(
-        "shot_noise",
-        "noise",
-        "shot noise",
-        "photons at white",
-        (400, 200, 100, 50, 25),
-        _shot_noise,
-    ),
-    Corruption(
-        "gaussian_blur",
-        "blur",
-        "out of focus",
-        "sigma in pixels",
-        (0.6, 0.9, 1.2, 1.6, 2.2),
-        _gaussian_blur,
-    ),
-    Corruption(
-        "motion_blur",
-        "blur",
-        "motion blur",
-        "pixels travelled",
-        (2.5, 4, 5.5, 7.5, 10),
-        _motion_blur,
-    ),
-    Corruption("jpeg", "digital", "JPEG", "quality", (60, 40, 25, 15, 8), _jpeg),
-    Corruption(
-        "low_resolution",
-        "digital",
-        "low resolution",
-        "pixels a side",
-        (32, 24, 18, 14, 10),
-        _low_resolution,
-    ),
-    Corruption(
-        "brightness",
-        "light",
-        "brightness",
-        "stops of exposure",
-        (0.4, 0.8, 1.2, 1.8, 2.5),
-        _brightness,
-        ("darker", "brighter"),
-    ),
-    Corruption(
-        "contrast",
-        "light",
-        "low contrast",
-        "contrast left",
-        (0.6, 0.4, 0.25, 0.15, 0.08),
-        _contrast,
-    ),
-    Corruption(
-        "eyes_hidden",
-        "occlusion",
-        "eyes hidden",
-        "times a pair of glasses",
-        (0.5, 0.75, 1.0, 1.3, 1.7),
-        _eyes,
-    ),
-    Corruption(
-        "mouth_hidden",
-        "occlusion",
-        "mouth hidden",
-        "times a covered mouth",
-        (0.5, 0.75, 1.0, 1.3, 1.7),
-        _mouth,
-    ),
-    Corruption(
-        "rotation",
-        "framing",
-        "rotation",
-        "degrees",
-        (5, 10, 15, 22.5, 30),
-        _rotation,
-        ("clockwise", "anticlockwise"),
-    ),
-    Corruption(
-        "scale",
-        "framing",
-        "scale",
-        "% of the crop's side",
-        (5, 10, 15, 20, 25),
-        _scale,
-        ("tighter", "looser"),
-    ),
-    Corruption(
-        "translation",
-        "framing",
-        "translation",
-        "% of the crop's side",
-        (3, 6, 10, 15, 20),
-        _translation,
-        ("left", "right", "up", "down"),
-    ),
-)
-
-#: Every corruption by name, in the order of tables.
-CORRUPTIONS: dict[str, Corruption] = {c.name: c for c in _ALL}
 
 
 @dataclass(frozen=True)
