@@ -8,7 +8,7 @@ divergence is in nats. Nothing here asks FER2013's own label.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,12 +86,6 @@ def rater_agreement(counts: Floats) -> Floats:
     return np.asarray((counts * (counts - 1)).sum(axis=1) / (n * (n - 1)), np.float64)
 
 
-def model_agreement(counts: Floats, answers: NDArray[np.integer[Any]]) -> Floats:
-    """Chance that a random rater of an image gives ``answers``'s class, float64 (N,)."""
-    chosen = counts[np.arange(len(counts)), answers]
-    return np.asarray(chosen / counts.sum(axis=1), np.float64)
-
-
 def rater_distributions(counts: Floats) -> Floats:
     """What one rater's answer says of the others', float64 (K, K), rows summing to 1.
 
@@ -104,18 +98,18 @@ def rater_distributions(counts: Floats) -> Floats:
     return _normalised(pairs + 1e-6)
 
 
-def _left_out(counts: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats, Floats]:
-    """Every (image, rater's answer) that occurs: rows, answers, weights, the others' votes.
+def _leading_two(rows: Floats) -> NDArray[np.int64]:
+    """The two largest columns of each row, int64 (N, 2), in ascending order of the columns."""
+    return np.sort(np.argsort(-rows, axis=1, kind="stable")[:, :2], axis=1)
 
-    An image's weights sum to 1, so that each image counts the same.
-    """
-    rows, answers = np.nonzero(counts)
-    n = counts.sum(axis=1)[rows]
-    rest = counts[rows]
-    weights = rest[np.arange(len(rows)), answers] / n
-    rest = rest.copy()
-    rest[np.arange(len(rows)), answers] -= 1
-    return rows, answers, np.asarray(weights, np.float64), _normalised(rest)
+
+def _people_split(votes: Floats) -> NDArray[np.bool_]:
+    """Where the second expression has :data:`SPLIT_SHARE` of the votes or more."""
+    return np.asarray(np.sort(votes, axis=1)[:, -2] >= SPLIT_SHARE - 1e-9)
+
+
+def _standard_error(values: Floats) -> float | None:
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -247,7 +241,7 @@ def blend_scores(
             "votes_dropped": 1 - float(counts.sum() / np.asarray(votes)[keep].sum()),
             "vote_entropy": float(entropy.mean()),
             "kl": {name: float(kl(v, q).mean()) for name, q in compared.items()},
-            "kl_se": float(kl(v, p).std(ddof=1) / np.sqrt(len(p))) if len(p) > 1 else None,
+            "kl_se": _standard_error(kl(v, p)),
             "js": {name: float(jensen_shannon(v, q).mean()) for name, q in compared.items()},
             "kl_by_temperature": by_temperature,
             "best_temperature": best,
@@ -261,38 +255,47 @@ def blend_scores(
 
 
 def _one_rater(counts: Floats, compared: dict[str, Floats], raters: Floats) -> dict[str, Any]:
-    """Each rater in turn against the other raters, and everything else against the same."""
-    rows, answers, weights, rest = _left_out(counts)
-    total = weights.sum()
+    """Each rater in turn against the other raters, and everything else against the same.
 
-    def mean(values: Floats) -> float:
-        return float((weights * values).sum() / total)
+    An image's raters weigh 1 together, so that each image counts the same.
+    """
+    rows, answers = np.nonzero(counts)
+    here = np.arange(len(rows))
+    weights = counts[rows, answers] / counts.sum(axis=1)[rows]
+    rest = counts[rows]
+    rest[here, answers] -= 1
+    rest = _normalised(rest)
 
-    hard = np.eye(counts.shape[1])[answers]
-    found = {"one rater": mean(kl(rest, raters[answers]))}
-    found |= {name: mean(kl(rest, q[rows])) for name, q in compared.items()}
-    smoothed = {}
-    for mass in (0.05, 0.1, 0.2, 0.3):
-        mixed = (1 - mass) * hard + mass / counts.shape[1]
-        smoothed[f"{mass:g}"] = mean(kl(rest, mixed))
-    js = {"one rater": mean(jensen_shannon(rest, raters[answers]))}
-    js |= {name: mean(jensen_shannon(rest, q[rows])) for name, q in compared.items()}
-    return {"kl": found, "js": js, "kl_of_smoothed_answer": smoothed}
+    def means(
+        divergence: Callable[[Floats, Floats], Floats], others: Mapping[str, Floats]
+    ) -> dict[str, float]:
+        return {
+            name: float(np.average(divergence(rest, q), weights=weights))
+            for name, q in others.items()
+        }
+
+    others = {"one rater": raters[answers], **{name: q[rows] for name, q in compared.items()}}
+    hard, classes = np.eye(counts.shape[1])[answers], counts.shape[1]
+    smoothed = {f"{m:g}": (1 - m) * hard + m / classes for m in (0.05, 0.1, 0.2, 0.3)}
+    return {
+        "kl": means(kl, others),
+        "js": means(jensen_shannon, others),
+        "kl_of_smoothed_answer": means(kl, smoothed),
+    }
 
 
 def _agreement(counts: Floats, p: Floats) -> dict[str, Any]:
     """Chance to agree with a random rater: of the model's answer, another rater's, the best."""
-    answers = p.argmax(axis=1)
-    model, rater = model_agreement(counts, answers), rater_agreement(counts)
+    votes = counts.sum(axis=1)
+    model = counts[np.arange(len(counts)), p.argmax(axis=1)] / votes
+    rater = rater_agreement(counts)
     difference = model - rater
     return {
         "model": float(model.mean()),
         "rater": float(rater.mean()),
-        "most_voted": float((counts.max(axis=1) / counts.sum(axis=1)).mean()),
+        "most_voted": float((counts.max(axis=1) / votes).mean()),
         "model_minus_rater": float(difference.mean()),
-        "model_minus_rater_se": float(difference.std(ddof=1) / np.sqrt(len(difference)))
-        if len(difference) > 1
-        else None,
+        "model_minus_rater_se": _standard_error(difference),
     }
 
 
@@ -300,27 +303,22 @@ def _top2(v: Floats, p: Floats) -> dict[str, Any]:
     """Whether the two leading classes are the same, where the votes have a clear second."""
     ranked = -np.sort(-v, axis=1)
     clear = (ranked[:, 1] > 0) & (ranked[:, 1] > ranked[:, 2])
-    people = np.sort(np.argsort(-v, axis=1, kind="stable")[:, :2], axis=1)
-    order = np.argsort(-p, axis=1, kind="stable")
-    model = np.sort(order[:, :2], axis=1)
     single = ranked[:, 0] > ranked[:, 1]
-    lead = v.argmax(axis=1)
+    model, lead = _leading_two(p), v.argmax(axis=1)
     return {
         "images": int(clear.sum()),
-        "same_pair": share((model == people).all(axis=1)[clear]),
+        "same_pair": share((model == _leading_two(v)).all(axis=1)[clear]),
         "images_with_one_leader": int(single.sum()),
-        "leader_is_first": share((order[:, 0] == lead)[single]),
-        "leader_in_two": share((order[:, :2] == lead[:, None]).any(axis=1)[single]),
+        "leader_is_first": share((p.argmax(axis=1) == lead)[single]),
+        "leader_in_two": share((model == lead[:, None]).any(axis=1)[single]),
     }
 
 
 def _blend(v: Floats, p: Floats) -> dict[str, Any]:
     """How ``Face.blend`` does: does it speak up where people's votes are split?"""
-    split = -np.sort(-v, axis=1)[:, 1] >= SPLIT_SHARE - 1e-9
+    split = _people_split(v)
     said = np.array([is_blend(row) for row in p.tolist()])
-    people = np.sort(np.argsort(-v, axis=1, kind="stable")[:, :2], axis=1)
-    model = np.sort(np.argsort(-p, axis=1, kind="stable")[:, :2], axis=1)
-    same = (people == model).all(axis=1)
+    same = (_leading_two(v) == _leading_two(p)).all(axis=1)
     return {
         "rule": {"gap_below": BLEND_GAP, "sum_at_least": BLEND_SUM},
         "split_share": SPLIT_SHARE,
@@ -343,7 +341,7 @@ def choose_gap(
     counts = shared_votes(votes, classes)
     keep = counts.sum(axis=1) >= MIN_VOTES
     v, p = _normalised(counts[keep]), np.asarray(probabilities, np.float64)[keep]
-    wanted = int((-np.sort(-v, axis=1)[:, 1] >= SPLIT_SHARE - 1e-9).sum())
+    wanted = int(_people_split(v).sum())
     ranked = -np.sort(-p, axis=1)
     fits = ranked[:, 0] + ranked[:, 1] >= BLEND_SUM
     gaps = np.sort((ranked[:, 0] - ranked[:, 1])[fits])

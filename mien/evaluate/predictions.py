@@ -168,7 +168,8 @@ class Predictions:
         column = [self.classes.index(c) if c in self.classes else -1 for c in dataset.classes]
         labels = np.array(column, dtype=np.int64)[dataset.labels[rows]]
         known = labels >= 0
-        excluded = self._unknown(dataset, rows[~known])
+        left_out = Counter(dataset.labels[rows[~known]].tolist())
+        excluded = {c: left_out[k] for k, c in enumerate(dataset.classes) if left_out[k]}
         if excluded and not exclude_unknown:
             counted = " and ".join(f"{n} of {c.value!r}" for c, n in excluded.items())
             raise DataError(
@@ -185,11 +186,6 @@ class Predictions:
             classes=self.classes,
             excluded=excluded,
         )
-
-    @staticmethod
-    def _unknown(dataset: FaceDataset, rows: NDArray[np.int64]) -> dict[Emotion, int]:
-        counts = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
-        return {c: int(n) for c, n in zip(dataset.classes, counts, strict=True) if n}
 
 
 class PredictionCache:

@@ -45,7 +45,7 @@ class Report:
 
     Attributes:
         scores: the figures of the whole split.
-        twin_free: the same without samples that have a exact duplicate in another split; None
+        twin_free: the same without samples that have an exact duplicate in another split; None
             where duplicates were not looked for.
         model: name, recipe, parameters and whatever else describes the model.
         data: name, source and SHA-256 of the dataset; its classes; which samples were left out.
@@ -181,16 +181,15 @@ def facts_of(classifier: Any, model: str | Path) -> dict[str, Any]:
 
 def title(report: Report) -> str:
     """E.g. "mien_distilled on fer2013, PrivateTest"."""
-    where = f"{report.data.get('name', '')}"
-    return f"{report.model.get('name', 'model')} on {where}" + (
-        f", {report.split}" if report.split else ""
-    )
+    on = f"{report.model.get('name', 'model')} on {report.data.get('name', '')}"
+    return f"{on}, {report.split}" if report.split else on
 
 
 def provenance(report: Report) -> list[tuple[str, str]]:
     """What produced the figures, as (name, text) rows; empty ones are left out."""
     model = {k: v for k, v in report.model.items() if k != "name" and v not in ("", None, {}, 0)}
     excluded = report.data.get("excluded") or {}
+    time = f"{report.seconds:.2f} s, {report.faces_per_second:,.0f} faces/s"
     rows = [
         ("Model", str(report.model.get("name", ""))),
         *((k.replace("_", " ").capitalize(), _text(v)) for k, v in model.items()),
@@ -201,19 +200,12 @@ def provenance(report: Report) -> list[tuple[str, str]]:
         ("Left out", ", ".join(f"{n} of {c}" for c, n in excluded.items())),
         ("Test-time augmentation", report.tta),
         ("Intervals", f"95 %, {report.bootstrap} bootstrap resamples, seed {report.seed}"),
-        ("Time in the model", _time(report)),
+        ("Time in the model", time if report.seconds > 0 else ""),  # "": there were answers already
         ("Versions", ", ".join(f"{k} {v}" for k, v in report.versions.items())),
         ("Command", report.command),
         ("Made", report.created),
     ]
     return [(name, text) for name, text in rows if text]
-
-
-def _time(report: Report) -> str:
-    """ "" where the probabilities were there already."""
-    if report.seconds <= 0:
-        return ""
-    return f"{report.seconds:.2f} s, {report.faces_per_second:,.0f} faces/s"
 
 
 def _text(value: Any) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypedDict, Unpack, runtime_checkable
 
@@ -137,13 +136,17 @@ def report_on(
     Raises:
         DataError: classes that do not fit, or ids that do not match.
     """
-    classes = predictions.classes
     joined = predictions.join(dataset, exclude_unknown=exclude_unknown)
-    scores = score(joined.labels, joined.probabilities, classes, bootstrap=bootstrap, seed=seed)
-    twin_free = None
+
+    def scored(rows: Any) -> Scores:
+        labels, probabilities = joined.labels[rows], joined.probabilities[rows]
+        return score(labels, probabilities, joined.classes, bootstrap=bootstrap, seed=seed)
+
+    scores, twin_free = scored(slice(None)), None
     if twin_free_ids is not None:
         dataset.indices_of(np.asarray(twin_free_ids, dtype=np.str_))
-        twin_free = _subset_scores(joined, twin_free_ids, bootstrap, seed)
+        keep = np.isin(joined.ids, twin_free_ids)
+        twin_free = scored(keep) if keep.any() else None
     return Report(
         scores=scores,
         twin_free=twin_free,
@@ -187,21 +190,25 @@ def predict(
     Returns:
         the predictions by sample id, and the seconds spent in ``predict_proba``.
     """
+    from rich.console import Console
+    from rich.progress import Progress
+
     check_views(views)
     call, classes = resolved(predict_proba, classes)
     order = np.argsort(dataset.ids, kind="stable")
     parts = []
     seconds = 0.0
-    with _bar(len(dataset), progress) as advance:
+    hidden = not (progress and sys.stderr.isatty())
+    with Progress(console=Console(stderr=True), transient=True, disable=hidden) as bar:
+        task = bar.add_task("Scoring", total=len(dataset))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             faces = np.ascontiguousarray(dataset.images[rows])
             began = time.perf_counter()
             seen = [_call(call, v, len(classes)) for v in views_of(faces, views)]
-            probabilities = sum(seen[1:], seen[0]) / len(seen)
+            parts.append(sum(seen[1:], seen[0]) / len(seen))
             seconds += time.perf_counter() - began
-            parts.append(probabilities)
-            advance(len(rows))
+            bar.advance(task, len(rows))
     return Predictions(dataset.ids[order], np.concatenate(parts), tuple(classes)), seconds
 
 
@@ -233,43 +240,6 @@ def _call(
             f"{n_classes} classes; expected ({len(faces)}, {n_classes})."
         )
     return probabilities
-
-
-@contextmanager
-def _bar(total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr, where wanted and stderr is a terminal; yields ``advance``."""
-    if not (wanted and sys.stderr.isatty()):
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("Scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("faces", total=total)
-        yield lambda done: bar.advance(task, done)
-
-
-def _subset_scores(
-    joined: Joined, ids: NDArray[np.str_], bootstrap: int, seed: int
-) -> Scores | None:
-    """The figures of the samples in ``ids`` alone; None where none of them is left."""
-    keep = np.isin(joined.ids, ids)
-    if not keep.any():
-        return None
-    return score(
-        joined.labels[keep],
-        joined.probabilities[keep],
-        joined.classes,
-        bootstrap=bootstrap,
-        seed=seed,
-    )
 
 
 def _worst(joined: Joined, dataset: FaceDataset, count: int) -> tuple[Mistake, ...]:
