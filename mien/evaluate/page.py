@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mien import atomic
 from mien.emotions import Emotion
 from mien.evaluate import metrics
 from mien.evaluate.report import (
@@ -19,7 +18,7 @@ from mien.evaluate.report import (
     title,
 )
 from mien.evaluate.scores import Scores
-from mien.report import html, markdown, plots
+from mien.report import markdown, plots
 from mien.report.document import (
     Chart,
     Charts,
@@ -33,10 +32,15 @@ from mien.report.document import (
     figure,
     percent,
 )
+from mien.report.files import write_files
 
 
 def document(report: Report) -> Document:
     """The report as sections of text, tables and charts; images of the dataset in HTML only."""
+    counts = zip(report.scores.classes, report.scores.confusion.tolist(), strict=True)
+    names = [c.value for c in report.scores.classes]
+    rows = [[c.value, *map(str, row)] for c, row in counts]
+    matrix = Table(["label \\ predicted", *names], rows, chips=True)
     sections = [
         Section("confusion", "What is taken for what", [Charts(_answers(report.scores))]),
         Section("classes", "Figures by class", [_class_table(report.scores)]),
@@ -44,7 +48,7 @@ def document(report: Report) -> Document:
         Section("curves", "Each class against the rest", [Charts(_one_vs_rest(report.scores))]),
         _mistakes(report.mistakes),
         Section("figures", "All figures", [_figures(report)]),
-        Section("matrix", "Confusion matrix as a table", [_matrix(report.scores)], folded=True),
+        Section("matrix", "Confusion matrix as a table", [matrix], folded=True),
         Section("how", "How this was made", [Pairs(provenance(report))]),
     ]
     return Document(
@@ -195,12 +199,6 @@ def _figures(report: Report) -> Table:
     return Table(header, rows)
 
 
-def _matrix(scores: Scores) -> Table:
-    names = [c.value for c in scores.classes]
-    rows = [[n, *map(str, row)] for n, row in zip(names, scores.confusion.tolist(), strict=True)]
-    return Table(["label \\ predicted", *names], rows, chips=True)
-
-
 def _mistakes(mistakes: Sequence[Mistake]) -> Section:
     heading = "The most confident mistakes"
     if not mistakes:
@@ -234,11 +232,6 @@ def to_markdown(report: Report) -> str:
     return markdown.to_markdown(document(report))
 
 
-def to_html(report: Report) -> str:
-    """The whole page, with the most confident mistakes as images in it."""
-    return html.to_html(document(report))
-
-
 def write_report(report: Report, folder: str | Path) -> dict[str, Path]:
     """Write ``report.json``, ``report.md`` and ``report.html`` into ``folder``, made if missing.
 
@@ -251,12 +244,4 @@ def write_report(report: Report, folder: str | Path) -> dict[str, Path]:
     Raises:
         OutputError: the folder cannot be made or a file cannot be written.
     """
-    folder = atomic.make_folder(folder)
-    texts = {
-        "json": ("report.json", report.to_json() + "\n"),
-        "markdown": ("report.md", to_markdown(report)),
-        "html": ("report.html", to_html(report)),
-    }
-    for name, text in texts.values():
-        atomic.write_text(folder / name, text)
-    return {kind: folder / name for kind, (name, _) in texts.items()}
+    return write_files(folder, "report", report.to_json(), document(report))

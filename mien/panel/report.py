@@ -6,12 +6,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from mien.atomic import make_folder, write_text
 from mien.panel.run import CONFIDENT, CellScore, PanelReport
 from mien.report.charts import bars
 from mien.report.document import Chart, Charts, Document, Section, Table, Text
-from mien.report.html import to_html
-from mien.report.markdown import to_markdown
+from mien.report.files import write_files
 
 
 def _percent(value: float | None) -> str:
@@ -82,13 +80,7 @@ def document(report: PanelReport) -> Document:
 
 def write_panel(report: PanelReport, folder: Path) -> dict[str, Path]:
     """Write ``panel.json``, ``panel.md`` and ``panel.html`` into ``folder``, which is made."""
-    make_folder(folder)
-    page = document(report)
-    texts = {
-        "panel.json": json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n",
-        "panel.md": to_markdown(page),
-        "panel.html": to_html(page),
+    text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False)
+    return {
+        path.name: path for path in write_files(folder, "panel", text, document(report)).values()
     }
-    for name, text in texts.items():
-        write_text(folder / name, text)
-    return {name: folder / name for name in texts}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mien import atomic
-from mien.report import html, markdown
+from mien.report import markdown
 from mien.report.document import (
     Block,
     Chart,
@@ -21,6 +21,7 @@ from mien.report.document import (
     figure,
     percent,
 )
+from mien.report.files import write_files
 from mien.report.plots import Panel, panels
 from mien.report.svg import round_ticks, standalone
 from mien.robustness.corruptions import CORRUPTIONS
@@ -50,7 +51,14 @@ def document(report: RobustnessReport, against: Mapping[str, Any] | None = None)
         Section("how", "How this was made", [Pairs(provenance(report))]),
     ]
     if report.framing:
-        sections.insert(2, Section("framing", "When the crop misses", _framing(report)))
+        rows = [["as published", percent(report.clean.accuracy, 1), ""]]
+        rows += [[name, percent(f.accuracy, 1), points(f)] for name, f in report.framing.items()]
+        said = (
+            "Points lost, ± twice the paired standard error. FER2013 has nothing outside its "
+            "frame: the edge is repeated."
+        )
+        table = Table(["crop", "accuracy", "points"], rows)
+        sections.insert(2, Section("framing", "When the crop misses", [table, Text(said)]))
     subtitle = f"{report.run['version']} · {report.n:,} faces · {report.created[:10]}"
     cards = _cards(report, against)
     return Document(title(report), subtitle, sections, cards, _FOOTER, report.notes)
@@ -116,16 +124,6 @@ def _grid(report: RobustnessReport) -> Table:
     return Table([*header, "mean", "of clean"], rows, left=2, shades=shades)
 
 
-def _framing(report: RobustnessReport) -> list[Block]:
-    rows = [["as published", percent(report.clean.accuracy, 1), ""]]
-    rows += [[name, percent(f.accuracy, 1), points(f)] for name, f in report.framing.items()]
-    said = (
-        "Points lost, ± twice the paired standard error. FER2013 has nothing outside its frame: "
-        "the edge is repeated."
-    )
-    return [Table(["crop", "accuracy", "points"], rows), Text(said)]
-
-
 def to_markdown(report: RobustnessReport, against: Mapping[str, Any] | None = None) -> str:
     """The report as Markdown; ``against`` as in :func:`document`."""
     return markdown.to_markdown(document(report, against))
@@ -144,18 +142,11 @@ def write_report(
     Raises:
         OutputError: the folder cannot be made or a file cannot be written.
     """
-    target = atomic.make_folder(folder)
     record = report.to_dict()
     if against is not None:
         record["corruption_error"] = dict(against)
-    texts = {
-        "json": json.dumps(record, ensure_ascii=False, allow_nan=False, indent=1) + "\n",
-        "markdown": to_markdown(report, against),
-        "html": html.to_html(document(report, against)),
-        "svg": standalone(curves(report)),
-    }
-    names = ("robustness.json", "robustness.md", "robustness.html", "curves.svg")
-    paths = {kind: target / name for kind, name in zip(texts, names, strict=True)}
-    for kind, text in texts.items():
-        atomic.write_text(paths[kind], text)
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False, indent=1)
+    paths = write_files(folder, "robustness", text, document(report, against))
+    paths["svg"] = paths["json"].with_name("curves.svg")
+    atomic.write_text(paths["svg"], standalone(curves(report)))
     return paths

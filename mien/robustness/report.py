@@ -251,24 +251,17 @@ def points(lost: Figure) -> str:
 
 def title(report: RobustnessReport) -> str:
     """E.g. "mien_distilled on FER2013-C, PublicTest"."""
-    split = report.run.get("split")
-    return f"{report.run['model'].get('name', 'model')} on FER2013-C" + (
-        f", {split}" if split else ""
-    )
+    on, split = f"{report.run['model'].get('name', 'model')} on FER2013-C", report.run.get("split")
+    return f"{on}, {split}" if split else on
 
 
 def provenance(report: RobustnessReport) -> list[tuple[str, str]]:
     """What produced the figures, as (name, text) rows."""
-    run = report.run
-    same = not report.generator.get("differs")
+    run, differs = report.run, report.generator.get("differs")
+    same = "as published, byte for byte"
     rows = [
         ("Benchmark", f"{run['version']}, images SHA-256 {report.generator.get('sha256', '')}"),
-        (
-            "Images",
-            "as published, byte for byte"
-            if same
-            else f"differ here in {', '.join(report.generator['differs'])}",
-        ),
+        ("Images", f"differ here in {', '.join(differs)}" if differs else same),
         ("Model", ", ".join(f"{k} {v}" for k, v in run["model"].items() if v not in ("", None))),
         ("Data", f"{run['data']}, SHA-256 {run['data_sha256']}"),
         ("Split", f"{run['split']} ({report.n:,} samples)"),
