@@ -26,12 +26,12 @@ from mien.reproduce.datasets import Datasets
 from mien.reproduce.papers.njoku2024 import Mislabelled, mislabelled
 from mien.reproduce.plan import TrainOptions, folder_name, make_plan, reproduce
 from mien.reproduce.record import read_record
+from mien.reproduce.run import Deviation
 from mien.reproduce.spec import (
     HOUSE_SCORES,
     Extra,
     Headline,
     PrintedEpochs,
-    Reading,
     RunSpec,
     ScoreSpec,
     System,
@@ -61,7 +61,7 @@ TINY = System(
             recipes={"fast": fast, "paper": paper},
             seeds={"fast": 2},
             scores=(*HOUSE_SCORES, ScoreSpec("paper", "last", ("val", "test"), "Both at once.")),
-            readings=(Reading("filters", "not given", "32", "As usual."),),
+            readings=(Deviation("filters", "not given", "32", "As usual."),),
             whys={"epochs": "Fewer do."},
             parameters=2_345_607,
             printed={"val_accuracy": 0.5},

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import tomllib
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from mien.evaluate.metrics import confusion_matrix, suspicions
 from mien.models.registry import get_spec
 from mien.models.summary import summarise
 from mien.reproduce.assemble import deviations
+from mien.reproduce.codec import from_json
 from mien.reproduce.datasets import Datasets
 from mien.reproduce.figures import COLUMNS, set_beside
 from mien.reproduce.leakage import ckplus_leakage, duplicates, sequences
@@ -32,7 +35,7 @@ from mien.reproduce.plan import paper_recipe, resolve
 from mien.reproduce.run import Run, Seed
 from mien.reproduce.run_report import easier
 from mien.reproduce.scoring import disagreement
-from mien.reproduce.spec import BUDGETS, DATASETS, PAPERS, PrintedEpochs, get_system
+from mien.reproduce.spec import BUDGETS, DATASETS, PAPERS, PrintedEpochs, System, get_system
 from mien.train.recipes import get_recipe
 
 CURVES = {"train_loss", "train_accuracy", "val_loss", "val_accuracy"}
@@ -62,6 +65,29 @@ def test_every_paper_fits_together(name: str) -> None:
             assert all(0 < value < 3 for value in row.values())
 
 
+def unknown(given: Any, taken: Any, path: str = "") -> list[str]:
+    """Keys of a TOML file that its dataclasses have not."""
+    if isinstance(given, dict):
+        if dataclasses.is_dataclass(taken):
+            taken = vars(taken)
+        known = {str(key): value for key, value in taken.items()}
+        missing = [f"{path}.{key}" for key in given if key not in known]
+        both = [(v, known[k], f"{path}.{k}") for k, v in given.items() if k in known]
+        return missing + [found for pair in both for found in unknown(*pair)]
+    if isinstance(given, list) and not dataclasses.is_dataclass(taken):
+        pairs = enumerate(zip(given, taken, strict=True))
+        return [found for i, (a, b) in pairs for found in unknown(a, b, f"{path}[{i}]")]
+    return []
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_papers_file_has_no_key_that_nobody_reads(name: str) -> None:
+    text = resources.files("mien.reproduce.papers").joinpath(f"{name}.toml").read_text("utf-8")
+    given = tomllib.loads(text)
+    assert unknown(given, from_json(System, given)) == []
+    assert unknown({**given, "remark": ""}, from_json(System, given)) == [".remark"]
+
+
 @pytest.mark.parametrize("name", ["debnath2021", "njoku2024", "bah2022", "mondal2022"])
 def test_every_deviation_says_why_and_every_network_weighs_the_papers(name: str) -> None:
     for run in get_system(name).runs:
@@ -81,9 +107,9 @@ def test_the_papers_reports_have_the_supports_of_their_sets() -> None:
     assert reports.keys() == sets.keys()
     for name, report in reports.items():
         means = {key: report[key] for key in ("accuracy", "macro", "weighted") if key in report}
-        classes = [row[3] for key, row in report.items() if key not in means]
+        classes = [row.support for key, row in report.items() if key not in means]
         assert sum(classes) == sets[name]
-        assert {row[3] for row in means.values()} == {sets[name]}
+        assert {row.support for row in means.values()} == {sets[name]}
 
 
 def test_a_replaced_recipe_is_named_with_what_it_reached() -> None:
@@ -138,7 +164,7 @@ def test_training_figures_that_are_easier_than_the_papers_are_named() -> None:
 
 def njoku_like() -> np.ndarray:
     """A good network's confusion matrix on the paper's 7,178 images: 65 % right in every class."""
-    support = np.array([row[3] for row in TABLE_5.values()])
+    support = np.array([row.support for row in TABLE_5.values()])
     confusion = np.zeros((7, 7), dtype=np.int64)
     for k, n in enumerate(support):
         spread = (n - round(0.65 * n)) * support / (support.sum() - n)
@@ -157,7 +183,7 @@ def test_shuffled_labels_give_the_papers_report() -> None:
         # Recall is the share of predictions of the class, precision its share of the labels.
         assert row.recall == pytest.approx(row.predicted_share, abs=0.01)
         assert row.precision == pytest.approx(row.support / 7178, abs=0.01)
-        assert row.f1 == pytest.approx(TABLE_5[name][2], abs=0.04)
+        assert row.f1 == pytest.approx(TABLE_5[name].f1, abs=0.04)
     assert shuffled_report(njoku_like(), list(TABLE_5), repeats=200) == made
 
 

@@ -24,7 +24,6 @@ from mien.reproduce.run import (
     DONE,
     NOT_RUN,
     PARTIAL,
-    ClassRow,
     Counts,
     Deviation,
     Environment,
@@ -147,7 +146,7 @@ def _run(made: Assembly, run: RunSpec, failed: Mapping[str, str], say: Say) -> R
         seconds=Seconds(mean(spent), spent),
         paper_seconds=run.seconds,
         paper_hardware=run.hardware,
-        paper_report={name: ClassRow(*row) for name, row in run.report.items()},
+        paper_report=run.report,
         paper_accuracy={  # the paper's figure on the same set, by the headlines
             h.figure: h.paper
             for h in reversed(made.plan.system.headlines)
@@ -172,7 +171,7 @@ def deviations(run: RunSpec, theirs: Any | None, ours: Any | None) -> tuple[Devi
             for key in dict.fromkeys([*paper, *mine])
             if key not in NOT_COMPARED and paper.get(key) != mine.get(key)
         ]
-    return (*found, *(Deviation(r.field, r.paper, r.ours, r.why) for r in run.readings))
+    return (*found, *run.readings)
 
 
 def _network(run: RunSpec, recipe: Any | None, *, layers: bool = True) -> dict[str, Any]:

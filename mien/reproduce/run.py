@@ -176,7 +176,8 @@ class Seed:
 
 @dataclass(frozen=True)
 class Deviation:
-    """A recipe's key, or a word, in which a run differs from the paper, and why."""
+    """A recipe's key, or a word, in which a run differs from the paper, or in which the paper had
+    to be read: both values ("not given" where the paper is silent), and why, in one sentence."""
 
     field: str
     paper: Any

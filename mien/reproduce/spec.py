@@ -1,6 +1,7 @@
 """What a reproduction is made of: a paper's system, its runs, its scores and its printed figures.
 
-A paper is one file in :mod:`mien.reproduce.papers` that holds one :class:`System`:
+A paper is ``papers/NAME.toml`` (what it prints, and how it was read), ``papers/NAME.md`` (what in
+it could not be right) and :mod:`mien.reproduce.papers.NAME` with its :class:`System`:
 :mod:`mien.reproduce.plan` finds or trains its runs, :mod:`mien.reproduce.scoring` scores them
 once, :mod:`mien.reproduce.assemble` sets our figures beside the paper's.
 """
@@ -8,27 +9,25 @@ once, :mod:`mien.reproduce.assemble` sets our figures beside the paper's.
 from __future__ import annotations
 
 import importlib
+import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from mien.errors import RecipeError, nearest
 from mien.report.document import Section
+from mien.reproduce.codec import from_json
+from mien.reproduce.run import ClassRow, Deviation
 
 if TYPE_CHECKING:
     from mien.reproduce.assemble import Assembly
-    from mien.train.recipe import Recipe
 
 #: "paper" is the paper's own recipe; "fast" aims at the same headline in a fraction of the time.
 BUDGETS = ("fast", "paper")
 
 #: Datasets that a run may need.
 DATASETS = ("fer2013", "fergit", "ckplus")
-
-
-#: Precision, recall, F1 and support as a paper prints them.
-ReportRow = tuple[float | None, float | None, float | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -66,22 +65,6 @@ HOUSE_SCORES = (
         twin_free=True,
     ),
 )
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One thing in which a run differs from the paper, or in which the paper had to be read.
-
-    Attributes:
-        field: the recipe's key, or a word.
-        paper, ours: the values as text; paper is "not given" where it is silent.
-        why: one sentence.
-    """
-
-    field: str
-    paper: str
-    ours: str
-    why: str
 
 
 @dataclass(frozen=True)
@@ -127,29 +110,28 @@ class RunSpec:
         whys: recipe key -> why the fast recipe differs there from the paper's.
         parameters: the paper's total (Keras count), or None.
         seconds: the paper's wall-clock time, or None; ``hardware`` on what.
-        report: the paper's classification report, class name, "accuracy", "macro" or "weighted" ->
-            (precision, recall, F1, support); accuracy stands in the place of F1, as scikit-learn
-            prints it, and None where the paper has nothing.
+        report: the paper's classification report, by class, "accuracy", "macro" or "weighted";
+            accuracy stands in the place of F1, as scikit-learn prints it.
         printed: figures that the paper prints for this run, for its row in comparison tables.
     """
 
     id: str
     label: str
-    recipes: Mapping[str, str | Callable[[], Recipe]]
+    recipes: Mapping[str, str | Callable[[], Any]]
     protocol: str = "fer2013"
     dataset: str = "fer2013"
     suffix: str = ""
     seeds: Mapping[str, int] = field(default_factory=dict)
     folds: int = 0
     scores: tuple[ScoreSpec, ...] = HOUSE_SCORES
-    readings: tuple[Reading, ...] = ()
+    readings: tuple[Deviation, ...] = ()
     whys: Mapping[str, str] = field(default_factory=dict)
     parameters: int | None = None
     seconds: float | None = None
     hardware: str = ""
-    report: Mapping[str, ReportRow] = field(default_factory=dict)
+    report: Mapping[str, ClassRow] = field(default_factory=dict)
     printed: Mapping[str, float] = field(default_factory=dict)
-    against: Callable[[], Recipe] | None = None
+    against: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -172,10 +154,10 @@ class Headline:
     key: str
     label: str
     run: str
-    figure: str
-    paper: float | None
-    target: float | None
-    paper_text: str
+    figure: str = ""
+    paper: float | None = None
+    target: float | None = None
+    paper_text: str | None = None
     remark: str = ""
     fast_remark: str = ""
 
@@ -205,13 +187,6 @@ class Remark:
 
     title: str
     text: str
-
-
-def remarks(name: str) -> tuple[Remark, ...]:
-    """The remarks in ``papers/NAME.md``: a heading and a paragraph each."""
-    page = resources.files("mien.reproduce.papers").joinpath(f"{name}.md")
-    parts = page.read_text(encoding="utf-8").split("\n## ")[1:]
-    return tuple(Remark(*part.strip().split("\n\n", 1)) for part in parts)
 
 
 @dataclass(frozen=True)
@@ -246,13 +221,15 @@ class System:
         attempts: times that a training is tried in one call.
         remarks: in the order of the report.
         earlier: recipes that were replaced after they had been scored, or tried and not taken.
+        readings, whys: of every run, before its own.
+        tables: other reports that the paper prints, by name.
     """
 
     name: str
     title: str
     citation: str
-    runs: tuple[RunSpec, ...]
-    headlines: tuple[Headline, ...]
+    runs: tuple[RunSpec, ...] = ()
+    headlines: tuple[Headline, ...] = ()
     printed_epochs: PrintedEpochs | None = None
     comparison: tuple[str, ...] = ()
     photos: str = ""
@@ -260,6 +237,9 @@ class System:
     attempts: int = 1
     remarks: tuple[Remark, ...] = ()
     earlier: tuple[Earlier, ...] = ()
+    readings: tuple[Deviation, ...] = ()
+    whys: Mapping[str, str] = field(default_factory=dict)
+    tables: Mapping[str, Mapping[str, ClassRow]] = field(default_factory=dict)
 
     def run(self, run_id: str) -> RunSpec:
         """The run called ``run_id``. Raises KeyError."""
@@ -267,6 +247,27 @@ class System:
             if run.id == run_id:
                 return run
         raise KeyError(run_id)
+
+
+def load(name: str, **code: Any) -> System:
+    """The paper of ``papers/NAME.toml`` and ``papers/NAME.md``; ``code`` is what only code can say.
+
+    Of why a fast recipe differs, ``papers/common.toml`` says what holds of every paper.
+    """
+
+    def text(file: str) -> str:
+        return resources.files("mien.reproduce.papers").joinpath(file).read_text(encoding="utf-8")
+
+    parts = text(f"{name}.md").split("\n## ")[1:]
+    remarks = tuple(Remark(*part.strip().split("\n\n", 1)) for part in parts)
+    found: System = from_json(System, tomllib.loads(text(f"{name}.toml")))
+    found = replace(found, remarks=remarks, **code)
+    whys = {**tomllib.loads(text("common.toml"))["whys"], **found.whys}
+    runs = [
+        replace(run, readings=(*found.readings, *run.readings), whys={**whys, **run.whys})
+        for run in found.runs
+    ]
+    return replace(found, runs=tuple(runs))
 
 
 #: The papers, in the order of the results page; each is a module of :mod:`mien.reproduce.papers`.

@@ -20,10 +20,9 @@ from mien.report.document import (
     points,
     shown,
 )
-from mien.reproduce.papers.common import FAST
 from mien.reproduce.plan import TrainOptions
-from mien.reproduce.run import DONE
-from mien.reproduce.spec import Extra, Headline, Reading, RunSpec, System, remarks
+from mien.reproduce.run import DONE, Deviation
+from mien.reproduce.spec import Extra, Headline, RunSpec, load
 from mien.reproduce.sweep import (
     ATTEMPTS,
     DATA_TITLES,
@@ -41,55 +40,12 @@ from mien.train.ahmed import BEST, TITLES, best_place
 if TYPE_CHECKING:
     from mien.reproduce.assemble import Assembly
 
-_READINGS = (
-    Reading(
-        "optimizer.momentum",
-        "not given (SGD)",
-        ".9, Nesterov",
-        "The usual setting; plain SGD at .01 would need many times the epochs.",
-    ),
-    Reading(
-        "resizing",
-        "not given",
-        "bilinear, inside the network",
-        "InceptionResNetV2 and InceptionV3 take at least 75 pixels, so 48 are enlarged.",
-    ),
-    Reading(
-        "fine-tuning",
-        "ImageNet weights (section 4)",
-        "the whole network, with a new dense layer",
-        "The paper does not say that anything was frozen.",
-    ),
-    Reading(
-        "augmentation, schedule",
-        "not given",
-        "none, a constant rate in the paper budget",
-        "None is named.",
-    ),
-    Reading(
-        "epoch that is scored",
-        "not given",
-        "the last",
-        "The paper names no validation set that could choose one.",
-    ),
-)
-_ITERATIONS = Reading(
+_ITERATIONS = Deviation(
     "iterations an epoch",
     "120 at batch 32, 60 at 64, 30 at 128 (table 3)",
     "95, 47, 23",
     "The paper's are those of all 3,829 images; ours trains on its 80 %, 3,063.",
 )
-
-_WHYS = FAST | {
-    "optimizer.name": "One setting for every backbone in the fast budget: Adam.",
-    "optimizer.lr": "The rate that the paper gives for the optimiser; here the peak of the cycle.",
-    "batch_size": "One setting for every backbone in the fast budget: 64.",
-    "augment.flip": "Light augmentation against overfitting; the paper names none.",
-    "augment.rotation": "As the flip.",
-    "augment.shift": "As the flip.",
-    "init": "The fast budget starts at random, so that it needs no hub; `mien sweep ahmed2024 "
-    "--init imagenet` starts from ImageNet's weights.",
-}
 
 
 def _spec(
@@ -109,8 +65,7 @@ def _spec(
         protocol="fer2013" if everything else "balanced",
         seeds={"fast": seeds},
         scores=SCORES_ALL if everything else SCORES_BALANCED,
-        readings=_READINGS if everything else (*_READINGS, _ITERATIONS),
-        whys=_WHYS,
+        readings=() if everything else (_ITERATIONS,),
         hardware="two GTX 1080 Ti (section 3.3.4)",
     )
 
@@ -356,10 +311,8 @@ def _heat_chart(cells: Sequence[GridCell], table: BestTable) -> Chart:
     return Chart(f"grid-{table.data}-cells", svg, f"Every cell, {table.title}", said)
 
 
-SYSTEM = System(
-    name="ahmed2024",
-    title="Facial Expression Recognition using deep Convolutional Neural Network",
-    citation="Ahmed & Murshid 2024",
+SYSTEM = load(
+    "ahmed2024",
     runs=(
         *(_run(backbone, data) for data in DATA_TITLES for backbone in TITLES),
         _spec(
@@ -378,5 +331,4 @@ SYSTEM = System(
     ),
     extras=(Extra("grid", Grid, _grid, _grid_section),),
     attempts=ATTEMPTS,
-    remarks=remarks("ahmed2024"),
 )
