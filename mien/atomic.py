@@ -53,6 +53,15 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
     return OutputError(f"Cannot write {os.fspath(target)!r}: {reason}.")
 
 
+@contextmanager
+def told_of(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Make of an OSError in the block the sentence for a failed write of ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
 def make_folder(path: str | os.PathLike[str]) -> Path:
     """Create the folder ``path`` with its parents if need be and return it.
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import chain, count
 from pathlib import Path
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from mien._system import import_pyarrow_parquet
@@ -40,18 +40,17 @@ _BOX = ("box_x", "box_y", "box_width", "box_height")
 _POINTS = tuple(f"{name}_{axis}" for name in LANDMARKS for axis in "xy")
 
 
-#: Endings that say something else than what is written.
-_OTHERS = {
-    "csv": (".xlsx", ".xls", ".ods", ".parquet", ".pq", ".json", ".jsonl", ".html"),
-    "jsonl": (".csv", ".xlsx", ".xls", ".ods", ".parquet", ".pq", ".html"),
-    "parquet": (".csv", ".xlsx", ".xls", ".ods", ".json", ".jsonl", ".html"),
+#: Endings that say what a file holds; "" is nothing that mien writes.
+_FORMATS = {
+    **{".csv": "csv", ".json": "jsonl", ".jsonl": "jsonl", ".parquet": "parquet", ".pq": "parquet"},
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".html"), ""),
 }
 
 
 def check_ending(kind: str, path: str | os.PathLike[str]) -> None:
     """Raise OutputError where the name of a table of ``kind`` ends like another format."""
     suffix = Path(path).suffix.lower()
-    if suffix in _OTHERS[kind]:
+    if _FORMATS.get(suffix, kind) != kind:
         raise OutputError(f"{os.fspath(path)!r} would hold {kind}, not {suffix}; name it .{kind}.")
 
 
@@ -60,12 +59,7 @@ class Sink(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None: ...
+    def __exit__(self, *error: Any) -> bool | None: ...
 
     def write(self, result: Result, image: Image | None = None) -> None:
         """Take ``result``; ``image`` is its picture, uint8 (H, W, 3) BGR, for sinks that paint."""
@@ -78,13 +72,8 @@ class _Base:
     def __init__(self) -> None:
         self._stack = ExitStack()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None:
-        return self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._stack.__exit__(*error)
 
 
 class _TextSink(_Base):
@@ -101,10 +90,10 @@ class _TextSink(_Base):
             self._stream = self._stack.enter_context(open_atomic(self._target, newline=""))
         else:
             self._stream = self._target
-        self._begin(self._stream)
+        self._begin()
         return self
 
-    def _begin(self, stream: IO[str]) -> None:
+    def _begin(self) -> None:
         """Write what comes before the first result."""
 
     def _put(self, text: str) -> None:
@@ -153,8 +142,7 @@ class CsvSink(_TextSink):
 
     Args:
         target: a file's path, or an open text stream such as ``sys.stdout``.
-        labels: the model's classes: one ``p_…`` column each.
-        film: add the columns of a film: see :func:`columns`.
+        labels, film: see :func:`columns`.
         header: whether to begin with the columns' names; not when a file is gone on with.
     """
 
@@ -172,7 +160,7 @@ class CsvSink(_TextSink):
         self._columns = columns(labels, film)
         self._header = header
 
-    def _begin(self, stream: IO[str]) -> None:
+    def _begin(self) -> None:
         if self._header:
             self._put(csv_line(self._columns))
 
@@ -192,8 +180,7 @@ class ParquetSink(_Base):
 
     Args:
         path: the file to write.
-        labels: the model's classes: one ``p_…`` column each.
-        film: add the columns of a film: see :func:`columns`.
+        labels, film: see :func:`columns`.
         locked: the caller holds the file's lock.
 
     Raises:
@@ -231,21 +218,12 @@ class ParquetSink(_Base):
             self._stack.enter_context(lock(self._path))
         temporary = self._stack.enter_context(atomic_path(self._path))
         self._writer = self._stack.enter_context(pq.ParquetWriter(str(temporary), self._schema))
+        self._stack.push(self._last_rows)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None:
+    def _last_rows(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            try:
-                self._write_rows()
-            except BaseException as failure:
-                self._stack.__exit__(type(failure), failure, failure.__traceback__)
-                raise
-        return super().__exit__(kind, error, trace)
+            self._write_rows()
 
     def write(self, result: Result, image: Image | None = None) -> None:
         self._rows.extend(face_rows(result))
@@ -282,8 +260,7 @@ class AnnotatedSink(_Base):
         super().__init__()
         self._folder = Path(folder)
         self._roots = [Path(root) for root in roots]
-        # Lower case, as some file systems do not tell A.jpg from a.jpg.
-        self._taken = {str(Path(s).resolve()).casefold() for s in sources}
+        self._taken = {file_key(Path(s)) for s in sources}
 
     def __enter__(self) -> Self:
         make_folder(self._folder)
@@ -301,22 +278,22 @@ class AnnotatedSink(_Base):
         """The file for ``source``'s painted copy; every call gives another one."""
         path = Path(source) if source and source != "standard input" else Path("picture.png")
         suffix = ".jpg" if path.suffix.lower() in (".jpg", ".jpeg", ".jpe") else ".png"
-        parent = self._folder / self._below_root(path)
-        number = 1
-        while True:
-            tail = "-mien" if number == 1 else f"-mien-{number}"
-            target = parent / f"{path.stem}{tail}{suffix}"
-            key = str(target.resolve()).casefold()
-            if key not in self._taken:
-                self._taken.add(key)
-                return target
-            number += 1
+        inside = (path.relative_to(r).parent for r in self._roots if path.is_relative_to(r))
+        return free_name(self._folder / next(inside, Path()), path.stem, suffix, self._taken)
 
-    def _below_root(self, path: Path) -> Path:
-        for root in self._roots:
-            if path.is_relative_to(root):
-                return path.relative_to(root).parent
-        return Path()
+
+def free_name(folder: Path, stem: str, suffix: str, taken: set[str]) -> Path:
+    """``STEM-mien`` with that suffix in ``folder``, numbered if need be, and taken from now on."""
+    tails = chain([""], (f"-{number}" for number in count(2)))
+    paths = (folder / f"{stem}-mien{tail}{suffix}" for tail in tails)
+    path = next(path for path in paths if file_key(path) not in taken)
+    taken.add(file_key(path))
+    return path
+
+
+def file_key(path: Path) -> str:
+    """Lower case, as some file systems do not tell A.jpg from a.jpg."""
+    return str(path.resolve()).casefold()
 
 
 def annotated(image: Image, result: Result, suffix: str = ".png") -> bytes:
@@ -333,9 +310,11 @@ def annotated(image: Image, result: Result, suffix: str = ".png") -> bytes:
 def columns(labels: Sequence[Emotion] = FER2013, film: bool = False) -> tuple[str, ...]:
     """The columns of :class:`CsvSink` and :class:`ParquetSink`, in order.
 
-    A video's tables also have ``frame``, ``time`` (seconds on the container's clock), ``skipped``
-    (damaged frames lost just before this one), the face's ``track``, the ``steady`` name and the
-    smoothed probabilities, ``s_…``.
+    Args:
+        labels: the model's classes: one ``p_…`` column each.
+        film: add ``frame``, ``time`` (seconds on the container's clock), ``skipped`` (damaged
+            frames lost just before this one), the face's ``track``, the ``steady`` name and the
+            smoothed probabilities, ``s_…``.
     """
     raw = tuple(f"p_{label.value}" for label in labels)
     if not film:
@@ -352,22 +331,15 @@ def face_rows(result: Result) -> list[dict[str, Any]]:
     ``faces`` is the number of faces in the picture; box and landmarks are in pixels, rounded to
     0.01, probabilities to 1e-6; what a detector does not give is None.
     """
-    picture: dict[str, Any] = {
+    whole = result.to_dict()
+    picture = {
+        **{key: whole.get(key) for key in (*_PICTURE, *_FILM, *_ORIGIN)},
         "source": None if result.source is None else shown(result.source),
-        "frame": result.frame,
-        "time": None if result.time is None else round(result.time, 6),
         "skipped": result.skipped,
-        "width": result.width,
-        "height": result.height,
-        "model": result.model,
-        "detector": result.detector,
         "faces": len(result.faces),
-        "model_sha256": result.model_sha256,
-        "mien_version": result.mien_version,
     }
     rows = []
-    for number, face in enumerate(result.faces, 1):
-        record = face.to_dict()
+    for number, (face, record) in enumerate(zip(result.faces, whole["faces"], strict=True), 1):
         row = {**picture, "face": number}
         row.update({key: record[key] for key in _FACE[1:]})
         row.update({f"box_{key}": value for key, value in record["box"].items()})

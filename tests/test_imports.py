@@ -33,7 +33,7 @@ LAYERS = [
     layer.split()
     for layer in (
         "_fork _records _system _version atomic backend errors graph shown text",
-        "camera codecs decoding emotions images modelinfo pixels pose report results sources",
+        "codecs decoding emotions images modelinfo pixels pose report results sources",
         "classify detect draw preprocess sinks track zoo",
         "data models pipeline",
         "evaluate video",

@@ -21,9 +21,9 @@ import pytest
 from helpers_onnx import make_onnx
 from numpy.typing import NDArray
 
-from mien.camera import CameraError, camera_frames, missing, open_capture
 from mien.cli import main
 from mien.results import Result
+from mien.video.camera import CameraError, camera_frames, missing, open_capture
 
 
 @pytest.fixture(scope="module")

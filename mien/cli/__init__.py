@@ -8,7 +8,6 @@ terminated. ``MIEN_DEBUG=1`` prints a defect's traceback; any other value is a f
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import io
 import os
@@ -21,7 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from mien.errors import MienError, first_line, package_problem
+from mien._version import __version__
+from mien.errors import MienError, first_line, nearest, package_problem
 from mien.text import shown
 
 
@@ -56,27 +56,21 @@ VERBS: dict[str, Verb] = {
     "bench": Verb("mien.cli.bench", "Measure speed, start-up time and memory."),
 }
 
-_HELP_FLAGS = ("-h", "--help", "help")
-
 
 def help_text() -> str:
     """The page that ``mien --help`` prints."""
     width = max(map(len, VERBS))
-    lines = [f"  {name:<{width}}  {verb.help}" for name, verb in VERBS.items()]
-    return "\n".join(
-        [
-            "Usage: mien VERB [OPTIONS] [ARGUMENTS]…",
-            "",
-            "Facial-expression recognition, offline.",
-            "",
-            "Verbs:",
-            *lines,
-            "",
-            "  mien VERB --help              options of a verb",
-            "  mien --version                version",
-            "  mien --install-completion     let the shell complete verbs and options",
-        ]
-    )
+    lines = "".join(f"  {name:<{width}}  {verb.help}\n" for name, verb in VERBS.items())
+    return f"""\
+Usage: mien VERB [OPTIONS] [ARGUMENTS]…
+
+Facial-expression recognition, offline.
+
+Verbs:
+{lines}
+  mien VERB --help              options of a verb
+  mien --version                version
+  mien --install-completion     let the shell complete verbs and options"""
 
 
 def _fail(message: str, code: int = 2) -> int:
@@ -88,9 +82,8 @@ def _fail(message: str, code: int = 2) -> int:
 def _unknown(word: str) -> int:
     if word.startswith("-"):
         return _fail(f"Unknown option {word!r}; see `mien --help`.")
-    near = difflib.get_close_matches(word.lower(), VERBS, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known verbs: {', '.join(VERBS)}."
-    return _fail(f"Unknown verb {word!r}; {hint}")
+    hint = nearest(word.lower(), VERBS, f"; known verbs: {', '.join(VERBS)}.")
+    return _fail(f"Unknown verb {word!r}{hint}")
 
 
 def _run(verb: str, arguments: list[str]) -> int:
@@ -272,13 +265,11 @@ def _dispatch(arguments: list[str]) -> int:
         return 2
     word, rest = arguments[0], arguments[1:]
     if word in ("--version", "-V"):
-        from mien._version import __version__
-
         print(f"mien {__version__}")
         return 0
     if word in ("--install-completion", "--show-completion"):
         return _guarded("", arguments)
-    if word in _HELP_FLAGS:
+    if word in ("-h", "--help", "help"):
         if rest and rest[0] in VERBS:
             return _guarded(rest[0], ["--help"])
         print(help_text())

@@ -52,3 +52,12 @@ MinFace = Annotated[
         "out."
     ),
 ]
+#: The same for videos and cameras, whose every frame is looked at.
+VideoDetector = Annotated[str, typer.Option("--detector", help="yunet or haar.")]
+VideoMinFace = Annotated[
+    float, typer.Option(help="Smallest face to find, as a fraction of the long side.")
+]
+Parquet = Annotated[str | None, typer.Option(metavar="FILE", help="Write Parquet (needs pyarrow).")]
+Csv = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Write CSV, one row per face; - prints it.")
+]

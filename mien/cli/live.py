@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from itertools import islice
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli._options import Device, Prior
+from mien.cli._options import Device, Model, Prior, VideoDetector, VideoMinFace
+from mien.detect import FILM_MIN_FACE
 
 if TYPE_CHECKING:
     from mien.pipeline import Analyzer
-from mien.detect import FILM_MIN_FACE
 
 app = typer.Typer(add_completion=False)
 
@@ -40,13 +39,9 @@ def live(
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the browser, or only say where.")
     ] = True,
-    model: Annotated[
-        str | None, typer.Option(help="A shipped model's name or an .onnx file.")
-    ] = None,
-    detector: Annotated[str, typer.Option(help="yunet or haar.")] = "yunet",
-    min_face: Annotated[
-        float, typer.Option(help="Smallest face to find, as a fraction of the long side.")
-    ] = FILM_MIN_FACE,
+    model: Model = None,
+    detector: VideoDetector = "yunet",
+    min_face: VideoMinFace = FILM_MIN_FACE,
     device: Device = "cpu",
     prior: Prior = None,
 ) -> None:
@@ -79,7 +74,6 @@ def live(
     from mien.cli.serve import start
     from mien.web.settings import Settings
 
-    query = f"?camera={int(camera)}{'&wait' if wait else ''}"
     start(
         Settings(port=0),
         model=model,
@@ -87,31 +81,26 @@ def live(
         min_face=min_face,
         device=device,
         prior=prior,
-        query=query,
+        query=f"?camera={int(camera)}{'&wait' if wait else ''}",
         open_browser=browser,
     )
 
 
 def _print_lines(analyzer: Analyzer, camera: str, wait: bool, count: int | None) -> None:
     """Each frame's result, tracked and smoothed, with its number and its seconds from the first."""
-    from rich.console import Console
-
-    from mien.camera import camera_frames
+    from mien.cli._console import say
+    from mien.sinks import JsonLinesSink
     from mien.text import shown
     from mien.track import Smoother, Tracker
+    from mien.video.camera import camera_frames
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
     tracker, smoother = Tracker(), Smoother()
-    source = camera_frames(camera, wait=wait, on_message=lambda m: console.print(m, markup=False))
     start: float | None = None
-    for number, (seconds, image) in enumerate(islice(source, count)):
-        start = seconds if start is None else start
-        result = analyzer.analyze(image, color="bgr", source=f"camera {shown(camera)}")
-        faces = smoother.update(tracker.update(result.faces, seconds), seconds)
-        record = {
-            "frame": number,
-            "time": round(seconds - start, 3),
-            **replace(result, faces=faces).to_dict(),
-        }
-        sys.stdout.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-        sys.stdout.flush()
+    frames = islice(camera_frames(camera, wait=wait, on_message=say), count)
+    with JsonLinesSink(sys.stdout) as sink:
+        for number, (seconds, image) in enumerate(frames):
+            start = seconds if start is None else start
+            result = analyzer.analyze(image, color="bgr", source=f"camera {shown(camera)}")
+            faces = smoother.update(tracker.update(result.faces, seconds), seconds)
+            time = round(seconds - start, 3)
+            sink.write(replace(result, faces=faces, frame=number, time=time))

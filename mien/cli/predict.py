@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli._options import Device, Prior
+from mien.cli._options import Csv, Detector, Device, Faces, MinFace, Model, Parquet, Prior
 from mien.errors import ImageError, MienError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
 
     from mien.modelinfo import ModelInfo
     from mien.pipeline import Analyzer
@@ -50,22 +49,10 @@ def predict(
             help="Images, folders, quoted globs, or - for an image on standard input.",
         ),
     ],
-    model: Annotated[
-        str | None, typer.Option(help="A shipped model's name or an .onnx file.")
-    ] = None,
-    detector: Annotated[
-        str, typer.Option(help="yunet, haar, or none (same as --faces).")
-    ] = "yunet",
-    faces: Annotated[
-        bool, typer.Option("--faces", help="The images already are faces: detect nothing.")
-    ] = False,
-    min_face: Annotated[
-        float | None,
-        typer.Option(
-            help="Smallest face to find, as a fraction of the long side; as small as is cheap "
-            "if left out."
-        ),
-    ] = None,
+    model: Model = None,
+    detector: Detector = "yunet",
+    faces: Faces = False,
+    min_face: MinFace = None,
     device: Device = "cpu",
     prior: Prior = None,
     min_confidence: Annotated[
@@ -78,12 +65,8 @@ def predict(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON lines, one object per image.")
     ] = False,
-    csv: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write CSV, one row per face; - prints it.")
-    ] = None,
-    parquet: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write Parquet (needs pyarrow).")
-    ] = None,
+    csv: Csv = None,
+    parquet: Parquet = None,
     annotate: Annotated[
         str | None, typer.Option(metavar="DIR", help="Write annotated copies to this folder.")
     ] = None,
@@ -163,11 +146,8 @@ class _Outputs:
     def sinks(self, info: ModelInfo, paths: list[str], sources: list[str | Path]) -> list[Sink]:
         from mien.sinks import AnnotatedSink, CsvSink, JsonLinesSink, ParquetSink
 
-        sinks: list[Sink] = []
-        if self.as_json:
-            sinks.append(JsonLinesSink(sys.stdout, top=self.top))
-        if self.jsonl is not None:
-            sinks.append(JsonLinesSink(self.jsonl, top=self.top))
+        lines = [t for t in (sys.stdout if self.as_json else None, self.jsonl) if t is not None]
+        sinks: list[Sink] = [JsonLinesSink(target, top=self.top) for target in lines]
         if self.csv is not None:
             target = sys.stdout if self.csv == "-" else self.csv
             sinks.append(CsvSink(target, labels=info.labels))
@@ -199,13 +179,10 @@ class _Run:
         """Every image meant, each once, in the order given, without copies of an earlier call."""
         from mien.sources import find_images
 
-        found = list(
-            dict.fromkeys(
-                find_images(
-                    paths, recursive=recursive, on_error=self.report, on_left_out=self._leave_out
-                )
-            )
+        expanded = find_images(
+            paths, recursive=recursive, on_error=self.report, on_left_out=self._leave_out
         )
+        found = list(dict.fromkeys(expanded))
         if self.left_out > SHOWN:
             self.console.print(f"left out: {self.left_out - SHOWN:,} more files")
         if self.outputs.annotate is not None:
@@ -240,10 +217,16 @@ class _Run:
 
     def write(self, looked_at: Iterator[tuple[Result, Any]], sinks: list[Sink], count: int) -> int:
         """Hand every result to the sinks, print what is to be printed; the exit code."""
+        from rich.progress import MofNCompleteColumn, TimeRemainingColumn
+
+        from mien.cli._console import progress
+
         printed = self.outputs.as_json or self.outputs.csv == "-" or self.quiet
         with suppress(_NothingReadError), ExitStack() as stack:
             opened = [stack.enter_context(sink) for sink in sinks]
-            bar = stack.enter_context(_progress(self.console, count, self.quiet))
+            columns = MofNCompleteColumn(), TimeRemainingColumn()
+            hidden = self.quiet or count < BAR_FROM
+            bar = stack.enter_context(progress(self.console, *columns, hidden=hidden))
             task = bar.add_task("", total=count)
             for result, image in looked_at:
                 for sink in opened:
@@ -305,11 +288,3 @@ def _looked_at(
             run.report(name, error)
             continue
         yield result, frame.image
-
-
-def _progress(console: Console, count: int, quiet: bool) -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = quiet or count < BAR_FROM or not console.is_terminal
-    return Progress(*columns, console=console, transient=True, disable=hidden)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli._options import Device, Prior
+from mien.cli._console import say
+from mien.cli._options import Device, Model, Prior, VideoDetector, VideoMinFace
 from mien.detect import FILM_MIN_FACE
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from mien.web.settings import Settings
 
 app = typer.Typer(add_completion=False)
@@ -24,13 +24,9 @@ app = typer.Typer(add_completion=False)
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
-    model: Annotated[
-        str | None, typer.Option(help="A shipped model's name or an .onnx file.")
-    ] = None,
-    detector: Annotated[str, typer.Option(help="yunet or haar.")] = "yunet",
-    min_face: Annotated[
-        float, typer.Option(help="Smallest face to find, as a fraction of the long side.")
-    ] = FILM_MIN_FACE,
+    model: Model = None,
+    detector: VideoDetector = "yunet",
+    min_face: VideoMinFace = FILM_MIN_FACE,
     device: Device = "cpu",
     prior: Prior = None,
     token: Annotated[
@@ -67,8 +63,10 @@ def serve(
     if token is not None and token_file is not None:
         raise typer.BadParameter("give --token or --token-file, not both")
     if token is not None and token != "auto":
-        warning = "warning: every user of this machine can read --token in the list of processes; "
-        typer.echo(warning + "use --token-file or MIEN_TOKEN.", err=True)
+        say(
+            "warning: every user of this machine can read --token in the list of processes; "
+            "use --token-file or MIEN_TOKEN."
+        )
     if token_file is not None:
         token = read_token(token_file)
     token = token or os.environ.get("MIEN_TOKEN") or None
@@ -115,7 +113,6 @@ def start(
 ) -> None:
     """Bind, load the models, say where the page is and serve; ``mien live`` uses it too."""
     import cv2
-    from rich.console import Console
 
     from mien import zoo
     from mien.web.app import create_app
@@ -128,7 +125,6 @@ def start(
     logging.getLogger("mien.web").setLevel(logging.INFO if verbose else logging.WARNING)
     # OpenCV would write lines of its own about every damaged picture that a client sends.
     cv2.utils.logging.setLogLevel(0)
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
     listener = listen(settings)
     try:
         application = create_app(
@@ -139,24 +135,20 @@ def start(
             providers=device,
             prior=prior,
         )
-        url = address_of(listener, settings) + query
-        page = start_line(url, settings, made=made_token)
-        run(application, settings, listener, started=lambda: _say(console, page, open_browser))
+        page = start_line(address_of(listener, settings) + query, settings, made=made_token)
+
+        def started() -> None:
+            say(f"mien is at {page}  (Ctrl-C stops it)")
+            if open_browser:  # in a thread: some browsers' launchers do not return at once
+                threading.Thread(target=_open, args=(page,), daemon=True).start()
+
+        run(application, settings, listener, started=started)
     finally:
         listener.close()
 
 
-def _say(console: Console, page: str, open_browser: bool) -> None:
-    console.print(f"mien is at {page}  (Ctrl-C stops it)", markup=False)
-    if open_browser:
-        import threading
-
-        threading.Thread(target=_open, args=(console, page), daemon=True).start()
-
-
-def _open(console: Console, page: str) -> None:
-    """In a thread: some browsers' launchers do not return at once."""
+def _open(page: str) -> None:
     import webbrowser
 
     if not webbrowser.open(page):
-        console.print("No browser was found: open that address yourself.", markup=False)
+        say("No browser was found: open that address yourself.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli._options import Device, Prior
+from mien.cli._options import Csv, Device, Model, Parquet, Prior, VideoDetector, VideoMinFace
 from mien.detect import FILM_MIN_FACE
 from mien.errors import MienError
 from mien.text import shown
@@ -42,16 +42,12 @@ def video(
         Path | None,
         typer.Option(metavar="FILE", help="Write an annotated film; a folder for several films."),
     ] = None,
-    csv: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write CSV, one row a face; - prints it.")
-    ] = None,
+    csv: Csv = None,
     jsonl: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Write JSON lines, one object a frame; - prints them."),
     ] = None,
-    parquet: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write Parquet (needs pyarrow).")
-    ] = None,
+    parquet: Parquet = None,
     plot: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write a timeline page; a folder for several films."),
@@ -100,13 +96,9 @@ def video(
     batch: Annotated[
         int, typer.Option(min=1, help="Frames whose faces are classified in one call.")
     ] = 16,
-    model: Annotated[
-        str | None, typer.Option(help="A shipped model's name or an .onnx file.")
-    ] = None,
-    detector: Annotated[str, typer.Option(help="yunet or haar.")] = "yunet",
-    min_face: Annotated[
-        float, typer.Option(help="Smallest face to find, as a fraction of the long side.")
-    ] = FILM_MIN_FACE,
+    model: Model = None,
+    detector: VideoDetector = "yunet",
+    min_face: VideoMinFace = FILM_MIN_FACE,
     device: Device = "cpu",
     prior: Prior = None,
     min_confidence: Annotated[
@@ -224,72 +216,58 @@ def _hint(run: VideoRun, console: Console) -> Iterator[None]:
 
 
 class _Watch:
-    """Shows frames, frames a second and the time left."""
+    """Shows frames, frames a second and the time left: a bar, or now and then a line."""
 
     def __init__(self, console: Console, options: Options) -> None:
         self._console, self._options = console, options
         self.bar = _progress(console)
         self.films = 0
-        self._film: Film | None = None
         self._begin()
 
     def _begin(self) -> None:
         self._task = self.bar.add_task("", total=None, rate="")
-        self._count, self._skipped, self._printed = 0, 0, time.monotonic()
-        self._started = 0.0
-        self._total: int | None = None
+        self._count, self._before, self._total = 0, 0, 0
+        self._started = self._printed = time.monotonic()
 
     def frame(self, film: Film, result: Result) -> None:
-        now = time.monotonic()
-        if film is not self._film:
-            self._film, self._started = film, now
-            self._total = self._expected(film)
-            self.bar.update(self._task, description=shown(film.path.name), total=self._total)
         if not self._count:
-            step = self._options.every
-            first = round(self._options.start * film.fps)
-            self._skipped = max(0, ((result.frame or 0) - first) // step)
+            self._first(film, result)
         self._count += 1
-        if self.bar.disable:
-            if now - self._printed >= PLAIN_SECONDS:
-                self._printed = now
-                self._line(now)
-        elif self._count % 8 == 0 or self._count == 1:
-            # The first frame's time is the skipping before it; it says nothing of the rate.
-            rate = (self._count - 1) / max(1e-9, now - self._started)
-            self.bar.update(
-                self._task, completed=self._skipped + self._count, rate=f"{rate:.0f} frames/s"
-            )
+        done = self._before + self._count
+        speed = f"{self._rate:.0f} frames/s"
+        self.bar.update(self._task, completed=done, rate=speed)
+        if self.bar.disable and time.monotonic() - self._printed >= PLAIN_SECONDS:
+            self._printed = time.monotonic()
+            line = f"{film.path.name}: {done:,} frames"
+            if self._total:
+                left = max(0, self._total - done) / max(self._rate, 1e-9)
+                line += f" of about {self._total:,}, {speed}, {_clock(left)} left"
+            else:
+                line += f", {speed}"
+            self._console.print(line)
 
-    def _expected(self, film: Film) -> int | None:
-        seconds, o = film.seconds_expected, self._options
-        if seconds is None:
-            return None
-        end = seconds if o.end is None else min(o.end, seconds)
-        return max(1, round((end - o.start) * film.fps / o.every))
+    def _first(self, film: Film, result: Result) -> None:
+        o, seconds = self._options, film.seconds_expected
+        if seconds is not None:
+            span = min(o.end or seconds, seconds) - o.start
+            self._total = max(1, round(span * film.fps / o.every))
+        self._before = max(0, ((result.frame or 0) - round(o.start * film.fps)) // o.every)
+        self._started = time.monotonic()
+        total = self._total or None
+        self.bar.update(self._task, description=shown(film.path.name), total=total)
 
-    def _line(self, now: float) -> None:
-        done = self._skipped + self._count
-        rate = self._count / max(1e-9, now - self._started)
-        text = f"{self._film.path.name if self._film else ''}: {done:,} frames"
-        if self._total:
-            left = max(0, self._total - done) / max(rate, 1e-9)
-            text = f"{text} of about {self._total:,}, {rate:.0f} frames/s, {_clock(left)} left"
-        else:
-            text = f"{text}, {rate:.0f} frames/s"
-        self._console.print(text)
+    @property
+    def _rate(self) -> float:
+        """Frames a second; the first one's time is the skipping before it and says nothing."""
+        return (self._count - 1) / max(1e-9, time.monotonic() - self._started)
 
     def done(self) -> None:
         """A film is done: say how fast, and begin the next."""
         self.films += 1
         if self._count > 1:
-            seconds = time.monotonic() - self._started
-            rate = (self._count - 1) / max(1e-9, seconds)
-            self._console.print(
-                f"{self._count:,} frames in {_clock(seconds)}, {rate:.0f} frames/s.", markup=False
-            )
+            took = _clock(time.monotonic() - self._started)
+            self._console.print(f"{self._count:,} frames in {took}, {self._rate:.0f} frames/s.")
         self.bar.remove_task(self._task)
-        self._film = None
         self._begin()
 
 
@@ -321,21 +299,17 @@ def _tell(summary: FilmSummary, console: Console) -> None:
     if not summary.timeline.frames:
         console.print(f"{name}: no frame lies in the chosen time.")
     if summary.skipped:
-        frames = (
-            "1 damaged frame was"
-            if summary.skipped == 1
-            else (f"{summary.skipped:,} damaged frames were")
-        )
+        one = summary.skipped == 1
+        frames = "1 damaged frame was" if one else f"{summary.skipped:,} damaged frames were"
         console.print(f"{name}: {frames} skipped; the tables say where, in column skipped.")
     if summary.cut_short:
         console.print(
             f"{name}: ends at {_clock(summary.timeline.end)}, before its container says; "
-            "it may be damaged or cut short.",
-            markup=False,
+            "it may be damaged or cut short."
         )
     if summary.video is not None:
-        console.print(f"{name}: annotated film {summary.video} ({summary.encoder}).")
+        console.print(f"wrote {summary.video} ({summary.encoder})")
         if "without sound" in summary.encoder:
             console.print("Install ffmpeg for H.264 and for the sound.")
     if summary.plot is not None:
-        console.print(f"{name}: timeline {summary.plot}.")
+        console.print(f"wrote {summary.plot}")

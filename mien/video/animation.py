@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -25,7 +26,6 @@ class Animation:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         self._frames = read_frames(path)
         self._ahead: Frame | None = None
         self._ahead = self._first = self._read()
@@ -71,9 +71,7 @@ class Animation:
 
 def is_animation(path: Path) -> bool:
     """Whether ``path`` is for :class:`Animation`, by its first bytes."""
-    try:
-        with path.open("rb") as file:
-            kind = kind_of(file.read(200))
-    except OSError:
-        return False
-    return kind is not None and kind.name in KINDS
+    with suppress(OSError), path.open("rb") as file:
+        kind = kind_of(file.read(200))
+        return kind is not None and kind.name in KINDS
+    return False

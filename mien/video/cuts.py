@@ -54,9 +54,7 @@ class CutDetector:
     def update(self, seen: Image, timestamp: float) -> bool:
         """Whether a new shot begins with this frame; never with the first one.
 
-        Args:
-            seen: the frame's :func:`glance`.
-            timestamp: its time in seconds.
+        ``seen`` is the frame's :func:`glance`, ``timestamp`` its time in seconds.
         """
         if float(seen.mean(axis=2).std()) < MIN_CONTRAST:
             return False  # a covered lens, a black frame: the next picture tells

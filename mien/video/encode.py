@@ -42,17 +42,16 @@ def ffmpeg_path() -> str | None:
     return shutil.which("ffmpeg")
 
 
+def _told(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; it repeats file names and tags, in whatever encoding they are."""
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+
+
 @functools.lru_cache(maxsize=4)
 def ffmpeg_codec(ffmpeg: str, suffix: str) -> tuple[str, ...] | None:
     """ffmpeg's options for a film of this ending; None if this ffmpeg has no fitting encoder."""
-    done = subprocess.run(
-        [ffmpeg, "-hide_banner", "-encoders"],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    known = {line.split()[1] for line in done.stdout.splitlines() if len(line.split()) > 1}
+    listing = _told(ffmpeg, "-hide_banner", "-encoders").stdout
+    known = {line.split()[1] for line in listing.splitlines() if len(line.split()) > 1}
     wanted: dict[str, tuple[str, ...]] = {
         "libx264": ("-preset", PRESET, "-crf", CRF),
         "libopenh264": ("-b:v", "4M"),
@@ -113,7 +112,7 @@ class FfmpegEncoder:
         planes = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420)
         try:
             stdin.write(np.ascontiguousarray(planes).data)
-        except (BrokenPipeError, OSError):
+        except OSError:
             self.close()
             raise OutputError(f"Cannot write {str(self._path)!r}: ffmpeg stopped.") from None
 
@@ -163,15 +162,9 @@ class OpenCvEncoder:
 
 def run_ffmpeg(ffmpeg: str, arguments: list[str]) -> str | None:
     """Run ffmpeg to its end; None if it succeeded, else its last words."""
-    done = subprocess.run(
-        [ffmpeg, "-v", "error", "-nostdin", "-y", *arguments],
-        capture_output=True,
-        text=True,
-        errors="replace",  # it repeats file names and tags, in whatever encoding they are
-        check=False,
-    )
-    lines = done.stderr.strip().splitlines()
-    return None if done.returncode == 0 else (lines[-1] if lines else "no message")
+    done = _told(ffmpeg, "-v", "error", "-nostdin", "-y", *arguments)
+    lines = done.stderr.strip().splitlines() or ["no message"]
+    return lines[-1] if done.returncode else None
 
 
 def start_offset(ffmpeg: str, film: Path) -> float:
@@ -187,8 +180,7 @@ def start_offset(ffmpeg: str, film: Path) -> float:
 def picture_start(film: Path) -> float | None:
     """Seconds of the first picture on the container's clock, to its full precision; None without
     ffprobe."""
-    probe = shutil.which("ffprobe")
-    return None if probe is None else _starts(probe, film)[0]
+    return _starts("ffprobe", film)[0]
 
 
 def _starts(probe: str, film: Path) -> tuple[float | None, float | None]:
@@ -196,10 +188,7 @@ def _starts(probe: str, film: Path) -> tuple[float | None, float | None]:
     command = [probe, "-v", "error", "-select_streams", "v:0", "-show_entries"]
     command += ["stream=start_time:format=start_time", "-of", "json", str(film.absolute())]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False
-        )
-        told = json.loads(done.stdout)
+        told = json.loads(_told(*command).stdout)
         return float(told["streams"][0]["start_time"]), float(told["format"]["start_time"])
     except (OSError, ValueError, LookupError, TypeError):
         return None, None

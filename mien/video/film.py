@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -27,13 +26,10 @@ LEAST_TRIES, MOST_TRIES = 25, 10_000
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture of a film.
+    """One picture of a film: uint8 (H, W, 3) BGR, upright.
 
-    Attributes:
-        number: place in the film, from 0, skipped frames counted.
-        time: seconds on the container's clock.
-        image: uint8 (H, W, 3), BGR, upright.
-        skipped: damaged frames that were lost just before this one.
+    ``number`` is its place, from 0, skipped frames counted; ``time`` is in seconds on the
+    container's clock; ``skipped`` damaged frames were lost just before it.
     """
 
     number: int
@@ -110,21 +106,12 @@ class Film:
             after: leave out the frames up to this number, and choose the rest as if they had
                 been taken: for going on with a stopped run.
 
-        Raises:
-            VideoError: ``every`` is below 1, or a time is negative or the wrong way round.
+        The caller has checked these values (:class:`mien.video.options.Options`).
         """
-        if every < 1:
-            raise VideoError(f"every is {every}; expected 1 or more.")
-        if not (math.isfinite(start) and start >= 0):
-            raise VideoError(f"The start is {start} s; expected 0 or more.")
-        if end is not None and not end > start:
-            raise VideoError(f"The film would end at {end:g} s but begin at {start:g} s.")
-        return self._frames(every, start, end, -1 if after is None else after)
-
-    def _frames(self, every: int, start: float, end: float | None, after: int) -> Iterator[Frame]:
         capture = self._open()
         first: int | None = None
-        with contextlib.closing(_Closing(capture)):
+        with ExitStack() as stack:
+            stack.callback(capture.release)
             lost = 0
             for number, time, damaged in self._stamps(capture):
                 time, lost = time + self.offset, lost + damaged
@@ -136,7 +123,7 @@ class Film:
                 first = number if first is None else first
                 if (number - first) % every:
                     continue
-                if number <= after:
+                if after is not None and number <= after:
                     lost = 0
                     continue
                 good, image = capture.retrieve()
@@ -191,10 +178,3 @@ class Film:
             why = "it is empty" if size == 0 else "it is no film, or damaged, or cut short"
             raise VideoError(f"{self.path} cannot be read as a film: {why}.")
         return capture
-
-
-class _Closing:
-    """Gives a capture the method that contextlib.closing calls."""
-
-    def __init__(self, capture: Any) -> None:
-        self.close = capture.release

@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Self, TypeVar
@@ -58,15 +58,6 @@ class Seen:
     glance: NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
-class _Looked:
-    frame: Frame
-    found: Found
-    image: NDArray[np.uint8] | None
-    thumbnails: tuple[NDArray[np.uint8], ...]
-    glance: NDArray[np.uint8]
-
-
 def analyze_frames(
     analyzer: Analyzer,
     frames: Iterable[Frame],
@@ -95,32 +86,17 @@ def analyze_frames(
     if images:
         batch = max(1, min(batch, room))
 
-    def look(frame: Frame) -> _Looked:
+    def look(frame: Frame) -> tuple[Found, Callable[[Result], Seen]]:
         found = analyzer.find(frame.image, "bgr", source=source)
-        little: tuple[NDArray[np.uint8], ...] = ()
-        if thumbnails:
-            little = tuple(thumbnail(frame.image, d) for d in found.detections)
-        picture = frame.image if images else None
+        little = tuple(thumbnail(frame.image, d) for d in found.detections if thumbnails)
         # Without its picture a frame takes a few kilobytes while it waits for the classifier.
-        bare = replace(frame, image=_NOTHING)
-        return _Looked(bare, found, picture, little, glance(frame.image))
+        picture, small = frame.image if images else None, glance(frame.image)
+        place = {"frame": frame.number, "time": frame.time, "skipped": frame.skipped}
+        return found, lambda result: Seen(replace(result, **place), picture, little, small)
 
-    def name(looked: list[_Looked]) -> list[Seen]:
-        results = analyzer.classify([one.found for one in looked], all_faces=True)
-        return [
-            Seen(
-                replace(
-                    result,
-                    frame=one.frame.number,
-                    time=one.frame.time,
-                    skipped=one.frame.skipped,
-                ),
-                one.image,
-                one.thumbnails,
-                one.glance,
-            )
-            for one, result in zip(looked, results, strict=True)
-        ]
+    def name(looked: list[tuple[Found, Callable[[Result], Seen]]]) -> list[Seen]:
+        results = analyzer.classify([found for found, _ in looked], all_faces=True)
+        return [seen(result) for (_, seen), result in zip(looked, results, strict=True)]
 
     with ExitStack() as stack:
         finders = stack.enter_context(ThreadPoolExecutor(workers, "mien-detect"))
@@ -136,9 +112,6 @@ def analyze_frames(
 def waiting_room(frame_bytes: int) -> int:
     """How many decoded pictures may wait between two stages."""
     return PICTURE_BYTES // max(1, frame_bytes)
-
-
-_NOTHING = np.empty((0, 0, 3), np.uint8)
 
 
 def thumbnail(image: NDArray[np.uint8], detection: Detection) -> NDArray[np.uint8]:
@@ -174,19 +147,15 @@ class Prefetch(Iterator[_In]):
                     return
         except BaseException as error:
             end = error
-        finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
+            if isinstance(iterator, Generator):
+                iterator.close()
         self._put(end)
 
     def _put(self, item: object) -> bool:
         while not self._stop.is_set():
-            try:
+            with suppress(queue.Full):
                 self._queue.put(item, timeout=0.1)
                 return True
-            except queue.Full:
-                continue
         return False
 
     def __next__(self) -> _In:
@@ -233,5 +202,4 @@ def in_order(
 def batched(items: Iterable[_In], size: int) -> Iterator[list[_In]]:
     """Lists of ``size`` items, the last one shorter."""
     iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
+    return iter(lambda: list(islice(iterator, size)), [])

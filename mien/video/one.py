@@ -37,8 +37,6 @@ class FilmSummary:
     """What a run did with a film.
 
     Attributes:
-        film: the file.
-        timeline: its faces over time.
         resumed: number of the first frame looked at by this run; 0 unless it went on with another.
         cut_short: the film gave clearly fewer frames than its container promises.
         skipped: damaged frames that were left out.
@@ -76,46 +74,31 @@ class OneFilm:
         self.smoother = Smoother(o.smooth, o.margin, gap) if o.smooth else None
         self.cuts = CutDetector() if o.cuts else None
         self.timeline = Timeline(analyzer.info.labels, passers=not o.everyone)
-        side = float(getattr(analyzer.detector, "min_face", 0.0))
+        side = getattr(analyzer.detector, "min_face", None) or 0.0
         limits = (0.0, 0.0) if o.everyone else (o.min_track, side)
         self.passers = Passers(*limits, gap, o.every / film.fps)
+        parts = ("tracker", "smoother", "cuts", "timeline", "passers")
+        self._parts = {name: part for name in parts if (part := getattr(self, name)) is not None}
         self.last: int | None = None
         self.time: float | None = None
         self.skipped = 0
         if state is not None:
             self.last, self.time, self.skipped = state["frame"], state["time"], state["skipped"]
-            self.tracker.restore(state["tracker"])
-            if self.smoother is not None:
-                self.smoother.restore(state["smoother"])
-            if self.cuts is not None:
-                self.cuts.restore(state["cuts"])
-            self.timeline.restore(state["timeline"])
-            self.passers.restore(state["passers"])
+            for name, part in self._parts.items():
+                part.restore(state[name])
         self.resumed = 0 if self.last is None else self.last + 1
         self.writer: FilmWriter | None = None
         if outputs.video is not None:
             saved = None if state is None else state["video"]
+            rate = film.fps / o.every
             self.writer = FilmWriter(
-                outputs.video,
-                film.fps / o.every,
-                film.path,
-                saved,
-                token=token,
-                offset=film.offset,
+                outputs.video, rate, film.path, saved, token=token, offset=film.offset
             )
 
     def state(self) -> dict[str, Any]:
-        return {
-            "frame": self.last,
-            "time": self.time,
-            "skipped": self.skipped,
-            "tracker": self.tracker.state(),
-            "smoother": None if self.smoother is None else self.smoother.state(),
-            "cuts": None if self.cuts is None else self.cuts.state(),
-            "timeline": self.timeline.state(),
-            "passers": self.passers.state(),
-            "video": None if self.writer is None else self.writer.checkpoint(),
-        }
+        place = {"frame": self.last, "time": self.time, "skipped": self.skipped}
+        parts = {name: part.state() for name, part in self._parts.items()}
+        return {**place, **parts, "video": self.writer and self.writer.checkpoint()}
 
     def results(self, save: Callable[[dict[str, Any]], None]) -> Iterator[Result]:
         """Each frame's result, tracked and smoothed, once; ``save`` is called now and then."""
@@ -179,9 +162,8 @@ class OneFilm:
         """Make the film and the page."""
         made = self.writer is not None and self.writer.finish()
         if self.outputs.plot is not None:
-            write_text(
-                self.outputs.plot, to_html(self.timeline, self.film.path.name, self._details())
-            )
+            page = to_html(self.timeline, self.film.path.name, self._details())
+            write_text(self.outputs.plot, page)
         return FilmSummary(
             self.film.path,
             self.timeline,

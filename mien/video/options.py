@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mien.errors import VideoError
-from mien.sinks import check_ending
+from mien.sinks import check_ending, free_name
 from mien.video.encode import SUFFIXES
 from mien.video.flow import BATCH
 
@@ -18,15 +18,9 @@ class Options:
     """How films are looked at.
 
     Attributes:
-        every: look at every N-th frame.
-        start, end: seconds; None is the film's end.
-        smooth: time constant of the smoothing in seconds; 0 switches it off, hysteresis too.
-        margin: lead that another expression needs to take over the name, 0..1.
-        max_gap: seconds a face may be hidden and keep its number; at least two and a half times
-            the time from one frame looked at to the next.
-        min_track: seconds that a face must be seen for; with less it is passing by.
-        everyone: keep those who pass by, too, and those smaller than the detector's ``min_face``.
-        cuts: find where the film cuts to another shot; no face keeps its number across.
+        every, start, end, smooth, margin, max_gap, min_track, everyone, cuts: see
+            :func:`mien.video.analyze_video`. ``max_gap`` is at least two and a half times the time
+            from one frame looked at to the next.
         batch: frames whose faces are classified in one call.
         workers: threads that find faces; None takes every core.
         bars: paint the panels of probabilities on the annotated film.
@@ -85,54 +79,38 @@ class Outputs:
     def check(self, several: bool) -> None:
         """Refuse names that say something else than what would be written into them.
 
-        Args:
-            several: whether there are several films, so that ``video`` and ``plot`` are folders.
+        ``several``: whether there are several films, so that ``video`` and ``plot`` are folders.
 
         Raises:
             OutputError, VideoError: another format's ending, or one file for several films.
         """
         for kind, target in self.tables.items():
             check_ending(kind, target)
-        folders = [p for p in (self.video, self.plot) if p is not None and several]
-        for path in folders:
-            if path.suffix.lower() in (*SUFFIXES, ".html", ".htm") and not path.is_dir():
+        for path in (self.video, self.plot):
+            a_file = path is not None and path.suffix.lower() in (*SUFFIXES, ".html", ".htm")
+            if several and path is not None and a_file and not path.is_dir():
                 raise VideoError(
                     f"{path} names one file, but there are several films; name a folder."
                 )
-        page = self.plot is None or several or self.plot.is_dir()
-        if not page and self.plot and self.plot.suffix.lower() not in ("", ".html", ".htm"):
-            raise VideoError(f"The timeline is a page; name it .html, not {self.plot}.")
+        page = None if several else self.plot
+        if page and page.suffix.lower() not in ("", ".html", ".htm") and not page.is_dir():
+            raise VideoError(f"The timeline is a page; name it .html, not {page}.")
 
-    def for_film(self, film: Path, several: bool, taken: set[Path]) -> Outputs:
+    def for_film(self, film: Path, several: bool, taken: set[str]) -> Outputs:
         """The same with this film's own names; in folders, two films of one name get numbers."""
-        video, plot = self.video, self.plot
-        if several or (video is not None and video.is_dir()):
-            suffix = film.suffix.lower()
-            video = _inside(video, film, suffix if suffix in (".webm", ".mkv") else ".mp4", taken)
-        if several or (plot is not None and plot.is_dir()):
-            plot = _inside(plot, film, ".html", taken)
-        return Outputs(self.csv, self.jsonl, self.parquet, video, plot)
 
+        def own(path: Path | None, suffix: str) -> Path | None:
+            if path is None or not (several or path.is_dir()):
+                return path
+            return free_name(path, film.stem, suffix, taken)
 
-def _inside(folder: Path | None, film: Path, suffix: str, taken: set[Path]) -> Path | None:
-    if folder is None:
-        return None
-    number = 1
-    while True:
-        tail = "-mien" if number == 1 else f"-mien-{number}"
-        path = folder / f"{film.stem}{tail}{suffix}"
-        if path not in taken:
-            taken.add(path)
-            return path
-        number += 1
+        suffix = film.suffix.lower()
+        video = own(self.video, suffix if suffix in (".webm", ".mkv") else ".mp4")
+        return replace(self, video=video, plot=own(self.plot, ".html"))
 
 
 def parse_time(text: str) -> float:
-    """Seconds from "90", "1:30", "0:01:30" or "1:30.5".
-
-    Raises:
-        VideoError: something else.
-    """
+    """Seconds from "90", "1:30", "0:01:30" or "1:30.5". Raises VideoError for anything else."""
     if re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text.strip()) is None:
         raise VideoError(f"{text!r} is no time; write seconds, M:SS or H:MM:SS.")
     seconds = 0.0

@@ -47,7 +47,11 @@ class Passers:
         self._now = result.time or 0.0
         for face in result.faces:
             if face.track is not None:
-                self._see(face, face.track, max(result.width, result.height))
+                seen = self._seen.setdefault(face.track, _Seen(self._now, self._now))
+                seen.last = self._now
+                side = max(face.box.width, face.box.height)
+                seen.large |= side >= self._min_side * max(result.width, result.height)
+                seen.stays |= seen.large and self._long_enough(seen)
         self._held.append(result)
         out = []
         while self._held and all(map(self._decided, self._held[0].faces)):
@@ -55,12 +59,6 @@ class Passers:
         since = self._held[0].time or 0.0 if self._held else self._now
         self._seen = {k: s for k, s in self._seen.items() if s.last >= since - self._max_gap}
         return out
-
-    def _see(self, face: Face, track: int, long_side: int) -> None:
-        seen = self._seen.setdefault(track, _Seen(self._now, self._now))
-        seen.last = self._now
-        seen.large |= max(face.box.width, face.box.height) >= self._min_side * long_side
-        seen.stays |= seen.large and self._long_enough(seen)
 
     def _long_enough(self, seen: _Seen) -> bool:
         return seen.last - seen.first + self._step >= self._min_seconds - 1e-6

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,9 @@ def fingerprint(
     chosen = asdict(options)
     for name in ("batch", "workers", "checkpoint"):  # they change nothing in the results
         del chosen[name]
-    stats = [film.stat() for film in films]
+    stats = [(film, film.stat()) for film in films]
     return {
-        "films": [
-            [str(film.absolute()), s.st_size, s.st_mtime_ns]
-            for film, s in zip(films, stats, strict=True)
-        ],
+        "films": [[str(film.absolute()), s.st_size, s.st_mtime_ns] for film, s in stats],
         "model": analyzer.classifier.sha256,
         "prior": analyzer.prior,
         "detector": {
@@ -56,9 +54,7 @@ def fingerprint(
             "flip": analyzer.flip,
         },
         "options": chosen,
-        "outputs": {
-            name: None if value is None else str(value) for name, value in asdict(outputs).items()
-        },
+        "outputs": {name: value and str(value) for name, value in asdict(outputs).items()},
     }
 
 
@@ -68,14 +64,24 @@ def save(path: Path, token: str, fingerprint: Mapping[str, Any], state: Mapping[
     write_text(path, json.dumps(record))
 
 
+def _record(path: Path) -> dict[str, Any]:
+    """What lies in ``path``. Raises VideoError where that is no run's state."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        # Another file's words are not to name files outside of the outputs' folders.
+        if re.fullmatch("[0-9a-f]{12}", record["token"]) and {"run", "format"} <= record.keys():
+            return dict(record)
+    raise VideoError(f"{path} is damaged; {_AGAIN}")
+
+
+_AGAIN = "leave --resume out to start over."
+
+
 def token_of(path: Path) -> str | None:
     """The token of the run whose state lies in ``path``; None where nothing legible does."""
-    try:
-        token = json.loads(path.read_text(encoding="utf-8"))["token"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    # Another file's words are not to name files outside of the outputs' folders.
-    return token if isinstance(token, str) and re.fullmatch("[0-9a-f]{12}", token) else None
+    with suppress(VideoError):
+        return str(_record(path)["token"])
+    return None
 
 
 def load(path: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -86,21 +92,14 @@ def load(path: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     if not path.exists():
         return None
-    again = "leave --resume out to start over."
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        saved, form = record["run"], record["format"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise VideoError(f"{path} is damaged; {again}") from None
-    if form != FORMAT:
-        raise VideoError(f"{path} is of mien {record.get('mien')}; {again}")
-    if token_of(path) is None:
-        raise VideoError(f"{path} is damaged; {again}")
+    record = _record(path)
+    if record["format"] != FORMAT:
+        raise VideoError(f"{path} is of mien {record.get('mien')}; {_AGAIN}")
     wanted = json.loads(json.dumps(fingerprint))
-    other = [name for name in wanted if saved.get(name) != wanted[name]]
+    other = [name for name in wanted if record["run"].get(name) != wanted[name]]
     if other:
         raise VideoError(
             f"{path} belongs to a run with other {', '.join(other)}: repeat that run's command, or "
-            + again
+            + _AGAIN
         )
-    return None if record.get("phase") == "begun" else dict(record)
+    return None if record.get("phase") == "begun" else record

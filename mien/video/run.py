@@ -12,6 +12,7 @@ from mien.atomic import lock
 from mien.errors import VideoError
 from mien.pipeline import Analyzer
 from mien.results import Result
+from mien.sinks import file_key
 from mien.video import resume
 from mien.video.film import Film
 from mien.video.one import FilmSummary, OneFilm
@@ -56,7 +57,7 @@ class VideoRun:
         self.films = [Film(path) for path in films]
         if not self.films:
             raise VideoError("There is no film to look at.")
-        several, taken = len(self.films) > 1, {f.path for f in self.films}
+        several, taken = len(self.films) > 1, {file_key(f.path) for f in self.films}
         self.outputs.check(several)
         self._places = [self.outputs.for_film(f.path, several, taken) for f in self.films]
         self._check_targets()
@@ -84,6 +85,9 @@ class VideoRun:
         tables = [Path(t) for t in self.outputs.tables.values() if not is_stream(t)]
         return tables + [p for o in self._places for p in (o.video, o.plot) if p is not None]
 
+    def _folders(self) -> set[Path]:
+        return {Path(os.path.realpath(target)).parent for target in self._targets()}
+
     def _check_targets(self) -> None:
         """No output may replace a film that is still to be read, or another output."""
         sources = {film.path.resolve() for film in self.films}
@@ -101,11 +105,7 @@ class VideoRun:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other runs from these outputs; :meth:`run` does it, too.
-
-        Raises:
-            OutputError: another run is writing one of them.
-        """
+        """Keep other runs from these outputs; :meth:`run` does it, too. Raises OutputError."""
         if self._locked:
             yield
             return
@@ -150,10 +150,6 @@ class VideoRun:
             for kind, target in self.outputs.tables.items():
                 finish_part(kind, target, labels, self._token, missing_ok=True)
         self._clean()
-
-    def _folders(self) -> set[Path]:
-        """Where the outputs are made."""
-        return {Path(os.path.realpath(target)).parent for target in self._targets()}
 
     def _clean(self) -> None:
         """Remove what is left of the parts, and then the state: if killed between, once more."""

@@ -14,15 +14,13 @@ import io
 import json
 import os
 import secrets
-import stat
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self
 
-from mien.atomic import make_folder, output_error, remove
+from mien.atomic import make_folder, output_error, remove, told_of
 from mien.emotions import Emotion
 from mien.errors import VideoError, require_extra
 from mien.results import Result
@@ -54,10 +52,8 @@ def is_stream(target: str | os.PathLike[str]) -> bool:
     """Whether ``target`` is standard output, a pipe or a device: written directly, never redone."""
     if str(target) == STDOUT:
         return True
-    try:
-        return not stat.S_ISREG(Path(target).stat().st_mode)
-    except OSError:
-        return False
+    path = Path(target)
+    return path.exists() and not path.is_file()
 
 
 class Part:
@@ -73,9 +69,7 @@ class Part:
         VideoError: the part is gone or shorter than ``length``.
     """
 
-    def __init__(
-        self, target: str | os.PathLike[str], token: str, length: int | None = None
-    ) -> None:
+    def __init__(self, target: str | Path, token: str, length: int | None = None) -> None:
         self.target = Path(os.path.realpath(target))
         self.path = part_of(target, token)
         if self.target.is_dir():
@@ -89,31 +83,24 @@ class Part:
             )
         make_folder(self.target.parent)
         how = os.O_CREAT | os.O_EXCL if length is None else getattr(os, "O_NOFOLLOW", 0)
-        try:
-            raw = os.fdopen(os.open(self.path, os.O_RDWR | how, 0o666), "r+b")
+        with told_of(target):
+            self._raw = os.fdopen(os.open(self.path, os.O_RDWR | how, 0o666), "r+b")
             if length is not None:
-                raw.truncate(length)
-                raw.seek(length)
-        except OSError as error:
-            raise output_error(target, error) from error
-        self._raw = raw
-        self.stream: IO[str] = io.TextIOWrapper(raw, encoding="utf-8", newline="")
+                self._raw.truncate(length)
+                self._raw.seek(length)
+        self.stream: IO[str] = io.TextIOWrapper(self._raw, encoding="utf-8", newline="")
 
     def sync(self) -> int:
         """Bring everything to the disk; returns the length in bytes."""
-        try:
+        with told_of(self.target):
             self.stream.flush()
             os.fsync(self._raw.fileno())
             return self._raw.tell()
-        except OSError as error:
-            raise output_error(self.target, error) from error
 
     def close(self) -> None:
         """Leave the part where it is."""
-        try:
+        with told_of(self.target):
             self.stream.close()
-        except OSError as error:
-            raise output_error(self.target, error) from error
 
 
 class Table:
@@ -123,8 +110,7 @@ class Table:
         kind: "csv", "jsonl" or "parquet".
         target: a file's name; "-" is standard output, for the first two.
         labels: the model's classes.
-        token: the run's.
-        length: bytes to keep of a stopped run; None starts afresh.
+        token, length: as for :class:`Part`.
 
     Raises:
         OutputError: it cannot be written.
@@ -135,7 +121,7 @@ class Table:
     def __init__(
         self,
         kind: str,
-        target: str | os.PathLike[str],
+        target: str | Path,
         labels: Sequence[Emotion],
         token: str,
         length: int | None = None,
@@ -150,11 +136,8 @@ class Table:
         if str(target) == STDOUT:
             stream: IO[str] = sys.stdout
         elif is_stream(target):
-            try:
-                stream = Path(target).open("w", encoding="utf-8")  # noqa: SIM115 - the stack's
-            except OSError as error:
-                raise output_error(target, error) from error
-            self._stack.callback(stream.close)
+            with told_of(target):
+                stream = self._stack.enter_context(Path(target).open("w", encoding="utf-8"))  # noqa: SIM115
         else:
             self._part = Part(target, token, length)
             self._stack.callback(self._part.close)
@@ -169,22 +152,13 @@ class Table:
         self._stack.enter_context(self._sink)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def write(self, result: Result) -> None:
         """Add a frame."""
-        try:
+        with told_of(self.target) if self._part else nullcontext():
             self._sink.write(result)
-        except OSError as error:
-            if self._part is None:
-                raise
-            raise output_error(self.target, error) from error
 
     def sync(self) -> int | None:
         """Bring everything to the disk; the part's length in bytes, None for a stream."""
@@ -192,11 +166,11 @@ class Table:
 
     def finish(self) -> None:
         """Close and give the file its name."""
-        if self._part is not None:
-            self._part.sync()
+        if self._part is None:
+            return
+        self._part.sync()
         self._stack.close()
-        if self._part is not None:
-            finish_part(self.kind, self.target, self._labels, self._token)
+        finish_part(self.kind, self.target, self._labels, self._token)
 
 
 def finish_part(
@@ -212,7 +186,7 @@ def finish_part(
         return
     if part.is_symlink():
         raise VideoError(f"{part} is a link; leave --resume out to start over.")
-    try:
+    with told_of(target):
         if kind != "parquet":
             part.replace(os.path.realpath(target))
             return
@@ -223,5 +197,3 @@ def finish_part(
             for line in lines:
                 sink.write(Result.from_dict(json.loads(line)))
         part.unlink()
-    except OSError as error:
-        raise output_error(target, error) from error

@@ -90,12 +90,10 @@ class Timeline:
         self.smoothed = False
 
     def add(self, result: Result, seconds: float, thumbnails: Sequence[Image] = ()) -> None:
-        """Take the next frame.
+        """Take the next frame: a result with ``time`` and tracked faces.
 
-        Args:
-            result: with ``time`` and with tracked faces.
-            seconds: how long the frame stands for.
-            thumbnails: one uint8 (N, N, 3) BGR picture a face, or none at all.
+        ``seconds`` is how long it stands for; ``thumbnails`` are one uint8 (N, N, 3) BGR picture a
+        face, or none at all.
         """
         time = result.time or 0.0
         if self.begin is None:
@@ -172,64 +170,40 @@ class Timeline:
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on later, as JSON-ready values: see :meth:`restore`."""
-        return {
-            "width": self.width,
-            "begin": self.begin,
-            "end": self.end,
-            "frames": self.frames,
-            "faceless": self.faceless,
-            "dropped": self.dropped,
-            "passed": self.passed,
-            "smoothed": self.smoothed,
-            "tracks": [
-                {
-                    "track": t.track,
-                    "first": t.first,
-                    "last": t.last,
-                    "frames": t.frames,
-                    "passer": t.passer,
-                    "shares": {e.value: s for e, s in t.shares.items()},
-                    "sums": _pack(t.sums),
-                    "counts": _pack(t.counts),
-                    "changes": [
-                        [c.time, c.emotion.value, c.confidence, encoded(c.jpeg)] for c in t.changes
-                    ],
-                }
-                for t in self.tracks.values()
-            ],
-        }
+        tracks = [
+            {
+                **vars(track),
+                "sums": _pack(track.sums),
+                "counts": _pack(track.counts),
+                "changes": [
+                    (c.time, c.emotion, c.confidence, encoded(c.jpeg)) for c in track.changes
+                ],
+            }
+            for track in self.tracks.values()
+        ]
+        return {**{name: getattr(self, name) for name in _KEPT}, "tracks": tracks}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state`."""
-        for name in (
-            "width",
-            "begin",
-            "end",
-            "frames",
-            "faceless",
-            "dropped",
-            "passed",
-            "smoothed",
-        ):
+        for name in _KEPT:
             setattr(self, name, state[name])
-        k = len(self.labels)
-        self.tracks = {
-            t["track"]: FaceTrack(
-                t["track"],
-                t["first"],
-                t["last"],
-                np.frombuffer(_unpack(t["sums"]), np.float32).reshape(BINS, 2, k).copy(),
-                np.frombuffer(_unpack(t["counts"]), np.int32).copy(),
-                t["frames"],
-                t["passer"],
-                {Emotion(e): s for e, s in t["shares"].items()},
-                [
-                    Change(at, Emotion(e), sure, base64.b64decode(jpeg) if jpeg else None)
-                    for at, e, sure, jpeg in t["changes"]
-                ],
-            )
-            for t in state["tracks"]
-        }
+        self.tracks = {t["track"]: self._track(t) for t in state["tracks"]}
+
+    def _track(self, saved: Mapping[str, Any]) -> FaceTrack:
+        sums = np.frombuffer(_unpack(saved["sums"]), np.float32)
+        track = FaceTrack(**saved)
+        track.sums = sums.reshape(BINS, 2, len(self.labels)).copy()
+        track.counts = np.frombuffer(_unpack(saved["counts"]), np.int32).copy()
+        track.shares = {Emotion(e): s for e, s in saved["shares"].items()}
+        track.changes = [
+            Change(at, Emotion(name), sure, base64.b64decode(jpeg) or None)
+            for at, name, sure, jpeg in saved["changes"]
+        ]
+        return track
+
+
+#: What a stopped run keeps of a timeline beside its tracks.
+_KEPT = ("width", "begin", "end", "frames", "faceless", "dropped", "passed", "smoothed")
 
 
 def _change(

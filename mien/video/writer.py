@@ -13,7 +13,6 @@ one is left out, and picture and sound stay together.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import secrets
 import shutil
@@ -64,7 +63,7 @@ class FilmWriter:
 
     def __init__(
         self,
-        target: str | os.PathLike[str],
+        target: Path,
         fps: float,
         film: Path | None = None,
         state: Mapping[str, Any] | None = None,
@@ -72,8 +71,9 @@ class FilmWriter:
         token: str | None = None,
         offset: float = 0.0,
     ) -> None:
-        self.target = Path(target)
-        check_suffix(self.target)
+        check_suffix(target)
+        self.target = target
+        self._suffix = target.suffix.lower()
         self.fps, self._film, self._offset = fps, film, offset
         self._token = token or (new_token() if state is None else str(state["token"]))
         self._folder = part_of(target, self._token)
@@ -100,10 +100,6 @@ class FilmWriter:
                     file.unlink()
         except OSError as error:
             raise output_error(target, error) from error
-
-    @property
-    def _suffix(self) -> str:
-        return self.target.suffix.lower()
 
     @property
     def codec(self) -> str:
@@ -223,18 +219,13 @@ class FilmWriter:
         lines = [f"file {name}\n" for name in self._segments]
         listing.write_text("ffconcat version 1.0\n" + "".join(lines), encoding="utf-8")
         pictures = ["-f", "concat", "-safe", "0", "-i", str(listing.absolute())]
-        tail = ["-c:v", "copy", *(["-movflags", "+faststart"] if self._is_mp4 else []), str(path)]
-        errors = []
+        is_mp4 = self._suffix in (".mp4", ".m4v", ".mov")
+        tail = ["-c:v", "copy", *(["-movflags", "+faststart"] if is_mp4 else []), str(path)]
         for sound in self._sounds(ffmpeg):
             problem = run_ffmpeg(ffmpeg, [*pictures, *sound, *tail])
             if problem is None:
                 return
-            errors.append(problem)
-        raise OutputError(f"Cannot write {str(self.target)!r}: ffmpeg says: {errors[-1]}.")
-
-    @property
-    def _is_mp4(self) -> bool:
-        return self._suffix in (".mp4", ".m4v", ".mov")
+        raise OutputError(f"Cannot write {str(self.target)!r}: ffmpeg says: {problem}.")
 
     def _sounds(self, ffmpeg: str) -> list[list[str]]:
         """Options for the sound, the best first: as it is, encoded anew, none."""
@@ -252,12 +243,7 @@ class FilmWriter:
         out = OpenCvEncoder(path, self._size, self.fps)
         for name in self._segments:
             capture = cv2.VideoCapture(str(self._folder / name), cv2.CAP_FFMPEG)
-            try:
-                while True:
-                    good, image = capture.read()
-                    if not good:
-                        break
-                    out.write(np.asarray(image, np.uint8))
-            finally:
-                capture.release()
+            while (picture := capture.read())[0]:
+                out.write(np.asarray(picture[1], np.uint8))
+            capture.release()
         out.close()

@@ -98,8 +98,7 @@ def camera_frames(
     Raises:
         CameraError: missing, busy, not permitted, or lost, and not to be waited for.
     """
-    waiting = False
-    seen = False
+    waiting = seen = False
     tries = 0
     while True:
         capture = opener(camera)
@@ -113,7 +112,7 @@ def camera_frames(
                 raise problem
             if not waiting:
                 on_message(f"{problem} Waiting for it.")
-                waiting = True
+            waiting = True
             time.sleep(min(retry * 2**tries, LONGEST_RETRY))
             tries = min(tries + 1, 30)
             continue
