@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from mien.errors import OutputError
 
@@ -63,22 +63,16 @@ def told_of(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
-    """Create the folder ``path`` with its parents if need be and return it.
-
-    Raises:
-        OutputError: it cannot be made, or a file stands in its place.
-    """
+    """Create the folder ``path`` with its parents if need be and return it. Raises OutputError."""
     folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise OutputError(f"Cannot use {str(folder)!r} as a folder: it is a file.") from None
-    except NotADirectoryError:
-        raise OutputError(
-            f"Cannot make the folder {str(folder)!r}: one of its parents is a file."
-        ) from None
-    except OSError as error:
-        raise output_error(folder, error) from error
+    with told_of(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise OutputError(f"Cannot use {str(folder)!r} as a folder: it is a file.") from None
+        except NotADirectoryError:
+            why = "one of its parents is a file"
+            raise OutputError(f"Cannot make the folder {str(folder)!r}: {why}.") from None
     return folder
 
 
@@ -204,17 +198,19 @@ def lock(path: str | os.PathLike[str]) -> Iterator[None]:
     file = target.with_name(f".mien-lock-{target.name[:200]}")
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     with ExitStack() as stack:
-        try:
+        with told_of(path):
             descriptor = os.open(file, flags, 0o666)
             while not _hold(descriptor, file):
                 holder = b"" if sys.platform == "win32" else os.pread(descriptor, 200, 0)
                 gone = not file.exists() or not os.path.samestat(os.fstat(descriptor), file.lstat())
                 os.close(descriptor)
                 if not gone:
-                    raise _held(path, holder)
+                    who = holder.decode("utf-8", "replace") or "another process"
+                    raise OutputError(
+                        f"{os.fspath(path)!r} is being written by another run of mien ({who}); "
+                        "wait for it, stop it, or choose another name."
+                    )
                 descriptor = os.open(file, flags, 0o666)
-        except OSError as error:
-            raise output_error(path, error) from error
         stack.callback(os.close, descriptor)
         stack.callback(remove, file)
         with suppress(OSError):
@@ -225,14 +221,6 @@ def lock(path: str | os.PathLike[str]) -> Iterator[None]:
                 os.write(descriptor, holder)
         remove_leftovers(target)
         yield
-
-
-def _held(path: str | os.PathLike[str], holder: bytes) -> OutputError:
-    who = holder.decode("utf-8", "replace") or "another process"
-    return OutputError(
-        f"{os.fspath(path)!r} is being written by another run of mien ({who}); wait for it, stop "
-        "it, or choose another name."
-    )
 
 
 def _real_target(path: str | os.PathLike[str]) -> Path:
@@ -257,11 +245,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     mode = _mode(target)
     if mode is not None and stat.S_ISDIR(mode):
         raise output_error(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
-    if mode is not None and not stat.S_ISREG(mode):
-        yield target  # A device, pipe or socket is written to, never replaced.
-        return
     temporary = target
     try:
+        if mode is not None and not stat.S_ISREG(mode):
+            yield target  # A device, pipe or socket is written to, never replaced.
+            return
         with _work_path(target) as temporary:
             if mode is not None:
                 temporary.chmod(stat.S_IMODE(mode))
@@ -284,7 +272,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         OutputError: ``path`` is a file or holds something, or the disk is full.
     """
     target = _real_target(path)
-    try:
+    with told_of(path):
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise OutputError(f"{path} exists and is not empty; name a new folder.")
         with _work_path(target, folder=True) as temporary:
@@ -292,45 +280,25 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             if target.exists():
                 target.rmdir()
             temporary.replace(target)
-    except OSError as error:
-        raise output_error(path, error) from error
 
 
 @contextmanager
 def open_atomic(
-    path: str | os.PathLike[str],
-    mode: str = "w",
-    *,
-    encoding: str | None = None,
-    newline: str | None = None,
+    path: str | os.PathLike[str], mode: Literal["w", "wb"] = "w", *, newline: str | None = None
 ) -> Iterator[IO[Any]]:
-    """Open ``path`` for writing; its content appears when the block ends without an error.
-
-    Args:
-        mode: "w" (text, UTF-8 unless ``encoding`` says otherwise) or "wb".
-
-    Raises:
-        OutputError: see :func:`atomic_path`.
-    """
-    if mode not in ("w", "wb"):
-        raise ValueError(f"mode must be 'w' or 'wb', not {mode!r}")
-    if mode == "w":
-        encoding = encoding or "utf-8"
-    with atomic_path(path) as temporary:
-        try:
-            with temporary.open(mode, encoding=encoding, newline=newline) as stream:
-                yield stream
-                stream.flush()
-        except OSError as error:
-            # A device is written to directly, so atomic_path does not see its errors.
-            if _is_about(error, temporary):
-                raise output_error(path, error) from error
-            raise
+    """Open ``path`` for writing text (UTF-8) or bytes; its content appears when the block ends
+    without an error. Raises OutputError; see :func:`atomic_path`."""
+    encoding = "utf-8" if mode == "w" else None
+    with (
+        atomic_path(path) as temporary,
+        temporary.open(mode, encoding=encoding, newline=newline) as stream,
+    ):
+        yield stream
 
 
-def write_text(path: str | os.PathLike[str], text: str, encoding: str = "utf-8") -> None:
+def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` to ``path``. Raises OutputError; see :func:`atomic_path`."""
-    with open_atomic(path, encoding=encoding) as stream:
+    with open_atomic(path) as stream:
         stream.write(text)
 
 

@@ -21,11 +21,7 @@ MIN_SIDE = 8
 STRIPE_PIXELS = 1 << 18
 
 #: Conversions to BGR from what Pillow calls the mode.
-_TO_BGR = {
-    "L": cv2.COLOR_GRAY2BGR,
-    "RGB": cv2.COLOR_RGB2BGR,
-    "LAB": cv2.COLOR_LAB2BGR,
-}
+_TO_BGR = {"L": cv2.COLOR_GRAY2BGR, "RGB": cv2.COLOR_RGB2BGR, "LAB": cv2.COLOR_LAB2BGR}
 
 
 def check_size(size: tuple[int, int], shown: str) -> None:

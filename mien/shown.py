@@ -115,11 +115,7 @@ class Shown:
             record = json.dumps(self.to_dict(), ensure_ascii=False, indent=2)  # type: ignore[attr-defined]
             _above("atomic").write_text(path, record + "\n")
         elif suffix in PICTURES:
-            pixels = self._pixels(image, color)
-            if pixels is None:
-                raise OutputError(
-                    "The picture of this result is gone; give it: result.save(path, image=…)."
-                )
+            pixels = self._pixels_of("result.save(path, image=…)", image, color)
             _above("atomic").write_bytes(path, _above("sinks").annotated(pixels, self, suffix))
         else:
             known = ", ".join((".json", ".csv", *PICTURES))
@@ -138,9 +134,7 @@ class Shown:
 
         from PIL import Image
 
-        pixels = self._pixels(image, color)
-        if pixels is None:
-            raise OutputError("The picture of this result is gone; give it: result.show(image=…).")
+        pixels = self._pixels_of("result.show(image=…)", image, color)
         picture = Image.open(io.BytesIO(_above("sinks").annotated(pixels, self, ".png")))
         try:
             from IPython import get_ipython
@@ -167,6 +161,12 @@ class Shown:
         head = "<tr><th>face</th><th>emotion</th><th>confidence</th></tr>"
         table = f"<table>{head}{rows}</table>" if rows else ""
         return f"<div><code>{html.escape(repr(self))}</code><br>{picture}{table}</div>"
+
+    def _pixels_of(self, call: str, image: Any, color: str | None) -> NDArray[np.uint8]:
+        pixels = self._pixels(image, color)
+        if pixels is None:
+            raise OutputError(f"The picture of this result is gone; give it: {call}.")
+        return pixels
 
     def _pixels(self, image: Any = None, color: str | None = None) -> NDArray[np.uint8] | None:
         """The picture as uint8 (H, W, 3) BGR; None where it is gone or cannot be read."""

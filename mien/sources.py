@@ -9,36 +9,28 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from mien.errors import ImageError, MienError
 
+
+def _endings(words: str) -> frozenset[str]:
+    return frozenset(f".{word}" for word in words.split())
+
+
 #: File endings that are looked for in folders; a file named outright may end in anything.
-SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff"),
-        *("pgm", "ppm", "pnm", "pbm", "pfm", "ico", "jp2", "j2k", "jpx", "avif"),
-        *("heic", "heif", "hif"),
-    )
+SUFFIXES = _endings(
+    "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff pgm ppm pnm pbm pfm ico jp2 j2k jpx avif "
+    "heic heif hif"
 )
-
 #: Pictures too, but of kinds that mien does not read: a folder that holds one was not read whole.
-UNREAD_SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("cr2", "cr3", "crw", "nef", "nrw", "arw", "dng", "raf", "orf", "rw2", "pef", "srw"),
-        *("psd", "xcf", "svg", "eps", "tga", "jxl", "exr", "hdr", "pcx", "qoi", "jxr"),
-    )
+UNREAD_SUFFIXES = _endings(
+    "cr2 cr3 crw nef nrw arw dng raf orf rw2 pef srw psd xcf svg eps tga jxl exr hdr pcx qoi jxr"
 )
-
 #: The same as ``SUFFIXES`` for videos.
-VIDEO_SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "mts", "m2ts"),
-        *("3gp", "wmv", "flv", "ogv", "vob", "mjpeg", "y4m"),
-    )
+VIDEO_SUFFIXES = _endings(
+    "mp4 m4v mov mkv webm avi mpg mpeg ts mts m2ts 3gp wmv flv ogv vob mjpeg y4m"
 )
 
 #: Stands for standard input.
@@ -58,8 +50,6 @@ class LeftOut:
 
 
 OnError = Callable[[str, MienError], None]
-
-
 OnLeftOut = Callable[[LeftOut], None]
 
 
@@ -138,14 +128,13 @@ class _Finder:
         if str(item) == STDIN:
             yield STDIN
         elif path.is_dir():
-            found = False
-            for file in self._walk(path, set()):
-                found = True
-                yield file
-            if not found:
+            files = self._walk(path, set())
+            first = next(files, None)
+            if first is None:
                 raise ImageError(
                     f"{path} holds no {self.what} ({', '.join(sorted(self.suffixes))})."
                 )
+            yield from chain([first], files)
         elif path.exists():
             if self.what == "images" and path.suffix.lower() in VIDEO_SUFFIXES:
                 raise ImageError(f"{path} is a video; analyse it with: mien video {path}")
@@ -165,8 +154,8 @@ class _Finder:
             with os.scandir(folder) as entries:
                 listing = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            problem = ImageError(f"{folder} cannot be read: {error.strerror or error}.")
-            self._report(folder, problem)
+            reason = error.strerror or error
+            self._report(folder, ImageError(f"{folder} cannot be read: {reason}."))
             return
         place = (status.st_dev, status.st_ino)
         if place in seen and status.st_ino:  # a link that leads back, or to a folder read already
@@ -179,11 +168,10 @@ class _Finder:
                     self._leave(path, "a hidden folder", False)
                 elif self.recursive:
                     yield from self._walk(path, seen)
-            elif reason := self._reason(path):
+            elif why := self._reason(path):
                 wanted = path.suffix.lower() in self.suffixes and not path.name.startswith("._")
-                if self.what == "images":
-                    wanted |= path.suffix.lower() in UNREAD_SUFFIXES
-                self._leave(path, reason, wanted)
+                unread = self.what == "images" and path.suffix.lower() in UNREAD_SUFFIXES
+                self._leave(path, why, wanted or unread)
             else:
                 yield path
 
@@ -202,7 +190,7 @@ class _Finder:
             return "a video, for mien video"
         if suffix in UNREAD_SUFFIXES:
             return f"{suffix[1:].upper()} is not read"
-        return "no image by its ending" if self.what == "images" else "no video by its ending"
+        return f"no {self.what[:-1]} by its ending"
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

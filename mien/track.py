@@ -86,9 +86,7 @@ class Tracker:
     def update(self, faces: Sequence[Face], timestamp: float) -> tuple[Face, ...]:
         """The faces of the next frame, in the order given, with their ``track`` numbers.
 
-        Args:
-            faces: all faces of one frame.
-            timestamp: seconds, on any clock that does not go backwards.
+        ``timestamp`` is in seconds, on any clock that does not go backwards.
         """
         ids = self.assign([face.box for face in faces], timestamp)
         return tuple(dataclasses.replace(f, track=i) for f, i in zip(faces, ids, strict=True))
@@ -99,9 +97,9 @@ class Tracker:
         ids = [0] * len(boxes)
         free = list(range(len(boxes)))
         open_tracks = list(self._tracks)
-        for similarity, reach in ((_overlap, _touching), (_nearness, _reach)):
+        for similarity in (_overlap, _nearness):
             found = [boxes[i] for i in free]
-            pairs = match(_similarities(open_tracks, found, timestamp, similarity, reach))
+            pairs = match(_similarities(open_tracks, found, timestamp, similarity))
             for row, column in pairs:
                 open_tracks[row].see(boxes[free[column]], timestamp)
                 ids[free[column]] = open_tracks[row].id
@@ -120,18 +118,14 @@ class Tracker:
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on later, as JSON-ready values: see :meth:`restore`."""
-        tracks = [
-            {"id": t.id, "box": dataclasses.astuple(t.box), "time": t.time, "speed": t.speed}
-            for t in self._tracks
-        ]
+        tracks = [dataclasses.asdict(track) for track in self._tracks]
         return {"next": self._next, "tracks": tracks}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state`."""
         self._next = int(state["next"])
         self._tracks = [
-            _Track(int(t["id"]), Box(*t["box"]), float(t["time"]), (t["speed"][0], t["speed"][1]))
-            for t in state["tracks"]
+            _Track(t["id"], Box(**t["box"]), t["time"], tuple(t["speed"])) for t in state["tracks"]
         ]
 
 
@@ -234,11 +228,6 @@ def _overlap(track: _Track, place: Box, box: Box, time: float) -> float:
     return value if value >= MIN_IOU else 0.0
 
 
-def _touching(track: _Track, place: Box, longest: float, time: float) -> float:
-    """How far off a box that overlaps ``place`` can be; no side of it is over ``longest``."""
-    return (max(place.width, place.height) + longest) / 2
-
-
 def _nearness(track: _Track, place: Box, box: Box, time: float) -> float:
     """1 at the predicted place, 0 at the end of reach, which grows while the face is hidden."""
     side, other = _side(place), _side(box)
@@ -247,11 +236,6 @@ def _nearness(track: _Track, place: Box, box: Box, time: float) -> float:
     (x, y), (to_x, to_y) = place.center, box.center
     distance = math.hypot(to_x - x, to_y - y) / ((side + other) / 2)
     return max(0.0, 1 - distance / _sides(track, time))
-
-
-def _reach(track: _Track, place: Box, longest: float, time: float) -> float:
-    """How far the centre of a box can be for :func:`_nearness` to be over 0."""
-    return _sides(track, time) * _side(place) * (1 + MAX_SIDE_RATIO) / 2
 
 
 def _sides(track: _Track, time: float) -> float:
@@ -268,11 +252,10 @@ def _similarities(
     boxes: Sequence[Box],
     time: float,
     similarity: Callable[[_Track, Box, Box, float], float],
-    reach: Callable[[_Track, Box, float, float], float],
 ) -> list[dict[int, float]]:
     """For each track the boxes that it may be, with their similarities.
 
-    In a crowd nearly every pair is too far apart: those are not even compared.
+    In a crowd nearly every pair is too far apart, for either similarity: those are not compared.
     """
     centers = [box.center for box in boxes]
     order = sorted(range(len(boxes)), key=lambda i: centers[i][0])
@@ -282,7 +265,9 @@ def _similarities(
     for track in tracks:
         place = track.predict(time)
         x, y = place.center
-        far = 1.001 * reach(track, place, longest, time)  # rounding shall exclude nothing
+        touching = (max(place.width, place.height) + longest) / 2
+        reach = _sides(track, time) * _side(place) * (1 + MAX_SIDE_RATIO) / 2
+        far = 1.001 * max(touching, reach)  # rounding shall exclude nothing
         row = {}
         for i in order[bisect_left(xs, x - far) : bisect_right(xs, x + far)]:
             if abs(centers[i][1] - y) <= far:

@@ -35,8 +35,7 @@ PLAIN_SECONDS = 30.0
 @app.command()
 def video(
     films: Annotated[
-        list[str],
-        typer.Argument(metavar="FILM...", help="Films, folders of films, quoted globs."),
+        list[str], typer.Argument(metavar="FILM...", help="Films, folders of films, quoted globs.")
     ],
     out: Annotated[
         Path | None,
@@ -76,8 +75,7 @@ def video(
         typer.Option(min=0, max=1, help="Lead another expression needs to take over the name."),
     ] = 0.1,
     max_gap: Annotated[
-        float,
-        typer.Option(min=0, help="Seconds a face may be hidden and keep its number."),
+        float, typer.Option(min=0, help="Seconds a face may be hidden and keep its number.")
     ] = 1.0,
     min_track: Annotated[
         float, typer.Option(min=0, help="Seconds a face must be seen; else it is passing by.")

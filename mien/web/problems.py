@@ -21,12 +21,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
     """
 
     def __init__(
-        self,
-        status: int,
-        detail: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        **extra: Any,
+        self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **extra: Any
     ) -> None:
         super().__init__(detail)
         self.status = status

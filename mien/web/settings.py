@@ -63,8 +63,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for entry in fields(self):
-            value = getattr(self, entry.name)
-            if value <= 0:
+            if (value := getattr(self, entry.name)) <= 0:
                 raise ServerError(f"The limit {entry.name} is {value}; expected more than 0.")
 
 
@@ -140,11 +139,7 @@ def check_token(token: str) -> None:
 
 
 def read_token(path: Path) -> str:
-    """The token that a file holds, blank space around it left out.
-
-    Raises:
-        ServerError: it cannot be read.
-    """
+    """The token that a file holds, blank space around it left out. Raises ServerError."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:

@@ -32,7 +32,7 @@ from mien.results import Result
 from mien.track import Smoother, Tracker
 from mien.web.problems import Problem
 from mien.web.settings import Limits, Settings
-from mien.web.work import Workers, analyze
+from mien.web.work import Workers
 
 if TYPE_CHECKING:
     from mien.web.metrics import Metrics
@@ -174,15 +174,14 @@ class _Stream:
         self._metrics.frames.labels("read").inc()
         self._metrics.faces.inc(len(result.faces))
         self._metrics.frame_seconds.observe(seconds)
-        await self._send(
-            {
-                "type": "result",
-                "frame": frame.number,
-                "dropped": self._dropped,
-                "milliseconds": round(seconds * 1e3, 2),
-                "result": result.to_dict(),
-            }
-        )
+        answer = {
+            "type": "result",
+            "frame": frame.number,
+            "dropped": self._dropped,
+            "milliseconds": round(seconds * 1e3, 2),
+            "result": result.to_dict(),
+        }
+        await self._send(answer)
 
     def _look(self, analyzer: Analyzer, frame: _Frame) -> Result:
         """In a worker's thread. One frame of a stream at a time, in order."""
@@ -190,20 +189,19 @@ class _Stream:
         if not frame.data.startswith(b"\xff\xd8\xff"):
             raise ImageError(f"{name} is not a JPEG.")
         image = read_image(frame.data, name=name, max_pixels=self._limits.frame_pixels)
-        result = analyze(analyzer, image)
+        result = analyzer.analyze(image, color="bgr")
         tracked = self._tracker.update(result.faces, frame.arrived)
         return replace(result, faces=self._smoother.update(tracked, frame.arrived))
 
     def _hello(self) -> dict[str, Any]:
         limits, info = self._limits, self._workers.info
+        told = ("frame_bytes", "frame_pixels", "frame_rate")
         return {
             "type": "hello",
             "model": info.name,
             "labels": [label.value for label in info.labels],
             "limits": {
-                "frame_bytes": limits.frame_bytes,
-                "frame_pixels": limits.frame_pixels,
-                "frame_rate": limits.frame_rate,
+                n: getattr(limits, n) for n in ("frame_bytes", "frame_pixels", "frame_rate")
             },
         }
 

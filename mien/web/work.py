@@ -19,7 +19,6 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from mien._fork import renew_after_fork
 from mien.classify import available_cores
@@ -100,16 +99,22 @@ class Workers:
         for upload in uploads:  # one by one, so that requests take turns
             if self._stopping.is_set():
                 raise asyncio.CancelledError
-            work = partial(
-                _look,
-                decoders=self._decoders,
-                upload=upload,
-                faces=faces,
-                min_confidence=min_confidence,
-                pixels=pixels,
-            )
+            work = partial(self._look, upload, faces, min_confidence, pixels)
             out.append(await self.run(work))
         return out
+
+    def _look(
+        self, upload: Upload, faces: bool, min_confidence: float, pixels: int, analyzer: Analyzer
+    ) -> Outcome:
+        start = time.perf_counter()
+        try:
+            name = upload.name or "The picture"
+            image = self._decoders.read_image(upload.data, name=name, max_pixels=pixels)
+            result = analyzer.analyze(image, color="bgr", faces=faces, source=upload.name)
+        except ImageError as error:
+            return Outcome(time.perf_counter() - start, error=str(error))
+        kept = tuple(face for face in result.faces if face.confidence >= min_confidence)
+        return Outcome(time.perf_counter() - start, replace(result, faces=kept))
 
     def close(self) -> None:
         """Take no more work; what runs is finished in the background."""
@@ -118,35 +123,8 @@ class Workers:
         self._decoders.close()
 
 
-def _look(
-    analyzer: Analyzer,
-    *,
-    decoders: DecodePool,
-    upload: Upload,
-    faces: bool,
-    min_confidence: float,
-    pixels: int,
-) -> Outcome:
-    start = time.perf_counter()
-    try:
-        name = upload.name or "The picture"
-        image = decoders.read_image(upload.data, name=name, max_pixels=pixels)
-        result = analyze(analyzer, image, faces=faces, source=upload.name)
-    except ImageError as error:
-        return Outcome(time.perf_counter() - start, error=str(error))
-    kept = tuple(face for face in result.faces if face.confidence >= min_confidence)
-    return Outcome(time.perf_counter() - start, replace(result, faces=kept))
-
-
 def _warm(analyzer: Analyzer) -> None:
     """The first picture costs a third of a second; nobody should wait for it."""
     grey = np.full((240, 320, 3), 127, np.uint8)
     analyzer.analyze(grey, color="bgr")
     analyzer.analyze(grey, color="bgr", faces=True)
-
-
-def analyze(
-    analyzer: Analyzer, image: NDArray[np.uint8], *, faces: bool = False, source: str | None = None
-) -> Result:
-    """Analyse a decoded picture, uint8 (H, W, 3) BGR."""
-    return analyzer.analyze(image, color="bgr", faces=faces, source=source)
