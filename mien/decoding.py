@@ -50,8 +50,7 @@ class DecodePool:
 
     Args:
         workers: how many pictures are decoded at a time; further calls wait.
-        seconds: CPU time for one picture.
-        memory: bytes for one picture.
+        seconds, memory: CPU time and bytes for one picture.
     """
 
     def __init__(self, workers: int = 1, *, seconds: float = SECONDS, memory: int = MEMORY) -> None:
@@ -82,13 +81,11 @@ class DecodePool:
         with self._turns:
             worker = self._take()
             try:
-                request = {"name": shown, "max_pixels": max_pixels}
-                reply, body = worker.ask(request, data)
-            except (OSError, EOFError):
-                worker.stop()
-                raise ImageError(self._why(shown)) from None
-            except BaseException:  # KeyboardInterrupt: half an answer is left in the pipe
-                worker.stop()
+                reply, body = worker.ask({"name": shown, "max_pixels": max_pixels}, data)
+            except BaseException as error:
+                worker.stop()  # half an answer may be left in the pipe
+                if isinstance(error, (OSError, EOFError)):
+                    raise ImageError(self._why(shown)) from None
                 raise
             finally:
                 self._busy.discard(worker)
@@ -102,13 +99,9 @@ class DecodePool:
     def _take(self) -> _Worker:
         if self._closed:
             raise ImageError("No picture is decoded any more: the pool is closed.")
-        worker = None
-        while self._idle and worker is None:
-            worker = self._idle.pop()
-            if not worker.alive:  # somebody ended it
-                worker.stop()
-                worker = None
-        worker = worker or _Worker(self._seconds, self._memory)
+        while self._idle and not self._idle[-1].alive:  # somebody ended it
+            self._idle.pop().stop()
+        worker = self._idle.pop() if self._idle else _Worker(self._seconds, self._memory)
         self._busy.add(worker)
         if self._closed:  # by another thread, just now
             worker.kill()

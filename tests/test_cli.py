@@ -206,3 +206,13 @@ def test_the_progress_line_is_one_line(width: int) -> None:
     assert len(text) <= width
     assert "a long" in text
     assert ("123456/216000" in text) == (width >= 40)
+
+
+def test_a_reader_that_goes_ends_the_help_page_quietly() -> None:
+    command = [sys.executable, "-m", "mien", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

@@ -169,10 +169,10 @@ def _unexpected(error: Exception) -> int:
     )
 
 
-def _guarded(verb: str, arguments: list[str]) -> int:
+def _guarded(arguments: list[str]) -> int:
     """Run the verb; every error that a user can cause becomes one sentence and an exit code."""
     try:
-        code = _complete(arguments) if not verb else _run(verb, arguments)
+        code = _dispatch(arguments)
         sys.stdout.flush()
         return code
     except MienError as error:
@@ -194,7 +194,7 @@ def _guarded(verb: str, arguments: list[str]) -> int:
             return _unexpected(error)
         if not message:  # `mien data` alone: its help page was printed
             return 2
-        return _fail(f"{message.rstrip('.')}; see `mien {verb} --help`.")
+        return _fail(f"{message.rstrip('.')}; see `mien {arguments[0]} --help`.")
 
 
 def _never_fail_on_a_name() -> None:
@@ -254,12 +254,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_closed_streams()
     _never_fail_on_a_name()
     with _terminable():
-        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+        return _guarded(list(sys.argv[1:] if argv is None else argv))
 
 
 def _dispatch(arguments: list[str]) -> int:
     if "_MIEN_COMPLETE" in os.environ:
-        return _guarded("", arguments)
+        return _complete(arguments)
     if not arguments:
         print(help_text())
         return 2
@@ -268,12 +268,12 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"mien {__version__}")
         return 0
     if word in ("--install-completion", "--show-completion"):
-        return _guarded("", arguments)
+        return _complete(arguments)
     if word in ("-h", "--help", "help"):
         if rest and rest[0] in VERBS:
-            return _guarded(rest[0], ["--help"])
+            return _run(rest[0], ["--help"])
         print(help_text())
         return 0
     if word not in VERBS:
         return _unknown(word)
-    return _guarded(word, rest)
+    return _run(word, rest)

@@ -126,14 +126,9 @@ class OneFilm:
                     saved = time.monotonic()
                 result = self._take(seen)
                 painter.paint(seen.image, result)
-                yield from self._known(self.passers.update(result))
+                yield from map(self.timeline.stays, self.passers.update(result))
             painter.drain()
-            yield from self._known(self.passers.finish())
-
-    def _known(self, results: list[Result]) -> list[Result]:
-        for result in results:
-            self.timeline.stays(result)
-        return results
+            yield from map(self.timeline.stays, self.passers.finish())
 
     def _take(self, seen: Seen) -> Result:
         result, now = seen.result, seen.result.time or 0.0

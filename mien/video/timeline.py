@@ -152,11 +152,12 @@ class Timeline:
         self.dropped += not least.passer
         self.passed += least.passer
 
-    def stays(self, result: Result) -> None:
-        """The faces of ``result`` are not passing by."""
+    def stays(self, result: Result) -> Result:
+        """The faces of ``result``, which is given back, are not passing by."""
         for face in result.faces:
             if face.track in self.tracks:
                 self.tracks[face.track].passer = False
+        return result
 
     @property
     def passers(self) -> int:

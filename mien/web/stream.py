@@ -200,9 +200,7 @@ class _Stream:
             "type": "hello",
             "model": info.name,
             "labels": [label.value for label in info.labels],
-            "limits": {
-                n: getattr(limits, n) for n in ("frame_bytes", "frame_pixels", "frame_rate")
-            },
+            "limits": {name: getattr(limits, name) for name in told},
         }
 
     async def _send(self, value: dict[str, Any]) -> None:
