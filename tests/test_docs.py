@@ -51,6 +51,39 @@ def test_the_readmes_first_lines_do_what_they_say(tmp_path: Path) -> None:
         assert "happy" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("verb", "page", "part"),
+    [
+        ("predict", "cli.md", "## mien predict"),
+        ("video", "video.md", "# Videos"),
+        ("live", "web.md", "## mien live"),
+        ("serve", "web.md", "## mien serve"),
+    ],
+)
+def test_the_page_of_a_verb_names_its_options_and_no_others(
+    verb: str, page: str, part: str
+) -> None:
+    help_text = subprocess.run(
+        [sys.executable, "-m", "mien", verb, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200", "TERM": "dumb"},
+    ).stdout
+    table = (ROOT / "docs" / page).read_text(encoding="utf-8").split(f"{part}\n")[1]
+    cells = re.search(r"^\| option .*?\n\n", table, re.MULTILINE | re.DOTALL)
+    assert cells is not None
+    listed = {line.split(" | ")[0] for line in cells[0].splitlines()}
+    named = set(re.findall(r"--[a-z][a-z-]*", " ".join(listed)))
+    offered = set(re.findall(r"(?<=[ ,│])--[a-z][a-z-]*(?=[ │])", help_text)) - {"--help"}
+    #: Switches that are on unless their opposite is given; -o is short for --output.
+    positive = {option.replace("--no-", "--") for option in named if option.startswith("--no-")}
+    assert "--model" in offered
+    assert offered - named - positive - {"--output"} == set()
+    assert named - offered == set()
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page
