@@ -216,3 +216,13 @@ def test_a_reader_that_goes_ends_the_help_page_quietly() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+def test_the_old_name_of_an_option_still_works(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    assert main(["ensemble", "--views", "ten"]) == 2
+    assert "Name members" in capsys.readouterr().err  # and not "No such option"
+    assert main(["ensemble", "--help"]) == 0
+    page = capsys.readouterr().out
+    assert "--tta" in page
+    assert "--views" not in page

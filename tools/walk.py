@@ -40,6 +40,15 @@ def drawn(folder: Path) -> Path:
     return path
 
 
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported by a function that ``frame`` was called from."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
 def walk(arguments: list[str]) -> Counter[str]:
     """Run ``mien ARGUMENTS`` in this process: file of mien -> calls of its functions."""
     from mien.cli import main
@@ -49,9 +58,10 @@ def walk(arguments: list[str]) -> Counter[str]:
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
-        # The bodies of modules and classes run at import: they are no functions.
+        # The bodies of modules and classes are no functions, and what they call is no work.
         function = code.co_flags & inspect.CO_OPTIMIZED
-        if event == "call" and function and code.co_filename.startswith(package):
+        ours = event == "call" and function and code.co_filename.startswith(package)
+        if ours and not _importing(frame):
             calls[code.co_filename.removeprefix(package)] += 1
 
     threading.setprofile(note)

@@ -27,7 +27,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="seeds 0, 1, ...")
     parser.add_argument("--set", action="append", default=[], help="key=value")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--views", choices=("none", "flip", "ten"), default="none")
+    tta = parser.add_argument("--tta", choices=("none", "flip", "ten"), default="none")
+    tta.help = "test-time augmentation"
+    parser.add_argument("--views", dest="tta", choices=tta.choices, help=argparse.SUPPRESS)
     parser.add_argument("--test", action="store_true", help="score the test split, when decided")
     parser.add_argument("--claim", action="store_true", help="write the recipe's claim")
     parser.add_argument("--out", type=Path, help="[out/speedrun-RECIPE.json]")
@@ -61,7 +63,7 @@ def main() -> None:
             "recipe": json.loads(json.dumps(recipe.to_dict() | {"claim": ""})),
             "hardware": hardware(device),
             "precision": choose_precision(recipe.precision, device).precision,
-            "views": options.views,
+            "views": options.tta,
             "data": dataset.sha256,
         }
         if record and record.get("same") != same:
@@ -86,7 +88,7 @@ def main() -> None:
                 splits,
                 seeds=[seed],
                 device=device,
-                views=options.views,
+                views=options.tta,
                 test=options.test,
                 keep=lambda seed, network: save_network(
                     network, recipe, dataset, splits, weights(seed)

@@ -61,3 +61,13 @@ Parquet = Annotated[str | None, typer.Option(metavar="FILE", help="Write Parquet
 Csv = Annotated[
     str | None, typer.Option(metavar="FILE", help="Write CSV, one row per face; - prints it.")
 ]
+
+# Of the verbs that train.
+TrainDevice = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Seed = Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. optimizer.lr=0.05.")]
+RunFolder = Annotated[
+    Path | None, typer.Option("--out", help="Run folder (default: runs/RECIPE-seedN).")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Two epochs on 64 samples.")]

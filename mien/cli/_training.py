@@ -1,10 +1,19 @@
-"""What the commands that train share: their options' values, and where their lines go."""
+"""What the verbs that train share: their beginning, one training with its report, their options."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mien.errors import RecipeError
+from mien.cli._allocator import relaunch_with_allocator
+from mien.cli._console import say
+from mien.errors import RecipeError, require_extra
+
+if TYPE_CHECKING:
+    from mien.data.dataset import FaceDataset, Splits
+    from mien.train.distill import Teachers
+    from mien.train.recipe import Recipe
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "32", "bf16")
@@ -19,9 +28,60 @@ def check_choice(option: str, value: str | None, known: Sequence[str | None]) ->
     raise RecipeError(f"--{option} must be {names}, not {value!r}.")
 
 
-def printer() -> Callable[[str], None]:
-    """Prints lines on standard error as they are, without markup or wrapping."""
-    from rich.console import Console
+def begin(verb: str, device: str, relaunch: bool = True) -> None:
+    """Check what every training needs; start the process anew with the allocator's settings."""
+    check_choice("device", device, DEVICES)
+    require_extra("train", ("torch", "pyarrow"), f"`mien {verb}`")
+    if relaunch:
+        relaunch_with_allocator()
 
-    console = Console(stderr=True)
-    return lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+def resolved(recipe: str, settings: Sequence[str] | None, **replaced: str | None) -> Recipe:
+    """A named recipe with its ``--set`` settings, then the options of their own that were given."""
+    from mien.train.recipe import override
+    from mien.train.recipes import get_recipe
+
+    more = [f"{key}={value}" for key, value in replaced.items() if value]
+    return override(get_recipe(recipe), [*(settings or ()), *more])
+
+
+def train_one(
+    recipe: Recipe,
+    dataset: FaceDataset,
+    splits: Splits,
+    out: Path | None,
+    *,
+    seed: int,
+    resume: bool,
+    dry_run: bool,
+    device: str,
+    teachers: Teachers | None = None,
+    unlabelled: FaceDataset | None = None,
+) -> None:
+    """Train, write the run's report, say where it ended."""
+    from mien.train.fit import fit
+    from mien.train.folder import default_folder
+    from mien.train.jobs import run_name
+    from mien.train.report import write_run_report
+
+    result = fit(
+        recipe,
+        dataset,
+        splits,
+        out or default_folder(Path("runs"), run_name(recipe, seed), dry_run),
+        seed=seed,
+        resume=resume,
+        dry_run=dry_run,
+        device=device,
+        teachers=teachers,
+        unlabelled=unlabelled,
+    )
+    write_run_report(result, dataset, splits)
+    chosen = "the last, for there is no validation split"
+    if result.val_accuracy is not None:
+        chosen = f"val accuracy {result.val_accuracy:.4f}"
+    taught = f" by {len(teachers.members)} teachers" if teachers else ""
+    say(
+        f"epoch {result.best_epoch} ({chosen}); {result.seconds / 60:.1f} min of training{taught}; "
+        f"{result.checkpoint}"
+    )

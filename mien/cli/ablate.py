@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from mien.cli._allocator import relaunch_with_allocator
-from mien.cli._training import DEVICES, check_choice, printer
-from mien.errors import require_extra
+from mien.cli._console import say
+from mien.cli._options import Data, DryRun, Json, Name, TrainDevice
+from mien.cli._training import begin
 
 app = typer.Typer(add_completion=False)
 
@@ -19,24 +19,22 @@ def ablate(
     table: Annotated[
         Path, typer.Argument(help="TOML file: recipe, set, seeds and the table of rows.")
     ],
-    data: Annotated[Path | None, typer.Option(help="Dataset in any published form.")] = None,
-    name: Annotated[str | None, typer.Option(help="Which dataset of a folder of several.")] = None,
+    data: Data = None,
+    name: Name = None,
     out: Annotated[Path | None, typer.Option(help="Folder (default: out/TABLE).")] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Start no further run after so long.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Two epochs on 64 samples.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+    device: TrainDevice = "auto",
+    dry_run: DryRun = False,
+    json: Json = False,
 ) -> None:
     """Mean, spread and paired difference of every row on the validation split.
 
-    Stopped anywhere and called again, it goes on where it was; table and plot follow every run. The
-    figure is the last epoch's, which nothing was chosen by; the test split is not read.
+    Stopped anywhere and called again, it goes on where it was; table and plot are written at the
+    end. The figure is the last epoch's, which nothing was chosen by; the test split is not read.
     """
-    check_choice("device", device, DEVICES)
-    require_extra("train", ("torch", "pyarrow"), "`mien ablate`")
-    relaunch_with_allocator()
+    begin("ablate", device)
     from mien.data import read_for_protocol
     from mien.train.ablation import ablate as run
     from mien.train.ablation import read_table, to_markdown
@@ -49,7 +47,7 @@ def ablate(
         device=device,
         dry_run=dry_run,
         budget_s=None if minutes is None else 60 * minutes,
-        say=printer(),
+        say=say,
     )
     if json:
         from json import dumps

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.cli._allocator import relaunch_with_allocator
-from mien.cli._training import DEVICES, PRECISIONS, check_choice, printer
+from mien.cli._console import say
+from mien.cli._training import DEVICES, PRECISIONS, check_choice
 from mien.errors import require_extra
 
 if TYPE_CHECKING:
@@ -73,7 +74,6 @@ def reproduce(
     from mien.reproduce.plan import TrainOptions
     from mien.reproduce.plan import reproduce as run
 
-    say = printer()
     record, paths = run(
         name,
         out or Path("out") / (f"{name}-dry-run" if dry_run else name),

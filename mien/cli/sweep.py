@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.cli._allocator import relaunch_with_allocator
-from mien.cli._training import DEVICES, PRECISIONS, check_choice, printer
+from mien.cli._console import say
+from mien.cli._training import DEVICES, PRECISIONS, check_choice
 from mien.errors import RecipeError, require_extra
 from mien.reproduce.spec import BUDGETS
 
@@ -85,7 +86,6 @@ def sweep(
     from mien.train.jobs import share_out
     from mien.train.precision import gpu_count
 
-    say = printer()
     options = TrainOptions(device, precision, dry_run, quiet=False)
     datasets = Datasets(data, cache=runs, build=False, dry=dry_run, say=say)
     made = cells_of.Sweep(cells, budget, runs, datasets, options, seeds, say)

@@ -6,7 +6,9 @@ No torch: reports and plans read run folders too.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -85,15 +87,29 @@ def hold(folder: Path, wait_s: float = 1.0) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(make_folder(folder) / _LOCK, timeout=wait_s, is_singleton=True)
+    path = make_folder(folder) / _LOCK
+    lock = FileLock(path, is_singleton=True)
     try:
-        lock.acquire()
+        lock.acquire(timeout=wait_s)
     except Timeout:
-        raise BusyError(f"Another process is training in {folder}; wait for it to end.") from None
+        raise busy(folder) from None
     try:
+        if lock.lock_counter == 1:
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            # Into the locked file itself: it says nothing once the lock is free.
+            path.write_text(f"process {os.getpid()}, since {since}", encoding="utf-8")
         yield
     finally:
         lock.release()
+
+
+def busy(folder: Path) -> BusyError:
+    """The error that says who trains in ``folder``: "… (process 7, since …)"."""
+    who = ""
+    with suppress(OSError, ValueError):
+        who = (folder / _LOCK).read_text(encoding="utf-8").strip()
+    whom = f" ({who})" if who else ""
+    return BusyError(f"Another mien is training in {folder}{whom}; wait for it to end.")
 
 
 def in_use(folder: Path) -> bool:

@@ -31,6 +31,7 @@ from mien.train.folder import (
     RECIPE,
     RESULT,
     BusyError,
+    busy,
     hold,
     note_failure,
     read_json,
@@ -193,7 +194,7 @@ def raise_first(outcomes: Sequence[Outcome]) -> None:
         if outcome.error is not None:
             raise outcome.error
         if outcome.state == "running":
-            raise BusyError(f"Another process is training in {outcome.job.folder}.")
+            raise busy(outcome.job.folder)
 
 
 def _train(

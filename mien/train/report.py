@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mien.atomic import write_text
+from mien.atomic import make_folder, write_text
 from mien.data.dataset import FaceDataset, Splits
-from mien.evaluate import describe_model, evaluate, write_report
+from mien.evaluate import describe_model, evaluate, to_markdown
 from mien.evaluate.curves import read_curves
 from mien.report.plots import training_curves
 from mien.report.svg import standalone
@@ -17,10 +17,11 @@ from mien.train.folder import CURVES, RESULT
 
 
 def write_run_report(result: FitResult, dataset: FaceDataset, splits: Splits) -> Path:
-    """Write ``report/`` (JSON, Markdown, HTML), ``curves.svg`` and ``result.json`` into the run.
+    """Write ``report/`` (JSON, Markdown), ``curves.svg`` and ``result.json`` into the run.
 
-    The report is of the validation split, on which the epoch was chosen, and says so; the test
-    split is scored by ``mien evaluate``, once. Without a validation split there is no report.
+    The report is of the validation split, on which the epoch was chosen, and says so; ``mien
+    evaluate`` draws the page of any split, and scores the test split, once. Without a validation
+    split there is no report.
     """
     folder = result.folder
     write_text(folder / "curves.svg", standalone(training_curves(read_curves(folder / CURVES))))
@@ -48,4 +49,6 @@ def _write_report(result: FitResult, val: FaceDataset, splits: Splits) -> None:
         protocol=splits.protocol,
         split=f"{splits.published_name('val')} (the epoch was chosen on it)",
     )
-    write_report(report, result.folder / "report")
+    folder = make_folder(result.folder / "report")
+    write_text(folder / "report.json", report.to_json() + "\n")
+    write_text(folder / "report.md", to_markdown(report))
