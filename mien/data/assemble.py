@@ -38,16 +38,13 @@ class BadRows:
     def check(self) -> tuple[str, ...]:
         """Raise DataError for the first problem unless bad rows are skipped; return all of them."""
         if self.problems and not self.skip:
-            raise DataError(self._sentence())
+            more = len(self.problems) - 1
+            others = f" (and {more:,} more bad {'row' if more == 1 else 'rows'})" if more else ""
+            raise DataError(
+                f"{self.source}, {self.problems[0]}{others}; "
+                "repair the data, or leave bad rows out with: mien data convert … --skip-bad."
+            )
         return tuple(self.problems)
-
-    def _sentence(self) -> str:
-        more = len(self.problems) - 1
-        others = f" (and {more:,} more bad {'row' if more == 1 else 'rows'})" if more else ""
-        return (
-            f"{self.source}, {self.problems[0]}{others}; "
-            "repair the data, or leave bad rows out with: mien data convert … --skip-bad."
-        )
 
 
 def decode_grey(data: bytes | None) -> NDArray[np.uint8]:

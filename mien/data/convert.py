@@ -53,20 +53,14 @@ def write_dataset(dataset: FaceDataset, path: Path, form: str | None = None) -> 
     return writers[form_of(path, form)](dataset, path)
 
 
-def _is_original(dataset: FaceDataset) -> bool:
-    """Whether the ids are FER2013's row numbers 0, 1, 2, ... in order."""
-    return dataset.name == "fer2013" and dataset.ids.tolist() == [
-        f"fer2013:{i:05d}" for i in range(len(dataset))
-    ]
-
-
 def _write_csv(dataset: FaceDataset, path: Path) -> list[Path]:
     """As Kaggle's ``fer2013.csv`` where the rows are FER2013's; else with id and group columns."""
     if dataset.images.shape[1:] != (SIDE, SIDE):
         raise DataError(f"FER2013's CSV holds 48×48 pixels, not {dataset.images.shape[1:]}.")
-    original = _is_original(dataset)
-    levels = [str(v) for v in range(256)]
     codes = dataset.name == "fer2013"
+    rows = [f"fer2013:{i:05d}" for i in range(len(dataset))]
+    original = codes and dataset.ids.tolist() == rows
+    levels = [str(v) for v in range(256)]
     with open_atomic(path, newline="") as file:
         extra = [] if original else ["id", "group"]
         file.write(csv_line(["emotion", "pixels", "Usage", *extra]))

@@ -70,6 +70,11 @@ class FaceDataset:
         """SHA-256 of the sorted ids: which images these are, in whatever order."""
         return hashlib.sha256("\n".join(sorted(self.ids.tolist())).encode()).hexdigest()
 
+    @property
+    def where(self) -> str:
+        """What messages call it: its path, or else its name."""
+        return self.source or self.name
+
     def __getitem__(self, i: int) -> Sample:
         return Sample(
             id=str(self.ids[i]),
@@ -105,7 +110,7 @@ class FaceDataset:
         try:
             return np.array([where[key] for key in ids.tolist()], dtype=np.int64)
         except KeyError as error:
-            raise DataError(f"{self.source or self.name}: no sample {error.args[0]!r}.") from None
+            raise DataError(f"{self.where}: no sample {error.args[0]!r}.") from None
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ def twin_free_ids(
     """
     for split in (test_split, *against_splits):
         if not (dataset.splits == split).any():
-            raise DataError(f"{dataset.source or dataset.name} has no split {split!r}.")
+            raise DataError(f"{dataset.where} has no split {split!r}.")
     return without_twins(
         dataset.take(np.flatnonzero(dataset.splits == test_split)),
         dataset.take(np.flatnonzero(np.isin(dataset.splits, against_splits))),

@@ -46,7 +46,7 @@ def is_ferplus_header(header: list[str]) -> bool:
     return {"usage", "neutral", "nf"} <= set(header)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(row number from 0, fields) after the header; blank lines are skipped, and not numbered."""
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     try:
@@ -121,10 +121,9 @@ def read_fer2013_csv(path: Path, *, skip_bad: bool = False) -> FaceDataset:
     id_column = header.index("id") if "id" in header else None
     group = header.index("group") if "group" in header else None
     bad = BadRows(path, skip=skip_bad)
-    images, emotions, numbers = [], [], []
-    ids, splits, groups = [], [], []
+    images, emotions, numbers, ids, splits, groups = [], [], [], [], [], []
     rows_in_file = 0
-    for number, fields in _rows(path):
+    for number, fields in csv_rows(path):
         rows_in_file = number + 1
         try:
             if len(fields) != len(header):
@@ -214,7 +213,7 @@ def read_ferplus_csv(
     usage = header.index("usage")
     bad = BadRows(path)
     votes = []
-    for number, fields in _rows(path):
+    for number, fields in csv_rows(path):
         try:
             row = [float(fields[i]) for i in where]
         except (ValueError, IndexError):

@@ -97,9 +97,7 @@ def build_fergit(
         DataError: ``fer2013`` is another dataset, or no face was found at all.
     """
     if fer2013.name != "fer2013" or fer2013.images.shape[1:] != (SIZE, SIZE):
-        raise DataError(
-            f"{fer2013.source or fer2013.name} is {fer2013.name}; FERGIT is built on FER2013."
-        )
+        raise DataError(f"{fer2013.where} is {fer2013.name}; FERGIT is built on FER2013.")
     dropped: dict[str, list[str]] = {reason: [] for reason in REASONS}
     faces: list[NDArray[np.uint8]] = []
     kept: list[int] = []

@@ -54,13 +54,13 @@ def majority_view(dataset: FaceDataset) -> FaceDataset:
     """
     if dataset.votes is None:
         raise DataError(
-            f"Protocol {NAME!r} reads FER+ votes, and {dataset.source or dataset.name} has none: "
+            f"Protocol {NAME!r} reads FER+ votes, and {dataset.where} has none: "
             "add fer2013new.csv beside the CSV, or use a parquet file with the ferplus columns."
         )
     labels = majority_labels(dataset.votes)
     rows = np.flatnonzero(labels >= 0)
     if not len(rows):
-        raise DataError(f"{dataset.source or dataset.name}: no image has a majority of votes.")
+        raise DataError(f"{dataset.where}: no image has a majority of votes.")
     kept = dataset.take(rows)
     return dataclasses.replace(
         kept,

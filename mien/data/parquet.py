@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,8 @@ def image_column(schema: Any) -> str | None:
     """Name of the first column whose type is a struct with ``bytes`` or plain binary, or None."""
     for field in schema:
         kind = field.type
-        children = (
-            {kind.field(i).name for i in range(kind.num_fields)}
-            if str(kind).startswith("struct")
-            else set()
-        )
+        struct = str(kind).startswith("struct")
+        children = {kind.field(i).name for i in range(kind.num_fields)} if struct else set()
         if "bytes" in children or str(kind) in ("binary", "large_binary"):
             return str(field.name)
     return None
@@ -101,8 +99,6 @@ class ParquetColumns:
 
 def label_names(schema: Any, column: str) -> list[str] | None:
     """Class names of an integer label column from the ``huggingface`` metadata, or None."""
-    import json
-
     raw = (schema.metadata or {}).get(b"huggingface")
     try:
         features = json.loads(raw)["info"]["features"] if raw else {}
@@ -165,17 +161,20 @@ def read_shards(folder: Path, *, skip_bad: bool = False) -> FaceDataset:
     parts = [read_parquet(p, skip_bad=skip_bad) for p in sorted(folder.glob("*-of-*.parquet"))]
     splits: list[str] = []
     ids: list[str] = []
-    numbered = _running_numbers(parts)
+    own = [i for part in parts for i in part.ids.tolist()]
+    # Rows of each FER2013 shard: each counts from 0, so that the ids come again in the next.
+    numbered = parts[0].name == "fer2013" and len(set(own)) < len(own)
     for part in parts:
         stem = Path(part.source).stem
         splits += [s or stem.split("-")[0] for s in part.splits.tolist()]
         if part.name == "faces":
             ids += [f"faces:{stem}/{i[6:]}" for i in part.ids.tolist()]
-        elif numbered:  # each shard counts from 0: the rows go on where the one before ended
+        elif numbered:  # the rows go on where the shard before ended
             kind, start = part.name, len(ids)
             ids += [f"{kind}:{start + k:05d}" for k in range(len(part))]
         else:
             ids += part.ids.tolist()
+    votes = [part.votes for part in parts if part.votes is not None]
     return assemble(
         images=[image for part in parts for image in part.images],
         emotions=[part.classes[k] for part in parts for k in part.labels.tolist()],
@@ -184,17 +183,9 @@ def read_shards(folder: Path, *, skip_bad: bool = False) -> FaceDataset:
         source=folder,
         splits=splits,
         groups=[g for part in parts for g in part.groups.tolist()],
-        votes=stack_votes([part.votes for part in parts]),
+        votes=np.concatenate(votes) if len(votes) == len(parts) else None,
         notes=tuple(note for part in parts for note in part.notes),
     )
-
-
-def _running_numbers(parts: Sequence[FaceDataset]) -> bool:
-    """Whether the ids are rows of each FER2013 shard, so that they come again in the next."""
-    if parts[0].name != "fer2013":
-        return False
-    ids = [i for part in parts for i in part.ids.tolist()]
-    return len(set(ids)) < len(ids)
 
 
 def read_table(path: Path, columns: Sequence[str]) -> Any:
@@ -205,12 +196,6 @@ def read_table(path: Path, columns: Sequence[str]) -> Any:
         return table
     except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
         raise DataError(f"{path} is damaged ({first_line(error)}); fetch it again.") from None
-
-
-def stack_votes(votes: list[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
-    """All votes below one another, or None where a part has none."""
-    known = [v for v in votes if v is not None]
-    return np.concatenate(known) if len(known) == len(votes) else None
 
 
 def read_parquet(path: Path, *, skip_bad: bool = False) -> FaceDataset:
@@ -245,15 +230,11 @@ def read_parquet(path: Path, *, skip_bad: bool = False) -> FaceDataset:
     import pyarrow as pa
 
     table = table.take(pa.array(keep, pa.int64()))
+    flags = None if columns.lossless is None else table[columns.lossless].to_pylist()
     ids, name = sample_ids(table, columns, kind, keep)
-    known = (
-        [e for e in emotions if e is not None]
-        if len(keep) == len(emotions)
-        else [e for i in keep if (e := emotions[i]) is not None]
-    )
     return assemble(
         images=images,
-        emotions=known,
+        emotions=[e for i in keep if (e := emotions[i]) is not None],
         ids=ids,
         name=name,
         source=path,
@@ -262,7 +243,7 @@ def read_parquet(path: Path, *, skip_bad: bool = False) -> FaceDataset:
         votes=_votes(table, columns.votes),
         classes={"fer2013": FER2013, "ckplus": CKPLUS}.get(name),
         notes=notes,
-        lossless=_flags(table, columns.lossless),
+        lossless=None if flags is None else np.array(flags, dtype=bool),
     )
 
 
@@ -303,10 +284,6 @@ def _strings(table: Any, column: str | None) -> list[str] | None:
     if column is None:
         return None
     return ["" if v is None else str(v) for v in table[column].to_pylist()]
-
-
-def _flags(table: Any, column: str | None) -> NDArray[np.bool_] | None:
-    return None if column is None else np.array(table[column].to_pylist(), dtype=bool)
 
 
 def _votes(table: Any, columns: list[str]) -> NDArray[np.float32] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from mien.data.assemble import BadRows, assemble
 from mien.data.dataset import FaceDataset
-from mien.data.fercsv import read_header
+from mien.data.fercsv import csv_rows, read_header
 from mien.data.folders import list_folder
 from mien.data.parquet import ParquetColumns, image_bytes, parquet_schema, read_table
 from mien.emotions import Emotion, parse_emotion
@@ -177,14 +176,6 @@ def _read_photo_parquet(path: Path) -> PhotoDataset:
     )
 
 
-def _rows(path: Path, reader: Iterator[list[str]]) -> Iterator[list[str]]:
-    """The reader's rows. Raises DataError where a quotation mark is never closed."""
-    try:
-        yield from reader
-    except csv.Error as error:
-        raise DataError(f"{path} cannot be read as CSV ({error}); check the file.") from None
-
-
 def _read_legend(legend: Path, images: Path, *, source: Path) -> PhotoDataset:
     header = read_header(legend)
     if not is_legend(header):
@@ -192,18 +183,15 @@ def _read_legend(legend: Path, images: Path, *, source: Path) -> PhotoDataset:
     files, labels, users = [], [], []
     image, emotion = header.index("image"), header.index("emotion")
     user = header.index("user.id") if "user.id" in header else None
-    with legend.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        for number, fields in enumerate(_rows(legend, csv.reader(file))):
-            if not number or not fields:  # the header, an empty line
-                continue
-            if len(fields) != len(header):
-                raise DataError(
-                    f"{legend}, row {number - 1}: {len(fields)} fields, expected {len(header)}; "
-                    "repair or remove the row."
-                )
-            files.append(fields[image].strip())
-            labels.append(fields[emotion].strip())
-            users.append("" if user is None else fields[user].strip())
+    for number, fields in csv_rows(legend):
+        if len(fields) != len(header):
+            raise DataError(
+                f"{legend}, row {number}: {len(fields)} fields, expected {len(header)}; "
+                "repair or remove the row."
+            )
+        files.append(fields[image].strip())
+        labels.append(fields[emotion].strip())
+        users.append("" if user is None else fields[user].strip())
     if not files:
         raise DataError(f"{legend} lists no photos; fetch it again.")
     return PhotoDataset(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,67 +39,60 @@ def _need(dataset: FaceDataset, protocol: str, split: str, mask: NDArray[np.bool
             use = "'val-from-train', which takes a tenth of it out of the training images"
         raise DataError(
             f"Protocol {protocol!r} needs the publisher's split {split!r}, and "
-            f"{dataset.source or dataset.name} has {', '.join(present) or 'none'}; use {use}."
+            f"{dataset.where} has {', '.join(present) or 'none'}; use {use}."
         )
 
 
-def _fer2013(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
+#: Role -> its rows, as numbers or as a mask.
+_Roles = dict[str, NDArray[np.int64] | NDArray[np.bool_]]
+
+
+def _fer2013(dataset: FaceDataset, seed: int, fold: int | None) -> _Roles:
     """FER2013's official splits: Training / PublicTest / PrivateTest."""
-    ids = {}
-    for split, role in FER2013_ROLES.items():
-        mask = in_split(dataset, split)
+    masks = {split: in_split(dataset, split) for split in FER2013_ROLES}
+    for split, mask in masks.items():
         _need(dataset, "fer2013", split, mask)
-        ids[role] = dataset.ids[mask]
-    return Splits(protocol="fer2013", seed=0, ids=ids, aliases=FER2013_ROLES)
+    return {role: masks[split] for split, role in FER2013_ROLES.items()}
 
 
-def _fer2013_folder(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
+def _fer2013_folder(dataset: FaceDataset, seed: int, fold: int | None) -> _Roles:
     """The Kaggle folder release: Training / PublicTest and PrivateTest together; no val."""
     train = in_split(dataset, "Training")
     test = in_split(dataset, "PublicTest") | in_split(dataset, "PrivateTest")
     _need(dataset, "fer2013-folder", "Training", train)
     _need(dataset, "fer2013-folder", "PrivateTest", test)
-    return Splits(
-        protocol="fer2013-folder",
-        seed=0,
-        ids={"train": dataset.ids[train], "val": dataset.ids[:0], "test": dataset.ids[test]},
-        aliases={"Training": "train"},
-    )
+    return {"train": train, "val": np.zeros_like(train), "test": test}
 
 
 def _drawn(
     dataset: FaceDataset, protocol: str, seed: int, rows: NDArray[np.int64], test: int, val: int
-) -> Splits:
+) -> _Roles:
     """Shuffle ``rows``; the first ``test`` are the test set, the next ``val`` the validation."""
     if len(rows) <= test + val or test == 0:
         raise DataError(
             f"Protocol {protocol!r} leaves a split empty with the {len(rows):,} samples of "
-            f"{dataset.source or dataset.name}; use a larger dataset."
+            f"{dataset.where}; use a larger dataset."
         )
     order = np.random.default_rng(seed).permutation(rows)
     parts = {"train": order[test + val :], "val": order[test : test + val], "test": order[:test]}
-    return Splits(
-        protocol=protocol,
-        seed=seed,
-        ids={role: dataset.ids[np.sort(part)] for role, part in parts.items()},
-    )
+    return {role: np.sort(part) for role, part in parts.items()}
 
 
-def _random_80_20(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
+def _random_80_20(dataset: FaceDataset, seed: int, fold: int | None) -> _Roles:
     """80 % train, 20 % test, drawn at random; no val."""
     rows = np.arange(len(dataset))
     # Rounded up as scikit-learn does: 7,178 of FER2013's 35,887, the size of the paper's test set.
     return _drawn(dataset, "random-80-20", seed, rows, test=-(-len(rows) // 5), val=0)
 
 
-def _balanced(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
+def _balanced(dataset: FaceDataset, seed: int, fold: int | None) -> _Roles:
     """Every class under-sampled to the smallest, then 80/20 (Ahmed & Murshid 2024)."""
     counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
     if counts.min() == 0:
         missing = dataset.classes[int(counts.argmin())]
         raise DataError(
-            f"Protocol 'balanced' needs samples of every class, and "
-            f"{dataset.source or dataset.name} has none of {missing}; use 'random-80-20'."
+            f"Protocol 'balanced' needs samples of every class, and {dataset.where} has none of "
+            f"{missing}; use 'random-80-20'."
         )
     rng = np.random.default_rng([seed, 1])
     chosen = [
@@ -111,10 +103,11 @@ def _balanced(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
     return _drawn(dataset, "balanced", seed, rows, test=-(-len(rows) // 5), val=0)
 
 
-def _val_from_train(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
+def _val_from_train(dataset: FaceDataset, seed: int, fold: int | None) -> _Roles:
     """Own data without a val split: a tenth of every class of train, drawn by the seed, chooses."""
-    train = np.flatnonzero(in_split(dataset, "Training"))
-    _need(dataset, "val-from-train", "Training", in_split(dataset, "Training"))
+    training = in_split(dataset, "Training")
+    _need(dataset, "val-from-train", "Training", training)
+    train = np.flatnonzero(training)
     rng = np.random.default_rng([seed, 2])
     chosen = []
     for k in range(len(dataset.classes)):
@@ -123,50 +116,40 @@ def _val_from_train(dataset: FaceDataset, seed: int, fold: int | None) -> Splits
         chosen.append(rng.permutation(rows)[: max(len(rows) // 10, int(len(rows) > 1))])
     val = np.sort(np.concatenate(chosen))
     test = in_split(dataset, "PrivateTest")
-    return Splits(
-        protocol="val-from-train",
-        seed=seed,
-        ids={
-            "train": dataset.ids[np.setdiff1d(train, val)],
-            "val": dataset.ids[val],
-            "test": dataset.ids[test],
-        },
-    )
+    return {"train": np.setdiff1d(train, val), "val": val, "test": test}
 
 
-def _ferplus(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
+def _ferplus(dataset: FaceDataset, seed: int, fold: int | None) -> _Roles:
     """FER+ majority labels, 8 classes, in FER2013's official splits; the rest is dropped."""
     if dataset.name != "ferplus-majority":
         raise DataError(
-            f"Protocol 'ferplus-majority' divides the majority view, and "
-            f"{dataset.source or dataset.name} is {dataset.name}; read it with read_for_protocol "
-            "or pass it through mien.data.ferplus.majority_view."
+            f"Protocol 'ferplus-majority' divides the majority view, and {dataset.where} is "
+            f"{dataset.name}; read it with read_for_protocol or pass it through "
+            "mien.data.ferplus.majority_view."
         )
-    official = _fer2013(dataset, seed, fold)
-    return replace(official, protocol="ferplus-majority")
+    return _fer2013(dataset, seed, fold)
 
 
-def _fergit(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
+def _fergit(dataset: FaceDataset, seed: int, fold: int | None) -> _Roles:
     """90 % train, 5 % val, 5 % test, drawn at random (Bah & Xue 2022, section 2.3)."""
     if dataset.name != "fergit":
         raise DataError(
-            f"Protocol 'fergit-90-5-5' is for FERGIT, and {dataset.source or dataset.name} is "
-            f"{dataset.name}; build FERGIT with: mien data build-fergit."
+            f"Protocol 'fergit-90-5-5' is for FERGIT, and {dataset.where} is {dataset.name}; build "
+            "FERGIT with: mien data build-fergit."
         )
     rows = np.arange(len(dataset))
     part = len(rows) // 20
     return _drawn(dataset, "fergit-90-5-5", seed, rows, test=part, val=part)
 
 
-def _ckplus_random(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
+def _ckplus_random(dataset: FaceDataset, seed: int, fold: int | None) -> _Roles:
     """99 test images drawn at random (Bah & Xue 2022): frames of a sequence fall in both sides."""
     _need_subjects(dataset, "ckplus-random")
-    return _drawn(
-        dataset, "ckplus-random", seed, np.arange(len(dataset)), test=CKPLUS_TEST, val=CKPLUS_TEST
-    )
+    rows = np.arange(len(dataset))
+    return _drawn(dataset, "ckplus-random", seed, rows, test=CKPLUS_TEST, val=CKPLUS_TEST)
 
 
-def _ckplus_subjects(dataset: FaceDataset, seed: int, fold: int | None) -> Splits:
+def _ckplus_subjects(dataset: FaceDataset, seed: int, fold: int | None) -> _Roles:
     """10 folds, no subject in two of them; ``fold`` is tested, the next one validates."""
     _need_subjects(dataset, "ckplus-subjects")
     if fold is None or not 0 <= fold < FOLDS:
@@ -178,42 +161,30 @@ def _ckplus_subjects(dataset: FaceDataset, seed: int, fold: int | None) -> Split
     subjects = np.unique(dataset.groups)
     if len(subjects) < FOLDS:
         raise DataError(
-            f"Protocol 'ckplus-subjects' needs at least {FOLDS} subjects, and "
-            f"{dataset.source or dataset.name} has {len(subjects)}."
+            f"Protocol 'ckplus-subjects' needs at least {FOLDS} subjects, and {dataset.where} has "
+            f"{len(subjects)}."
         )
     order = np.random.default_rng(seed).permutation(subjects)
     fold_of = {str(subject): i % FOLDS for i, subject in enumerate(order)}
     folds = np.array([fold_of[g] for g in dataset.groups.tolist()])
     test, val = folds == fold, folds == (fold + 1) % FOLDS
-    return Splits(
-        protocol="ckplus-subjects",
-        seed=seed,
-        fold=fold,
-        ids={
-            "train": dataset.ids[~(test | val)],
-            "val": dataset.ids[val],
-            "test": dataset.ids[test],
-        },
-    )
+    return {"train": ~(test | val), "val": val, "test": test}
 
 
 def _need_subjects(dataset: FaceDataset, protocol: str) -> None:
     if dataset.name != "ckplus":
         raise DataError(
-            f"Protocol {protocol!r} is for CK+, and {dataset.source or dataset.name} is "
-            f"{dataset.name}; pass a CK+48 folder or parquet."
+            f"Protocol {protocol!r} is for CK+, and {dataset.where} is {dataset.name}; pass a "
+            "CK+48 folder or parquet."
         )
     if (dataset.groups == "").any():
         raise DataError(
-            f"Protocol {protocol!r} needs every sample's subject, and "
-            f"{dataset.source or dataset.name} lacks some."
+            f"Protocol {protocol!r} needs every sample's subject, and {dataset.where} lacks some."
         )
 
 
-_Maker = Callable[[FaceDataset, int, int | None], Splits]
-
 #: Every named protocol; the maker's docstring says what it is.
-PROTOCOLS: dict[str, _Maker] = {
+PROTOCOLS: dict[str, Callable[[FaceDataset, int, int | None], _Roles]] = {
     "fer2013": _fer2013,
     "fer2013-folder": _fer2013_folder,
     "val-from-train": _val_from_train,
@@ -225,6 +196,14 @@ PROTOCOLS: dict[str, _Maker] = {
     "ckplus-subjects": _ckplus_subjects,
 }
 
+#: The protocols that draw nothing: they train on FER2013's Training and on nothing else. With the
+#: publisher's names of their splits.
+OFFICIAL = {
+    "fer2013": FER2013_ROLES,
+    "fer2013-folder": {"Training": "train"},
+    "ferplus-majority": FER2013_ROLES,
+}
+
 
 def describe_protocol(name: str) -> str:
     """One line on what a protocol is."""
@@ -234,7 +213,7 @@ def describe_protocol(name: str) -> str:
 def make_splits(
     dataset: FaceDataset, protocol: str, seed: int = 0, fold: int | None = None
 ) -> Splits:
-    """Divide ``dataset`` under a named protocol; the same seed gives the same division.
+    """Divide ``dataset`` under a named protocol; the same seed gives the same split.
 
     Args:
         protocol: a key of :data:`PROTOCOLS`.
@@ -251,4 +230,11 @@ def make_splits(
         raise DataError(f"The seed is {seed}; expected 0 or more.")
     if fold is not None and protocol != "ckplus-subjects":
         raise DataError(f"Protocol {protocol!r} has no folds; leave --fold out.")
-    return PROTOCOLS[protocol](dataset, seed, fold)
+    roles = PROTOCOLS[protocol](dataset, seed, fold)
+    return Splits(
+        protocol=protocol,
+        seed=0 if protocol in OFFICIAL else seed,
+        ids={role: dataset.ids[rows] for role, rows in roles.items()},
+        fold=fold,
+        aliases=OFFICIAL.get(protocol, {}),
+    )

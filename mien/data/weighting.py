@@ -68,7 +68,7 @@ def rule_masks(dataset: FaceDataset, rules: tuple[str, ...]) -> dict[str, NDArra
 def _voted(dataset: FaceDataset, rule: str) -> NDArray[np.bool_]:
     if dataset.votes is None:
         raise DataError(
-            f"weights.{rule} reads FER+ votes, and {dataset.source or dataset.name} has none: add "
+            f"weights.{rule} reads FER+ votes, and {dataset.where} has none: add "
             f"fer2013new.csv beside the CSV, or train with --set weights.{rule}=1."
         )
     votes = dataset.votes

@@ -156,8 +156,7 @@ def blend(
         )
     training = samples.splits.select(samples.dataset, "train")
     if chosen.votes is None or training.votes is None:
-        where = samples.dataset.source or samples.dataset.name
-        raise DataError(f"{where} has no FER+ votes; put fer2013new.csv beside it.")
+        raise DataError(f"{samples.dataset.where} has no FER+ votes; put fer2013new.csv beside it.")
     views = "flip" if flip else "none"
     found, _ = predict(classifier, chosen, batch_size=batch_size, views=views, progress=progress)
     votes = chosen.votes[chosen.indices_of(found.ids)]  # joined by id, as labels are

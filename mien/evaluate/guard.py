@@ -8,14 +8,11 @@ from typing import Any
 import numpy as np
 
 from mien.data.dataset import FaceDataset, Splits
-from mien.data.splits import in_split
+from mien.data.splits import OFFICIAL, in_split
 from mien.errors import DataError, RecipeError
 
 #: In a run folder, beside the checkpoint: the split that the run trained by.
 _SPLITS = "splits.json"
-
-#: Protocols that train on FER2013's Training and on nothing else.
-OFFICIAL = frozenset({"fer2013", "fer2013-folder", "ferplus-majority"})
 
 
 def refuse_seen(checkpoint: Path, splits: Splits, roles: tuple[str, ...]) -> None:

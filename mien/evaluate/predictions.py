@@ -149,17 +149,17 @@ class Predictions:
         """
         row_of = {key: i for i, key in enumerate(dataset.ids.tolist())}
         if len(row_of) != len(dataset):
-            raise DataError(f"{_where(dataset)}: a sample id occurs twice.")
+            raise DataError(f"{dataset.where}: a sample id occurs twice.")
         extra = [key for key in self.ids.tolist() if key not in row_of]
         if extra:
             raise DataError(
-                f"{len(extra)} predictions are for samples that {_where(dataset)} has not, "
+                f"{len(extra)} predictions are for samples that {dataset.where} has not, "
                 f"e.g. {extra[0]!r}."
             )
         missing = set(row_of).difference(self.ids.tolist())
         if missing:
             raise DataError(
-                f"{len(missing)} samples of {_where(dataset)} have no prediction, "
+                f"{len(missing)} samples of {dataset.where} have no prediction, "
                 f"e.g. {min(missing)!r}."
             )
         order = np.argsort(self.ids, kind="stable")
@@ -173,11 +173,11 @@ class Predictions:
         if excluded and not exclude_unknown:
             counted = " and ".join(f"{n} of {c.value!r}" for c, n in excluded.items())
             raise DataError(
-                f"{_where(dataset)} has {counted}, a class the model has not "
+                f"{dataset.where} has {counted}, a class the model has not "
                 f"({_names(self.classes)}); leave these samples out with --exclude-unknown."
             )
         if not known.any():
-            raise DataError(f"{_where(dataset)} has no sample of a class that the model has.")
+            raise DataError(f"{dataset.where} has no sample of a class that the model has.")
         return Joined(
             ids=ids[known],
             rows=rows[known],
@@ -274,7 +274,3 @@ def _normalised(probabilities: NDArray[np.float64], ids: NDArray[np.str_]) -> ND
 
 def _names(classes: Iterable[Emotion]) -> str:
     return ", ".join(c.value for c in classes)
-
-
-def _where(dataset: FaceDataset) -> str:
-    return dataset.source or dataset.name

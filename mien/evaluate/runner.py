@@ -93,7 +93,7 @@ def evaluate(
     """
     if len(dataset) == 0:
         split = about.get("split", "")
-        raise DataError(f"{dataset.source or dataset.name}: the split {split!r} has no samples.")
+        raise DataError(f"{dataset.where}: the split {split!r} has no samples.")
     if batch_size < 1:
         raise DataError(f"The batch size is {batch_size}; it must be at least 1.")
     if not allow_trained:

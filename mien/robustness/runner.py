@@ -136,12 +136,11 @@ def subset(dataset: FaceDataset, limit: int | None) -> FaceDataset:
     Raises:
         DataError: the dataset is empty, the limit is below 1, or the images are not 48×48.
     """
-    where = dataset.source or dataset.name
     if len(dataset) == 0:
-        raise DataError(f"{where} has no samples to score.")
+        raise DataError(f"{dataset.where} has no samples to score.")
     if dataset.images.shape[1:] != (SIZE, SIZE):
         side = "×".join(map(str, dataset.images.shape[1:]))
-        raise DataError(f"FER2013-C is made of 48×48 faces; those of {where} are {side}.")
+        raise DataError(f"FER2013-C is made of 48×48 faces; those of {dataset.where} are {side}.")
     if limit is None:
         return dataset
     if limit < 1:
