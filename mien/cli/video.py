@@ -181,8 +181,8 @@ def _readable(films: list[str], console: Console, failed: list[str]) -> list[Pat
 
 
 def _work(run: VideoRun, console: Console, options: Options, printed: bool) -> bool:
-    """Whether every frame could be read."""
-    skipped = 0
+    """Whether every frame that the containers promise could be read."""
+    whole = True
     if run.stopped is not None:
         console.print("Going on with the stopped run.")
     elif run.was_stopped:
@@ -191,7 +191,7 @@ def _work(run: VideoRun, console: Console, options: Options, printed: bool) -> b
     with watch.bar, _hint(run, console):
         for summary in run.run(watch.frame):
             watch.done()
-            skipped += summary.skipped
+            whole &= not summary.skipped and not summary.cut_short
             _tell(summary, console)
             if not printed:
                 from mien.cli._film import print_film
@@ -199,7 +199,7 @@ def _work(run: VideoRun, console: Console, options: Options, printed: bool) -> b
                 print_film(summary.timeline, str(summary.film))
     if run.stopped is not None and not watch.films:
         console.print("All frames were looked at before; the files are complete now.")
-    return not skipped
+    return whole
 
 
 @contextmanager
