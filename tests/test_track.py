@@ -278,11 +278,8 @@ def test_pairs_that_are_not_compared_would_not_have_matched(step: float) -> None
         if n == 0:
             tracker.assign(boxes, 0.0)
     tracks = tracker._tracks
-    for similarity, reach in (
-        (track._overlap, track._touching),
-        (track._nearness, track._reach),
-    ):
-        rows = track._similarities(tracks, boxes, 0.7, similarity, reach)
+    for similarity in (track._overlap, track._nearness):
+        rows = track._similarities(tracks, boxes, 0.7, similarity)
         assert any(rows)
         for t, row in zip(tracks, rows, strict=True):
             full = [similarity(t, t.predict(0.7), box, 0.7) for box in boxes]
