@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,10 +38,6 @@ class Condition:
     crops: bool = True
 
 
-def _same(image: Image, place: Place, key: str) -> tuple[Image, Place]:
-    return image, place
-
-
 def _turned(degrees: float) -> Change:
     """Turned by ``degrees``, to the left or to the right by the id; nothing is cut off."""
 
@@ -58,41 +55,39 @@ def _turned(degrees: float) -> Change:
     return change
 
 
-def _gamma(exponent: float) -> Change:
-    table = np.rint(255 * (np.arange(256) / 255) ** exponent).astype(np.uint8)
-    return lambda image, place, key: (np.asarray(cv2.LUT(image, table), np.uint8), place)
+def _repainted(change: Callable[[Image, Place, str], Any]) -> Change:
+    """A change of the pixels alone: the face stays where it is."""
+    return lambda image, place, key: (np.asarray(change(image, place, key), np.uint8), place)
 
 
-def _dark(share: float) -> Change:
-    table = np.rint(np.arange(256) * share).astype(np.uint8)
-    return lambda image, place, key: (np.asarray(cv2.LUT(image, table), np.uint8), place)
+def _levels(curve: Callable[[Any], Any]) -> Change:
+    """Each value through ``curve``, 0..255 to 0..255."""
+    table = np.rint(curve(np.arange(256))).astype(np.uint8)
+    return _repainted(lambda image, place, key: cv2.LUT(image, table))
 
 
 def _blurred(share: float) -> Change:
     """Gaussian, of a deviation of ``share`` of the face's width."""
-
-    def change(image: Image, place: Place, key: str) -> tuple[Image, Place]:
-        out = cv2.GaussianBlur(image, (0, 0), max(share * place[2], 0.3))
-        return np.asarray(out, np.uint8), place
-
-    return change
+    return _repainted(
+        lambda image, place, key: cv2.GaussianBlur(image, (0, 0), max(share * place[2], 0.3))
+    )
 
 
 def _jpeg(quality: int) -> Change:
-    def change(image: Image, place: Place, key: str) -> tuple[Image, Place]:
+    def change(image: Image, place: Place, key: str) -> Any:
         _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        return np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR), np.uint8), place
+        return cv2.imdecode(code, cv2.IMREAD_COLOR)
 
-    return change
+    return _repainted(change)
 
 
 def _noisy(deviation: float) -> Change:
-    def change(image: Image, place: Place, key: str) -> tuple[Image, Place]:
+    def change(image: Image, place: Place, key: str) -> Any:
         seed = np.frombuffer(hashlib.sha256(key.encode()).digest()[:16], "<u4")
         noise = np.random.RandomState(seed).standard_normal(image.shape)
-        return np.clip(np.rint(image + deviation * noise), 0, 255).astype(np.uint8), place
+        return np.clip(np.rint(image + deviation * noise), 0, 255)
 
-    return change
+    return _repainted(change)
 
 
 def _sized(side: int) -> Change:
@@ -133,15 +128,15 @@ def _masked(image: Image, place: Place, key: str) -> tuple[Image, Place]:
 
 #: In the order of reports; "clean" is the photo as it is.
 CONDITIONS: tuple[Condition, ...] = (
-    Condition("clean", "clean", _same),
+    Condition("clean", "clean", lambda image, place, key: (image, place)),
     *(
         Condition(f"turned {a}°", "turned", _turned(a), crops=a <= 30)
         for a in (15, 30, 60, 90, 180)
     ),
-    Condition("gamma 2", "light", _gamma(2)),
-    Condition("gamma 4", "light", _gamma(4)),
-    Condition("brightness 12 %", "light", _dark(0.12)),
-    Condition("brightness 6 %", "light", _dark(0.06)),
+    Condition("gamma 2", "light", _levels(lambda v: 255 * (v / 255) ** 2)),
+    Condition("gamma 4", "light", _levels(lambda v: 255 * (v / 255) ** 4)),
+    Condition("brightness 12 %", "light", _levels(lambda v: v * 0.12)),
+    Condition("brightness 6 %", "light", _levels(lambda v: v * 0.06)),
     Condition("blur 4 %", "blur", _blurred(0.04)),
     Condition("blur 8 %", "blur", _blurred(0.08)),
     Condition("noise 20", "blur", _noisy(20)),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -80,7 +81,7 @@ class PanelSet:
         if half not in HALVES:
             raise DataError(f"Unknown half {half!r}; known: {', '.join(HALVES)}.")
         kept = [p for p in self.photos if half in ("all", p.half)]
-        return PanelSet(self.name, kept, self.remark, self.crops)
+        return replace(self, photos=kept)
 
     def first(self, count: int | None) -> PanelSet:
         """At most ``count`` photos of each class, in an order that no name decides."""
@@ -93,7 +94,7 @@ class PanelSet:
             taken[photo.label] = taken.get(photo.label, 0) + 1
             if taken[photo.label] <= count:
                 kept.append(photo)
-        return PanelSet(self.name, kept, self.remark, self.crops)
+        return replace(self, photos=kept)
 
 
 def load_sets(folder: Path) -> list[PanelSet]:
@@ -132,7 +133,7 @@ def _london(folder: Path) -> PanelSet:
             id=f"london:{row['face_id']}:{row['emotion']}",
             label=parse_emotion(row["emotion"]),
             person=f"lon{row['face_id']}",
-            image=_decoder(blob),
+            image=partial(read_image, blob or b""),
             tags={"gender": str(row["gender"]), "ethnicity": str(row["ethnicity"])},
         )
         for row, blob in zip(rows, blobs, strict=True)
@@ -148,7 +149,7 @@ def _ckplus(folder: Path) -> PanelSet:
             str(data.ids[i]),
             data.classes[int(data.labels[i])],
             f"ckd{data.groups[i]}",
-            _grey(data.images[i]),
+            partial(_bgr, data.images[i]),
         )
         for i in range(len(data))
         if data.classes[int(data.labels[i])] is not Emotion.CONTEMPT
@@ -165,7 +166,7 @@ def _muxspace(folder: Path) -> PanelSet:
             data.ids[i],
             emotion,
             "mux" + data.ids[i].partition(":")[2] + ".jpg",
-            _photo(data.image, i),
+            partial(data.image, i),
         )
         for i in range(len(data))
         if data.users[i] not in MUXSPACE_TRAINED
@@ -186,7 +187,7 @@ def _pasted(folder: Path) -> PanelSet:
             str(data.ids[i]),
             data.classes[int(data.labels[i])],
             str(data.ids[i]),
-            _pasted_face(data.images[i], str(data.ids[i])),
+            partial(_pasted_face, data.images[i], str(data.ids[i])),
         )
         for i in rows
     ]
@@ -208,7 +209,7 @@ def read_class_folders(folder: Path) -> PanelSet:
             continue
         for file in sorted(p for p in sub.rglob("*") if p.is_file() and p.name[0] != "."):
             name = file.relative_to(folder).as_posix()
-            photos.append(PanelPhoto(name, label, name, _file(file)))
+            photos.append(PanelPhoto(name, label, name, partial(read_image, file)))
     if not photos:
         raise DataError(
             f"{folder} holds no photos in folders named by expression, such as {folder}/happy."
@@ -216,32 +217,17 @@ def read_class_folders(folder: Path) -> PanelSet:
     return PanelSet(folder.resolve().name, photos, "own photos")
 
 
-def _decoder(blob: bytes | None) -> Callable[[], Image]:
-    return lambda: read_image(blob or b"")
+def _bgr(face: Image) -> Image:
+    return np.asarray(cv2.cvtColor(face, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
 
 
-def _file(path: Path) -> Callable[[], Image]:
-    return lambda: read_image(path)
-
-
-def _photo(read: Callable[[int], Image], i: int) -> Callable[[], Image]:
-    return lambda: read(i)
-
-
-def _grey(face: Image) -> Callable[[], Image]:
-    return lambda: np.asarray(cv2.cvtColor(face, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
-
-
-def _pasted_face(face: Image, key: str) -> Callable[[], Image]:
-    def paste() -> Image:
-        digest = hashlib.sha256(f"paste|{key}".encode()).digest()
-        side = 96 + digest[0] % 145  # 96 to 240 of 480 pixels
-        x, y = (480 - side) * digest[1] // 255, (480 - side) * digest[2] // 255
-        big = cv2.resize(face, (side, side), interpolation=cv2.INTER_CUBIC)
-        around = (y, 480 - side - y, x, 480 - side - x)
-        canvas = cv2.copyMakeBorder(big, *around, borderType=cv2.BORDER_REPLICATE)
-        canvas = cv2.GaussianBlur(canvas, (0, 0), 15)
-        canvas[y : y + side, x : x + side] = big
-        return np.asarray(cv2.cvtColor(canvas, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
-
-    return paste
+def _pasted_face(face: Image, key: str) -> Image:
+    digest = hashlib.sha256(f"paste|{key}".encode()).digest()
+    side = 96 + digest[0] % 145  # 96 to 240 of 480 pixels
+    x, y = (480 - side) * digest[1] // 255, (480 - side) * digest[2] // 255
+    big = cv2.resize(face, (side, side), interpolation=cv2.INTER_CUBIC)
+    around = (y, 480 - side - y, x, 480 - side - x)
+    canvas = cv2.copyMakeBorder(big, *around, borderType=cv2.BORDER_REPLICATE)
+    canvas = cv2.GaussianBlur(canvas, (0, 0), 15)
+    canvas[y : y + side, x : x + side] = big
+    return _bgr(np.asarray(canvas, np.uint8))
