@@ -51,6 +51,13 @@ def test_the_readmes_first_lines_do_what_they_say(tmp_path: Path) -> None:
         assert "happy" in done.stdout
 
 
+@pytest.mark.parametrize("index", ["docs/README.md", "mkdocs.yml"])
+def test_every_page_is_in_the_index_and_in_the_sites_menu(index: str) -> None:
+    listed = (ROOT / index).read_text(encoding="utf-8")
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert {page for page in pages if page not in listed} == set()
+
+
 @pytest.mark.parametrize(
     ("verb", "page", "part"),
     [
