@@ -1,6 +1,6 @@
-"""Paint the pictures of the web page in docs/images: needs playwright and Chromium.
+"""Take the screenshots of the web page in docs/images: needs playwright and Chromium.
 
-The photo is scikit-image's public-domain portrait; the webcam is a film of it, tilting and turning
+The photo is scikit-image's public-domain portrait; the webcam is a video of it, tilting and turning
 away, so that the history has something to tell.
 """
 
@@ -23,7 +23,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--use-fake-ui-for-media-stream"]
 FLAGS += ["--use-fake-device-for-media-stream"]
 
 
-def film(path: Path) -> None:
+def webcam_video(path: Path) -> None:
     """Twenty seconds at 15 frames a second, 640×480, as a motion JPEG."""
     portrait = np.ascontiguousarray(data.astronaut()[:384, :, ::-1])
     picture = cv2.resize(portrait, (640, 480), interpolation=cv2.INTER_CUBIC)
@@ -41,7 +41,7 @@ def film(path: Path) -> None:
 
 
 def main() -> None:
-    """Start the server, take the three pictures, stop it."""
+    """Start the server, take the three screenshots, stop it."""
     command = [sys.executable, "-m", "mien", "serve", "--port", "0"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert server.stderr is not None
@@ -50,7 +50,7 @@ def main() -> None:
     try:
         with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
             webcam, photo = Path(folder) / "webcam.mjpeg", Path(folder) / "astronaut.jpg"
-            film(webcam)
+            webcam_video(webcam)
             cv2.imwrite(str(photo), data.astronaut()[:, :, ::-1])
             flags = [*FLAGS, f"--use-file-for-fake-video-capture={webcam}"]
             browser = driver.chromium.launch(executable_path=chromium, args=flags)
