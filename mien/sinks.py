@@ -143,7 +143,6 @@ class CsvSink(_TextSink):
     Args:
         target: a file's path, or an open text stream such as ``sys.stdout``.
         labels, film: see :func:`columns`.
-        header: whether to begin with the columns' names; not when a file is gone on with.
     """
 
     def __init__(
@@ -152,17 +151,14 @@ class CsvSink(_TextSink):
         *,
         labels: Sequence[Emotion] = FER2013,
         film: bool = False,
-        header: bool = True,
     ) -> None:
         super().__init__(target)
         if isinstance(target, (str, os.PathLike)):
             check_ending("csv", target)
         self._columns = columns(labels, film)
-        self._header = header
 
     def _begin(self) -> None:
-        if self._header:
-            self._put(csv_line(self._columns))
+        self._put(csv_line(self._columns))
 
     def write(self, result: Result, image: Image | None = None) -> None:
         for row in face_rows(result):

@@ -24,12 +24,11 @@ from mien.video import encode, writer
 from mien.video.film import Film
 from mien.video.options import Options, Outputs
 from mien.video.run import VideoRun
-from mien.video.tables import Part
+from mien.video.tables import open_part
 from mien.video.writer import FilmWriter
 
 FRAMES = 150
 EVERY = ("--every", "10")
-TOKEN = "0123456789ab"
 NAMES = {"csv": "f.csv", "jsonl": "f.jsonl", "parquet": "f.pq", "plot": "f.html", "out": "f.mp4"}
 
 
@@ -357,18 +356,16 @@ def test_a_run_killed_while_it_names_its_files_is_finished(
     from mien.video import tables
 
     to = Outputs(csv=str(tmp_path / "a.csv"), jsonl=str(tmp_path / "a.jsonl"))
-    options, real = Options(every=10), tables.finish_part
+    options = Options(every=10)
 
-    def fails(kind: str, *rest: object, **more: object) -> None:
-        if kind == "jsonl":
-            raise KeyboardInterrupt
-        real(kind, *rest, **more)  # type: ignore[arg-type]
+    def killed(stream: object) -> None:
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(tables, "finish_part", fails)
+    monkeypatch.setattr(tables, "JsonLinesSink", killed)
     with pytest.raises(KeyboardInterrupt):
         list(VideoRun([film], analyzer, options, to).run())
-    (part,) = tmp_path.glob("a.jsonl.*.part")
-    assert sorted(tmp_path.iterdir()) == [tmp_path / "a.csv", tmp_path / "a.csv.resume", part]
+    (part,) = tmp_path.glob("a.csv.*.part")
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "a.csv", part, tmp_path / "a.csv.resume"]
     monkeypatch.undo()
     assert list(VideoRun([film], analyzer, options, to, go_on=True).run()) == []
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["a.csv", "a.jsonl"]
@@ -401,17 +398,15 @@ def test_the_segments_of_a_film_that_was_done_are_removed(
 
 
 def test_a_part_is_cut_back_to_its_known_length(tmp_path: Path) -> None:
-    one = Part(tmp_path / "t.csv", TOKEN)
-    one.stream.write("äöü\n")
-    length = one.sync()
-    one.stream.write("half a li")
-    one.close()
-    again = Part(tmp_path / "t.csv", TOKEN, length)
-    again.stream.write("whole\n")
-    again.close()
-    assert one.path.read_text(encoding="utf-8") == "äöü\nwhole\n"
-    with pytest.raises(OutputError):  # made exclusively
-        Part(tmp_path / "t.csv", TOKEN)
+    path = tmp_path / "t.part"
+    with open_part(path) as one:
+        length = one.write(b"first\n")
+        one.write(b"half a li")
+    with open_part(path, length) as again:
+        again.write(b"whole\n")
+    assert path.read_bytes() == b"first\nwhole\n"
+    with pytest.raises(FileExistsError):
+        open_part(path)
 
 
 def outsider(folder: Path) -> Path:

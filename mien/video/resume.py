@@ -19,7 +19,7 @@ from mien.video.options import Options, Outputs
 from mien.video.tables import is_stream
 
 #: Raised when what is saved changes its meaning.
-FORMAT = 4
+FORMAT = 5
 
 
 def state_file(outputs: Outputs) -> Path | None:

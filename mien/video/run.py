@@ -17,7 +17,7 @@ from mien.video import resume
 from mien.video.film import Film
 from mien.video.one import FilmSummary, OneFilm
 from mien.video.options import Options, Outputs
-from mien.video.tables import Table, finish_part, is_stream, new_token, remove_parts
+from mien.video.tables import Tables, is_stream, new_token, remove_parts
 
 #: Called with (film, frame's result) after every frame.
 OnFrame = Callable[[Film, Result], None]
@@ -72,7 +72,7 @@ class VideoRun:
                 raise VideoError("A run without an output file cannot be gone on with.")
             self.stopped = resume.load(self._state_file, self._run)
         self._token = str(self.stopped["token"]) if self.stopped else new_token()
-        self._tables: list[Table] = []
+        self._tables = Tables(self.outputs.tables, analyzer.info.labels, self._token)
         self._locked = self._saved = False
 
     @property
@@ -133,22 +133,13 @@ class VideoRun:
                 remove_parts(self._folders(), old)
             # From here on the next run knows what to remove, whenever this one is killed.
             resume.save(self._state_file, self._token, self._run, {"phase": "begun"})
-        labels = self.analyzer.info.labels
         if stopped.get("phase") != "finishing":
-            with ExitStack() as stack:
-                lengths = stopped.get("tables", {})
-                for kind, target in self.outputs.tables.items():
-                    table = Table(kind, target, labels, self._token, lengths.get(kind))
-                    self._tables.append(stack.enter_context(table))
+            with self._tables.open(stopped.get("tables")):
                 for index in range(stopped.get("film", 0), len(self.films)):
                     now = stopped if stopped.get("film") == index else {}
                     yield self._film(index, now.get("inside"), on_frame)
-                self._save({"phase": "finishing", "tables": self._sync()})
-                for table in self._tables:
-                    table.finish()
-        else:
-            for kind, target in self.outputs.tables.items():
-                finish_part(kind, target, labels, self._token, missing_ok=True)
+                self._save({"phase": "finishing"})
+        self._tables.finish()
         self._clean()
 
     def _clean(self) -> None:
@@ -157,10 +148,8 @@ class VideoRun:
         if self._state_file is not None:
             self._state_file.unlink(missing_ok=True)
 
-    def _sync(self) -> dict[str, int | None]:
-        return {table.kind: table.sync() for table in self._tables}
-
     def _save(self, state: dict[str, Any]) -> None:
+        state["tables"] = self._tables.sync()
         if self._state_file is not None:
             resume.save(self._state_file, self._token, self._run, state)
             self._saved = True
@@ -172,18 +161,17 @@ class VideoRun:
         one = OneFilm(film, self.analyzer, self.options, place, inside, self._token)
 
         def save(inside: dict[str, Any]) -> None:
-            self._save({"film": index, "inside": inside, "tables": self._sync()})
+            self._save({"film": index, "inside": inside})
 
         try:
             for result in one.results(save):
-                for table in self._tables:
-                    table.write(result)
+                self._tables.write(result)
                 if on_frame is not None:
                     on_frame(one.film, result)
             summary = one.finish()
         except BaseException:
             one.abandon()
             raise
-        self._save({"film": index + 1, "inside": None, "tables": self._sync()})
+        self._save({"film": index + 1, "inside": None})
         one.clean()
         return summary

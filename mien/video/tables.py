@@ -1,30 +1,27 @@
-"""Tables of a film that can be gone on with: they grow under another name and appear at the end.
+"""The tables of a run that can be gone on with: they are made from one file that grows meanwhile.
 
-A part is called ``NAME.TOKEN.part``; the token is the run's, saved with its state. It is made
-exclusively and never followed where it is a link.
-
-A part is text, so that it can be cut at the last frame that is known to be whole. Parquet files
-cannot be appended to: their part is JSON lines, turned into Parquet, a row group at a time, when
-the film is done.
+That file, the part, is called ``NAME.TOKEN.part`` after the first table; the token is the run's,
+saved with its state. It holds each result as a line of JSON, so that it can be cut at the last
+frame that is known to be whole, and any table can be made of it. It is made exclusively and never
+followed where it is a link. Standard output, pipes and devices are written to directly.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import secrets
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Self
+from typing import IO
 
-from mien.atomic import make_folder, output_error, remove, told_of
+from mien.atomic import make_folder, open_atomic, remove, told_of
 from mien.emotions import Emotion
 from mien.errors import VideoError, require_extra
 from mien.results import Result
-from mien.sinks import CsvSink, JsonLinesSink, ParquetSink
+from mien.sinks import CsvSink, JsonLinesSink, ParquetSink, Sink
 
 #: Stands for standard output.
 STDOUT = "-"
@@ -56,144 +53,109 @@ def is_stream(target: str | os.PathLike[str]) -> bool:
     return path.exists() and not path.is_file()
 
 
-class Part:
-    """A text file that grows beside its final name and can be cut back to a known length.
-
-    Args:
-        target: the final name.
-        token: the run's.
-        length: bytes to keep of a stopped run's part; None starts a new one.
+def open_part(path: Path, length: int | None = None) -> IO[bytes]:
+    """A new file, or a stopped run's, cut back to ``length`` bytes.
 
     Raises:
-        OutputError: the folder is missing or not writable.
-        VideoError: the part is gone or shorter than ``length``.
+        VideoError: it is gone, shorter, or a link.
+        OSError: it cannot be made.
     """
-
-    def __init__(self, target: str | Path, token: str, length: int | None = None) -> None:
-        self.target = Path(os.path.realpath(target))
-        self.path = part_of(target, token)
-        if self.target.is_dir():
-            raise output_error(target, IsADirectoryError(21, "it is a folder"))
-        if length is not None and (
-            self.path.is_symlink() or not self.path.is_file() or self.path.stat().st_size < length
-        ):
-            raise VideoError(
-                f"{self.path} is missing or shorter than the stopped run left it; "
-                "leave --resume out to start over."
-            )
-        make_folder(self.target.parent)
-        how = os.O_CREAT | os.O_EXCL if length is None else getattr(os, "O_NOFOLLOW", 0)
-        with told_of(target):
-            self._raw = os.fdopen(os.open(self.path, os.O_RDWR | how, 0o666), "r+b")
-            if length is not None:
-                self._raw.truncate(length)
-                self._raw.seek(length)
-        self.stream: IO[str] = io.TextIOWrapper(self._raw, encoding="utf-8", newline="")
-
-    def sync(self) -> int:
-        """Bring everything to the disk; returns the length in bytes."""
-        with told_of(self.target):
-            self.stream.flush()
-            os.fsync(self._raw.fileno())
-            return self._raw.tell()
-
-    def close(self) -> None:
-        """Leave the part where it is."""
-        with told_of(self.target):
-            self.stream.close()
+    if length is None:
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), "r+b")
+    if path.is_symlink() or not path.is_file() or path.stat().st_size < length:
+        raise VideoError(
+            f"{path} is missing or shorter than the stopped run left it; "
+            "leave --resume out to start over."
+        )
+    part = os.fdopen(os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)), "r+b")
+    part.truncate(length)
+    part.seek(length)
+    return part
 
 
-class Table:
-    """One table of one run: results go in, the file appears with :meth:`finish`.
+class Tables:
+    """All tables of one run: results go in, the files appear with :meth:`finish`.
 
     Args:
-        kind: "csv", "jsonl" or "parquet".
-        target: a file's name; "-" is standard output, for the first two.
+        targets: "csv", "jsonl" or "parquet" -> a file's name; "-" is standard output.
         labels: the model's classes.
-        token, length: as for :class:`Part`.
+        token: the run's.
 
     Raises:
-        OutputError: it cannot be written.
-        VideoError: a stopped run's part is gone, or Parquet is to go to a pipe.
+        VideoError: Parquet is to go to a pipe.
         MissingExtraError: Parquet without pyarrow.
     """
 
-    def __init__(
-        self,
-        kind: str,
-        target: str | Path,
-        labels: Sequence[Emotion],
-        token: str,
-        length: int | None = None,
-    ) -> None:
-        self.kind, self.target, self._labels, self._token = kind, target, labels, token
-        if kind == "parquet":
+    def __init__(self, targets: Mapping[str, str], labels: Sequence[Emotion], token: str) -> None:
+        self._labels = labels
+        self._streams = {kind: t for kind, t in targets.items() if is_stream(t)}
+        self._files = {kind: t for kind, t in targets.items() if kind not in self._streams}
+        if "parquet" in targets:
             require_extra("train", ("pyarrow",), "Parquet output")
-            if is_stream(target):
-                raise VideoError(f"Parquet cannot go to {target}; give it a file.")
-        self._part: Part | None = None
-        self._stack = ExitStack()
-        if str(target) == STDOUT:
-            stream: IO[str] = sys.stdout
-        elif is_stream(target):
-            with told_of(target):
-                stream = self._stack.enter_context(Path(target).open("w", encoding="utf-8"))  # noqa: SIM115
-        else:
-            self._part = Part(target, token, length)
-            self._stack.callback(self._part.close)
-            stream = self._part.stream
-        self._sink: CsvSink | JsonLinesSink = (
-            CsvSink(stream, labels=labels, film=True, header=not length)
-            if kind == "csv"
-            else JsonLinesSink(stream)
-        )
+        if target := self._streams.get("parquet"):
+            raise VideoError(f"Parquet cannot go to {target}; give it a file.")
+        self._first = next(iter(self._files.values()), STDOUT)
+        self._path = part_of(self._first, token)
+        self._part: IO[bytes] | None = None
+        self._sinks: list[Sink] = []
 
-    def __enter__(self) -> Self:
-        self._stack.enter_context(self._sink)
-        return self
+    @contextmanager
+    def open(self, length: int | None) -> Iterator[None]:
+        """Take results within the block; ``length`` is what a stopped run's part is cut to.
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        Raises:
+            OutputError: something cannot be written.
+            VideoError: the stopped run's part is gone.
+        """
+        with ExitStack() as stack:
+            for kind, target in self._streams.items():
+                stream = sys.stdout
+                if target != STDOUT:
+                    with told_of(target):
+                        stream = stack.enter_context(Path(target).open("w", encoding="utf-8"))
+                self._sinks.append(stack.enter_context(self._text(kind, stream)))
+            if self._files:
+                make_folder(self._path.parent)
+                with told_of(self._first):
+                    self._part = stack.enter_context(open_part(self._path, length))
+            yield
 
     def write(self, result: Result) -> None:
         """Add a frame."""
-        with told_of(self.target) if self._part else nullcontext():
-            self._sink.write(result)
+        for sink in self._sinks:
+            sink.write(result)
+        if self._part is not None:
+            with told_of(self._first):
+                self._part.write(json.dumps(result.to_dict()).encode() + b"\n")
 
     def sync(self) -> int | None:
-        """Bring everything to the disk; the part's length in bytes, None for a stream."""
-        return None if self._part is None else self._part.sync()
+        """Bring everything to the disk; the part's length in bytes, None if there is none."""
+        if self._part is None:
+            return None
+        with told_of(self._first):
+            self._part.flush()
+            os.fsync(self._part.fileno())
+            return self._part.tell()
 
     def finish(self) -> None:
-        """Close and give the file its name."""
-        if self._part is None:
-            return
-        self._part.sync()
-        self._stack.close()
-        finish_part(self.kind, self.target, self._labels, self._token)
+        """Make the files, each whole or not at all; a run that was stopped here does it again."""
+        for kind, target in self._files.items():
+            if self._path.is_symlink() or not self._path.is_file():
+                raise VideoError(f"{self._path} is gone; leave --resume out to start over.")
+            with ExitStack() as stack:
+                stack.enter_context(told_of(target))
+                lines = stack.enter_context(self._path.open("rb"))
+                sink: Sink
+                if kind == "parquet":
+                    sink = ParquetSink(target, labels=self._labels, film=True, locked=True)
+                else:
+                    stream = stack.enter_context(open_atomic(target, newline=""))
+                    sink = self._text(kind, stream)
+                stack.enter_context(sink)
+                for line in lines:
+                    sink.write(Result.from_dict(json.loads(line)))
 
-
-def finish_part(
-    kind: str,
-    target: str | os.PathLike[str],
-    labels: Sequence[Emotion],
-    token: str,
-    missing_ok: bool = False,
-) -> None:
-    """Turn a complete part into its table. ``missing_ok``: it may have been done before."""
-    part = part_of(target, token)
-    if missing_ok and not part.exists():
-        return
-    if part.is_symlink():
-        raise VideoError(f"{part} is a link; leave --resume out to start over.")
-    with told_of(target):
-        if kind != "parquet":
-            part.replace(os.path.realpath(target))
-            return
-        with (
-            part.open(encoding="utf-8") as lines,
-            ParquetSink(target, labels=labels, film=True, locked=True) as sink,
-        ):
-            for line in lines:
-                sink.write(Result.from_dict(json.loads(line)))
-        part.unlink()
+    def _text(self, kind: str, stream: IO[str]) -> Sink:
+        if kind == "csv":
+            return CsvSink(stream, labels=self._labels, film=True)
+        return JsonLinesSink(stream)
