@@ -48,6 +48,11 @@ def _escape(c: str) -> str:
     )
 
 
+def counted(number: int, word: str) -> str:
+    """ "1 face", "2,000 faces"."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
 def json_line(record: object) -> str:
     """``record`` as one line of JSON, its end included, without a character that is not visible.
 

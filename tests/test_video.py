@@ -450,9 +450,8 @@ def test_parquet_without_pyarrow_says_what_to_install(
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *a: None if name == "pyarrow" else real(name, *a)
     )
-    run = VideoRun([film], analyzer, outputs=Outputs(parquet=str(tmp_path / "a.parquet")))
     with pytest.raises(MissingExtraError, match="pip install"):
-        list(run.run())
+        VideoRun([film], analyzer, outputs=Outputs(parquet=str(tmp_path / "a.parquet")))
 
 
 def damage(path: Path, *numbers: int) -> Path:

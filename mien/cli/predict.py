@@ -14,6 +14,7 @@ import typer
 
 from mien.cli._options import Csv, Detector, Device, Faces, MinFace, Model, Parquet, Prior
 from mien.errors import ImageError, MienError
+from mien.text import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -254,14 +255,11 @@ class _Run:
             self.console.print(f"The table shows {SHOWN}; --csv, --json and --output take all.")
 
     def _summary(self) -> None:
-        def count(n: int, word: str) -> str:
-            return f"{n:,} {word}{'' if n == 1 else 's'}"
-
-        parts = [count(self.done, "image"), count(self.faces, "face")]
+        parts = [counted(self.done, "image"), counted(self.faces, "face")]
         if self.failed:
             parts.append(f"{self.failed:,} could not be read")
         if self.left_out:
-            parts.append(count(self.left_out, "file") + " left out")
+            parts.append(counted(self.left_out, "file") + " left out")
         if self.outputs.annotate is not None and self.done:
             parts.append(f"annotated copies in {self.outputs.annotate}")
         self.console.print(", ".join(parts) + ".")

@@ -85,7 +85,7 @@ class FfmpegEncoder:
     def __init__(
         self, ffmpeg: str, path: Path, size: tuple[int, int], fps: float, codec: tuple[str, ...]
     ) -> None:
-        self._path, self._size = path, size
+        self._path = path
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         rate = Fraction(fps).limit_denominator(1001)
         self._odd = (size[1] % 2, size[0] % 2)
@@ -167,25 +167,24 @@ def run_ffmpeg(ffmpeg: str, arguments: list[str]) -> str | None:
     return lines[-1] if done.returncode else None
 
 
-def start_offset(ffmpeg: str, film: Path) -> float:
+def start_offset(film: Path) -> float:
     """Seconds by which the film's first picture comes after the container's start; 0 if unknown.
 
     ffmpeg counts from the container's start; sound may begin before the picture.
     """
-    probe = shutil.which("ffprobe") or str(Path(ffmpeg).with_name("ffprobe"))
-    picture, container = _starts(probe, film)
+    picture, container = _starts(film)
     return 0.0 if picture is None or container is None else max(0.0, picture - container)
 
 
 def picture_start(film: Path) -> float | None:
     """Seconds of the first picture on the container's clock, to its full precision; None without
     ffprobe."""
-    return _starts("ffprobe", film)[0]
+    return _starts(film)[0]
 
 
-def _starts(probe: str, film: Path) -> tuple[float | None, float | None]:
+def _starts(film: Path) -> tuple[float | None, float | None]:
     """The first picture's and the container's start in seconds; None where it is not known."""
-    command = [probe, "-v", "error", "-select_streams", "v:0", "-show_entries"]
+    command = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-show_entries"]
     command += ["stream=start_time:format=start_time", "-of", "json", str(film.absolute())]
     try:
         told = json.loads(_told(*command).stdout)

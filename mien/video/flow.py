@@ -129,8 +129,6 @@ def thumbnail(image: NDArray[np.uint8], detection: Detection) -> NDArray[np.uint
 class Prefetch(Iterator[_In]):
     """Runs ``items`` in a thread of its own, ``depth`` ahead at most. Close it, or exhaust it."""
 
-    _END = object()
-
     def __init__(self, items: Iterable[_In], depth: int) -> None:
         self._queue: queue.Queue[object] = queue.Queue(max(1, depth))
         self._stop = threading.Event()
@@ -139,7 +137,7 @@ class Prefetch(Iterator[_In]):
         self._thread.start()
 
     def _run(self) -> None:
-        end: object = self._END
+        end: BaseException = StopIteration()
         iterator = iter(self._items)
         try:
             for item in iterator:
@@ -162,11 +160,9 @@ class Prefetch(Iterator[_In]):
         if self._stop.is_set():
             raise StopIteration
         item = self._queue.get()
-        if item is self._END or isinstance(item, BaseException):
+        if isinstance(item, BaseException):
             self.close()
-            if isinstance(item, BaseException):
-                raise item
-            raise StopIteration
+            raise item
         return item  # type: ignore[return-value]
 
     def __enter__(self) -> Self:

@@ -13,6 +13,7 @@ import numpy as np
 
 from mien.emotions import PALETTE, PALETTE_ON_LIGHT, Emotion
 from mien.report.html import page
+from mien.text import counted
 from mien.video.timeline import FaceTrack, Timeline, clock, encoded
 
 #: Faces that get a chart of their own on the page; the others are counted.
@@ -74,8 +75,7 @@ def _brief(tracks: Sequence[FaceTrack], labels: Sequence[Emotion]) -> str:
     """Faces that came by, folded."""
     if not tracks:
         return ""
-    faces = "1 face" if len(tracks) == 1 else f"{len(tracks)} faces"
-    inner = "".join(_section(t, labels) for t in tracks)
+    faces, inner = counted(len(tracks), "face"), "".join(_section(t, labels) for t in tracks)
     return f'<details class="brief"><summary>{faces} seen only briefly</summary>{inner}</details>'
 
 
@@ -83,11 +83,10 @@ _NOBODY = '<section class="panel block"><p>No face was found in this video.</p><
 
 
 def _subtitle(timeline: Timeline) -> str:
-    faces = len(timeline.ranked()) + timeline.dropped
     parts = [
         clock(round(timeline.end - (timeline.begin or 0.0))),
         f"{timeline.frames:,} frames looked at",
-        f"{faces:,} face{'' if faces == 1 else 's'}",
+        counted(len(timeline.ranked()) + timeline.dropped, "face"),
     ]
     if timeline.faceless:
         parts.append(f"{timeline.faceless / timeline.frames:.0%} of the frames without one")

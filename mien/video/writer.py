@@ -190,10 +190,8 @@ class FilmWriter:
 
     def abandon(self) -> None:
         """Stop without making the film; the segments stay for a later run."""
-        if self._encoder is not None:
-            encoder, self._encoder = self._encoder, None
-            with contextlib.suppress(OutputError):  # an error is on its way already
-                encoder.close()
+        with contextlib.suppress(OutputError):  # an error is on its way already
+            self._close_segment()
 
     def finish(self) -> bool:
         """Join the segments and add the sound. Returns whether a film was made (frames came)."""
@@ -231,7 +229,7 @@ class FilmWriter:
         """Options for the sound, the best first: as it is, encoded anew, none."""
         if self._film is None:
             return [[]]
-        begin = (self._begin or 0.0) - self._offset + start_offset(ffmpeg, self._film)
+        begin = (self._begin or 0.0) - self._offset + start_offset(self._film)
         cut = ["-ss", f"{begin:.6f}"] if begin > 0 else []
         cut += ["-t", f"{self._slot / self.fps:.6f}", "-i", str(self._film.absolute())]
         cut += ["-map", "0:v:0", "-map", "1:a?"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mien.web.problems import Problem, busy
@@ -125,13 +126,11 @@ class Body:
 
     async def drop(self, seconds: float) -> None:
         """Read what still comes and forget it, for so long at most."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not self.done:
                     message = await self._receive()
                     self.done = message["type"] != "http.request" or not message.get("more_body")
-        except TimeoutError:
-            pass
 
     def free(self) -> None:
         """The body is no longer held, and no longer worked on."""
