@@ -127,20 +127,20 @@ def photo_speed(
     analyzer = Analyzer(model, threads=threads)
     out = {}
     for faces in (1, 4):
-        picture = compose(portrait, faces)
-        found = len(analyzer.analyze(picture, color="bgr").faces)
+        image = compose(portrait, faces)
+        found = len(analyzer.analyze(image, color="bgr").faces)
         if found != faces:
             raise MienError(
                 f"The benchmark's photo shows {found} faces where {faces} were put; "
                 "give another with --photo (one clear face)."
             )
-        run = functools.partial(analyzer.analyze, picture, color="bgr")
+        run = functools.partial(analyzer.analyze, image, color="bgr")
         out[str(faces)] = round(_median_ms(run, repeats), 2)
     return out
 
 
 def compose(portrait: NDArray[np.uint8], faces: int) -> NDArray[np.uint8]:
-    """A 1024×1024 picture with the portrait once, or four times in a square."""
+    """A 1024×1024 image with the portrait once, or four times in a square."""
     import cv2
 
     side = SIDE if faces == 1 else SIDE // 2

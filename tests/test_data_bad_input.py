@@ -136,14 +136,14 @@ def test_bad_folders(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "sleepy" / "1.png"), image)
     (tmp_path / "sleepy").rename(tmp_path / "fear")
     cv2.imwrite(str(tmp_path / "fear" / "1.png"), np.zeros((50, 48), np.uint8))
-    with pytest.raises(DataError, match="pictures of 2 sizes"):
+    with pytest.raises(DataError, match="images of 2 sizes"):
         read_dataset(tmp_path)
     (tmp_path / "fear" / "1.png").rename(tmp_path / "fear" / "1.jfif")  # a picture too
-    with pytest.raises(DataError, match="pictures of 2 sizes"):
+    with pytest.raises(DataError, match="images of 2 sizes"):
         read_dataset(tmp_path)
     (tmp_path / "fear" / "person1").mkdir()
     (tmp_path / "fear" / "1.jfif").rename(tmp_path / "fear" / "person1" / "1.png")
-    with pytest.raises(DataError, match="folder fear: no picture directly in it, but 1 folders"):
+    with pytest.raises(DataError, match="folder fear: no image directly in it, but 1 folders"):
         read_dataset(tmp_path)
 
 
@@ -170,7 +170,7 @@ def test_votes_that_do_not_fit(tmp_path: Path) -> None:
     read = read_dataset(path).votes
     assert read is not None
     assert read.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]]
-    with pytest.raises(DataError, match=r"FER\+ votes and no pictures"):
+    with pytest.raises(DataError, match=r"FER\+ votes and no images"):
         read_dataset(votes)
     votes.write_text(f"Usage,Image name,{names}\n" + "Training,a,1,2,3,4,5,6,7,8,9,10\n" * 2)
     with pytest.raises(DataError, match="votes for 2 rows"):

@@ -48,7 +48,7 @@ VERBS: dict[str, Verb] = {
     "ablate": Verb("mien.cli.ablate", "Compare recipes seed by seed, one change a row."),
     "reproduce": Verb("mien.cli.reproduce", "Reproduce a paper and report beside it."),
     "evaluate": Verb("mien.cli.evaluate", "Score a model on a split and write the report."),
-    "robustness": Verb("mien.cli.robustness", "Score a model on spoiled faces and missed crops."),
+    "robustness": Verb("mien.cli.robustness", "Score a model on corrupted faces and missed crops."),
     "panel": Verb("mien.cli.panel", "Score a model on photos, as they are and made worse."),
     "explain": Verb("mien.cli.explain", "Show which parts of a face an answer rests on."),
     "blend": Verb("mien.cli.blend", "Compare a model's mixed expressions with people's votes."),

@@ -51,7 +51,7 @@ def decode_grey(data: bytes | None) -> NDArray[np.uint8]:
     """Decode PNG, JPEG or WebP bytes to uint8 (H, W), 0..255.
 
     Raises:
-        ValueError: empty, damaged, or too large to be a picture; the message is for a BadRows note.
+        ValueError: empty, damaged, or too large to be an image; the message is for a BadRows note.
     """
     if not data:
         raise ValueError("the image is empty")
@@ -74,7 +74,7 @@ def decode_face(data: bytes | None) -> NDArray[np.uint8]:
     height, width = image.shape
     if max(height, width) > MAX_SIDE:
         raise ValueError(
-            f"the picture has {width}×{height} pixels, and faces already cut out have at most "
+            f"the image has {width}×{height} pixels, and faces already cut out have at most "
             f"{MAX_SIDE} a side"
         )
     return image
@@ -135,7 +135,7 @@ def assemble(
     if len(sizes) > 1:
         listed = ", ".join(f"{s[1]}×{s[0]}" for s in sorted(sizes)[:3])
         raise DataError(
-            f"{source} holds pictures of {len(sizes)} sizes ({listed}, …), expected one; crop and "
+            f"{source} holds images of {len(sizes)} sizes ({listed}, …), expected one; crop and "
             "resize the faces first (for muxspace photos: mien data build-fergit)."
         )
     id_array = np.array(ids, dtype=np.str_)

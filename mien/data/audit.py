@@ -29,7 +29,7 @@ _UNKNOWN, _NOT_A_FACE = len(FERPLUS_COLUMNS) - 2, len(FERPLUS_COLUMNS) - 1
 
 @dataclass(frozen=True)
 class Audit:
-    """The findings. Every list of pictures holds sample ids; every count is of images.
+    """The findings. Every list of images holds sample ids; every count is of images.
 
     Attributes:
         counts: split -> class name -> images.
@@ -42,10 +42,10 @@ class Audit:
             those with a copy in any earlier split.
         twin_free: later split -> its images without a copy in any earlier split.
         conflicts: groups of copies with different labels, by id.
-        near_pairs: pairs of different files that show the same picture, by id, with the pixel
+        near_pairs: pairs of different files that show the same image, by id, with the pixel
             correlation.
         near_within, near_across: how many of the pairs lie inside one split or across two.
-        constant: pictures that show nothing.
+        constant: images that show nothing.
         not_a_face: FER+ gives "NF" more votes than anything else; None without votes.
         ferplus_agreement: split -> {"n", "agree", "rate"}: images whose FER+ plurality (first
             column on a tie) is an emotion, and how many of them carry that label in FER2013.
@@ -142,7 +142,7 @@ def _within(dataset: FaceDataset, groups: NDArray[np.int64], splits: list[str]) 
 def _twins(
     dataset: FaceDataset, groups: NDArray[np.int64], splits: list[str]
 ) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
-    """Images of each later split with a byte-identical twin in the earlier ones."""
+    """Images of each later split with an exact duplicate in the earlier ones."""
     twins: dict[str, dict[str, int]] = {}
     free: dict[str, int] = {}
     for k, later in enumerate(splits[1:], start=1):

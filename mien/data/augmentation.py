@@ -16,17 +16,17 @@ class AugmentConfig:
         stretch: largest relative change of the width alone, on top of ``scale``.
         shift: largest shift as a fraction of the side, both axes.
         brightness: largest relative change of brightness (pixels times 1 ± b).
-        contrast: largest relative change of contrast about the picture's mean.
+        contrast: largest relative change of contrast about the image's mean.
         erasing: probability of covering a rectangle with grey noise (Zhong et al. 2017).
-        erasing_area: largest share of the picture that the rectangle covers.
+        erasing_area: largest share of the image that the rectangle covers.
         crop: pixels of random crop: pad by reflection, then cut at a random place.
-        fill: what lies outside the picture: "reflect" or "border" or "zeros".
-        resized_crop: smallest share of the picture's area that a random-resized crop keeps
-            (Szegedy et al. 2015; aspect 3:4 to 4:3, wholly inside the picture); 0 = off.
-        alternating: mirror every picture in every other epoch (Jordan 2024) instead of at random:
+        fill: what lies outside the image: "reflect" or "border" or "zeros".
+        resized_crop: smallest share of the image's area that a random-resized crop keeps
+            (Szegedy et al. 2015; aspect 3:4 to 4:3, wholly inside the image); 0 = off.
+        alternating: mirror every image in every other epoch (Jordan 2024) instead of at random:
             ``augment`` is then told which.
         interpolation: "bilinear" or "bicubic". Bilinear sampling halves the finest detail, which
-            the pictures that are scored still have (Touvron et al. 2019 on such a mismatch);
+            the images that are scored still have (Touvron et al. 2019 on such a mismatch);
             bicubic keeps three quarters of it for four times the time of the augmentation.
     """
 

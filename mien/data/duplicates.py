@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from mien.data.dataset import FaceDataset
 from mien.errors import DataError
 
-#: Two pictures are the same up to lossy compression when no pixel differs by more than this.
+#: Two images are the same up to lossy compression when no pixel differs by more than this.
 COMPRESSION_LEVELS = 8
-#: A picture is constant when its values span at most this many levels (JPEG noise included).
+#: An image is constant when its values span at most this many levels (JPEG noise included).
 CONSTANT_LEVELS = 3
 
 HASH_BITS = 63
@@ -22,7 +22,7 @@ BANDS = 7
 #: Bits in which the hashes of near duplicates may differ. Seven bands of nine bits: two hashes at
 #: most six bits apart agree wholly in at least one band, so no pair within reach is missed.
 HASH_DISTANCE = 6
-#: Pixel correlation from which two pictures with like hashes are near duplicates.
+#: Pixel correlation from which two images with like hashes are near duplicates.
 NEAR_CORRELATION = 0.95
 
 _BYTE_BITS = np.array([bin(i).count("1") for i in range(256)], dtype=np.uint8)
@@ -40,7 +40,7 @@ def exact_groups(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def constant_images(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Mask (N,) of the pictures that show nothing: all values within CONSTANT_LEVELS."""
+    """Mask (N,) of the images that show nothing: all values within CONSTANT_LEVELS."""
     flat = images.reshape(len(images), -1)
     mask: NDArray[np.bool_] = flat.max(1).astype(int) - flat.min(1) <= CONSTANT_LEVELS
     return mask
@@ -82,10 +82,10 @@ def _band_pairs(hashes: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
 
 
 def near_pairs(images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Pairs of different images that show the same picture: re-encoded, brighter, cleaned.
+    """Pairs of different images that show the same image: re-encoded, brighter, cleaned.
 
     A 63-bit perceptual hash proposes (at most HASH_DISTANCE bits apart), the correlation of the
-    pixels decides (NEAR_CORRELATION). Byte-identical copies count as one image, constant pictures
+    pixels decides (NEAR_CORRELATION). Byte-identical copies count as one image, constant images
     are left out.
 
     Returns:
@@ -117,7 +117,7 @@ def merge_lossy_copies(
 ) -> NDArray[np.int64]:
     """Exact groups (N,), with copies joined that only JPEG tells apart.
 
-    A near pair of which one picture is known to be a JPEG's pixels counts as the same picture
+    A near pair of which one image is known to be a JPEG's pixels counts as the same image
     when no pixel differs by more than COMPRESSION_LEVELS. Without ``lossless`` nothing changes.
     """
     merged = groups.copy()
@@ -145,12 +145,12 @@ def twin_free_ids(
     test_split: str = "PrivateTest",
     against_splits: tuple[str, ...] = ("Training", "PublicTest"),
 ) -> NDArray[np.str_]:
-    """Ids of the test images that have no byte-identical twin in the splits trained or chosen on.
+    """Ids of the test images that have no exact duplicate in the splits trained or chosen on.
 
     Args:
         dataset: the whole dataset, every split in it.
         test_split: the publisher's name of the split under test.
-        against_splits: the publisher's names of the splits that must not hold a twin.
+        against_splits: the publisher's names of the splits that must not hold a duplicate.
 
     Returns:
         str (M,), in the dataset's order; 3,275 of 3,589 for FER2013's PrivateTest.

@@ -46,7 +46,7 @@ def majority_labels(votes: NDArray[np.float32]) -> NDArray[np.int64]:
 def majority_view(dataset: FaceDataset) -> FaceDataset:
     """``dataset`` with the raters' majority as label: 8 classes (``ALL``), the other images gone.
 
-    The ids and the publisher's splits stay, so the official division holds. Of FER2013's 28,709 /
+    The ids and the publisher's splits stay, so the official split holds. Of FER2013's 28,709 /
     3,589 / 3,589 images 25,060 / 3,199 / 3,153 remain.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Pictures in folders named after the expressions: the Kaggle release, CK+48, plain folders."""
+"""Images in folders named after the expressions: the Kaggle release, CK+48, plain folders."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def read_folder(root: Path, *, skip_bad: bool = False) -> FaceDataset:
     carries subject and sequence.
 
     Raises:
-        DataError: a folder has no expression's name, a picture is damaged, or there are none.
+        DataError: a folder has no expression's name, an image is damaged, or there are none.
     """
     bad = BadRows(root, skip=skip_bad)
     rows: list[tuple[Path, str, Emotion]] = []
@@ -104,8 +104,8 @@ def read_folder(root: Path, *, skip_bad: bool = False) -> FaceDataset:
             if (inner or every) and _is_expression(folder.name):
                 bad.add(
                     f"folder {folder.relative_to(root)}",
-                    f"no picture directly in it, but {len(inner)} folders and {len(every)} other "
-                    f"files; pictures end in {', '.join(sorted(SUFFIXES))}",
+                    f"no image directly in it, but {len(inner)} folders and {len(every)} other "
+                    f"files; images end in {', '.join(sorted(SUFFIXES))}",
                 )
             continue
         try:

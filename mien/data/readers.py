@@ -184,7 +184,7 @@ def read_dataset(
         return readers[found.form](found.path, skip_bad=skip_bad)
     if found.form == "votes":
         raise DataError(
-            f"{found.path} holds FER+ votes and no pictures; pass FER2013's CSV beside it."
+            f"{found.path} holds FER+ votes and no images; pass FER2013's CSV beside it."
         )
     raise DataError(
         f"{found.path} holds photos of varied size, not face crops; make crops of them with: "

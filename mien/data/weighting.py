@@ -27,7 +27,7 @@ class WeightConfig:
 
     Attributes:
         not_a_face: most FER+ raters said "no face" (150 of FER2013's Training images).
-        constant: the picture is one even grey.
+        constant: the image is one even grey.
         conflicting: a byte-identical image has another label.
         copies: a later byte-identical copy with the same label; the first one counts in full.
         unsupported: not one FER+ rater saw the expression of the label.

@@ -27,7 +27,7 @@ _AGAINST = np.array((215, 110, 20), np.float32)  # Blue: against it.
 _SUPER = 3  # Text is drawn so many times larger and averaged down.
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 
-#: An occlusion that changes a probability by less than this is not painted in full colour.
+#: An occlusion that changes a probability by less than this is not drawn in full colour.
 _FLOOR = 0.05
 
 
@@ -141,7 +141,7 @@ def _cut(image: Image, explanation: Explanation) -> Image:
 
 
 def paint(image: Image, explanations: Sequence[Explanation]) -> Image:
-    """One row a face: the face, a map for each explained class, all answers as bars.
+    """One row per face: the face, a map for each explained class, all answers as bars.
 
     Args:
         image: uint8 (H, W, 3), BGR, the image that was explained.

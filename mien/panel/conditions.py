@@ -55,7 +55,7 @@ def _turned(degrees: float) -> Change:
     return change
 
 
-def _repainted(change: Callable[[Image, Place, str], Any]) -> Change:
+def _pixels_only(change: Callable[[Image, Place, str], Any]) -> Change:
     """A change of the pixels alone: the face stays where it is."""
     return lambda image, place, key: (np.asarray(change(image, place, key), np.uint8), place)
 
@@ -63,12 +63,12 @@ def _repainted(change: Callable[[Image, Place, str], Any]) -> Change:
 def _levels(curve: Callable[[Any], Any]) -> Change:
     """Each value through ``curve``, 0..255 to 0..255."""
     table = np.rint(curve(np.arange(256))).astype(np.uint8)
-    return _repainted(lambda image, place, key: cv2.LUT(image, table))
+    return _pixels_only(lambda image, place, key: cv2.LUT(image, table))
 
 
 def _blurred(share: float) -> Change:
     """Gaussian, of a deviation of ``share`` of the face's width."""
-    return _repainted(
+    return _pixels_only(
         lambda image, place, key: cv2.GaussianBlur(image, (0, 0), max(share * place[2], 0.3))
     )
 
@@ -78,7 +78,7 @@ def _jpeg(quality: int) -> Change:
         _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
         return cv2.imdecode(code, cv2.IMREAD_COLOR)
 
-    return _repainted(change)
+    return _pixels_only(change)
 
 
 def _noisy(deviation: float) -> Change:
@@ -87,7 +87,7 @@ def _noisy(deviation: float) -> Change:
         noise = np.random.RandomState(seed).standard_normal(image.shape)
         return np.clip(np.rint(image + deviation * noise), 0, 255)
 
-    return _repainted(change)
+    return _pixels_only(change)
 
 
 def _sized(side: int) -> Change:

@@ -187,7 +187,7 @@ def _placed(panel_set: PanelSet) -> tuple[list[tuple[PanelPhoto, Place]], int]:
     """Each photo with the place of its face, and how many could not be read.
 
     The place is found once, on the photo as it is, by a detector that looks closely: where it finds
-    none, the middle of the picture stands for it.
+    none, the middle of the image stands for it.
     """
     close = load_detector("yunet", 0.0125, 0.5)
     out, bad = [], 0

@@ -199,7 +199,7 @@ def read_class_folders(folder: Path) -> PanelSet:
     """Anybody's own photos, in folders named by expression ("happy", "Anger", …).
 
     Raises:
-        DataError: no folder is named by an expression, or none holds a picture.
+        DataError: no folder is named by an expression, or none holds an image.
     """
     photos = []
     for sub in sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []:

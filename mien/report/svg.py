@@ -236,7 +236,7 @@ class Axes:
         self.parts.append(disc(self.px(x), self.py(y), fill, hint, radius))
 
     def key(self, entries: Sequence[Key], gap: float = 54) -> float:
-        """The key, ``gap`` below the axes; returns where the picture may end."""
+        """The key, ``gap`` below the axes; returns where the chart may end."""
         drawn, y = key(entries, self.left, self.bottom + gap, self.left + self.width + 14)
         self.parts.append(drawn)
         return y + 10

@@ -270,9 +270,9 @@ def drawn_faces() -> tuple[Images, tuple[str, ...]]:
     disc = np.where((x - 24) ** 2 + (y - 24) ** 2 < 400, 180, 60)
     for cx, cy, r in ((15, 18, 9), (33, 18, 9), (24, 37, 25)):
         disc = np.where((x - cx) ** 2 + (y - cy) ** 2 < r, 30, disc)
-    pictures = (disc, (x * 5 + y) % 256, ((x // 6 + y // 6) % 2) * 255, (x * x + 3 * y * y) % 251)
-    ids = tuple(f"drawn:{i:05d}" for i in range(len(pictures)))
-    return np.stack(pictures).astype(np.uint8), ids
+    images = (disc, (x * 5 + y) % 256, ((x // 6 + y // 6) % 2) * 255, (x * x + 3 * y * y) % 251)
+    ids = tuple(f"drawn:{i:05d}" for i in range(len(images)))
+    return np.stack(images).astype(np.uint8), ids
 
 
 def checksums() -> dict[str, str]:
