@@ -52,7 +52,7 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
         "paper",
         "input",
         "parameters",
-        "multiply-adds",
+        "MACs",
         "MB",
         "fp32",
     ]

@@ -30,7 +30,7 @@ from torch import nn
 from mien.errors import RecipeError
 from mien.export import export_onnx
 from mien.models import create_model
-from mien.models.fast_backbones import MatrixConv2d, _MatrixConv, speed_up
+from mien.models.fast import MatrixConv2d, _MatrixConv, speed_up
 from mien.models.registry import get_spec
 from mien.models.summary import measure
 from mien.models.transfer import BACKBONES, HALF, IMAGENET, build_network, import_libraries
@@ -144,7 +144,7 @@ def test_matrix_convolution_and_gradients(
 
 _BF16 = """
 import copy, torch
-from mien.models.fast_backbones import speed_up
+from mien.models.fast import speed_up
 from torch import nn
 torch.manual_seed(0)
 plain = nn.Sequential(

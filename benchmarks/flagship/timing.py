@@ -67,7 +67,8 @@ def sentence(record: dict[str, Any]) -> str:
     .21)"."""
     how = ", bfloat16" if record.get("precision") == "bf16" else ""
     views = record.get("views", "none")
-    averaged = "" if views == "none" else f", averaged over {views} views"
+    words = {"flip": "a face and its mirror image", "ten": "ten crops"}
+    averaged = f", averaged over {words[views]}" if views in words else ""
     spread = ""
     if record["runs"] > 1:
         spread = f", standard deviation {100 * record['accuracy_sd']:.2f}"
@@ -87,7 +88,7 @@ def claim(recipe: str) -> str:
 def accuracy(
     classifier: TorchClassifier, dataset: FaceDataset, splits: Splits, role: str, views: str
 ) -> float:
-    """Share of ``role``'s images that are named rightly, averaged over ``views``."""
+    """Share of ``role``'s images that are correctly classified, with test-time augmentation."""
     split = splits.select(dataset, role)
     found, _ = predict(classifier.predict_proba, split, classifier.info.labels, views=views)
     return round(found.join(split).accuracy, 6)

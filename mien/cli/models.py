@@ -18,15 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 # What a shipped model's record contributes to the list.
-_FACTS = (
-    "architecture",
-    "precision",
-    "parameters",
-    "multiply_adds",
-    "training_data",
-    "protocol",
-    "licence",
-)
+_FACTS = ("architecture", "precision", "parameters", "multiply_adds", "training_data", "protocol")
 
 
 @app.command()
@@ -39,7 +31,7 @@ def models(
         bool, typer.Option("--markdown", help="Print the page docs/models.md.")
     ] = False,
 ) -> None:
-    """List the architectures (parameters, multiply-adds, size) and the models that ship.
+    """List the architectures (parameters, MACs, size) and the models that ship.
 
     The shipped models are listed without torch; the architectures need it.
     """
@@ -100,13 +92,9 @@ def _shipped() -> list[dict[str, Any]]:
         except MienError as error:
             records.append(record | {"error": str(error)})
             continue
-        facts = {key: getattr(info, key) for key in _FACTS}
-        records.append(
-            record
-            | {"file": entry.file, "sha256": entry.sha256, "bytes": path.stat().st_size}
-            | facts
-            | {"scores": dict(info.scores)}
-        )
+        record |= {"file": entry.file, "sha256": entry.sha256, "bytes": path.stat().st_size}
+        record |= {key: getattr(info, key) for key in (*_FACTS, "licence")}
+        records.append(record | {"scores": dict(info.scores)})
     return records
 
 
@@ -126,19 +114,10 @@ def _print_columns(rows: Sequence[tuple[str, ...]], right: set[int]) -> None:
 
 
 def _print_summaries(summaries: tuple[ModelSummary, ...]) -> None:
-    rows = [("name", "paper", "input", "parameters", "multiply-adds", "MB fp32")]
+    rows = [("name", "paper", "input", "parameters", "MACs", "MB fp32")]
     for s in summaries:
-        size = "×".join(map(str, (*s.input[1:], s.input[0])))
-        rows.append(
-            (
-                s.name,
-                s.paper,
-                size,
-                f"{s.parameters:,}",
-                f"{s.multiply_adds:,}",
-                f"{s.megabytes:.2f}",
-            )
-        )
+        figures = f"{s.parameters:,}", f"{s.multiply_adds:,}", f"{s.megabytes:.2f}"
+        rows.append((s.name, s.paper, s.size, *figures))
     _print_columns(rows, {3, 4, 5})
 
 
@@ -152,20 +131,15 @@ def _print_layers(table: tuple[LayerRow, ...]) -> None:
 
 
 def _print_shipped(shipped: list[dict[str, Any]]) -> None:
-    rows = [("shipped model", "precision", "parameters", "multiply-adds", "MB", "PrivateTest")]
+    rows = [("shipped model", "precision", "parameters", "MACs", "MB", "PrivateTest")]
     for record in shipped:
         if "error" in record:
             continue
         accuracy = record["scores"].get("PrivateTest", {}).get("accuracy")
-        rows.append(
-            (
-                record["name"] + (" (default)" if record["default"] else ""),
-                record["precision"],
-                f"{record['parameters']:,}",
-                f"{record['multiply_adds']:,}",
-                f"{record['bytes'] / 1e6:.2f}",
-                "" if accuracy is None else f"{100 * accuracy:.1f} %",
-            )
-        )
+        name = record["name"] + (" (default)" if record["default"] else "")
+        figures = f"{record['parameters']:,}", f"{record['multiply_adds']:,}"
+        megabytes = f"{record['bytes'] / 1e6:.2f}"
+        scored = "" if accuracy is None else f"{100 * accuracy:.1f} %"
+        rows.append((name, record["precision"], *figures, megabytes, scored))
     if len(rows) > 1:
         _print_columns(rows, {2, 3, 4, 5})

@@ -1,7 +1,7 @@
 """Batched augmentation on the training device: one affine grid for a whole batch.
 
 Works on float tensors (N, 1, H, W) in 0..1, before standardisation, and draws from torch's global
-generator of the tensor's device, so a seeded epoch always sees the same pictures.
+generator of the tensor's device, so a seeded epoch always sees the same images.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def affine_matrices(
 ) -> Tensor:
     """Random output-to-input maps, float (N, 2, 3), in grid_sample's -1..1 coordinates.
 
-    ``mirrored``, bool (N,), says which pictures to mirror; None draws it.
+    ``mirrored``, bool (N,), says which images to mirror; None draws it.
     """
     angle = _uniform(n, math.radians(config.rotation), like)
     size = 1 + _uniform(n, config.scale, like)
@@ -100,7 +100,7 @@ def augment(
 
     Args:
         side: height and width of the result; None keeps the input's.
-        mirrored: bool (N,), which pictures to mirror; None draws it by ``config.flip``.
+        mirrored: bool (N,), which images to mirror; None draws it by ``config.flip``.
     """
     n = x.shape[0]
     shape = list(x.shape) if side is None else [*x.shape[:2], side, side]
@@ -132,7 +132,7 @@ def smaller(x: Tensor, side: int | None) -> Tensor:
 
 
 def _box(lam: float, h: int, w: int) -> tuple[slice, slice]:
-    """A random rectangle of 1 - ``lam`` of the area, cut off at the picture's edge."""
+    """A random rectangle of 1 - ``lam`` of the area, cut off at the image's edge."""
     cut = math.sqrt(1 - lam)
     cy, cx = (int(v) for v in (torch.rand(2) * torch.tensor([h, w])).tolist())
     half_h, half_w = round(h * cut) // 2, round(w * cut) // 2
@@ -150,7 +150,7 @@ def mix(x: Tensor, mixup: float, cutmix: float) -> tuple[Tensor, Tensor, float]:
         mixup, cutmix: alphas of the beta distributions, 0 = off; at least one is on.
 
     Returns:
-        the mixed pictures, the order int64 (N,) of the partners, and the share of the originals:
+        the mixed images, the order int64 (N,) of the partners, and the share of the originals:
         targets are to be mixed alike.
     """
     paste = bool(cutmix) and (not mixup or bool(torch.rand(()) < 0.5))

@@ -235,6 +235,15 @@ def record_scores(path: str | Path, split: str, scores: Mapping[str, Any]) -> Mo
     return info
 
 
+def _gate(before: float, after: float, tolerance: float, split: str) -> None:
+    """Raise ModelError where int8 costs more accuracy than it may."""
+    if before - after > tolerance:
+        raise ModelError(
+            f"int8 falls from {before:.4f} to {after:.4f} on {split}, more than "
+            f"{100 * tolerance:g} points; not written. Try --calibration-method entropy."
+        )
+
+
 def export_onnx(
     classifier: TorchClassifier,
     out: str | Path,
@@ -286,11 +295,7 @@ def export_onnx(
         logits = _classifier(_with_info(proto, info)).logits(val.images)
         accuracy = float((logits.argmax(1) == val.labels).mean())
         parity = float(np.abs(logits[: len(faces)] - reference[: len(faces)]).max())
-        if float_accuracy - accuracy > tolerance:
-            raise ModelError(
-                f"int8 falls from {float_accuracy:.4f} to {accuracy:.4f} on {val_name}, more than "
-                f"{100 * tolerance:g} points; not written. Try --calibration-method entropy."
-            )
+        _gate(float_accuracy, accuracy, tolerance, val_name)
     info = dataclasses.replace(
         info,
         temperature=fit_temperature(logits, val.labels),
@@ -298,9 +303,8 @@ def export_onnx(
         scores={val_name: {"accuracy": round(accuracy, 6), "n": len(val)}, **dict(info.scores)},
     )
     path = Path(out)
-    kept = _scores_of(path, proto)
     # The same network again, say with another licence: what was scored once is not scored anew.
-    info = dataclasses.replace(info, scores={**kept, **dict(info.scores)})
+    info = dataclasses.replace(info, scores={**_scores_of(path, proto), **dict(info.scores)})
     data = _with_info(proto, info)
     write_bytes(path, data)
     return ExportResult(path, info, parity, float_accuracy, accuracy, len(data))

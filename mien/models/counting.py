@@ -1,4 +1,4 @@
-"""What a network weighs and what it costs: parameters, multiply-adds, the table of its layers.
+"""What a network weighs and what it costs: parameters, MACs, the table of its layers.
 
 Parameters are counted as Keras counts them, which is how the papers report them: trainable weights
 plus the running mean and variance of batch normalisation (non-trainable), so four numbers a
@@ -77,7 +77,7 @@ def count_parameters(module: nn.Module) -> int:
 
 
 def count_multiply_adds(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
-    """Multiply-adds of one forward pass on one image: all ``Conv2d`` and ``Linear`` layers, exact.
+    """MACs of one forward pass on one image: all ``Conv2d`` and ``Linear`` layers, exact.
 
     One multiply-add is one weight used once (padding counts, biases, normalisation, activation and
     pooling do not), a module called twice counts twice. Convolutions called as functions

@@ -129,7 +129,7 @@ def _compact(num_classes: int, options: Mapping[str, Any], **defaults: Any) -> C
     description="Residual net for int8 on a CPU: the first default.",
 )
 def mien_small(num_classes: int = 7, **options: Any) -> CompactResNet:
-    """1.8 M parameters, 112 M multiply-adds, 12 convolutions."""
+    """1.8 M parameters, 112 M MACs, 12 convolutions."""
     return _compact(num_classes, options)
 
 
@@ -139,7 +139,7 @@ def mien_small(num_classes: int = 7, **options: Any) -> CompactResNet:
     description="The shipped default, a student: mien_small with a thinner first stage.",
 )
 def mien_distilled(num_classes: int = 7, **options: Any) -> CompactResNet:
-    """1.7 M parameters, 95 M multiply-adds, 12 convolutions."""
+    """1.7 M parameters, 95 M MACs, 12 convolutions."""
     return _compact(num_classes, options, widths=(32, 96, 192))
 
 
@@ -149,7 +149,7 @@ def mien_distilled(num_classes: int = 7, **options: Any) -> CompactResNet:
     description="mien_small a third wider: the single network for accuracy, trainable on a CPU.",
 )
 def mien_base(num_classes: int = 7, **options: Any) -> CompactResNet:
-    """3.1 M parameters, 197 M multiply-adds, 12 convolutions."""
+    """3.1 M parameters, 197 M MACs, 12 convolutions."""
     return _compact(num_classes, options, widths=(64, 128, 256))
 
 
@@ -159,7 +159,7 @@ def mien_base(num_classes: int = 7, **options: Any) -> CompactResNet:
     description="Wider and deeper, for training on a GPU; still under 12 M parameters.",
 )
 def mien_wide(num_classes: int = 7, **options: Any) -> CompactResNet:
-    """8.0 M parameters, 933 M multiply-adds, 14 convolutions."""
+    """8.0 M parameters, 933 M MACs, 14 convolutions."""
     wide = {"stem": 64, "widths": (128, 256, 448), "blocks": (2, 2, 1), "dropout": 0.4}
     return _compact(num_classes, options, **wide)
 
@@ -170,6 +170,6 @@ def mien_wide(num_classes: int = 7, **options: Any) -> CompactResNet:
     description="The speed run's net: whitened stem, one residual block in each of two stages.",
 )
 def mien_fast(num_classes: int = 7, **options: Any) -> CompactResNet:
-    """1.0 M parameters, 65 M multiply-adds, 8 convolutions."""
+    """1.0 M parameters, 65 M MACs, 8 convolutions."""
     fast = {"widths": (48, 96, 192), "blocks": (0, 1, 1), "dropout": 0.2, "whiten": True}
     return _compact(num_classes, options, **fast)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 
 from mien.models.counting import LayerRow, count_multiply_adds, layer_table, split_parameters
 from mien.models.registry import Measured, ModelSpec, get_spec, list_models
+from mien.report.markdown import markdown_table
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,12 @@ class ModelSummary:
     multiply_adds: int
     megabytes: float
     description: str
+
+    @property
+    def size(self) -> str:
+        """The input as people write it: "48×48×1"."""
+        channels, *sides = self.input
+        return "×".join(map(str, (*sides, channels)))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"input": list(self.input)}
@@ -90,39 +96,42 @@ def layers_of(name: str) -> tuple[LayerRow, ...]:
 
 def markdown_page() -> str:
     """``docs/models.md``: the table of all architectures, then what every source file says."""
-    lines = [
-        "# Models",
-        "",
-        "<!-- Generated: mien models --markdown > docs/models.md -->",
-        "",
-        "Parameters are counted as Keras counts them (weights and the running statistics of batch",
-        "normalisation). Multiply-adds are those of convolutions and dense layers for one image.",
-        "MB is 10⁶ bytes of float32. Every network takes float32 (N, C, H, W) and gives logits;",
-        "`mien models --layers NAME` prints its layers.",
-        "",
-        *_markdown_table(summarise_all()),
-    ]
-    told: set[str] = set()
-    for spec in list_models():
-        source = spec.builder.__module__
-        text = inspect.getdoc(sys.modules[source])
-        if source in told or not text:
-            continue
-        told.add(source)
-        title, _, body = text.partition("\n")
-        lines += ["", f"## {title.rstrip('.')}", "", body.strip()]
-    return "\n".join(lines) + "\n"
-
-
-def _markdown_table(summaries: Sequence[ModelSummary]) -> list[str]:
+    header = (
+        "name",
+        "paper",
+        "input",
+        "parameters",
+        "trainable",
+        "MACs",
+        "MB",
+        "what it is",
+    )
     rows = [
-        "| name | paper | input | parameters | trainable | multiply-adds | MB | what it is |",
-        "|---|---|---|---:|---:|---:|---:|---|",
+        [
+            f"`{s.name}`",
+            s.paper,
+            s.size,
+            f"{s.parameters:,}",
+            f"{s.trainable:,}",
+            f"{s.multiply_adds:,}",
+            f"{s.megabytes:.1f}",
+            s.description.rstrip("."),
+        ]
+        for s in summarise_all()
     ]
-    for s in summaries:
-        size = "×".join(map(str, (*s.input[1:], s.input[0])))
-        rows.append(
-            f"| `{s.name}` | {s.paper} | {size} | {s.parameters:,} | {s.trainable:,} "
-            f"| {s.multiply_adds:,} | {s.megabytes:.1f} | {s.description.rstrip('.')} |"
-        )
-    return rows
+    parts = [_HEAD, markdown_table(header, rows, left=3, words=(7,))]
+    for source in dict.fromkeys(spec.builder.__module__ for spec in list_models()):
+        title, _, body = (inspect.getdoc(sys.modules[source]) or "").partition("\n")
+        if title:
+            parts.append(f"## {title.rstrip('.')}\n\n{body.strip()}")
+    return "\n\n".join(parts) + "\n"
+
+
+_HEAD = """# Models
+
+<!-- Generated: mien models --markdown > docs/models.md -->
+
+Parameters are counted as Keras counts them (weights and the running statistics of batch
+normalisation). MACs are those of convolutions and dense layers for one image.
+MB is 10⁶ bytes of float32. Every network takes float32 (N, C, H, W) and gives logits;
+`mien models --layers NAME` prints its layers."""

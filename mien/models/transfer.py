@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mien.errors import require_extra
-from mien.models.fast_backbones import speed_up
+from mien.models.fast import speed_up
 from mien.models.registry import Measured, register_model
 
 #: Mean and standard deviation a channel: of torchvision's recipes, and of TensorFlow's.

@@ -1,4 +1,4 @@
-"""Checkpoints as classifiers: the torch twin of ``mien.classify.Classifier``."""
+"""Checkpoints as classifiers: the torch counterpart of ``mien.classify.Classifier``."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from mien.atomic import make_folder, write_text
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.duplicates import without_twins
 from mien.errors import RecipeError
-from mien.evaluate import PredictionCache, Predictions, Report, write_report
+from mien.evaluate import Joined, PredictionCache, Predictions, Report, write_report
 from mien.evaluate.guard import refuse_seen
 from mien.evaluate.runner import predict, report_on
 from mien.evaluate.views import VIEWS, check_views
@@ -160,19 +160,7 @@ def build_ensemble(
         "views": views,
         "choose": choose,
         "data": {"name": dataset.name, "sha256": dataset.sha256},
-        "members": [
-            {
-                "name": member.name,
-                # Relative, so that both can be moved together.
-                "checkpoint": Path(
-                    os.path.relpath(member.path.resolve(), out.resolve())
-                ).as_posix(),
-                "sha256": file_sha256(member.path),
-                "weight": round(float(weight), 6),
-                "val_accuracy": round(j.accuracy, 6),
-            }
-            for member, weight, j in zip(members, weights, joined, strict=True)
-        ],
+        "members": [_entry(*one, out) for one in zip(members, weights, joined, strict=True)],
         "val": {"split": val.name, **_figures(report)},
         "command": command,
         **environment(),
@@ -187,6 +175,18 @@ def build_ensemble(
     write_text(out / ENSEMBLE, json.dumps(record, indent=2) + "\n")
     write_text(out / "ensemble.md", to_markdown(record))
     return record
+
+
+def _entry(member: Member, weight: float, joined: Joined, out: Path) -> dict[str, Any]:
+    """A member in ``ensemble.json``; its path is relative, so that both can be moved together."""
+    path = Path(os.path.relpath(member.path.resolve(), out.resolve()))
+    return {
+        "name": member.name,
+        "checkpoint": path.as_posix(),
+        "sha256": file_sha256(member.path),
+        "weight": round(float(weight), 6),
+        "val_accuracy": round(joined.accuracy, 6),
+    }
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ Every job holds a lock on its folder, so any number of processes can be given th
 
 from __future__ import annotations
 
-import csv
 import os
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 from mien.data import make_splits
 from mien.data.dataset import FaceDataset, Splits
 from mien.errors import MienError, RecipeError
+from mien.evaluate.curves import read_curves
 from mien.train.distill import Teachers
 from mien.train.fit import dry, fit
 from mien.train.folder import (
@@ -167,7 +167,7 @@ def run_jobs(
             count = f"{number} of {len(waiting)}" + (f", attempt {attempt}" * (attempt > 1))
             try:
                 with hold(job.folder):
-                    _train(job, datasets, options, _counted(say, count))
+                    _train(job, datasets, options, say, count)
                     after(job)
                     note_failure(job.folder, "")
             except BusyError:
@@ -184,10 +184,6 @@ def run_jobs(
     return list(outcomes.values())
 
 
-def _counted(say: Say, count: str) -> Say:
-    return lambda line: say(f"{line} ({count})")
-
-
 def raise_first(outcomes: Sequence[Outcome]) -> None:
     """Raise the first job's error, where one failed; or BusyError where one runs elsewhere."""
     for outcome in outcomes:
@@ -202,26 +198,20 @@ def _train(
     datasets: FaceDataset | Callable[[str], FaceDataset],
     options: Options,
     say: Say,
+    count: str,
 ) -> None:
+    """Train one job, or check that what its folder holds is it; ``count`` is said beside it."""
     dataset = datasets if isinstance(datasets, FaceDataset) else datasets(job.dataset)
     splits = options.splits or make_splits(
         dataset, job.recipe.protocol, seed=job.seed, fold=job.fold
     )
-    recipe = _as_begun(job)
+    recipe, o = _as_begun(job), options
     if job.done:
-        wanted = dry(recipe) if options.dry_run else recipe
-        check_folder(
-            job.folder,
-            wanted,
-            job.seed,
-            True,
-            options.teachers,
-            dataset,
-            splits,
-            options.unlabelled,
-        )
+        wanted = dry(recipe) if o.dry_run else recipe
+        arguments = (job.seed, True, o.teachers, dataset, splits, o.unlabelled)
+        check_folder(job.folder, wanted, *arguments)
         return
-    say(f"{'training' if job.state == NOT_RUN else 'resuming'} {job.folder.name}")
+    say(f"{'training' if job.state == NOT_RUN else 'resuming'} {job.folder.name} ({count})")
     result = fit(
         recipe,
         dataset,
@@ -229,11 +219,11 @@ def _train(
         job.folder,
         seed=job.seed,
         resume=True,
-        dry_run=options.dry_run,
-        device=options.device,
-        quiet=options.quiet,
-        teachers=options.teachers,
-        unlabelled=options.unlabelled,
+        dry_run=o.dry_run,
+        device=o.device,
+        quiet=o.quiet,
+        teachers=o.teachers,
+        unlabelled=o.unlabelled,
     )
     write_run_report(result, dataset, splits)
 
@@ -303,9 +293,6 @@ def result_of(folder: Path) -> dict[str, Any]:
     The last epoch's accuracy was not chosen among many, so it compares recipes better than the
     best one's.
     """
-    record = read_json(folder / RESULT)
-    with (folder / CURVES).open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_curves(folder / CURVES)
     last = rows[-1].get("val_accuracy") if rows else None
-    record["last_val_accuracy"] = float(last) if last else None
-    return record
+    return {**read_json(folder / RESULT), "last_val_accuracy": last}

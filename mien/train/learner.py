@@ -23,7 +23,7 @@ from mien.train.recipe import Recipe
 FERPLUS_OUTPUTS = 10
 
 
-#: (N, 1, H, W) float pictures in 0..1, temperature -> (N, K) float probabilities.
+#: (N, 1, H, W) float images in 0..1, temperature -> (N, K) float probabilities.
 Teacher = Callable[[Tensor, float], Tensor]
 
 
@@ -41,7 +41,7 @@ class Learner(nn.Module):
     Attributes:
         epoch: number of the epoch under way, from 0.
         answers: float16 (variants + 2, rows, K), what the teachers said, at last to the clean
-            epochs' pictures and their mirror images; NaN where not asked yet.
+            epochs' images and their mirror images; NaN where not asked yet.
 
     Args:
         recipe: the resolved recipe.
@@ -104,7 +104,7 @@ class Learner(nn.Module):
     @property
     def picture_epoch(self) -> int:
         """The epoch whose order and augmentation this one has: an earlier one's where the recipe
-        lets pictures come again (``distill.variants``)."""
+        lets images come again (``distill.variants``)."""
         variants, since = self.recipe.distill.variants, self.epoch - self.first_clean
         if not variants:
             return self.epoch
@@ -136,14 +136,14 @@ class Learner(nn.Module):
         if train:
             config, mirrored = self.recipe.augment, None
             if self.epoch >= self.first_clean:
-                # What comes again is a picture and its mirror image in turn.
+                # What comes again is a image and its mirror image in turn.
                 turns = config.alternating or bool(config.flip and self.recipe.distill.variants)
                 config = type(config)(flip=config.flip, alternating=turns)
             if config.alternating and index is not None:
                 mirrored = alternating_mirror(index, self.picture_epoch, self.seed)
             # In bfloat16 the sampling points themselves would be rounded, by up to .1 pixels.
             with torch.autocast(x.device.type, enabled=False):
-                # Teachers answer pictures of full size; the student's are made smaller after that.
+                # Teachers answer images of full size; the student's are made smaller after that.
                 x = augment(x, config, None if self.teacher else self.side(), mirrored)
         x = (x - self.mean) / self.std
         return x.contiguous(memory_format=torch.channels_last)

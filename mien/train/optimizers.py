@@ -79,14 +79,8 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         renormalise: bool = False,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "renormalise": renormalise,
-            "muon": False,
-        }
-        super().__init__(params, defaults)
+        rates = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, {**rates, "renormalise": renormalise, "muon": False})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

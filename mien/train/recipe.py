@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
+import operator
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,10 +14,17 @@ from mien.data.augmentation import AugmentConfig
 from mien.data.weighting import WeightConfig
 from mien.errors import RecipeError, nearest
 
-OPTIMIZERS = ("adam", "adamw", "nadam", "sgd", "muon")
-SCHEDULES = ("constant", "onecycle", "cosine", "plateau")
-PIXELS = ("unit", "standardise")
-LOSSES = ("ce", "gce", "sce")
+#: The keys that hold one of a few words.
+_CHOICES = {
+    "optimizer.name": ("adam", "adamw", "nadam", "sgd", "muon"),
+    "schedule.name": ("constant", "onecycle", "cosine", "plateau"),
+    "pixels": ("unit", "standardise"),
+    "loss.name": ("ce", "gce", "sce"),
+    "loss.class_weights": ("none", "balanced"),
+    "precision": ("auto", "32", "bf16"),
+    "augment.fill": ("border", "reflect", "zeros"),
+    "augment.interpolation": ("bilinear", "bicubic"),
+}
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class LossConfig:
         label_smoothing: mass spread over all classes.
         class_weights: "none" or "balanced" (n / (classes × n_class), as scikit-learn).
         mixup: alpha of the beta distribution (Zhang et al. 2018); 0 = off.
-        cutmix: the same for pasting a rectangle of another picture (Yun et al. 2019); where both
+        cutmix: the same for pasting a rectangle of another image (Yun et al. 2019); where both
             are on, a coin decides for every batch.
         name: "ce" (cross-entropy), or against wrong labels "gce" (generalised cross-entropy, Zhang
             & Sabuncu 2018) or "sce" (symmetric cross-entropy, Wang et al. 2019).
@@ -102,9 +109,9 @@ class DistillConfig:
         temperature: both sides' logits are divided by it.
         unlabelled: name of the set of extra images that only the teachers label; "" = none. A
             model trained with one saw outside images, so its recipe has a name of its own.
-        variants: the augmented pictures of so many epochs come again and again, and the teachers
+        variants: the augmented images of so many epochs come again and again, and the teachers
             answer each once, which saves most of their time; the clean epochs at the end show
-            each image and its mirror image in turn. 0 = new pictures in every epoch.
+            each image and its mirror image in turn. 0 = new images in every epoch.
     """
 
     weight: float = 0.0
@@ -135,13 +142,13 @@ class Recipe:
         weights: what doubtful training images count for.
         distill: how teachers are followed.
         progressive: (from this share of the epochs on, side in pixels) pairs: training starts on
-            smaller pictures; () = full size throughout. Validation is always at full size, and
+            smaller images; () = full size throughout. Validation is always at full size, and
             teachers answer at full size.
         frozen_scale: batch norms keep the scale 1 and learn their shift alone.
     """
 
-    name: str
     model: str
+    name: str = ""
     paper: str = ""
     claim: str = ""
     protocol: str = "fer2013"
@@ -165,34 +172,22 @@ class Recipe:
     frozen_scale: bool = False
 
     def __post_init__(self) -> None:
-        _one_of("optimizer.name", self.optimizer.name, OPTIMIZERS)
-        _one_of("schedule.name", self.schedule.name, SCHEDULES)
-        _one_of("pixels", self.pixels, PIXELS)
-        _one_of("loss.class_weights", self.loss.class_weights, ("none", "balanced"))
-        _one_of("precision", self.precision, ("auto", "32", "bf16"))
-        _one_of("augment.fill", self.augment.fill, ("border", "reflect", "zeros"))
-        known = ("bilinear", "bicubic")
-        _one_of("augment.interpolation", self.augment.interpolation, known)
-        if self.batch_size < 1 or self.epochs < 1:
-            raise RecipeError("batch_size and epochs must be at least 1.")
-        if min(self.clean_epochs, self.dropout_off, self.early_stopping) < 0:
-            raise RecipeError("clean_epochs, dropout_off and early_stopping must be at least 0.")
-        if self.optimizer.lr <= 0:
-            raise RecipeError(f"optimizer.lr must be above 0, not {self.optimizer.lr}.")
-        if not 0 <= self.ema < 1:
-            raise RecipeError(f"ema must be in [0, 1), not {self.ema}.")
-        _one_of("loss.name", self.loss.name, LOSSES)
-        _within("loss.gce_q", self.loss.gce_q, 0, 1, open_below=True)
-        _within("distill.weight", self.distill.weight, 0, 1)
-        if self.distill.variants < 0:
-            raise RecipeError(f"distill.variants must be 0 or more, not {self.distill.variants}.")
-        if self.distill.temperature <= 0:
-            raise RecipeError(
-                f"distill.temperature must be above 0, not {self.distill.temperature}."
-            )
-        for rule, value in self.weights.active.items():
-            _within(f"weights.{rule}", value, 0, 1)
-        _within("augment.resized_crop", self.augment.resized_crop, 0, 1)
+        for key, known in _CHOICES.items():
+            value = _value(self, key)
+            if value not in known:
+                raise RecipeError(f"{key} must be one of {', '.join(known)}; not {value!r}.")
+        for key in ("batch_size", "epochs"):
+            _check(key, _value(self, key) >= 1, "at least 1", _value(self, key))
+        for key in ("clean_epochs", "dropout_off", "early_stopping", "distill.variants"):
+            _check(key, _value(self, key) >= 0, "at least 0", _value(self, key))
+        for key in ("optimizer.lr", "distill.temperature"):
+            _check(key, _value(self, key) > 0, "above 0", _value(self, key))
+        _check("ema", 0 <= self.ema < 1, "in [0, 1)", self.ema)
+        _check("loss.gce_q", 0 < self.loss.gce_q <= 1, "in (0, 1]", self.loss.gce_q)
+        shares = {key: _value(self, key) for key in ("distill.weight", "augment.resized_crop")}
+        shares |= {f"weights.{rule}": value for rule, value in self.weights.active.items()}
+        for key, value in shares.items():
+            _check(key, 0 <= value <= 1, "in [0, 1]", value)
         object.__setattr__(self, "progressive", _sizes(self.progressive))
 
     def to_dict(self) -> dict[str, Any]:
@@ -228,10 +223,13 @@ def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _within(key: str, value: float, low: float, high: float, *, open_below: bool = False) -> None:
-    if not low <= value <= high or (open_below and value == low):
-        bracket = "(" if open_below else "["
-        raise RecipeError(f"{key} must be in {bracket}{low:g}, {high:g}], not {value}.")
+def _value(recipe: Recipe, key: str) -> Any:
+    return operator.attrgetter(key)(recipe)
+
+
+def _check(key: str, holds: bool, where: str, value: object) -> None:
+    if not holds:
+        raise RecipeError(f"{key} must be {where}, not {value}.")
 
 
 def _sizes(value: Any) -> tuple[tuple[float, int], ...]:
@@ -251,11 +249,6 @@ def _sizes(value: Any) -> tuple[tuple[float, int], ...]:
     return pairs
 
 
-def _one_of(key: str, value: str, known: Iterable[str]) -> None:
-    if value not in known:
-        raise RecipeError(f"{key} must be one of {', '.join(known)}; not {value!r}.")
-
-
 def _build(cls: type[Any], data: Mapping[str, Any], prefix: str) -> Any:
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
@@ -269,9 +262,6 @@ def _build(cls: type[Any], data: Mapping[str, Any], prefix: str) -> Any:
 
 
 def _parse(text: str, kind: Any, key: str) -> Any:
-    origin = typing.get_origin(kind)
-    if origin in (typing.Union, types.UnionType):
-        kind = next(a for a in typing.get_args(kind) if a is not type(None))
     try:
         if kind is bool:
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
@@ -321,13 +311,6 @@ def _set(node: Any, path: list[str], text: str, key: str) -> Any:
     return dataclasses.replace(node, **{head: _parse(text, hints[head], key)})
 
 
-def flat_keys(node: Any, prefix: str = "") -> list[str]:
+def flat_keys(node: Any) -> list[str]:
     """Every key that ``--set`` knows, dotted."""
-    keys: list[str] = []
-    for f in dataclasses.fields(node):
-        value = getattr(node, f.name)
-        if dataclasses.is_dataclass(value):
-            keys += flat_keys(value, f"{prefix}{f.name}.")
-        else:
-            keys.append(prefix + f.name)
-    return keys
+    return list(flat(dataclasses.asdict(node)))

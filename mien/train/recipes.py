@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
+from typing import Any
 
 from mien.data.augmentation import AugmentConfig
 from mien.errors import RecipeError, nearest
@@ -20,9 +22,14 @@ RECIPES: dict[str, Callable[[], Recipe]] = {}
 
 
 def recipe(make: Callable[[], Recipe]) -> Callable[[], Recipe]:
-    """Register a recipe under the function's name."""
-    RECIPES[make.__name__] = make
-    return make
+    """Register a recipe under the function's name, and give it that name."""
+
+    @wraps(make)
+    def named() -> Recipe:
+        return replace(make(), name=make.__name__)
+
+    RECIPES[make.__name__] = named
+    return named
 
 
 def get_recipe(name: str) -> Recipe:
@@ -36,7 +43,6 @@ def get_recipe(name: str) -> Recipe:
 def debnath_convnet() -> Recipe:
     """Debnath et al. 2021: Adam 5e-4, batch 64, 30 epochs, no augmentation, standardised pixels."""
     return Recipe(
-        name="debnath_convnet",
         model="debnath_convnet",
         paper="Debnath et al. 2021",
         pixels="standardise",
@@ -51,7 +57,6 @@ def njoku_cnn() -> Recipe:
     """Njoku et al. 2024: Adam 1e-4, batch 32, 100 epochs; rotation, flip and zoom (their ranges
     are not given: 10 degrees and 10 % here)."""
     return Recipe(
-        name="njoku_cnn",
         model="njoku_cnn",
         paper="Njoku et al. 2024",
         protocol="fer2013-folder",
@@ -67,7 +72,6 @@ def bah_resnet() -> Recipe:
     """Bah & Xue 2022: Nadam 1e-3, batch 64, 100 epochs, balanced class weights, plateau schedule,
     early stopping; augmentation ranges are not given: 10 degrees, 10 % each here."""
     return Recipe(
-        name="bah_resnet",
         model="bah_resnet",
         paper="Bah & Xue 2022",
         protocol="fergit-90-5-5",
@@ -84,14 +88,13 @@ def bah_resnet() -> Recipe:
 @recipe
 def bah_basic() -> Recipe:
     """Bah & Xue 2022: the same without the three residual blocks."""
-    return replace(bah_resnet(), name="bah_basic", model="bah_basic")
+    return replace(bah_resnet(), model="bah_basic")
 
 
 @recipe
 def mondal_shallow() -> Recipe:
     """Mondal 2022, shallow: Adam 1e-3, 10 epochs (batch 64: not given), no augmentation."""
     return Recipe(
-        name="mondal_shallow",
         model="mondal_shallow",
         paper="Mondal 2022",
         batch_size=64,
@@ -103,7 +106,7 @@ def mondal_shallow() -> Recipe:
 @recipe
 def mondal_dropout() -> Recipe:
     """Mondal 2022, improved: the shallow net with dropout."""
-    return replace(mondal_shallow(), name="mondal_dropout", model="mondal_dropout")
+    return replace(mondal_shallow(), model="mondal_dropout")
 
 
 @recipe
@@ -111,7 +114,6 @@ def mondal_deep() -> Recipe:
     """Mondal 2022, deep: Adam 1e-4, 10 epochs, random transformations (ranges not given)."""
     return replace(
         mondal_shallow(),
-        name="mondal_deep",
         model="mondal_deep",
         optimizer=OptimizerConfig("adam", 1e-4),
         augment=AugmentConfig(flip=0.5, rotation=10, shift=0.1, scale=0.1),
@@ -137,14 +139,9 @@ for _made in best_recipes().values():
     _from_table(_made)
 
 
-def _cycle(base: Recipe, name: str, **changes: object) -> Recipe:
+def _cycle(base: Recipe, **changes: Any) -> Recipe:
     """A fast variant: one cycle of the learning rate instead of many epochs at a constant one."""
-    return replace(
-        base,
-        name=name,
-        schedule=ScheduleConfig("onecycle", warmup=0.2),
-        **changes,  # type: ignore[arg-type]
-    )
+    return replace(base, schedule=ScheduleConfig("onecycle", warmup=0.2), **changes)
 
 
 def _sharp(base: Recipe) -> Recipe:
@@ -158,7 +155,6 @@ def debnath_convnet_fast() -> Recipe:
     epochs alone: the paper's training accuracy is one of a network that learned its images."""
     return _cycle(
         debnath_convnet(),
-        "debnath_convnet_fast",
         epochs=14,
         dropout_off=5,
         optimizer=OptimizerConfig("adam", 1e-3),
@@ -171,7 +167,6 @@ def njoku_cnn_fast() -> Recipe:
     the last two epochs on the images as they are."""
     return _cycle(
         _sharp(njoku_cnn()),
-        "njoku_cnn_fast",
         epochs=24,
         batch_size=128,
         clean_epochs=2,
@@ -186,7 +181,6 @@ def bah_resnet_fast() -> Recipe:
     images as they are."""
     return _cycle(
         bah_resnet(),
-        "bah_resnet_fast",
         epochs=16,
         batch_size=128,
         clean_epochs=2,
@@ -200,13 +194,13 @@ def bah_resnet_fast() -> Recipe:
 @recipe
 def bah_basic_fast() -> Recipe:
     """The same without the three residual blocks."""
-    return replace(bah_resnet_fast(), name="bah_basic_fast", model="bah_basic")
+    return replace(bah_resnet_fast(), model="bah_basic")
 
 
 @recipe
 def bah_ckplus() -> Recipe:
     """Bah & Xue 2022 on CK+: the same recipe, 99 random frames tested, 99 to choose the epoch."""
-    return replace(bah_resnet(), name="bah_ckplus", protocol="ckplus-random")
+    return replace(bah_resnet(), protocol="ckplus-random")
 
 
 @recipe
@@ -214,7 +208,6 @@ def bah_ckplus_fast() -> Recipe:
     """CK+ in 60 epochs instead of 100: one cycle, no class weights, dropout in the first half."""
     return _cycle(
         bah_ckplus(),
-        "bah_ckplus_fast",
         epochs=60,
         dropout_off=30,
         early_stopping=0,
@@ -228,7 +221,6 @@ def mondal_deep_fast() -> Recipe:
     epoch on the images as they are."""
     return _cycle(
         mondal_deep(),
-        "mondal_deep_fast",
         epochs=5,
         clean_epochs=1,
         dropout_off=5,
@@ -247,7 +239,6 @@ def mien_small() -> Recipe:
     """mien's first model: SGD with Nesterov on one cycle, affine and erasing augmentation,
     averaged weights, and the FER+ votes of Training rows as an auxiliary target."""
     return Recipe(
-        name="mien_small",
         model="mien_small",
         paper="mien",
         pixels="standardise",
@@ -275,10 +266,9 @@ def mien_small() -> Recipe:
 @recipe
 def mien_base() -> Recipe:
     """The single network for accuracy on a CPU: mien_small a third wider (3.1 M parameters), by
-    Muon, 60 epochs on pictures of 32, then 40, then 48 pixels; bicubic."""
+    Muon, 60 epochs on images of 32, then 40, then 48 pixels; bicubic."""
     return replace(
         _sharp(mien_small()),
-        name="mien_base",
         model="mien_base",
         batch_size=256,
         optimizer=replace(MUON, lr=0.025),
@@ -294,7 +284,6 @@ def mien_wide() -> Recipe:
     """The single network for accuracy on a GPU: 8 M parameters, stochastic depth, 72 epochs."""
     return replace(
         _sharp(mien_small()),
-        name="mien_wide",
         model="mien_wide",
         model_args={"drop_path": 0.1},
         epochs=72,
@@ -307,15 +296,14 @@ def mien_wide() -> Recipe:
 
 @recipe
 def mien_distilled() -> Recipe:
-    """The student: 1.7 M parameters, 95 M multiply-adds; teachers label the augmented batch."""
+    """The student: 1.7 M parameters, 95 M MACs; teachers label the augmented batch."""
     return replace(
         _sharp(mien_small()),
-        name="mien_distilled",
         model="mien_distilled",
         optimizer=MUON,
         epochs=72,
         clean_epochs=6,
-        # The teachers' answers are soft enough; smoothing on top spoils the calibration.
+        # The teachers' answers are soft enough; smoothing on top harms the calibration.
         loss=LossConfig(ferplus_auxiliary=0.5),
         distill=DistillConfig(weight=0.6, temperature=2.0, variants=12),
         progressive=mien_base().progressive,
@@ -328,8 +316,7 @@ def mien_base_distilled() -> Recipe:
     "Born-again neural networks"): a single network without outside images."""
     return replace(
         mien_base(),
-        name="mien_base_distilled",
-        # The student's validation loss still fell while the teachers answered clean pictures,
+        # The student's validation loss still fell while the teachers answered clean images,
         # where mien_base's own rose.
         clean_epochs=4,
         loss=mien_distilled().loss,
@@ -343,21 +330,19 @@ def mien_distilled_extra() -> Recipe:
     outside images, so it is never compared with the models that did not."""
     return replace(
         mien_distilled(),
-        name="mien_distilled_extra",
         distill=replace(mien_distilled().distill, unlabelled="muxspace"),
     )
 
 
 @recipe
 def mien_fast() -> Recipe:
-    """The speed run to 70 % on PrivateTest: a small net with a whitened first layer, pictures of
+    """The speed run to 70 % on PrivateTest: a small net with a whitened first layer, images of
     24, then 32, then 48 pixels, and a flip that alternates."""
     return replace(
         mien_small(),
-        name="mien_fast",
         model="mien_fast",
         claim="544.5 s on 2 cores of AMD EPYC, bfloat16: 71.21 % on PrivateTest, averaged over ten "
-        "views (3 runs, standard deviation 0.13)",
+        "crops (3 runs, standard deviation 0.13)",
         optimizer=MUON,
         epochs=36,
         clean_epochs=4,
@@ -384,9 +369,8 @@ def mien_fast_folder() -> Recipe:
     mien_fast in 11 epochs."""
     return replace(
         mien_fast(),
-        name="mien_fast_folder",
         claim="161.3 s on 2 cores of AMD EPYC, bfloat16: 66.21 % on PublicTest and PrivateTest, "
-        "averaged over ten views (3 runs, standard deviation 0.07)",
+        "averaged over ten crops (3 runs, standard deviation 0.07)",
         protocol="fer2013-folder",
         epochs=11,
         clean_epochs=2,
