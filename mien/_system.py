@@ -1,4 +1,4 @@
-"""The machine and its files: processor, versions, SHA-256, its C library's memory, pyarrow."""
+"""What this machine is and has: its processor, versions of packages, pyarrow; SHA-256 of files."""
 
 from __future__ import annotations
 
@@ -35,25 +35,6 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal, read in pieces. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def give_large_blocks_back() -> None:
-    """Let glibc return every freed block of 4 MiB or more to the system at once.
-
-    By default it raises that limit to the largest block freed so far, and keeps holes of decoded
-    pictures: a 1080p film then takes 600 MiB instead of 320. Does nothing with another C library.
-    """
-    import ctypes
-    import sys
-
-    if sys.platform != "linux":
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return
-    m_mmap_threshold = -3  # from malloc.h
-    mallopt(m_mmap_threshold, 4 << 20)
 
 
 def import_pyarrow_parquet() -> Any:

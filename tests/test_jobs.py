@@ -16,7 +16,7 @@ from helpers_train import drawn_faces, drawn_splits, small_recipe
 
 from mien.errors import RecipeError
 from mien.train.fit import fit
-from mien.train.folder import BusyError, failure, in_use, run_home
+from mien.train.folder import BusyError, failure, hold, in_use, run_home
 from mien.train.jobs import Job, Options, raise_first, run_jobs
 from mien.train.recipe import override
 
@@ -96,3 +96,9 @@ def test_a_run_goes_on_under_the_name_it_was_begun_with(tmp_path: Path) -> None:
     assert isinstance(outcome.error, RecipeError)
     assert failure(begun.job.folder) == ""  # a finished run is not marked by it
     assert run_home(tmp_path, True) == tmp_path / "dry-run"
+
+
+def test_a_process_may_ask_about_a_folder_that_it_holds_itself(tmp_path: Path) -> None:
+    with hold(tmp_path), hold(tmp_path):
+        assert not in_use(tmp_path)  # by another
+    assert not in_use(tmp_path)

@@ -1,4 +1,4 @@
-"""glibc's allocator, set so that it does not halve the speed of training on a CPU."""
+"""glibc's allocator: for trainings it keeps big blocks, for videos it gives them back."""
 
 from __future__ import annotations
 
@@ -21,3 +21,21 @@ def relaunch_with_allocator() -> None:
         return
     arguments = [sys.executable, "-m", "mien", *sys.argv[1:]]
     os.execve(sys.executable, arguments, {**os.environ, **ALLOCATOR})
+
+
+def give_large_blocks_back() -> None:
+    """Let glibc return every freed block of 4 MiB or more to the system at once.
+
+    By default it raises that limit to the largest block freed so far, and keeps holes of decoded
+    pictures: a 1080p film then takes 600 MiB instead of 320. Does nothing with another C library.
+    """
+    import ctypes
+
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    m_mmap_threshold = -3  # from malloc.h
+    mallopt(m_mmap_threshold, 4 << 20)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from mien.cli._console import say
+from mien.cli._options import Data, Json
 from mien.errors import ModelError, require_extra
 
 app = typer.Typer(add_completion=False)
@@ -17,7 +19,7 @@ app = typer.Typer(add_completion=False)
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="best.ckpt of a run.")],
     out: Annotated[Path | None, typer.Option(help="File to write (default: NAME.onnx).")] = None,
-    data: Annotated[Path | None, typer.Option(help="Dataset in any published form.")] = None,
+    data: Data = None,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise; gated at 0.3 points.")] = False,
     name: Annotated[str | None, typer.Option(help="Model name (default: the recipe's).")] = None,
     licence: Annotated[
@@ -27,7 +29,7 @@ def export(
         str, typer.Option(help="minmax, entropy or percentile.")
     ] = "minmax",
     calibration_images: Annotated[int, typer.Option(help="Images that calibrate int8.")] = 1024,
-    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json_: Json = False,
 ) -> None:
     """Write a checkpoint as ONNX with its ModelInfo, checked against torch on real faces.
 
@@ -36,8 +38,6 @@ def export(
     require_extra("train", ("torch", "onnx", "onnxscript", "pyarrow"), "`mien export`")
     if calibration_images < 1:
         raise ModelError("--calibration-images must be at least 1.")
-    from rich.console import Console
-
     from mien.data import make_splits, read_for_protocol
     from mien.data.dataset import Splits
     from mien.export import default_licence, export_onnx
@@ -77,11 +77,8 @@ def export(
         }
         typer.echo(json.dumps(record))
         return
-    Console(stderr=True).print(
+    say(
         f"{result.path}: {result.info.precision}, {result.size / 1e6:.2f} MB, temperature "
         f"{result.info.temperature}; {val_name} accuracy {result.accuracy:.4f} (float32 "
-        f"{result.float_accuracy:.4f}); largest logit difference {result.parity:.2g}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+        f"{result.float_accuracy:.4f}); largest logit difference {result.parity:.2g}"
     )

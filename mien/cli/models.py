@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mien.cli._console import say
 from mien.errors import MienError, MissingExtraError, require_extra
 
 if TYPE_CHECKING:
@@ -47,29 +48,28 @@ def models(
             _print_layers(summary.layers_of(layers))
         return
     shipped = _shipped()
+    summaries: tuple[ModelSummary, ...] = ()
     try:
         _require_torch()
     except MissingExtraError as error:
         if not shipped:
             raise
-        print(f"note: {error}", file=sys.stderr)
-        summaries: tuple[ModelSummary, ...] | None = None
+        say(f"note: {error}")
     else:
         from mien.models.summary import summarise_all
 
         summaries = summarise_all()
     if as_json:
-        architectures = None if summaries is None else [s.to_dict() for s in summaries]
+        architectures = [s.to_dict() for s in summaries] or None
         _print_json({"architectures": architectures, "shipped": shipped})
     else:
-        if summaries is not None:
+        if summaries:
             _print_summaries(summaries)
-        if summaries is not None and shipped:
             print()
         _print_shipped(shipped)
     damaged = [record["error"] for record in shipped if "error" in record]
     for message in damaged:
-        print(f"error: {message}", file=sys.stderr)
+        say(f"error: {message}")
     if damaged:
         raise typer.Exit(1)
 
@@ -104,12 +104,9 @@ def _print_json(value: object) -> None:
 
 def _print_columns(rows: Sequence[tuple[str, ...]], right: set[int]) -> None:
     """Aligned columns; plain text, so that it can be piped and grepped at any terminal width."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        cells = (
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
+        cells = (f"{c:{'>' if i in right else '<'}{widths[i]}}" for i, c in enumerate(row))
         print("  ".join(cells).rstrip())
 
 

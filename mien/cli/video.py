@@ -115,7 +115,7 @@ def video(
     import cv2
 
     from mien import zoo
-    from mien._system import give_large_blocks_back
+    from mien.cli._allocator import give_large_blocks_back
     from mien.cli._console import messages
     from mien.pipeline import Analyzer
     from mien.video.options import Options, Outputs, parse_time
