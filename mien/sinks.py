@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import chain, count
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from mien._system import import_pyarrow_parquet
 from mien.atomic import atomic_path, lock, make_folder, open_atomic, write_bytes
@@ -54,29 +54,24 @@ def check_ending(kind: str, path: str | os.PathLike[str]) -> None:
         raise OutputError(f"{os.fspath(path)!r} would hold {kind}, not {suffix}; name it .{kind}.")
 
 
-class Sink(Protocol):
-    """Takes results one by one."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *error: Any) -> bool | None: ...
-
-    def write(self, result: Result, image: Image | None = None) -> None:
-        """Take ``result``; ``image`` is its picture, uint8 (H, W, 3) BGR, for sinks that paint."""
-        ...
-
-
-class _Base:
-    """Holds what must be closed."""
+class Sink:
+    """Takes results one by one, as a context manager."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
 
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(self, *error: Any) -> bool | None:
         return self._stack.__exit__(*error)
 
+    def write(self, result: Result, image: Image | None = None) -> None:
+        """Take ``result``; ``image`` is its picture, uint8 (H, W, 3) BGR, for sinks that paint."""
+        raise NotImplementedError
 
-class _TextSink(_Base):
+
+class _TextSink(Sink):
     """Writes text to a file, atomically, or to an open stream, line by line."""
 
     def __init__(self, target: str | os.PathLike[str] | IO[str]) -> None:
@@ -171,7 +166,7 @@ def _cell(row: Mapping[str, Any], column: str) -> Any:
     return f"./{cell}" if column == "source" and is_formula(cell) else cell
 
 
-class ParquetSink(_Base):
+class ParquetSink(Sink):
     """The rows of :class:`CsvSink` as a typed Parquet file; needs pyarrow.
 
     Args:
@@ -234,7 +229,7 @@ class ParquetSink(_Base):
             self._rows = []
 
 
-class AnnotatedSink(_Base):
+class AnnotatedSink(Sink):
     """Painted copies of the pictures in a folder: ``<name>-mien.jpg`` for JPEG, else ``.png``.
 
     Two sources of one name do not overwrite each other (``-2``, ``-3`` … is added), and neither
