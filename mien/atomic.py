@@ -93,11 +93,6 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _is_about(error: OSError, *paths: Path) -> bool:
-    """Whether an error in the body concerns the output; writes carry no file name at all."""
-    return error.filename is None or str(error.filename) in {str(p) for p in paths}
-
-
 _WORK = re.compile(r"\.mien-([0-9a-f]{12}|lock)-.*", re.DOTALL)
 _swept: set[Path] = set()
 
@@ -259,7 +254,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             with suppress(OSError):  # Not every file system can sync a folder.
                 _sync(target.parent)
     except OSError as error:
-        if _is_about(error, temporary, target):
+        # Writes carry no file name at all; another name is that of a file of the caller's.
+        if error.filename is None or str(error.filename) in (str(temporary), str(target)):
             raise output_error(path, error) from error
         raise
 

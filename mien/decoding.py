@@ -85,7 +85,9 @@ class DecodePool:
             except BaseException as error:
                 worker.stop()  # half an answer may be left in the pipe
                 if isinstance(error, (OSError, EOFError)):
-                    raise ImageError(self._why(shown)) from None
+                    why = "takes too long or too much memory to decode"
+                    why = "was not decoded: the pool was closed" if self._closed else why
+                    raise ImageError(f"{shown} {why}.") from None
                 raise
             finally:
                 self._busy.discard(worker)
@@ -106,11 +108,6 @@ class DecodePool:
         if self._closed:  # by another thread, just now
             worker.kill()
         return worker
-
-    def _why(self, shown: str) -> str:
-        if self._closed:
-            return f"{shown} was not decoded: the pool was closed."
-        return f"{shown} takes too long or too much memory to decode."
 
     def close(self) -> None:
         """Stop every worker, whatever it does. Calls that wait for one raise ImageError."""

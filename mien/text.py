@@ -8,6 +8,7 @@ spreadsheet's formula. Whatever leaves mien for a reader goes through one of the
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import unicodedata
@@ -80,9 +81,9 @@ def csv_line(cells: Iterable[object]) -> str:
     A cell of text that a spreadsheet would calculate gets an apostrophe before it, which
     :func:`from_cell` takes off again.
     """
-    line = _Line()
+    line = io.StringIO(newline="")
     csv.writer(line).writerow(map(_cell, cells))  # "\r\n" at the end, so that both are quoted
-    return line.text[:-2] + "\n"
+    return line.getvalue()[:-2] + "\n"
 
 
 def is_formula(value: object) -> bool:
@@ -97,13 +98,3 @@ def _cell(value: object) -> object:
 def from_cell(text: str) -> str:
     """The text that :func:`csv_line` wrote as ``text``."""
     return text[1:] if text.startswith("'") and is_formula(text) else text
-
-
-class _Line:
-    """The one method that csv.writer needs."""
-
-    text = ""
-
-    def write(self, text: str) -> int:
-        self.text += text
-        return len(text)

@@ -278,11 +278,6 @@ def _similarities(
     return rows
 
 
-def assignment(table: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
-    """:func:`match` for a full table of similarities; a pair of 0 or less is never made."""
-    return match([{j: value for j, value in enumerate(row) if value > 0} for row in table])
-
-
 def match(rows: Sequence[Mapping[int, float]]) -> list[tuple[int, int]]:
     """Pairs (row, column) with the greatest sum of similarities.
 

@@ -14,7 +14,7 @@ from mien import track
 from mien.emotions import FER2013, Emotion
 from mien.errors import MienError
 from mien.results import Box, Face, Result
-from mien.track import Smoother, Tracker, assignment, iou
+from mien.track import Smoother, Tracker, iou, match
 
 
 def face(x: float, y: float = 100, side: float = 80, **p: float) -> Face:
@@ -23,6 +23,11 @@ def face(x: float, y: float = 100, side: float = 80, **p: float) -> Face:
     if not p:
         values[Emotion.NEUTRAL] = 1.0
     return Face(Box(x - side / 2, y - side / 2, side, side), values)
+
+
+def assignment(table: list[list[float]]) -> list[tuple[int, int]]:
+    """The matching of a full table of similarities."""
+    return match([{j: value for j, value in enumerate(row) if value > 0} for row in table])
 
 
 def ids(faces: tuple[Face, ...]) -> list[int | None]:
