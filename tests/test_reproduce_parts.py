@@ -33,10 +33,8 @@ from mien.reproduce.leakage import ckplus_leakage, duplicates, sequences
 from mien.reproduce.papers.njoku2024 import TABLE_5, shuffled_report
 from mien.reproduce.plan import paper_recipe, resolve
 from mien.reproduce.run import Run, Seed
-from mien.reproduce.run_report import easier
 from mien.reproduce.scoring import disagreement
 from mien.reproduce.spec import BUDGETS, DATASETS, PAPERS, PrintedEpochs, System, get_system
-from mien.train.recipes import get_recipe
 
 CURVES = {"train_loss", "train_accuracy", "val_loss", "val_accuracy"}
 
@@ -139,27 +137,6 @@ def test_of_several_printed_epochs_beside_one_of_ours_the_nearest_has_the_differ
     none = dataclasses.replace(run, seeds=())
     same = set_beside(dataclasses.replace(printed, epochs=10, rows={3: {}}), none)
     assert [(r.ours_epoch, r.nearest) for r in same.rows] == [(None, True)]
-
-
-def test_training_figures_that_are_easier_than_the_papers_are_named() -> None:
-    for name, said in (
-        ("debnath_convnet", "without dropout in the last 5 epochs"),
-        (
-            "bah_resnet",
-            "without dropout in the last 11 epochs and of images that are at most mirrored in "
-            "the last 2 epochs",
-        ),
-        ("njoku_cnn", "of images that are at most mirrored in the last 2 epochs"),
-    ):
-        ours = get_recipe(f"{name}_fast").to_dict()
-        run = Run("r", "R", "done", "fer2013", "fer2013", recipe=ours)
-        paper = get_recipe(name).to_dict()
-        assert easier(dataclasses.replace(run, paper_recipe=paper)) == said
-    deep = get_recipe("mondal_deep_fast").to_dict()
-    run = dataclasses.replace(run, recipe=deep)
-    assert easier(run).startswith("without dropout in every epoch")
-    assert easier(dataclasses.replace(run, paper_recipe=deep)) == ""
-    assert easier(dataclasses.replace(run, recipe=None)) == ""
 
 
 def njoku_like() -> np.ndarray:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,8 @@ from mien.evaluate.curves import read_curves
 from mien.reproduce.codec import from_json
 from mien.reproduce.datasets import Datasets
 from mien.reproduce.figures import comparison, mark, set_beside
-from mien.reproduce.plan import Plan, Say, Task, paper_recipe
-from mien.reproduce.record import Data, PhotosRun, Record
+from mien.reproduce.plan import NOT_COMPARED, Plan, Say, Task, paper_recipe
+from mien.reproduce.record import Data, Photo, PhotosRun, Record
 from mien.reproduce.run import (
     DONE,
     NOT_RUN,
@@ -27,17 +26,17 @@ from mien.reproduce.run import (
     Counts,
     Deviation,
     Environment,
-    Epoch,
     Layer,
     Parameters,
     Run,
-    Score,
     Seconds,
     Seed,
     mean,
 )
 from mien.reproduce.scoring import score_run
 from mien.reproduce.spec import Remark, RunSpec
+from mien.train.folder import CURVES, RESULT, RUN, SPLITS, read_json
+from mien.train.recipe import flat
 
 _DRY = Remark(
     "A dry run",
@@ -87,7 +86,7 @@ def assemble(
         say: called with one line before something slow.
 
     Raises:
-        DataError, ModelError: a run folder is damaged.
+        DataError, ModelError, RecipeError: a run folder is damaged.
     """
     from mien.train.record import environment
 
@@ -126,11 +125,8 @@ def _run(made: Assembly, run: RunSpec, failed: Mapping[str, str], say: Say) -> R
     tasks = made.plan.of(run.id)
     seeds = tuple(_seed(made, task, i == 0 and not run.folds, say) for i, task in enumerate(tasks))
     states = {task.state for task in tasks}
-    theirs = paper_recipe(run)
-    recipe = tasks[0].job.recipe if tasks else None
-    why = made.plan.missing.get(run.id, "")
-    names = (t.job.folder.name for t in tasks)
-    shown = recipe or theirs
+    theirs, recipe = paper_recipe(run), tasks[0].job.recipe if tasks else None
+    why = (failed[name] for t in tasks if (name := t.job.folder.name) in failed)
     spent = tuple(s.seconds for s in seeds if s.state == DONE and s.seconds is not None)
     figures = {spec.key for spec in run.scores}
     found = Run(
@@ -139,7 +135,7 @@ def _run(made: Assembly, run: RunSpec, failed: Mapping[str, str], say: Say) -> R
         state=DONE if states == {DONE} else NOT_RUN if states <= {NOT_RUN} else PARTIAL,
         dataset=run.dataset,
         protocol=run.protocol,
-        why_not_run=why or next((failed[name] for name in names if name in failed), ""),
+        why_not_run=made.plan.missing.get(run.id) or next(why, ""),
         recipe=None if recipe is None else recipe.to_dict(),
         paper_recipe=None if theirs is None else theirs.to_dict(),
         deviations=deviations(run, theirs, recipe),
@@ -153,28 +149,23 @@ def _run(made: Assembly, run: RunSpec, failed: Mapping[str, str], say: Say) -> R
             if h.run == run.id and h.figure in figures and h.paper is not None
         },
         seeds=seeds,
-        **_network(run, shown, layers=recipe is not None),
+        **_network(run, recipe or theirs, layers=recipe is not None),
     )
     return dataclasses.replace(found, summary={k: found.summarised(k) for k in found.keys})
 
 
 def deviations(run: RunSpec, theirs: Any | None, ours: Any | None) -> tuple[Deviation, ...]:
     """The fields in which ``ours`` differs from the paper's recipe, then the run's readings."""
-    from mien.reproduce.plan import NOT_COMPARED
-    from mien.train.recipe import flat
-
-    found = []
-    if theirs is not None and ours is not None:
-        paper, mine = flat(theirs.to_dict()), flat(ours.to_dict())
-        found = [
-            Deviation(key, paper.get(key), mine.get(key), run.whys.get(key, ""))
-            for key in dict.fromkeys([*paper, *mine])
-            if key not in NOT_COMPARED and paper.get(key) != mine.get(key)
-        ]
+    paper, mine = ({} if r is None else flat(r.to_dict()) for r in (theirs, ours))
+    found = [
+        Deviation(key, paper.get(key), mine.get(key), run.whys.get(key, ""))
+        for key in (dict.fromkeys([*paper, *mine]) if paper and mine else ())
+        if key not in NOT_COMPARED and paper.get(key) != mine.get(key)
+    ]
     return (*found, *run.readings)
 
 
-def _network(run: RunSpec, recipe: Any | None, *, layers: bool = True) -> dict[str, Any]:
+def _network(run: RunSpec, recipe: Any | None, *, layers: bool) -> dict[str, Any]:
     """Parameters, multiply-adds and (if asked for) the layer table of the run's network."""
     if recipe is None:
         return {"parameters": Parameters(paper_total=run.parameters)}
@@ -195,77 +186,55 @@ def _network(run: RunSpec, recipe: Any | None, *, layers: bool = True) -> dict[s
 
 def _seed(made: Assembly, task: Task, with_roc: bool, say: Say) -> Seed:
     """One seed or fold: curves, scores and where it was trained."""
-    from mien.train.folder import RESULT, RUN
-
     job = task.job
     if task.state == NOT_RUN:
         return Seed(job.seed, NOT_RUN, job.fold)
-    curves = tuple(read_curves(job.folder / "curves.csv"))
-    about = _read(job.folder / RUN)
-    scores: tuple[Score, ...] = ()
-    best = _best_epoch(curves)
-    if task.state == DONE:
-        best = _read(job.folder / RESULT).get("best_epoch")
-        dataset = made.datasets.get(task.run.dataset)
-        say(f"scoring {job.folder.name}")
-        scores = score_run(
-            job.folder,
-            task.run.scores,
-            dataset,
-            own_splits(task, dataset),
-            device=made.device,
-            with_roc=with_roc,
-            dry=made.plan.dry,
-        )
+    curves = tuple(read_curves(job.folder / CURVES))
+    about = read_json(job.folder / RUN)
     try:
         where = from_json(Environment, about)
     except (TypeError, ValueError, AttributeError):
-        raise _damaged(job.folder / RUN) from None
-    return Seed(
+        raise DataError(f"{job.folder / RUN} is damaged; train the run again.") from None
+    found = Seed(
         job.seed,
         task.state,
         job.fold,
-        best_epoch=best,
         epochs=len(curves),
         seconds=round(sum(row.get("seconds", 0) for row in curves), 1),
         command=str(about.get("command", "")),
         started=str(about.get("started", "")),
         environment=where,
         curves=curves,
-        scores=scores,
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return record
-    except (OSError, ValueError):
-        raise _damaged(path) from None
-
-
-def _damaged(path: Path) -> DataError:
-    return DataError(f"{path} is damaged; move the run away and train it again.")
+    if task.state != DONE:
+        best = max(curves, key=lambda row: row.get("val_accuracy", row["epoch"]), default=None)
+        return dataclasses.replace(found, best_epoch=int(best["epoch"]) if best else None)
+    dataset = made.datasets.get(task.run.dataset)
+    say(f"scoring {job.folder.name}")
+    scores = score_run(
+        job.folder,
+        task.run.scores,
+        dataset,
+        own_splits(task, dataset),
+        device=made.device,
+        with_roc=with_roc,
+        dry=made.plan.dry,
+    )
+    best_epoch = read_json(job.folder / RESULT).get("best_epoch")
+    return dataclasses.replace(found, best_epoch=best_epoch, scores=scores)
 
 
 def own_splits(task: Task, dataset: FaceDataset) -> Splits:
     """The run's own split of the data, which must be the one its protocol gives today."""
     job = task.job
     made = make_splits(dataset, job.recipe.protocol, seed=job.seed, fold=job.fold)
-    saved = Splits.load(job.folder / "splits.json")
+    saved = Splits.load(job.folder / SPLITS)
     if any(set(saved.ids[r].tolist()) != set(made.ids[r].tolist()) for r in made.ids):
         raise DataError(
             f"{job.folder} was trained on another split than {job.recipe.protocol!r} makes of this "
             "data; move it away and train it again."
         )
     return made
-
-
-def _best_epoch(curves: Sequence[Epoch]) -> int | None:
-    scored = [row for row in curves if "val_accuracy" in row]
-    if not scored:
-        return int(curves[-1]["epoch"]) if curves else None
-    return int(max(scored, key=lambda row: row["val_accuracy"])["epoch"])
 
 
 #: Protocols whose parts are the publisher's own, or change with every fold.
@@ -311,7 +280,7 @@ def _by_class(dataset: FaceDataset) -> Counts:
     return {c.value: int(n) for c, n in zip(dataset.classes, counts, strict=True)}
 
 
-def _photos(made: Assembly, say: Say) -> tuple[tuple[Any, ...], PhotosRun | None]:
+def _photos(made: Assembly, say: Say) -> tuple[tuple[Photo, ...], PhotosRun | None]:
     run_id = made.plan.system.photos
     if not run_id:
         return (), None

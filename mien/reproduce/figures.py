@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from mien.reproduce.record import Compared, Mark, Printed, PrintedRow
 from mien.reproduce.run import NOT_RUN, Run, mean, std
 from mien.reproduce.spec import Headline, PrintedEpochs, System
 
-#: Where the columns of a comparison table stand; see :meth:`mien.reproduce.record.Seed.measure`.
+#: Where the columns of a comparison table stand; see :meth:`mien.reproduce.run.Seed.measure`.
 COLUMNS = {
     "train_loss": "last.train_loss",
     "train_accuracy": "last.train_accuracy",
@@ -21,46 +22,30 @@ COLUMNS = {
 }
 
 
-def remark(headline: Headline, budget: str = "fast") -> str:
-    """What is said of the figure under that budget."""
-    said = (headline.remark, headline.fast_remark if budget == "fast" else "")
-    return " ".join(words for words in said if words)
-
-
 def mark(headline: Headline, run: Run, budget: str, *, dry: bool = False) -> Mark:
     """The paper's figure, ours (the mean over seeds or folds), and whether the mark is met."""
-    values = run.measured(headline.figure)
-    ours, paper = mean(values), headline.paper
-    met = None
-    if ours is not None and headline.target is not None and not dry:
-        met = round(ours, 4) >= headline.target  # to the hundredth of a point that is printed
-    return Mark(
-        key=headline.key,
-        label=headline.label,
-        run=headline.run,
-        paper=paper,
-        target=headline.target,
-        ours=ours,
-        figure=headline.figure,
-        paper_text=headline.paper_text,
-        ours_text=_text(values, run),
-        difference=None if ours is None or paper is None else round(ours - paper, 6),
-        met=met,
-        remark=remark(headline, budget),
+    values, paper = run.measured(headline.figure), headline.paper
+    remarks = [headline.remark, headline.fast_remark if budget == "fast" else ""]
+    found = Mark(
+        **{**vars(headline), "remark": " ".join(r for r in remarks if r), "fast_remark": ""},
+        ours=mean(values),
+        ours_text=NOT_RUN,
     )
-
-
-def _text(values: Sequence[float], run: Run) -> str:
-    """ "64.00 ± 0.30 % (3 seeds)"."""
-    if not values:
-        return NOT_RUN
+    if found.ours is None:
+        return found
     unit = "fold" if any(s.fold is not None for s in run.seeds) else "seed"
     many = f"{len(values)} {unit}{'s' if len(values) > 1 else ''}"
-    if len(values) < len(run.seeds):
-        many += f" of {len(run.seeds)}"
+    many += f" of {len(run.seeds)}" if len(values) < len(run.seeds) else ""
     spread = std(values)
-    around = f" ± {100 * spread:.2f}" if spread is not None else ""
-    return f"{100 * float(np.mean(values)):.2f}{around} % ({many})"
+    around = "" if spread is None else f" ± {100 * spread:.2f}"
+    asked = None if dry else headline.target
+    return replace(
+        found,
+        ours_text=f"{100 * float(np.mean(values)):.2f}{around} % ({many})",
+        difference=None if paper is None else round(found.ours - paper, 6),
+        # To the hundredth of a point that is printed.
+        met=None if asked is None else round(found.ours, 4) >= asked,
+    )
 
 
 def set_beside(printed: PrintedEpochs, run: Run) -> Printed:
@@ -95,17 +80,15 @@ def set_beside(printed: PrintedEpochs, run: Run) -> Printed:
             "paper stands beside ours at the same fraction of the training, and where several do, "
             f"the nearest has the difference. {note}"
         ).strip()
-    return Printed(
-        printed.run, columns, tuple(rows), printed.source, printed.epochs, last or None, note
-    )
+    named = (printed.source, printed.epochs, last or None, note)
+    return Printed(printed.run, columns, tuple(rows), *named)
 
 
 def comparison(system: System, runs: Mapping[str, Run]) -> tuple[Compared, ...]:
     """Model against model: the paper's figures and the means of ours."""
     specs = [system.run(run_id) for run_id in system.comparison]
     columns = [c for c in COLUMNS if any(c in spec.printed for spec in specs)]
-    if columns and "test_accuracy" not in columns:
-        columns.append("test_accuracy")
+    columns += ["test_accuracy"] if columns and "test_accuracy" not in columns else []
     return tuple(
         Compared(
             spec.id,

@@ -15,8 +15,8 @@ from typing import Any
 
 from mien.errors import DataError
 from mien.reproduce.codec import from_json
-from mien.reproduce.run import Counts, Environment, Run
-from mien.reproduce.spec import Earlier, Remark
+from mien.reproduce.run import Counts, Environment, Run, Seed
+from mien.reproduce.spec import Earlier, Headline, Remark
 
 SCHEMA = 1
 
@@ -34,21 +34,13 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Mark:
-    """One headline: the paper's figure, ours, and whether the mark is met."""
+class Mark(Headline):
+    """One headline with our figure, and whether the mark is met."""
 
-    key: str
-    label: str
-    run: str
-    paper: float | None
-    target: float | None
     ours: float | None = None
-    figure: str = ""
-    paper_text: str | None = None
     ours_text: str | None = None
     difference: float | None = None
     met: bool | None = None
-    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,16 +144,13 @@ class Record:
 
     def published(self) -> Record:
         """The record without the folders of this machine: "--out /a/runs/x" -> "--out x"."""
-        runs = tuple(
-            dataclasses.replace(
-                run,
-                seeds=tuple(
-                    dataclasses.replace(s, command=without_folders(s.command)) for s in run.seeds
-                ),
-            )
-            for run in self.runs
-        )
-        return dataclasses.replace(self, command=without_folders(self.command), runs=runs)
+        replace = dataclasses.replace
+
+        def cut(seed: Seed) -> Seed:
+            return replace(seed, command=without_folders(seed.command))
+
+        runs = tuple(replace(run, seeds=tuple(map(cut, run.seeds))) for run in self.runs)
+        return replace(self, command=without_folders(self.command), runs=runs)
 
     def to_json(self) -> str:
         """Indented, with every row of numbers on one line."""

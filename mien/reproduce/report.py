@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,33 +10,16 @@ import numpy as np
 from mien import atomic
 from mien.data.dataset import FaceDataset
 from mien.report import charts
-from mien.report.document import (
-    NOT_RUN,
-    Block,
-    Chart,
-    Charts,
-    Document,
-    Face,
-    Gallery,
-    Pairs,
-    Section,
-    Table,
-    Text,
-    count,
-    duration,
-    percent,
-    points,
-    shown,
-    slug,
-)
-from mien.report.html import to_html
-from mien.report.markdown import CHARTS, to_markdown
+from mien.report import document as doc
+from mien.report.document import NOT_RUN, Block, Section, count, percent, points, shown, slug
+from mien.report.files import write_files
+from mien.report.markdown import CHARTS
 from mien.report.svg import standalone
 from mien.reproduce.codec import from_json
 from mien.reproduce.photos import photo_section
 from mien.reproduce.record import Mark, Record
 from mien.reproduce.run import Environment, Run
-from mien.reproduce.run_report import COLUMNS, easier, objective, paired_cells, run_sections
+from mien.reproduce.run_report import COLUMNS, paired_cells, run_sections
 from mien.reproduce.spec import PAPERS, Extra, get_system
 
 #: With more runs than this, runs that were not done have no section of their own.
@@ -85,19 +68,12 @@ def write_reproduction(
     for old in (target / CHARTS).glob("*.svg"):  # of an earlier report
         if old.name not in drawn:
             old.unlink()
-    texts = {
-        "json": ("reproduction.json", record.to_json()),
-        "markdown": ("reproduction.md", to_markdown(document)),
-        "html": ("reproduction.html", to_html(document)),
-    }
-    for name, text in texts.values():
-        atomic.write_text(target / name, text)
-    return {kind: target / name for kind, (name, _) in texts.items()}
+    return write_files(target, "reproduction", record.to_json(), document)
 
 
 def build_document(
     record: Record, datasets: Sequence[FaceDataset] = (), extras: Sequence[Extra] = ()
-) -> Document:
+) -> doc.Document:
     """The report of ``record``: with one run flat, with several one group of sections each."""
     found: list[Section | None] = [_headlines(record), _time(record)]
     late: list[Section] = []
@@ -120,7 +96,7 @@ def build_document(
     words = (record.citation, f"{record.budget} budget", record.created[:10])
     subtitle = " · ".join(word for word in words if word)
     sections = [section for section in found if section]
-    return Document(record.title, subtitle, sections, _cards(record), _FOOTER)
+    return doc.Document(record.title, subtitle, sections, _cards(record), _FOOTER)
 
 
 def _own_sections(run: Run, record: Record, folded: bool) -> list[Section]:
@@ -138,7 +114,7 @@ def _group(run: Run, record: Record) -> Section | None:
         if len(record.runs) > _MANY:
             return None
         why = f": {run.why_not_run}" if run.why_not_run else "."
-        lead = [Text(f"This run was not run{why}", note=True)]
+        lead = [doc.Text(f"This run was not run{why}", note=True)]
     children = _own_sections(run, record, folded=True)
     return Section(f"run-{slug(run.id)}", run.label, lead, children)
 
@@ -152,11 +128,10 @@ def verdict(mark: Mark) -> str:
 
 def mark_cells(mark: Mark) -> list[str]:
     """Figure, the paper's, ours, difference, the mark, verdict, remark."""
-    ours = NOT_RUN if mark.ours is None else mark.ours_text or percent(mark.ours)
     return [
         mark.label,
         mark.paper_text or percent(mark.paper),
-        ours,
+        NOT_RUN if mark.ours is None else mark.ours_text or percent(mark.ours),
         points(mark.difference),
         "–" if mark.target is None else f"≥ {percent(mark.target)}",
         verdict(mark),
@@ -166,11 +141,9 @@ def mark_cells(mark: Mark) -> list[str]:
 
 def _headlines(record: Record) -> Section:
     header = ["figure", "paper", "ours", "difference", "asked", "", "remark"]
-    blocks: list[Block] = [
-        Table(header, [mark_cells(mark) for mark in record.headlines], wrap=(0, 1, 6)),
-        Text("Differences are in points of a percent; a plus says that ours is higher."),
-    ]
-    return Section("headlines", "The paper and ours", blocks)
+    table = doc.Table(header, [mark_cells(mark) for mark in record.headlines], wrap=(0, 1, 6))
+    said = "Differences are in points of a percent; a plus says that ours is higher."
+    return Section("headlines", "The paper and ours", [table, doc.Text(said)])
 
 
 def _cards(record: Record) -> list[tuple[str, str, str]]:
@@ -184,63 +157,39 @@ def _cards(record: Record) -> list[tuple[str, str, str]]:
     return found
 
 
-def _paper_time(run: Run) -> str:
-    """ "17 h (CPU, not named)"; "" where the paper does not give it."""
-    if run.paper_seconds is None:
-        return ""
-    return duration(run.paper_seconds) + (f" ({run.paper_hardware})" if run.paper_hardware else "")
-
-
 def _time(record: Record) -> Section:
     """What was done, and how long it took beside the paper's wall clock."""
     rows = []
     for run in record.runs:
-        folds = any(seed.fold is not None for seed in run.done)
+        what = "fold" if any(seed.fold is not None for seed in run.done) else "seed"
+        trained = f"{len(run.seeds)} {what}{'' if len(run.seeds) == 1 else 's'}"
+        if len(run.done) < len(run.seeds):
+            trained = f"{len(run.done)} of {trained}"
+        theirs = "not given" if run.paper_seconds is None else doc.duration(run.paper_seconds)
+        if run.paper_seconds is not None and run.paper_hardware:
+            theirs += f" ({run.paper_hardware})"
         one = run.protocol in ("", run.dataset)
-        rows.append(
-            [
-                run.label,
-                run.dataset if one else f"{run.dataset}, {run.protocol}",
-                run.state,
-                _of(len(run.done), len(run.seeds), "fold" if folds else "seed"),
-                NOT_RUN if run.seconds.mean is None else _each(run.seconds.mean, run.seconds.each),
-                _paper_time(run) or "not given",
-            ]
-        )
+        data = run.dataset if one else f"{run.dataset}, {run.protocol}"
+        rows.append([run.label, data, run.state, trained, _each(run), theirs])
     header = ["run", "data", "state", "trained", "our time, each", "the paper's time"]
-    table = Table(header, rows, left=4, wrap=(5,))
-    return Section("time", "What was done", [Text(_done(record)), table])
-
-
-def _each(mean: float, each: Sequence[float]) -> str:
-    """ "12 min", and from the shortest to the longest where they differ much."""
-    if max(each) < 1.2 * min(each):
-        return duration(mean)
-    return f"{duration(mean)} ({duration(min(each))} to {duration(max(each))})"
-
-
-def _of(done: int, wanted: int, what: str) -> str:
-    """ "3 seeds", "2 of 3 seeds"."""
-    said = f"{wanted} {what}{'' if wanted == 1 else 's'}"
-    return said if done == wanted else f"{done} of {said}"
-
-
-def _done(record: Record) -> str:
-    trained = [seed for run in record.runs for seed in run.done]
-    budget = f"the {record.budget} budget"
-    if not trained:
-        return f"Nothing was trained yet under {budget}: every figure of ours reads “{NOT_RUN}”."
-    seconds = sum(seed.seconds or 0 for seed in trained)
-    wanted = sum(len(run.seeds) for run in record.runs)
-    where = " and ".join(sorted({seed.environment.machine for seed in trained} - {""}))
-    theirs = [f"{run.label} {_paper_time(run)}" for run in record.runs if _paper_time(run)]
-    said = f"The paper's own time: {'; '.join(theirs)}."
-    return (
-        f"{len(trained)} of {wanted} training{'' if wanted == 1 else 's'} of {budget} "
-        f"{'is' if len(trained) == 1 else 'are'} done, {duration(seconds)} in all"
-        f"{f', on {where}' if where else ''}. Times hold whatever else the machine did meanwhile. "
-        f"{said if theirs else 'The paper does not give its time.'}"
+    done = [seed for run in record.runs for seed in run.done]
+    said = (
+        f"{len(done)} of {sum(len(run.seeds) for run in record.runs)} trainings of the "
+        f"{record.budget} budget are done, in {doc.duration(sum(s.seconds or 0 for s in done))}. "
+        "Times hold whatever else the machine did meanwhile."
     )
+    table = doc.Table(header, rows, left=4, wrap=(5,))
+    return Section("time", "What was done", [doc.Text(said), table])
+
+
+def _each(run: Run) -> str:
+    """ "12 min", and from the shortest to the longest where they differ much."""
+    mean, each = run.seconds.mean, run.seconds.each
+    if mean is None:
+        return NOT_RUN
+    if max(each) < 1.2 * min(each):
+        return doc.duration(mean)
+    return f"{doc.duration(mean)} ({doc.duration(min(each))} to {doc.duration(max(each))})"
 
 
 def _comparison(record: Record) -> Section | None:
@@ -253,78 +202,53 @@ def _comparison(record: Record) -> Section | None:
         name, loss = COLUMNS[key], key.endswith("loss")
         pairs = [(row.label, [row.paper.get(key), row.ours.get(key)]) for row in record.comparison]
         svg = charts.bars(pairs, name.capitalize(), share=not loss)
-        drawn.append(Chart(f"comparison-{slug(key)}", svg, name.capitalize()))
+        drawn.append(doc.Chart(f"comparison-{slug(key)}", svg, name.capitalize()))
         table += [[label, name, *paired_cells(key, *pair)] for label, pair in pairs]
-    said = "Training and validation figures are of the last epoch"
-    if any(key.startswith("test") for key in keys):
-        said += ", those on the test set of the epoch that validation chose"
-    said += _compared_with_care(record, keys)
+    said = (
+        "Training and validation figures are of the last epoch, those on the test set of the epoch "
+        "that validation chose. What is said below the curves of a run holds here too."
+    )
     header = ["model", "figure", "paper", "ours", "difference"]
-    blocks: list[Block] = [Text(f"{said}."), Charts(drawn), Table(header, table, left=2)]
+    blocks = (doc.Text(said), doc.Charts(drawn), doc.Table(header, table, left=2))
     return Section("comparison", "The models beside each other", blocks)
-
-
-def _compared_with_care(record: Record, keys: Sequence[str]) -> str:
-    """Whose training loss is no plain cross-entropy, and whose training images are easier."""
-    said = ""
-    for beyond, labels in _alike(record, objective).items() if "train_loss" in keys else ():
-        said += (
-            f". The training loss of {'; '.join(labels)} includes {beyond}, so it compares with no "
-            "plain cross-entropy"
-        )
-    for what, labels in _alike(record, easier).items():
-        whose = "" if len(labels) == len(record.comparison) else f" of {'; '.join(labels)}"
-        said += f". Our training figures{whose} are {what}, which lifts them"
-    return said
-
-
-def _alike(record: Record, what: Callable[[Run], str]) -> dict[str, list[str]]:
-    """What is said of compared runs, if anything -> the labels of those of which it is."""
-    compared = {row.run for row in record.comparison}
-    found: dict[str, list[str]] = {}
-    for run in record.runs:
-        said = what(run) if run.id in compared else ""
-        if said:
-            found.setdefault(said, []).append(run.label)
-    return found
 
 
 def _classes(record: Record) -> Section | None:
     """Images of each class and split, a chart and a table for each dataset."""
     blocks: list[Block] = []
-    drawn: list[Chart] = []
+    drawn: list[doc.Chart] = []
     for data in record.data:
         # What is published or put together, then each split of it that the runs train by.
         drawn_splits = ((f"{name}, seed 0", parts) for name, parts in data.divisions.items())
         for title, parts in [(data.name, data.counts), *drawn_splits]:
             svg = charts.class_distribution(parts, data.classes)
-            drawn.append(Chart(f"classes-{slug(title)}", svg, f"Images of each class, {title}"))
+            name = f"classes-{slug(title)}"
+            drawn.append(doc.Chart(name, svg, f"Images of each class, {title}"))
             rows = [
                 [name, *(count(by.get(c, 0)) for c in data.classes), count(sum(by.values()))]
                 for name, by in parts.items()
             ]
-            blocks.append(Table([title, *data.classes, "all"], rows))
+            blocks.append(doc.Table([title, *data.classes, "all"], rows))
     if not drawn:
         return None
-    return Section("classes", "Class distribution", [Charts(drawn), *blocks])
+    return Section("classes", "Class distribution", [doc.Charts(drawn), *blocks])
 
 
 def _samples(datasets: Iterable[FaceDataset], seed: int = 0) -> Section | None:
     """Some faces of each class, drawn with a seed; only for the HTML page."""
-    blocks: list[Block] = [
-        Text(
-            f"Up to {SAMPLES} of each class, drawn with seed {seed}. The images come from your "
-            "copy of the dataset: mind its licence before you pass this page on."
-        )
-    ]
+    said = (
+        f"Up to {SAMPLES} of each class, drawn with seed {seed}. The images come from your copy of "
+        "the dataset: mind its licence before you pass this page on."
+    )
+    blocks: list[Block] = [doc.Text(said)]
     for data in datasets:
         rng = np.random.default_rng(seed)
         rows = []
         for k, emotion in enumerate(data.classes):
             picked = np.sort(rng.permutation(np.flatnonzero(data.labels == k))[:SAMPLES])
-            faces = [Face(data.images[i], f"{emotion.value}, {data.ids[i]}") for i in picked]
+            faces = [doc.Face(data.images[i], f"{emotion.value}, {data.ids[i]}") for i in picked]
             rows += [(emotion.value, faces)] if faces else []
-        blocks += [Text(f"{data.name}:"), Gallery(rows)]
+        blocks += [doc.Text(f"{data.name}:"), doc.Gallery(rows)]
     if len(blocks) == 1:
         return None
     return Section("samples", "Sample images", blocks, html_only=True)
@@ -332,20 +256,20 @@ def _samples(datasets: Iterable[FaceDataset], seed: int = 0) -> Section | None:
 
 def _remarks(record: Record) -> Section | None:
     """What in the paper could not be right, and why."""
-    if not record.remarks:
+    blocks = [doc.Text(remark.text, remark.title) for remark in record.remarks]
+    if not blocks:
         return None
-    blocks = [Text(remark.text, remark.title) for remark in record.remarks]
     return Section("remarks", "What in the paper could not be right", blocks)
 
 
 def _earlier(record: Record) -> Section | None:
     """Recipes that were replaced, or tried and not taken, with what they reached."""
-    if not record.earlier:
-        return None
     rows = [[e.run, e.recipe, e.figures, e.why, e.commit] for e in record.earlier]
+    if not rows:
+        return None
     header = ["run", "the other recipe", "what it reached", "why it is not used", "commit"]
-    title = "Recipes that were replaced, or tried and not taken"
-    return Section("earlier", title, [Table(header, rows, left=5, wrap=(0, 1, 2, 3))])
+    table = doc.Table(header, rows, left=5, wrap=(0, 1, 2, 3))
+    return Section("earlier", "Recipes that were replaced, or tried and not taken", [table])
 
 
 def _provenance(record: Record) -> Section:
@@ -353,23 +277,16 @@ def _provenance(record: Record) -> Section:
     pairs = [("Command", record.command), ("Made", record.created)]
     for data in record.data:
         pairs.append((f"Data: {data.name}", f"{count(data.n)} images, SHA-256 {data.sha256}"))
-    own = record.environment
-    for name, value in (
-        ("Mien", own.mien),
-        ("Commit", own.commit),
-        ("Python", own.python),
-        ("CPU", own.cpu),
-        ("Threads", own.threads),
-        ("Gpu", own.gpu),
-        ("Versions", own.versions),
-    ):
+    for key in ("mien", "commit", "python", "cpu", "threads", "gpu", "versions"):
+        value = getattr(record.environment, key)
+        name = "CPU" if key == "cpu" else key.capitalize()
         pairs += [(name, shown(value))] if value else []
     rows = [
         [
             f"{run.label}, {seed.name}",
             shown(seed.epochs),
             shown(seed.best_epoch),
-            duration(seed.seconds),
+            doc.duration(seed.seconds),
             shown(seed.environment.precision),
             shown(seed.environment.commit),
             seed.environment.machine or "–",
@@ -379,10 +296,10 @@ def _provenance(record: Record) -> Section:
         for run in record.runs
         for seed in run.done
     ]
-    blocks: list[Block] = [Pairs(pairs)]
+    blocks: list[Block] = [doc.Pairs(pairs)]
     if rows:
         header = ["training", "epochs", "chosen", "time", "precision", "commit", "on", "resumed"]
-        blocks.append(Table([*header, "command"], rows, wrap=(6, 7, 8)))
+        blocks.append(doc.Table([*header, "command"], rows, wrap=(6, 7, 8)))
     return Section("provenance", "Data, hardware and commands", blocks)
 
 

@@ -10,25 +10,11 @@ import numpy as np
 from mien.emotions import parse_emotion
 from mien.evaluate.metrics import averages, precision_recall_f1
 from mien.report import charts
-from mien.report.document import (
-    NOT_RUN,
-    Block,
-    Chart,
-    Charts,
-    Section,
-    Table,
-    Text,
-    count,
-    figure,
-    millions,
-    percent,
-    points,
-    shown,
-    slug,
-)
-from mien.report.plots import ClassCurve, confusion_matrix, roc_plot
+from mien.report import document as doc
+from mien.report.document import NOT_RUN, Block, Section, count, figure, percent, shown, slug
+from mien.report.plots import confusion_matrix, roc_plot
 from mien.reproduce.record import Printed, PrintedRow
-from mien.reproduce.run import ClassRow, Figures, Run, Score, Seed
+from mien.reproduce.run import ClassRow, Run
 from mien.train.recipe import flat
 
 #: Columns of curves.csv, for people.
@@ -85,6 +71,13 @@ def _id(run: Run, part: str) -> str:
     return f"{slug(run.id)}-{part}"
 
 
+_CAVEAT = (
+    "Training figures are measured while training, with dropout and augmentation; a recipe that "
+    "leaves these out in its last epochs (dropout_off, clean_epochs) lifts them. A training loss "
+    "includes the recipe's label smoothing and class weights, a validation loss never does."
+)
+
+
 def _curves(run: Run, printed: Printed | None, final: Mapping[str, float | None]) -> Section | None:
     rows = [seed.curves for seed in run.done]
     last = max((int(row["epoch"]) for curve in rows for row in curve), default=None)
@@ -100,17 +93,12 @@ def _curves(run: Run, printed: Printed | None, final: Mapping[str, float | None]
         if svg:
             marked |= any(paper.values())
             title = f"{kind.capitalize()} of each epoch"
-            drawn.append(Chart(_id(run, kind), svg, title))
-    blocks: list[Block] = [Charts(drawn)]
+            drawn.append(doc.Chart(_id(run, kind), svg, title))
+    blocks: list[Block] = [doc.Charts(drawn)]
     if marked:
         where = printed.note if printed else "Its final figures stand at our last epoch."
-        blocks.append(Text(f"Diamonds are the figures that the paper prints. {where}".strip()))
-    eased = easier(run)
-    if eased:
-        blocks.append(Text(f"Our training figures are {eased}, which lifts them."))
-    beyond = objective(run)
-    if beyond:
-        blocks.append(Text(f"The training loss includes {beyond}; the validation loss does not."))
+        blocks.append(doc.Text(f"Diamonds are the figures that the paper prints. {where}".strip()))
+    blocks.append(doc.Text(_CAVEAT))
     return Section(_id(run, "curves"), "Curves", blocks)
 
 
@@ -120,36 +108,6 @@ def _paper_points(rows: Sequence[PrintedRow], column: str) -> list[charts.PaperP
         for row in rows
         if column in row.paper and row.ours_epoch is not None
     ]
-
-
-def objective(run: Run) -> str:
-    """What our training loss has beyond plain cross-entropy, in words; "" if nothing.
-
-    Validation and test losses are plain cross-entropy always.
-    """
-    recipe = flat(run.recipe or {})
-    found = []
-    if recipe.get("loss.label_smoothing"):
-        found.append(f"label smoothing of {recipe['loss.label_smoothing']}")
-    if recipe.get("loss.class_weights", "none") != "none":
-        found.append("class weights")
-    return " and ".join(found)
-
-
-def easier(run: Run) -> str:
-    """Of what our training figures at the last epoch are, where that is easier than the paper's
-    running accuracy with dropout and augmentation; "" if it is not."""
-    recipe, theirs = run.recipe or {}, run.paper_recipe or {}
-    found = []
-    for key, said in (
-        ("dropout_off", "without dropout"),
-        ("clean_epochs", "of images that are at most mirrored"),
-    ):
-        n = min(recipe.get(key, 0), recipe.get("epochs", 0))
-        if n and not theirs.get(key):
-            last = "the last epoch" if n == 1 else f"the last {n} epochs"
-            found.append(f"{said} in {'every epoch' if n == recipe['epochs'] else last}")
-    return " and ".join(found)
 
 
 def _printed(run: Run, printed: Printed | None) -> Section | None:
@@ -171,8 +129,8 @@ def _printed(run: Run, printed: Printed | None) -> Section | None:
                 cells.append(figure(exact) if column.endswith("loss") else percent(exact))
         table.append(cells)
     said = f"From {printed.source}. {printed.note}" if printed.source else printed.note
-    blocks: list[Block] = [Text(said.strip())] if said else []
-    blocks.append(Table(header, table, left=0))
+    blocks: list[Block] = [doc.Text(said.strip())] if said else []
+    blocks.append(doc.Table(header, table, left=0))
     return Section(_id(run, "epochs"), "The epochs that the paper prints", blocks)
 
 
@@ -182,7 +140,7 @@ def paired_cells(column: str, paper: float | None, ours: float | None) -> list[s
     if column.endswith("loss"):
         signed = "–" if gap is None else f"{gap:+.3f}".replace("-", "−")
         return [figure(paper), NOT_RUN if ours is None else figure(ours), signed]
-    return [percent(paper), NOT_RUN if ours is None else percent(ours), points(gap)]
+    return [percent(paper), NOT_RUN if ours is None else percent(ours), doc.points(gap)]
 
 
 def _reports(run: Run) -> list[Section]:
@@ -196,41 +154,28 @@ def _report(run: Run, key: str, keys: Sequence[str]) -> Section:
     scored = run.scored(key)
     seed, score = scored[0]
     folds = len(scored) > 1 and all(s.fold is not None for s, _ in scored)
-    matrices = [np.array(s.scores.confusion, dtype=np.int64) for _, s in scored]
-    confusion = np.sum(matrices, axis=0) if folds else matrices[0]
+    matrices = np.array([s.scores.confusion for _, s in scored], dtype=np.int64)
+    confusion = matrices.sum(axis=0) if folds else matrices[0]
+    said = f"{score.split}, {score.scores.n:,} samples, {score.checkpoint} epoch, {seed.name}."
+    if folds:
+        said = f"{len(scored)} of {len(run.seeds)} folds together; each sample was tested once."
+    elif len(scored) > 1:
+        said += " The other seeds are in reproduction.json."
     names = score.scores.classes
     prefix = f"{slug(run.id)}-{key}"
-    drawn = [Chart(f"{prefix}-confusion", confusion_matrix(names, confusion), "Confusion matrix")]
-    roc = [] if folds else _roc(score.scores)
+    picture = confusion_matrix(names, confusion)
+    drawn = [doc.Chart(f"{prefix}-confusion", picture, "Confusion matrix")]
+    curves = {} if folds else score.scores.roc or {}
+    roc = [(parse_emotion(n).value, c.fpr, c.tpr, c.area or 0.0) for n, c in curves.items() if c]
     if roc:
-        drawn.append(Chart(f"{prefix}-roc", roc_plot(roc), "ROC, one class against the rest"))
+        drawn.append(doc.Chart(f"{prefix}-roc", roc_plot(roc), "ROC, one class against the rest"))
     title = "What it gets right" + (f": {score_name(key)}" if len(keys) > 1 else "")
     # The paper's report is of the paper's test set, which comes first.
     paper = run.paper_report if key == keys[0] else {}
     table = _class_table(names, confusion, paper, {} if folds else score.scores.per_class)
-    notes = [Text(note, "Warning", note=True) for note in score.notes]
-    said = _folds_text(run, len(scored)) if folds else _seed_text(seed, score, len(scored))
-    blocks: list[Block] = [Text(said), *notes, table, Charts(drawn)]
+    notes = [doc.Text(note, "Warning", note=True) for note in score.notes]
+    blocks: list[Block] = [doc.Text(said), *notes, table, doc.Charts(drawn)]
     return Section(_id(run, f"{key}-report"), title, blocks)
-
-
-def _folds_text(run: Run, n: int) -> str:
-    if n == len(run.seeds):
-        return f"All {n} folds together: every sample was tested once."
-    return f"{n} of {len(run.seeds)} folds together; the others were {NOT_RUN}."
-
-
-def _seed_text(seed: Seed, score: Score, n: int) -> str:
-    said = f"{score.split}, {score.scores.n:,} samples, {score.checkpoint} epoch, {seed.name}."
-    return said + (" The other seeds are in reproduction.json." if n > 1 else "")
-
-
-def _roc(figures: Figures) -> list[ClassCurve]:
-    return [
-        (parse_emotion(name).value, curve.fpr, curve.tpr, curve.area or 0.0)
-        for name, curve in (figures.roc or {}).items()
-        if curve
-    ]
 
 
 def _class_table(
@@ -238,7 +183,7 @@ def _class_table(
     confusion: Any,
     paper: Mapping[str, ClassRow],
     ours: Mapping[str, ClassRow],
-) -> Table:
+) -> doc.Table:
     """Precision, recall, F1 and support of each class and their means; the paper's beside ours."""
     parts = ("precision", "recall", "F1")
     means = averages(confusion)
@@ -268,7 +213,7 @@ def _class_table(
     for name in ("macro", "weighted"):
         values = [float(means[f"{name}_{part.lower()}"]) for part in parts]
         rows.append(row(name, f"{name} mean", values, total))
-    return Table(header, rows)
+    return doc.Table(header, rows)
 
 
 def _protocol(run: Run) -> Section | None:
@@ -279,21 +224,21 @@ def _protocol(run: Run) -> Section | None:
     reasons: dict[str, str] = {}
     folds = any(seed.fold is not None for seed in run.done)
     for key in run.keys:
-        sums = run.summarised(key)
-        scored = run.scored(key)
+        sums, scored = run.summarised(key), run.scored(key)
         score = scored[0][1]
         low, high = score.scores.accuracy_ci or (None, None)
-        band = "–" if low is None or high is None else f"{100 * low:.2f}–{100 * high:.2f}"
+        known = not folds and low is not None and high is not None
+        sizes = sorted({s.scores.n for _, s in scored})
         rows.append(
             [
                 score_name(key),
                 score.split,
                 score.checkpoint,
-                _samples([s.scores.n for _, s in scored]),
+                "–".join(count(n) for n in dict.fromkeys((sizes[0], sizes[-1]))),
                 percent(sums.mean),
                 percent(sums.std) if len(sums.each) > 1 else "–",
                 ", ".join(f"{100 * v:.2f}" for v in sums.each),
-                "–" if folds else band,
+                f"{100 * low:.2f}–{100 * high:.2f}" if known else "–",  # type: ignore[operator]
             ]
         )
         each = [(str(seed.number), s.scores.accuracy) for seed, s in scored]
@@ -302,24 +247,13 @@ def _protocol(run: Run) -> Section | None:
         reasons.setdefault(score.why, score_name(key).capitalize())
     what = "fold" if folds else "seed"
     header = ["accuracy", "split", "epoch", "n", "mean", "spread", f"each {what}", "95 % interval"]
-    caption = (
-        "The spread is the standard deviation over the folds."
-        if folds
-        else "The spread is the standard deviation. The interval is of the first seed, over "
-        "samples."
-    )
+    caption = f"The spread is the standard deviation over the {what}s."
+    caption += "" if folds else " The interval is of the first seed, over samples."
     svg = charts.seed_dots(dots, what)
-    chart = Chart(_id(run, f"{what}s"), svg, f"Every {what}", caption)
-    said = [Text(why, name) for why, name in reasons.items()]
-    table = Table(header, rows, left=3, wrap=(6,) if folds else ())
-    return Section(_id(run, "protocol"), "Our protocol", [*said, table, Charts([chart])])
-
-
-def _samples(each: Sequence[int]) -> str:
-    """How many samples were scored: of one seed, or from the smallest to the largest fold."""
-    if min(each) == max(each):
-        return count(each[0])
-    return f"{count(min(each))}–{count(max(each))}"
+    chart = doc.Chart(_id(run, f"{what}s"), svg, f"Every {what}", caption)
+    said = [doc.Text(why, name) for why, name in reasons.items()]
+    table = doc.Table(header, rows, left=3, wrap=(6,) if folds else ())
+    return Section(_id(run, "protocol"), "Our protocol", [*said, table, doc.Charts([chart])])
 
 
 _ARITHMETIC = (
@@ -335,15 +269,14 @@ def _layers(run: Run, folded: bool) -> Section | None:
     sums = run.parameters
     if sums is None:
         return None
-    said = f"{count(sums.total)} parameters"
-    if sums.paper_total is not None:
-        same = sums.paper_total == sums.total
-        said += ", as many as in the paper" if same else f" (the paper: {count(sums.paper_total)})"
-    if sums.trainable is not None:
-        said += f"; {count(sums.trainable)} of them trainable"
-    if run.multiply_adds is not None:
-        said += f"; {millions(run.multiply_adds)} MACs for one face"
-    blocks: list[Block] = [Text(f"{said}.")]
+    numbers = (
+        ("parameters", sums.total),
+        ("parameters in the paper", sums.paper_total),
+        ("of ours trainable", sums.trainable),
+    )
+    said = [f"{count(n)} {what}" for what, n in numbers if n is not None]
+    said += [f"{doc.millions(run.multiply_adds)} MACs for one face"] if run.multiply_adds else []
+    blocks: list[Block] = [doc.Text(f"{'; '.join(said)}.")] if said else []
     if run.layers:
         rows = [
             [
@@ -355,8 +288,8 @@ def _layers(run: Run, folded: bool) -> Section | None:
             ]
             for layer in run.layers
         ]
-        blocks.append(Table(["layer", "type", "settings", "output", "parameters"], rows, left=3))
-        blocks.append(Text(_ARITHMETIC))
+        header = ["layer", "type", "settings", "output", "parameters"]
+        blocks += [doc.Table(header, rows, left=3), doc.Text(_ARITHMETIC)]
     return Section(_id(run, "layers"), "Layers", blocks, folded=folded)
 
 
@@ -364,9 +297,9 @@ def _deviations(run: Run) -> Section | None:
     if run.deviations is None:
         return None
     rows = [[d.field, shown(d.paper), shown(d.ours), shown(d.why)] for d in run.deviations]
-    block: Block = Table(["field", "paper", "ours", "why"], rows, left=4, wrap=(1, 2, 3))
+    block: Block = doc.Table(["field", "paper", "ours", "why"], rows, left=4, wrap=(1, 2, 3))
     if not rows:
-        block = Text("Nowhere: the recipe is the paper's.")
+        block = doc.Text("Nowhere: the recipe is the paper's.")
     return Section(_id(run, "deviations"), "Where we differ from the paper", [block])
 
 
@@ -375,6 +308,6 @@ def _recipe(run: Run) -> Section | None:
         return None
     ours, paper = flat(run.recipe), flat(run.paper_recipe or {})
     rows = [[key, shown(paper.get(key)), shown(value)] for key, value in ours.items()]
-    table = Table(["field", "the paper's recipe", "this run"], rows, left=3)
+    table = doc.Table(["field", "the paper's recipe", "this run"], rows, left=3)
     title = "The whole recipe"
     return Section(_id(run, "recipe"), title, [table], folded=True, html_only=True)

@@ -76,10 +76,7 @@ def _marks(name: str, record: Record | None) -> tuple[Mark, ...]:
     """The paper's headlines, ours empty before anything was run."""
     if record is not None:
         return record.headlines
-    return tuple(
-        Mark(h.key, h.label, h.run, h.paper, h.target, paper_text=h.paper_text, remark=h.remark)
-        for h in get_system(name).headlines
-    )
+    return tuple(Mark(**vars(headline)) for headline in get_system(name).headlines)
 
 
 def _state(marks: list[Mark], records: dict[str, Record | None]) -> str:
