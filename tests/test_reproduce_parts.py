@@ -29,7 +29,7 @@ from mien.reproduce.assemble import deviations
 from mien.reproduce.codec import from_json
 from mien.reproduce.datasets import Datasets
 from mien.reproduce.figures import COLUMNS, set_beside
-from mien.reproduce.leakage import ckplus_leakage, duplicates, sequences
+from mien.reproduce.papers.bah2022 import ckplus_leakage, duplicates, sequences
 from mien.reproduce.papers.njoku2024 import TABLE_5, shuffled_report
 from mien.reproduce.plan import paper_recipe, resolve
 from mien.reproduce.run import Run, Seed

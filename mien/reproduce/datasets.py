@@ -70,41 +70,34 @@ class Datasets:
             return str(error)
         return ""
 
+    @property
+    def _where(self) -> Path:
+        return default_data_path() if self.data is None else self.data
+
     def _published(self, name: str) -> FaceDataset:
-        """By the protocol's name in the folder; else in each of its sub-folders (CK+48/)."""
-        where = default_data_path() if self.data is None else self.data
-        found: FaceDataset | None = None
-        problem: DataError | None = None
-        for place in _places(where):
-            try:
-                found = read_for_protocol(place, _PROTOCOL[name])
-            except DataError as error:
-                problem = problem or error
-                continue
+        try:
+            found = read_for_protocol(self._where, _PROTOCOL[name])
+        except DataError as error:
+            problem = str(error)
+        else:
             if _fits(found, name):
                 return found
-        if found is None and problem is not None:
-            raise problem
-        raise DataError(
-            f"{where} holds no {name}; pass it as --data, alone or in a folder with the others."
-        )
+            problem = f"what is there is {found.name}"
+        raise DataError(f"{self._where} holds no {name} to take as --data: {problem}")
 
     def _fergit(self) -> FaceDataset:
         kept = self.cache / "fergit.parquet"
-        if self.fergit is not None:
-            return read_dataset(self.fergit)
-        if kept.exists():
-            return read_dataset(kept)
-        where = default_data_path() if self.data is None else self.data
-        if where.is_dir():
+        if self.fergit is not None or kept.exists():
+            return read_dataset(self.fergit or kept)
+        if self._where.is_dir():
             with suppress(DataError):
-                return read_dataset(locate(where, "fergit").path)
+                return read_dataset(locate(self._where, "fergit").path)
         if not self.build:
             raise DataError(
                 "FERGIT is not built; pass --fergit FILE, or make it with: mien data build-fergit "
                 f"--out {kept}"
             )
-        return self._build(where, kept)
+        return self._build(self._where, kept)
 
     def _build(self, where: Path, kept: Path) -> FaceDataset:
         from mien.atomic import make_folder
@@ -112,7 +105,7 @@ class Datasets:
         from mien.data.fergit import build_fergit
         from mien.detect import load_detector
 
-        photos = _photos(where)
+        photos = read_photo_dataset(where)
         fer2013 = read_fer2013_in(where)
         if self.dry:
             fer2013, photos = _small(fer2013), _first(photos, DRY_FERGIT // 2)
@@ -129,24 +122,6 @@ def _fits(dataset: FaceDataset, name: str) -> bool:
     """Whether it is that dataset; a FER2013 that was cut or cleaned counts, its splits decide."""
     others = {"fergit", "ckplus"}
     return dataset.name == name or (name == "fer2013" and dataset.name not in others)
-
-
-def _places(where: Path) -> list[Path]:
-    """``where`` and, if it is a folder, the folders in it."""
-    if not where.is_dir():
-        return [where]
-    return [where, *sorted(p for p in where.iterdir() if p.is_dir() and p.name[0] not in "._")]
-
-
-def _photos(where: Path) -> PhotoDataset:
-    """muxspace in ``where`` or in a folder of it. Raises DataError."""
-    first: DataError | None = None
-    for place in _places(where):
-        try:
-            return read_photo_dataset(place)
-        except DataError as error:
-            first = first or error
-    raise first or DataError(f"{where} holds no labelled photos; expected muxspace.")
 
 
 def _first(photos: PhotoDataset, n: int) -> PhotoDataset:

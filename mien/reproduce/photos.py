@@ -18,18 +18,8 @@ from numpy.typing import NDArray
 from mien.data.dataset import FaceDataset
 from mien.images import read_image
 from mien.report import charts
-from mien.report.document import (
-    Block,
-    Chart,
-    Charts,
-    Face,
-    Gallery,
-    Section,
-    Table,
-    Text,
-    percent,
-    slug,
-)
+from mien.report import document as doc
+from mien.report.document import Block, Section, percent, slug
 from mien.report.svg import class_colour, document, num, rect, text
 from mien.reproduce.record import Photo, PhotoFace, Record
 from mien.reproduce.spec import RunSpec
@@ -141,21 +131,21 @@ def photo_section(record: Record, datasets: Sequence[FaceDataset] = ()) -> Secti
     for photo in record.photos:
         if photo.name == PORTRAIT:
             svg = _boxes(_portrait(), photo.faces, photo.name)
-            drawn.append(Chart(f"photo-{slug(photo.name)}", svg, photo.name, photo.source))
+            drawn.append(doc.Chart(f"photo-{slug(photo.name)}", svg, photo.name, photo.source))
         for i, face in enumerate(photo.faces, 1):
             which = f"{photo.name}, face {i}" if len(photo.faces) > 1 else photo.name
             sure = face.probabilities[face.emotion]
             rows.append([which, photo.expected or "–", face.emotion, percent(sure, 1)])
             svg = charts.probability_bars(face.probabilities)
-            drawn.append(Chart(f"photo-{slug(which)}-probabilities", svg, which))
+            drawn.append(doc.Chart(f"photo-{slug(which)}-probabilities", svg, which))
             images = _of_class(datasets, photo.expected)
             if images is not None:
                 said = f"{photo.expected} → {face.emotion}, {percent(sure, 0)}"
-                faces.append(Face(_average(images), photo.name, said))
-    blocks: list[Block] = [Text(record.photos_run.text)] if record.photos_run else []
-    blocks.append(Table(["face", "shows", "predicted", "confidence"], rows, left=3))
-    blocks += [Gallery([("average faces", faces)])] if faces else []
-    return Section("photos", "Predictions on photos", [*blocks, Charts(drawn)])
+                faces.append(doc.Face(_average(images), photo.name, said))
+    blocks: list[Block] = [doc.Text(record.photos_run.text)] if record.photos_run else []
+    blocks.append(doc.Table(["face", "shows", "predicted", "confidence"], rows, left=3))
+    blocks += [doc.Gallery([("average faces", faces)])] if faces else []
+    return Section("photos", "Predictions on photos", [*blocks, doc.Charts(drawn)])
 
 
 def _boxes(image: NDArray[np.uint8], faces: Sequence[PhotoFace], name: str) -> str:

@@ -6,7 +6,6 @@ runs made with ``mien train`` count. Precision is a matter of the machine and is
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,6 +127,7 @@ def make_plan(
     """
     from mien.train.fit import dry as shorten
     from mien.train.folder import LAST, run_home
+    from mien.train.jobs import Job
 
     _check(system, budget, seeds, only)
     home = run_home(runs, dry)
@@ -140,20 +140,24 @@ def make_plan(
             missing[run.id] = f"The {budget} budget leaves it out."
             continue
         wanted = need_data and (not only or run.id in only)
-        why = datasets.missing(run.dataset)
-        if why and wanted:
-            raise DataError(why)
-        if why:
+        if why := datasets.missing(run.dataset):
+            if wanted:
+                raise DataError(why)
             # Not the reader's sentence: that names folders, and this goes into the report.
             missing[run.id] = f"The dataset {run.dataset} was not there."
             continue
         recipe = shorten(recipe) if dry else recipe
-        sha256 = datasets.get(run.dataset).sha256
-        for seed, fold in _repeats(run, budget, seeds, dry):
-            task = _task(run, recipe, seed, fold, sha256, home, found)
-            if wanted and task.state == NOT_RUN and (task.job.folder / LAST).exists():
+        repeats: list[tuple[int, int | None]]
+        repeats = [(seed, None) for seed in range(seeds or run.seeds.get(budget, 1))]
+        repeats = [(0, fold) for fold in range(run.folds)] if run.folds else repeats
+        for seed, fold in repeats[:1] if dry else repeats:
+            usual = Job(
+                recipe, seed, home / folder_name(run, recipe, seed, fold), fold, run.dataset
+            )
+            task = _task(run, usual, datasets.get(run.dataset).sha256, found)
+            if wanted and task.state == NOT_RUN and (usual.folder / LAST).exists():
                 raise RecipeError(
-                    f"{task.job.folder} holds another run (recipe, seed, fold or data differ); "
+                    f"{usual.folder} holds another run (recipe, seed, fold or data differ); "
                     "move it away or use another --runs folder."
                 )
             tasks.append(task)
@@ -171,39 +175,19 @@ def _check(system: System, budget: str, seeds: int | None, only: Sequence[str]) 
             raise RecipeError(f"{system.name} has no run {run_id!r}{nearest(run_id, known)}")
 
 
-def _repeats(
-    run: RunSpec, budget: str, seeds: int | None, dry: bool
-) -> list[tuple[int, int | None]]:
-    if dry:
-        return [(0, 0 if run.folds else None)]
-    if run.folds:
-        return [(0, fold) for fold in range(run.folds)]
-    return [(seed, None) for seed in range(seeds or run.seeds.get(budget, 1))]
-
-
 #: What makes a training the same one: its recipe, seed, fold and the SHA-256 of its data.
 _Identity = tuple[dict[str, Any], int, int | None, str]
 
 
-def _task(
-    run: RunSpec,
-    recipe: Recipe,
-    seed: int,
-    fold: int | None,
-    sha256: str,
-    home: Path,
-    found: Sequence[tuple[_Identity, Job]],
-) -> Task:
-    from mien.train.jobs import Job
-
-    usual = Job(recipe, seed, home / folder_name(run, recipe, seed, fold), fold, run.dataset)
-    wanted = (compared(recipe.to_dict()), seed, fold, sha256)
+def _task(run: RunSpec, usual: Job, sha256: str, found: Sequence[tuple[_Identity, Job]]) -> Task:
+    """The training where it is; not run, in its usual folder, where it is nowhere."""
+    wanted = (compared(usual.recipe.to_dict()), usual.seed, usual.fold, sha256)
     same = [job for identity, job in found if identity == wanted]
-    # The finished one first, then the one of the usual name.
-    same.sort(key=lambda j: (j.state != DONE, j.folder != usual.folder, j.folder.name))
     if not same:
         return Task(run, usual, NOT_RUN)
-    return Task(run, replace(usual, folder=same[0].folder), same[0].state)
+    # The finished one first, then the one of the usual name.
+    best = min(same, key=lambda j: (j.state != DONE, j.folder != usual.folder, j.folder.name))
+    return Task(run, replace(usual, folder=best.folder), best.state)
 
 
 def compared(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,17 +197,16 @@ def compared(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 def _index(runs: Path) -> list[tuple[_Identity, Job]]:
     """Every run folder in ``runs``; others, and damaged ones, are passed over."""
-    from mien.train.folder import RECIPE, RUN
+    from mien.train.folder import RECIPE, RUN, read_json
     from mien.train.jobs import Job
     from mien.train.recipe import Recipe
 
     found = []
     for path in sorted(runs.glob(f"*/{RUN}")):
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            recipe = Recipe.from_dict(json.loads((path.parent / RECIPE).read_text("utf-8")))
+            record, recipe = read_json(path), Recipe.from_dict(read_json(path.parent / RECIPE))
             seed, fold, sha256 = record["seed"], record.get("fold"), record["data"]["sha256"]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, MienError):
+        except (MienError, KeyError, TypeError, ValueError, AttributeError):
             continue
         identity = (compared(recipe.to_dict()), seed, fold, sha256)
         found.append((identity, Job(recipe, seed, path.parent, fold)))
@@ -259,10 +242,7 @@ def train(
         jobs = [replace(j, recipe=replace(j.recipe, precision=options.precision)) for j in jobs]
     how = Options(options.device, dry_run=options.dry, quiet=options.quiet)
     fatal = (WeightsError,) if attempts > 1 else ()
-    found: list[Outcome] = run_jobs(
-        jobs, datasets.get, how, attempts=attempts, fatal=fatal, say=say
-    )
-    return found
+    return run_jobs(jobs, datasets.get, how, attempts=attempts, fatal=fatal, say=say)
 
 
 def reproduce(
@@ -320,16 +300,11 @@ def reproduce(
     wanted = {run.dataset for run in system.runs if not only or run.id in only}
     build = not report_only and "fergit" in wanted
     datasets = Datasets(data, fergit, cache=runs, build=build, dry=options.dry, say=say)
-
-    def planned() -> Plan:
-        need, dry = not report_only, options.dry
-        return make_plan(
-            system, budget, runs, datasets, seeds=seeds, only=only, need_data=need, dry=dry
-        )
-
-    plan = planned()
-    for dataset in dict.fromkeys(run.dataset for run in system.runs if run.id in plan.missing):
-        why = datasets.missing(dataset)
+    of_all = dict.fromkeys(run.dataset for run in system.runs)
+    how: dict[str, Any] = {"seeds": seeds, "only": only, "need_data": not report_only}
+    plan = make_plan(system, budget, runs, datasets, dry=options.dry, **how)
+    left_out = {run.dataset for run in system.runs if run.id in plan.missing}
+    for why in (datasets.missing(dataset) for dataset in of_all if dataset in left_out):
         if why:
             say(f"not run: {why}")
     failed: dict[str, str] = {}
@@ -338,8 +313,7 @@ def reproduce(
         failed = {o.job.folder.name: o.why for o in outcomes if o.error is not None}
         if failed and len(failed) == len(outcomes):
             raise_first(outcomes)
-        plan = planned()
+        plan = make_plan(system, budget, runs, datasets, dry=options.dry, **how)
     record = assemble(plan, datasets, options.scoring_device, failed, command, say)
-    names = dict.fromkeys(run.dataset for run in system.runs)
-    shown = [datasets.get(key) for key in names if not datasets.missing(key)]
+    shown = [datasets.get(name) for name in of_all if not datasets.missing(name)]
     return record, write_reproduction(record, out, shown, system.extras)

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mien._system import file_sha256
 from mien.atomic import write_text
 from mien.data import FaceDataset, Splits
 from mien.data.duplicates import without_twins
-from mien.errors import DataError
+from mien.errors import DataError, RecipeError
 from mien.evaluate.curves import read_curves
 from mien.evaluate.metrics import suspicions
 from mien.evaluate.predictions import Joined, PredictionCache, Predictions
@@ -29,6 +30,7 @@ from mien.evaluate.scores import score
 from mien.reproduce.codec import from_json
 from mien.reproduce.run import Epoch, Figures, Score
 from mien.reproduce.spec import ScoreSpec
+from mien.train.folder import CURVES, RESULT, read_json
 
 LIST, FOLDER = "scores.json", "predictions"
 
@@ -68,51 +70,38 @@ def score_run(
         ModelError: a checkpoint is damaged.
     """
     found: list[Score] = []
-    curves = read_curves(folder / "curves.csv")
+    curves = read_curves(folder / CURVES)
     last = int(curves[-1]["epoch"]) if curves else None
+    best = read_json(folder / RESULT).get("best_epoch") if (folder / RESULT).exists() else None
     for spec in specs:
         ids = np.concatenate([splits.select(dataset, role).ids for role in spec.roles])
         if not len(ids):
             continue
         samples = dataset.take(dataset.indices_of(ids))
         joined = _predictions(folder, spec, samples, device).join(samples)
-        epoch = last if spec.checkpoint == "last" else _best_epoch(folder)
+        epoch = last if spec.checkpoint == "last" else best
         if not dry:
             row = next((r for r in curves if r["epoch"] == epoch), {})
             _check_against_training(folder, joined, splits.ids["val"], row)
         split = spec.split or " + ".join(splits.published_name(r) for r in spec.roles)
-        whole = Score(
-            spec.key,
-            spec.checkpoint,
-            split,
-            spec.why,
-            len(joined.ids),
-            _figures(joined, with_roc),
-            epoch,
-            _warnings(joined),
-        )
-        found.append(whole)
+        parts = {"": (joined, split, with_roc)}
         for name, chosen in _subsets(spec, samples, dataset, splits).items():
-            part = _part(joined, chosen)
-            if len(part.ids):
-                changed = dataclasses.replace(
-                    whole,
-                    key=f"{spec.key}_{name}",
-                    split=f"{split}, {_SUBSET.get(name, name)}",
-                    n=len(part.ids),
-                    scores=_figures(part, with_roc=False),
-                    notes=_warnings(part),
-                )
-                found.append(changed)
+            if len((part := _part(joined, chosen)).ids):
+                parts[f"_{name}"] = (part, f"{split}, {_SUBSET.get(name, name)}", False)
+        found += [
+            Score(
+                f"{spec.key}{name}",
+                spec.checkpoint,
+                of,
+                spec.why,
+                len(part.ids),
+                _figures(part, roc),
+                epoch,
+                _warnings(part),
+            )
+            for name, (part, of, roc) in parts.items()
+        ]
     return tuple(found)
-
-
-def _best_epoch(folder: Path) -> int | None:
-    """The epoch of ``best.ckpt``, from 1; None where the run does not say."""
-    try:
-        return int(json.loads((folder / "result.json").read_text(encoding="utf-8"))["best_epoch"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def disagreement(accuracy: float, measured: float, n: int) -> str:
@@ -207,9 +196,8 @@ def _predictions(folder: Path, spec: ScoreSpec, samples: FaceDataset, device: st
 
 def _note(path: Path, key: str, about: dict[str, Any]) -> None:
     """Add one line of what was scored, and when, to ``scores.json``."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        record = {}
+    record: dict[str, Any] = {}
+    with suppress(RecipeError):
+        record = read_json(path)
     record[key] = about
     write_text(path, json.dumps(record, indent=2, sort_keys=True) + "\n")

@@ -25,6 +25,7 @@ from mien.reproduce.plan import Plan, Say, Task, TrainOptions, make_plan, train
 from mien.reproduce.run import DONE, NOT_RUN, PARTIAL, Figures, mean, std
 from mien.reproduce.spec import HOUSE_SCORES, RunSpec, ScoreSpec, System
 from mien.train.ahmed import BACKBONES, BATCHES, BEST, RATES, TITLES, best_place
+from mien.train.folder import failure, in_use
 
 OPTIMIZERS = tuple(RATES)
 DATA_TITLES = {"all": "All data", "balanced": "Balanced data"}
@@ -135,11 +136,11 @@ def choose(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]:
     Raises:
         RecipeError: a key or value is unknown, or no cell is left.
     """
-    filters = [_filter(text) for text in only]
+    filters = [_filter(text) for text in only] or [{}]
     left = tuple(
         cell
         for cell in cells
-        if not only or any(all(str(getattr(cell, k)) == v for k, v in f.items()) for f in filters)
+        if any(all(str(getattr(cell, k)) == v for k, v in f.items()) for f in filters)
     )
     if not left:
         raise RecipeError(
@@ -150,13 +151,9 @@ def choose(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]:
 
 
 def _filter(text: str) -> dict[str, str]:
-    known: dict[str, Sequence[str]] = {
-        "backbone": BACKBONES,
-        "optimizer": OPTIMIZERS,
-        "batch": tuple(map(str, BATCHES)),
-        "data": tuple(DATA_TITLES),
-        "init": (),
-    }
+    batches = tuple(map(str, BATCHES))
+    values = (BACKBONES, OPTIMIZERS, batches, tuple(DATA_TITLES), None)
+    known = dict(zip(("backbone", "optimizer", "batch", "data", "init"), values, strict=True))
     found = {}
     for part in text.split(","):
         key, equals, value = (piece.strip() for piece in part.partition("="))
@@ -164,25 +161,11 @@ def _filter(text: str) -> dict[str, str]:
             raise RecipeError(f"--only {text}: write key=value[,key=value].")
         if key not in known:
             raise RecipeError(f"--only {text}: no key {key!r}{nearest(key, known)}")
-        if key != "init" and value not in known[key]:
-            raise RecipeError(f"--only {text}: no {key} {value!r}{nearest(value, known[key])}")
+        allowed = known[key]
+        if allowed is not None and value not in allowed:
+            raise RecipeError(f"--only {text}: no {key} {value!r}{nearest(value, allowed)}")
         found[key] = value
     return found
-
-
-def system_of(cells: Sequence[Cell], budget: str) -> System:
-    """The cells as a system, so that its plan finds what is trained already."""
-    runs = tuple(
-        RunSpec(
-            id=cell.id,
-            label=cell.id,
-            recipes={budget: partial(cell.recipe, fast=budget == "fast")},
-            protocol="fer2013" if cell.data == "all" else "balanced",
-            scores=SCORES_ALL if cell.data == "all" else SCORES_BALANCED,
-        )
-        for cell in cells
-    )
-    return System("ahmed2024", "The grid", "Ahmed & Murshid 2024", runs, headlines=())
 
 
 @dataclass(frozen=True)
@@ -207,15 +190,19 @@ class Sweep:
 
     def plan(self, need_data: bool = True) -> Plan:
         """The cells with what is in the folder of runs now. Raises DataError: no FER2013."""
-        return make_plan(
-            system_of(self.cells, self.budget),
-            self.budget,
-            self.runs,
-            self.datasets,
-            seeds=self.seeds,
-            need_data=need_data,
-            dry=self.options.dry,
+        runs = tuple(
+            RunSpec(
+                id=cell.id,
+                label=cell.id,
+                recipes={self.budget: partial(cell.recipe, fast=self.budget == "fast")},
+                protocol="fer2013" if cell.data == "all" else "balanced",
+                scores=SCORES_ALL if cell.data == "all" else SCORES_BALANCED,
+            )
+            for cell in self.cells
         )
+        system = System("ahmed2024", "The grid", "Ahmed & Murshid 2024", runs)
+        how = {"seeds": self.seeds, "need_data": need_data, "dry": self.options.dry}
+        return make_plan(system, self.budget, self.runs, self.datasets, **how)  # type: ignore[arg-type]
 
     def run(self) -> None:
         """Train what is missing and what no other process trains; score what is done.
@@ -236,16 +223,18 @@ class Sweep:
         return [self._row(cell, plan.of(cell.id)) for cell in self.cells]
 
     def _row(self, cell: Cell, tasks: Sequence[Task]) -> Row:
-        from mien.train.folder import failure
         from mien.train.jobs import result_of
 
         done = [t for t in tasks if t.state == DONE]
+        left = [task for task in tasks if task.state != DONE]
         scores = [self._scores(task) for task in done]
         minutes = [float(result_of(t.job.folder)["seconds"]) / 60 for t in done]
         best = BEST.get((cell.backbone, cell.data))
-        paper = {} if best is None else {f"paper_{k}": v for k, v in vars(best).items()}
         recipe = tasks[0].job.recipe if tasks else cell.recipe(fast=self.budget == "fast")
-        left = [task for task in tasks if task.state != DONE]
+
+        def of(name: str) -> float | None:
+            return mean([getattr(s, name) or 0.0 for s in scores])
+
         return Row(
             data=cell.data,
             backbone=TITLES[cell.backbone],
@@ -255,15 +244,15 @@ class Sweep:
             epochs=recipe.epochs,
             state=_state(tasks, left),
             seeds=len(done),
-            accuracy=mean([s.accuracy for s in scores]),
-            precision=mean([s.macro_precision or 0.0 for s in scores]),
-            recall=mean([s.macro_recall or 0.0 for s in scores]),
+            accuracy=of("accuracy"),
+            precision=of("macro_precision"),
+            recall=of("macro_recall"),
             f1=mean([papers_f1(s) for s in scores]),
-            macro_f1=mean([s.macro_f1 or 0.0 for s in scores]),
+            macro_f1=of("macro_f1"),
             accuracy_std=std([s.accuracy for s in scores]),
             minutes=round(float(np.mean(minutes)), 1) if minutes else None,
             why=next((why for t in left if (why := failure(t.job.folder))), ""),
-            **paper,
+            **({} if best is None else {f"paper_{k}": v for k, v in vars(best).items()}),
         )
 
     def _scores(self, task: Task) -> Figures:
@@ -272,15 +261,10 @@ class Sweep:
         from mien.reproduce.scoring import score_run
 
         dataset = self.datasets.get(task.run.dataset)
-        return score_run(
-            task.job.folder,
-            [spec for spec in task.run.scores if spec.key == "paper"],
-            dataset,
-            own_splits(task, dataset),
-            device=self.options.scoring_device,
-            with_roc=False,
-            dry=self.options.dry,
-        )[0].scores
+        specs = [spec for spec in task.run.scores if spec.key == "paper"]
+        how = {"device": self.options.scoring_device, "with_roc": False, "dry": self.options.dry}
+        splits = own_splits(task, dataset)
+        return score_run(task.job.folder, specs, dataset, splits, **how)[0].scores  # type: ignore[arg-type]
 
 
 def papers_f1(scores: Figures) -> float:
@@ -290,8 +274,6 @@ def papers_f1(scores: Figures) -> float:
 
 
 def _state(tasks: Sequence[Task], left: Sequence[Task]) -> str:
-    from mien.train.folder import failure, in_use
-
     if tasks and not left:
         return DONE
     if any(in_use(t.job.folder) for t in left):

@@ -8,18 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mien.report import charts
-from mien.report.document import (
-    NOT_RUN,
-    Block,
-    Chart,
-    Charts,
-    Section,
-    Table,
-    Text,
-    percent,
-    points,
-    shown,
-)
+from mien.report import document as doc
+from mien.report.document import NOT_RUN, Block, Section, percent, points, shown
 from mien.reproduce.plan import TrainOptions
 from mien.reproduce.run import DONE, Deviation
 from mien.reproduce.spec import Extra, Headline, RunSpec, load
@@ -257,28 +247,28 @@ def _grid_section(value: Grid) -> Section:
     """The tables of the best cells, then the heat maps of all cells, then what failed."""
     blocks: list[Block] = []
     for table in value.tables:
-        blocks.append(Text("The paper's best cell of each backbone, and ours.", table.title))
+        blocks.append(doc.Text("The paper's best cell of each backbone, and ours.", table.title))
         blocks.append(_best_table(table))
         pairs = [(r.backbone, [r.paper.accuracy, r.accuracy]) for r in table.rows]
         title = f"Accuracy of each backbone, {table.title}"
         svg = charts.bars(pairs, title)
-        drawn = [Chart(f"grid-{table.data}-accuracy", svg, f"Accuracy, {table.title}")]
+        drawn = [doc.Chart(f"grid-{table.data}-accuracy", svg, f"Accuracy, {table.title}")]
         mine = [cell for cell in value.cells if cell.data == table.data]
         if any(cell.accuracy is not None for cell in mine):
             drawn.append(_heat_chart(mine, table))
-        blocks.append(Charts(drawn))
+        blocks.append(doc.Charts(drawn))
     done = sum(cell.state == DONE for cell in value.cells)
     failed = [c for c in value.cells if c.state == "failed"]
     said = f"{done} of {len(value.cells)} cells were run, {len(failed)} failed; the others are "
-    blocks.append(Text(f"{said}{NOT_RUN}."))
+    blocks.append(doc.Text(f"{said}{NOT_RUN}."))
     if failed:
         rows = [[c.data, c.backbone, c.optimizer, shown(c.batch), c.why] for c in failed]
         header = ["data", "backbone", "optimiser", "batch", "why it failed"]
-        blocks.append(Table(header, rows, left=4, wrap=(4,)))
+        blocks.append(doc.Table(header, rows, left=4, wrap=(4,)))
     return Section("extra-grid", "The grid", blocks)
 
 
-def _best_table(table: BestTable) -> Table:
+def _best_table(table: BestTable) -> doc.Table:
     """The paper's table, our figures in the same row."""
     header = ["backbone", "the paper's best"]
     for name in ("accuracy", "precision", "recall", "F1"):
@@ -293,10 +283,10 @@ def _best_table(table: BestTable) -> Table:
         theirs, mine = row.paper.accuracy, row.accuracy
         gap = None if theirs is None or mine is None else mine - theirs
         rows.append([*cells, points(gap), shown(row.cell)])
-    return Table(header, rows, left=2, wrap=(len(header) - 1,))
+    return doc.Table(header, rows, left=2, wrap=(len(header) - 1,))
 
 
-def _heat_chart(cells: Sequence[GridCell], table: BestTable) -> Chart:
+def _heat_chart(cells: Sequence[GridCell], table: BestTable) -> doc.Chart:
     columns = sorted({(cell.optimizer, cell.batch) for cell in cells})
     known = {(c.backbone, c.optimizer, c.batch): c.accuracy for c in cells}
     names = list(dict.fromkeys(cell.backbone for cell in cells))
@@ -308,7 +298,7 @@ def _heat_chart(cells: Sequence[GridCell], table: BestTable) -> Chart:
     heads = [f"{optimizer}\n{batch}" for optimizer, batch in columns]
     svg = charts.heat_map(rows, heads, values, f"Our accuracy in every cell, {table.title}")
     said = f"Percent; optimiser and batch size above; a dot is {NOT_RUN} or failed."
-    return Chart(f"grid-{table.data}-cells", svg, f"Every cell, {table.title}", said)
+    return doc.Chart(f"grid-{table.data}-cells", svg, f"Every cell, {table.title}", said)
 
 
 SYSTEM = load(

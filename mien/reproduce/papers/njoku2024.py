@@ -13,18 +13,8 @@ from numpy.typing import NDArray
 from mien.evaluate.metrics import averages, chance_agreement, precision_recall_f1
 from mien.evaluate.scores import plain
 from mien.report import charts
-from mien.report.document import (
-    NOT_RUN,
-    Block,
-    Chart,
-    Charts,
-    Section,
-    Table,
-    Text,
-    count,
-    figure,
-    percent,
-)
+from mien.report import document as doc
+from mien.report.document import NOT_RUN, Section, count, figure, percent
 from mien.reproduce.run import ClassRow
 from mien.reproduce.spec import Extra, load
 
@@ -162,7 +152,9 @@ def _section(value: Mislabelled) -> Section:
     key, title = "extra-mislabelled-report", "The classification report and what went wrong"
     ours, shuffled = value.ours, value.shuffled
     if ours is None or shuffled is None:
-        return Section(key, title, [Text(f"{value.split}. Ours: {NOT_RUN}."), _report(value.paper)])
+        return Section(
+            key, title, [doc.Text(f"{value.split}. Ours: {NOT_RUN}."), _report(value.paper)]
+        )
     header = ["class"]
     for name in ("paper", "ours", "labels shuffled"):
         header += [f"precision, {name}", "recall", "F1"]
@@ -181,7 +173,7 @@ def _section(value: Mislabelled) -> Section:
     bars.append(("accuracy", [*accuracies]))
     kinds = ("paper", "ours", "ours, labels shuffled")
     svg = charts.bars(bars, "Recall of each class", kinds)
-    chart = Chart("mislabelled-recall", svg, "Recall of each class, and accuracy")
+    chart = doc.Chart("mislabelled-recall", svg, "Recall of each class, and accuracy")
     sums, gap = shuffled.accuracy, 100 * (value.largest_distance or 0)
     said = (
         f"{value.split}. Our predictions, right as they are, with their labels shuffled "
@@ -193,17 +185,17 @@ def _section(value: Mislabelled) -> Section:
     training = (
         f"The paper's report of its training images ({value.paper_training.source}) is alike:"
     )
-    blocks: list[Block] = [Text(said), Table(header, rows), Charts([chart])]
-    return Section(key, title, [*blocks, Text(training), _report(value.paper_training)])
+    blocks = (doc.Text(said), doc.Table(header, rows), doc.Charts([chart]), doc.Text(training))
+    return Section(key, title, [*blocks, _report(value.paper_training)])
 
 
-def _report(side: Side) -> Table:
+def _report(side: Side) -> doc.Table:
     rows = [
         [name, *(figure(v, 2) for v in (row.precision, row.recall, row.f1)), count(row.support)]
         for name, row in side.per_class.items()
     ]
     rows.append(["accuracy", "", "", figure(side.accuracy, 2), ""])
-    return Table(["class", "precision", "recall", "F1", "support"], rows)
+    return doc.Table(["class", "precision", "recall", "F1", "support"], rows)
 
 
 SYSTEM = dataclasses.replace(
