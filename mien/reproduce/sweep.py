@@ -24,13 +24,14 @@ from mien.reproduce.datasets import Datasets
 from mien.reproduce.plan import Plan, Say, Task, TrainOptions, make_plan, train
 from mien.reproduce.run import DONE, NOT_RUN, PARTIAL, Figures, mean, std
 from mien.reproduce.spec import HOUSE_SCORES, RunSpec, ScoreSpec, System
-from mien.train.ahmed import BACKBONES, BATCHES, BEST, RATES, TITLES, best_place
+from mien.train.ahmed import BACKBONES, BATCHES, BEST, RATES, TITLES, ahmed_recipe, best_place
 from mien.train.folder import failure, in_use
 
 OPTIMIZERS = tuple(RATES)
 DATA_TITLES = {"all": "All data", "balanced": "Balanced data"}
 #: Times that a cell is tried in one call; a later call tries what failed again.
 ATTEMPTS = 2
+FIGURES = ("accuracy", "precision", "recall", "f1")
 FORMATS = ("csv", "json", "markdown")
 
 #: On all data the paper's test set is PublicTest and PrivateTest together, 7,178 images.
@@ -73,8 +74,6 @@ class Cell:
 
     def recipe(self, *, fast: bool) -> Any:
         """The cell's :class:`mien.train.recipe.Recipe`."""
-        from mien.train.ahmed import ahmed_recipe
-
         return ahmed_recipe(*self.place, self.init, fast=fast)
 
     @property
@@ -201,8 +200,15 @@ class Sweep:
             for cell in self.cells
         )
         system = System("ahmed2024", "The grid", "Ahmed & Murshid 2024", runs)
-        how = {"seeds": self.seeds, "need_data": need_data, "dry": self.options.dry}
-        return make_plan(system, self.budget, self.runs, self.datasets, **how)  # type: ignore[arg-type]
+        return make_plan(
+            system,
+            self.budget,
+            self.runs,
+            self.datasets,
+            seeds=self.seeds,
+            need_data=need_data,
+            dry=self.options.dry,
+        )
 
     def run(self) -> None:
         """Train what is missing and what no other process trains; score what is done.
@@ -262,9 +268,16 @@ class Sweep:
 
         dataset = self.datasets.get(task.run.dataset)
         specs = [spec for spec in task.run.scores if spec.key == "paper"]
-        how = {"device": self.options.scoring_device, "with_roc": False, "dry": self.options.dry}
-        splits = own_splits(task, dataset)
-        return score_run(task.job.folder, specs, dataset, splits, **how)[0].scores  # type: ignore[arg-type]
+        found = score_run(
+            task.job.folder,
+            specs,
+            dataset,
+            own_splits(task, dataset),
+            device=self.options.scoring_device,
+            with_roc=False,
+            dry=self.options.dry,
+        )
+        return found[0].scores
 
 
 def papers_f1(scores: Figures) -> float:
@@ -319,13 +332,15 @@ class Row:
         said = f"{self.optimizer} {self.batch}, {self.epochs} epochs, {self.start}"
         return said + (f", {self.seeds} seeds" if self.seeds > 1 else "")
 
+    def rates(self, whose: str = "") -> list[float | None]:
+        """Accuracy, precision, recall and F1: ours, or "paper_"."""
+        return [getattr(self, f"{whose}{name}") for name in FIGURES]
+
     def cells(self) -> list[str]:
         """For people: data, backbone, cell, state, four figures, the paper's best."""
-        paper = (self.paper_accuracy, self.paper_precision, self.paper_recall, self.paper_f1)
-        best = " / ".join(f"{100 * v:.2f}" for v in paper if v is not None)
+        best = " / ".join(f"{100 * v:.2f}" for v in self.rates("paper_") if v is not None)
         best = f"{self.paper_optimizer} {self.paper_batch}: {best}" if best else "–"
-        ours = (self.accuracy, self.precision, self.recall, self.f1)
-        shown = [NOT_RUN if v is None else f"{100 * v:.2f} %" for v in ours]
+        shown = [NOT_RUN if v is None else f"{100 * v:.2f} %" for v in self.rates()]
         return [self.data, self.backbone, self.setting, self.state, *shown, best]
 
 
@@ -347,6 +362,5 @@ def render(rows: Sequence[Row], form: str) -> str:
         writer.writeheader()
         writer.writerows(records)
         return text.getvalue()
-    figures = ("accuracy", "precision", "recall", "f1")
-    header = ["data", "backbone", "cell", "state", *figures, "the paper's best cell"]
+    header = ["data", "backbone", "cell", "state", *FIGURES, "the paper's best cell"]
     return markdown_table(header, [row.cells() for row in rows], left=4, words=(8,)) + "\n"

@@ -227,19 +227,10 @@ def _best_rows(budget: str, data: str, by_cell: Mapping[Cell, Row]) -> list[Best
         chosen = [*fast, *(c for c in theirs if by_cell[c].accuracy is not None)] or theirs[:1]
         for cell in chosen:
             row = by_cell[cell]
-            ours = None
-            if row.accuracy is not None:
-                ours = Rates(row.accuracy, row.precision, row.recall, row.f1)
-            rows.append(
-                BestRow(
-                    _named(cell) if len(chosen) > 1 else TITLES[backbone],
-                    row.paper_optimizer or "",
-                    row.paper_batch,
-                    Rates(row.paper_accuracy, row.paper_precision, row.paper_recall, row.paper_f1),
-                    ours,
-                    row.setting if ours else "",
-                )
-            )
+            ours = None if row.accuracy is None else Rates(*row.rates())
+            name = _named(cell) if len(chosen) > 1 else TITLES[backbone]
+            paper = (row.paper_optimizer or "", row.paper_batch, Rates(*row.rates("paper_")))
+            rows.append(BestRow(name, *paper, ours, row.setting if ours else ""))
     return rows
 
 
