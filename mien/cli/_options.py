@@ -71,3 +71,5 @@ RunFolder = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Two epochs on 64 samples.")]
+Runs = Annotated[Path, typer.Option(help="Folder of the trainings.")]
+Precision = Annotated[str, typer.Option(help="auto, 32 or bf16; of fresh runs.")]

@@ -11,6 +11,7 @@ import typer
 
 from mien.cli._allocator import relaunch_with_allocator
 from mien.cli._console import say
+from mien.cli._options import Json, Precision, Runs, TrainDevice
 from mien.cli._training import DEVICES, PRECISIONS, check_choice
 from mien.errors import require_extra
 
@@ -32,7 +33,7 @@ def reproduce(
             help="Folder of the report (default: out/NAME, of a dry run out/NAME-dry-run)."
         ),
     ] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of the trainings.")] = Path("runs"),
+    runs: Runs = Path("runs"),
     data: Annotated[
         Path | None, typer.Option(help="Folder of FER2013, muxspace and CK+, or FER2013 alone.")
     ] = None,
@@ -43,15 +44,15 @@ def reproduce(
     only: Annotated[
         list[str] | None, typer.Option(help="Train this run alone; may be repeated.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, 32 or bf16; of fresh runs.")] = "auto",
+    device: TrainDevice = "auto",
+    precision: Precision = "auto",
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Train nothing; report what is there.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Two epochs of everything on a few images.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Train a paper's system as the paper does and report the paper's figures beside ours.
 
@@ -64,9 +65,9 @@ def reproduce(
     check_choice("device", device, DEVICES)
     check_choice("precision", precision, PRECISIONS)
     if name is None:
-        for paper in PAPERS:
-            system = get_system(paper)
-            typer.echo(f"{paper:12s} {system.citation}: {', '.join(r.id for r in system.runs)}")
+        for system in map(get_system, PAPERS):
+            ids = ", ".join(run.id for run in system.runs)
+            typer.echo(f"{system.name:12s} {system.citation}: {ids}")
         return
     get_system(name)  # an unknown name fails before anything heavy is loaded
     require_extra("train", ("torch", "pyarrow"), "`mien reproduce`")

@@ -11,6 +11,7 @@ import typer
 
 from mien.cli._allocator import relaunch_with_allocator
 from mien.cli._console import say
+from mien.cli._options import Precision, Runs, TrainDevice
 from mien.cli._training import DEVICES, PRECISIONS, check_choice
 from mien.errors import RecipeError, require_extra
 from mien.reproduce.spec import BUDGETS
@@ -42,14 +43,14 @@ def sweep(
     best: Annotated[
         bool, typer.Option("--best", help="The paper's best cell of every row of its tables.")
     ] = False,
-    runs: Annotated[Path, typer.Option(help="Folder of the trainings.")] = Path("runs"),
+    runs: Runs = Path("runs"),
     data: Annotated[Path | None, typer.Option(help="FER2013 in any published form.")] = None,
     seeds: Annotated[int, typer.Option(help="Seeds of every cell.")] = 1,
     jobs: Annotated[
         int, typer.Option(help="Processes at a time; 0: one for each GPU, else one.")
     ] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, 32 or bf16; of fresh runs.")] = "auto",
+    device: TrainDevice = "auto",
+    precision: Precision = "auto",
     list_: Annotated[
         bool, typer.Option("--list", help="Train nothing; print the table as it stands.")
     ] = False,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -245,6 +246,16 @@ def train(
     return run_jobs(jobs, datasets.get, how, attempts=attempts, fatal=fatal, say=say)
 
 
+def _failures(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """Run folder's name -> why it failed; where all that was to be done failed, the error."""
+    from mien.train.jobs import raise_first
+
+    failed = {o.job.folder.name: o.why for o in outcomes if o.error is not None}
+    if failed and len(failed) == len(outcomes):
+        raise_first(outcomes)
+    return failed
+
+
 def reproduce(
     name: str | System,
     out: Path,
@@ -266,32 +277,27 @@ def reproduce(
     given the same folder of runs.
 
     Args:
-        name: "debnath2021", "njoku2024", "ahmed2024", "bah2022", "mondal2022", or a system.
-        out: folder of the report.
-        runs: folder of run folders; runs made with ``mien train`` count.
+        name: one of :data:`mien.reproduce.spec.PAPERS`, or a system.
+        out, runs: folders of the report and of run folders; those of ``mien train`` count.
         budget: "fast" or "paper".
-        data: file or folder of the datasets; None takes the default data folder.
-        fergit: FERGIT's file; else it is looked for, and built where it is needed.
+        data, fergit: file or folder of the datasets (None: the default data folder), and FERGIT's
+            file; else FERGIT is looked for, and built where it is needed.
         seeds: number of seeds of every run without folds, instead of its own.
         only: ids of the runs to train; what else is there is reported too.
         report_only: train nothing; what is not there reads "not run".
-        options: how to train.
-        command: said in the report.
-        say: called with one line on what is going on.
+        command, say: said in the report; called with one line on what is going on.
 
     Returns:
         the record, whose ``failed`` names trainings that failed while others went on, and "json",
         "markdown", "html" -> path.
 
     Raises:
-        RecipeError, DataError, ModelError: see the parts; each is one sentence. The only training
-            that was to be done failed: its error.
+        RecipeError, DataError, ModelError: see the parts. Every training failed: the first error.
         MissingExtraError: the [train] extra is not installed.
     """
     require_extra("train", ("torch", "pyarrow"), "`mien reproduce`")
     from mien.reproduce.assemble import assemble
     from mien.reproduce.report import write_reproduction
-    from mien.train.jobs import raise_first
 
     if options.dry and report_only:
         raise RecipeError("--dry-run trains, and --report-only does not; leave one out.")
@@ -300,20 +306,17 @@ def reproduce(
     wanted = {run.dataset for run in system.runs if not only or run.id in only}
     build = not report_only and "fergit" in wanted
     datasets = Datasets(data, fergit, cache=runs, build=build, dry=options.dry, say=say)
-    of_all = dict.fromkeys(run.dataset for run in system.runs)
-    how: dict[str, Any] = {"seeds": seeds, "only": only, "need_data": not report_only}
-    plan = make_plan(system, budget, runs, datasets, dry=options.dry, **how)
-    left_out = {run.dataset for run in system.runs if run.id in plan.missing}
-    for why in (datasets.missing(dataset) for dataset in of_all if dataset in left_out):
-        if why:
+    planned = partial(
+        make_plan, system, budget, runs, datasets, seeds=seeds, only=only, dry=options.dry
+    )
+    plan, failed = planned(need_data=not report_only), {}
+    for dataset in dict.fromkeys(run.dataset for run in system.runs if run.id in plan.missing):
+        if why := datasets.missing(dataset):
             say(f"not run: {why}")
-    failed: dict[str, str] = {}
     if not report_only:
-        outcomes = train(plan, datasets, options, say, only, attempts=system.attempts)
-        failed = {o.job.folder.name: o.why for o in outcomes if o.error is not None}
-        if failed and len(failed) == len(outcomes):
-            raise_first(outcomes)
-        plan = make_plan(system, budget, runs, datasets, dry=options.dry, **how)
+        failed = _failures(train(plan, datasets, options, say, only, attempts=system.attempts))
+        plan = planned()
     record = assemble(plan, datasets, options.scoring_device, failed, command, say)
-    shown = [datasets.get(name) for name in of_all if not datasets.missing(name)]
+    names = dict.fromkeys(run.dataset for run in system.runs)
+    shown = [datasets.get(name) for name in names if not datasets.missing(name)]
     return record, write_reproduction(record, out, shown, system.extras)
