@@ -114,7 +114,7 @@ def _print_summaries(summaries: tuple[ModelSummary, ...]) -> None:
     rows = [("name", "paper", "input", "parameters", "MACs", "MB fp32")]
     for s in summaries:
         figures = f"{s.parameters:,}", f"{s.multiply_adds:,}", f"{s.megabytes:.2f}"
-        rows.append((s.name, s.paper, s.size, *figures))
+        rows.append((s.spec.name, s.spec.paper, s.size, *figures))
     _print_columns(rows, {3, 4, 5})
 
 

@@ -9,7 +9,7 @@ friendly), batch norm folded at export, global average pooling instead of dense 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -112,64 +112,41 @@ def _check(widths: Sequence[int], blocks: Sequence[int], block: str, drop_path: 
         raise ModelError(f"drop_path must be in [0, 1), not {drop_path}.")
 
 
-def _compact(num_classes: int, options: Mapping[str, Any], **defaults: Any) -> CompactResNet:
-    """A CompactResNet with ``defaults``, changed by the ``options`` of ``model_args``."""
-    known = [name for name in inspect.signature(CompactResNet).parameters if name != "num_classes"]
-    for option in options:
-        if option not in known:
-            raise ModelError(f"It has no option {option!r}; its options: {', '.join(known)}.")
-    return CompactResNet(num_classes, **{**defaults, **options})
+def _register(name: str, description: str, **defaults: Any) -> None:
+    """A CompactResNet with ``defaults``, which the ``model_args`` of a recipe change."""
+
+    def build(num_classes: int = 7, **options: Any) -> CompactResNet:
+        return CompactResNet(num_classes, **{**defaults, **options})
+
+    # The registry refuses options that are not in it.
+    build.__signature__ = inspect.signature(CompactResNet)  # type: ignore[attr-defined]
+    register_model(name, paper="mien", description=description)(build)
 
 
-@register_model(
-    "mien_small",
-    paper="mien",
-    input=(1, 48, 48),
-    classes=7,
-    description="Residual net for int8 on a CPU: the first default.",
-)
-def mien_small(num_classes: int = 7, **options: Any) -> CompactResNet:
-    """1.8 M parameters, 112 M MACs, 12 convolutions."""
-    return _compact(num_classes, options)
-
-
-@register_model(
+_register("mien_small", "Residual net for int8 on a CPU: the first default.")
+_register(
     "mien_distilled",
-    paper="mien",
-    description="The shipped default, a student: mien_small with a thinner first stage.",
+    "The shipped default, a student: mien_small with a thinner first stage.",
+    widths=(32, 96, 192),
 )
-def mien_distilled(num_classes: int = 7, **options: Any) -> CompactResNet:
-    """1.7 M parameters, 95 M MACs, 12 convolutions."""
-    return _compact(num_classes, options, widths=(32, 96, 192))
-
-
-@register_model(
+_register(
     "mien_base",
-    paper="mien",
-    description="mien_small a third wider: the single network for accuracy, trainable on a CPU.",
+    "mien_small a third wider: the single network for accuracy, trainable on a CPU.",
+    widths=(64, 128, 256),
 )
-def mien_base(num_classes: int = 7, **options: Any) -> CompactResNet:
-    """3.1 M parameters, 197 M MACs, 12 convolutions."""
-    return _compact(num_classes, options, widths=(64, 128, 256))
-
-
-@register_model(
+_register(
     "mien_wide",
-    paper="mien",
-    description="Wider and deeper, for training on a GPU; still under 12 M parameters.",
+    "Wider and deeper, for training on a GPU; still under 12 M parameters.",
+    stem=64,
+    widths=(128, 256, 448),
+    blocks=(2, 2, 1),
+    dropout=0.4,
 )
-def mien_wide(num_classes: int = 7, **options: Any) -> CompactResNet:
-    """8.0 M parameters, 933 M MACs, 14 convolutions."""
-    wide = {"stem": 64, "widths": (128, 256, 448), "blocks": (2, 2, 1), "dropout": 0.4}
-    return _compact(num_classes, options, **wide)
-
-
-@register_model(
+_register(
     "mien_fast",
-    paper="mien",
-    description="The speed run's net: whitened stem, one residual block in each of two stages.",
+    "The speed run's net: whitened stem, one residual block in each of two stages.",
+    widths=(48, 96, 192),
+    blocks=(0, 1, 1),
+    dropout=0.2,
+    whiten=True,
 )
-def mien_fast(num_classes: int = 7, **options: Any) -> CompactResNet:
-    """1.0 M parameters, 65 M MACs, 8 convolutions."""
-    fast = {"widths": (48, 96, 192), "blocks": (0, 1, 1), "dropout": 0.2, "whiten": True}
-    return _compact(num_classes, options, **fast)

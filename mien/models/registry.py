@@ -35,10 +35,12 @@ _loaded = False
 
 @dataclass(frozen=True)
 class Measured:
-    """Size and cost with the default classes, for an architecture that is not always installed.
+    """Size and cost with the default classes.
 
     Attributes:
-        parameters, trainable, multiply_adds: as in `mien.models.summary.ModelSummary`.
+        parameters: Keras count (see `mien.models.counting`).
+        trainable: those of them that training changes by gradients.
+        multiply_adds: MACs of convolutions and dense layers, for one image.
     """
 
     parameters: int

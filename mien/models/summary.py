@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,51 +18,40 @@ from mien.report.markdown import markdown_table
 
 
 @dataclass(frozen=True)
-class ModelSummary:
-    """One architecture, measured.
+class ModelSummary(Measured):
+    """One architecture with its size and cost."""
 
-    Attributes:
-        name, paper, input, classes, description: as in `ModelSpec`; input is (C, H, W).
-        parameters: Keras count (see `mien.models.counting`).
-        trainable: those of them that training changes by gradients.
-        multiply_adds: convolutions and dense layers, for one image.
-        megabytes: size of the parameters as float32, in 10^6 bytes.
-    """
+    spec: ModelSpec
 
-    name: str
-    paper: str
-    input: tuple[int, int, int]
-    classes: int
-    parameters: int
-    trainable: int
-    multiply_adds: int
-    megabytes: float
-    description: str
+    @property
+    def megabytes(self) -> float:
+        """Size of the parameters as float32, in 10^6 bytes."""
+        return round(self.parameters * 4 / 1e6, 2)
 
     @property
     def size(self) -> str:
         """The input as people write it: "48×48×1"."""
-        channels, *sides = self.input
+        channels, *sides = self.spec.input
         return "×".join(map(str, (*sides, channels)))
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"input": list(self.input)}
+        spec = self.spec
+        return {
+            "name": spec.name,
+            "paper": spec.paper,
+            "input": list(spec.input),
+            "classes": spec.classes,
+            "parameters": self.parameters,
+            "trainable": self.trainable,
+            "multiply_adds": self.multiply_adds,
+            "megabytes": self.megabytes,
+            "description": spec.description,
+        }
 
 
 def summarise(spec: ModelSpec) -> ModelSummary:
     """Size and cost of one architecture: known beforehand, else measured."""
-    size = spec.measured or measure(spec)
-    return ModelSummary(
-        name=spec.name,
-        paper=spec.paper,
-        input=spec.input,
-        classes=spec.classes,
-        parameters=size.parameters,
-        trainable=size.trainable,
-        multiply_adds=size.multiply_adds,
-        megabytes=round(size.parameters * 4 / 1e6, 2),
-        description=spec.description,
-    )
+    return ModelSummary(**vars(spec.measured or measure(spec)), spec=spec)
 
 
 def measure(spec: ModelSpec) -> Measured:
@@ -108,14 +97,14 @@ def markdown_page() -> str:
     )
     rows = [
         [
-            f"`{s.name}`",
-            s.paper,
+            f"`{s.spec.name}`",
+            s.spec.paper,
             s.size,
             f"{s.parameters:,}",
             f"{s.trainable:,}",
             f"{s.multiply_adds:,}",
             f"{s.megabytes:.1f}",
-            s.description.rstrip("."),
+            s.spec.description.rstrip("."),
         ]
         for s in summarise_all()
     ]
