@@ -18,6 +18,7 @@ import shutil
 import socket
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -211,7 +212,8 @@ def lock(path: str | os.PathLike[str]) -> Iterator[None]:
         with suppress(OSError):
             if os.fstat(descriptor).st_nlink == 1:  # else it is a file with another name, too
                 os.ftruncate(descriptor, 0)
-                holder = f"process {os.getpid()} on {socket.gethostname()}".encode()
+                since = time.strftime("%Y-%m-%d %H:%M:%S")
+                holder = f"process {os.getpid()} on {socket.gethostname()} since {since}".encode()
                 os.lseek(descriptor, 0, os.SEEK_SET)
                 os.write(descriptor, holder)
         remove_leftovers(target)

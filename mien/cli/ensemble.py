@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,10 @@ from mien.cli._console import command_line, say
 from mien.cli._options import Data, DryRun, Json, Name, Set, TrainDevice
 from mien.cli._training import begin, resolved
 from mien.errors import RecipeError
+
+if TYPE_CHECKING:
+    from mien.data.dataset import FaceDataset, Splits
+    from mien.train.recipe import Recipe
 
 app = typer.Typer(add_completion=False)
 
@@ -50,20 +54,14 @@ def ensemble(
     begin("ensemble", device, relaunch=recipe is not None)
     from mien.data import make_splits, read_for_protocol
     from mien.train.ensemble import build_ensemble, common_protocol, to_markdown
-    from mien.train.folder import run_home
-    from mien.train.jobs import Options, jobs_of, raise_first, run_jobs
 
-    paths = list(members or [])
+    paths = list(members or ())
     wanted = None if recipe is None else resolved(recipe, set_, protocol=protocol)
     by = protocol or (wanted.protocol if wanted else common_protocol(paths))
     dataset = read_for_protocol(data, by, name)
     splits = make_splits(dataset, by)
     if wanted is not None:
-        jobs = jobs_of(wanted, range(seeds), run_home(runs, dry_run))
-        # One split for all: members that trained on each other's validation images could not be
-        # averaged on them.
-        raise_first(run_jobs(jobs, dataset, Options(device, dry_run, splits=splits), say=say))
-        paths += [job.folder for job in jobs]
+        paths += _trained(wanted, seeds, runs, dataset, splits, device, dry_run)
     record = build_ensemble(
         paths,
         dataset,
@@ -83,3 +81,25 @@ def ensemble(
         typer.echo(dumps(record))
     else:
         typer.echo(to_markdown(record))
+
+
+def _trained(
+    recipe: Recipe,
+    seeds: int,
+    runs: Path,
+    dataset: FaceDataset,
+    splits: Splits,
+    device: str,
+    dry_run: bool,
+) -> list[Path]:
+    """The run folders of ``recipe``, one a seed; what is missing is trained.
+
+    One split for all: members that trained on each other's validation images could not be averaged
+    on them.
+    """
+    from mien.train.folder import run_home
+    from mien.train.jobs import Options, jobs_of, raise_first, run_jobs
+
+    jobs = jobs_of(recipe, range(seeds), run_home(runs, dry_run))
+    raise_first(run_jobs(jobs, dataset, Options(device, dry_run, splits=splits), say=say))
+    return [job.folder for job in jobs]

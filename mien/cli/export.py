@@ -65,17 +65,7 @@ def export(
         **changes,
     )
     if json_:
-        record = {
-            "path": str(result.path),
-            "bytes": result.size,
-            "precision": result.info.precision,
-            "temperature": result.info.temperature,
-            "parity": result.parity,
-            "float_accuracy": result.float_accuracy,
-            "accuracy": result.accuracy,
-            "split": val_name,
-        }
-        typer.echo(json.dumps(record))
+        typer.echo(json.dumps(result.to_dict() | {"split": val_name}))
         return
     say(
         f"{result.path}: {result.info.precision}, {result.size / 1e6:.2f} MB, temperature "

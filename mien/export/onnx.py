@@ -68,6 +68,18 @@ class ExportResult:
     accuracy: float
     size: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "path": str(self.path),
+            "bytes": self.size,
+            "precision": self.info.precision,
+            "temperature": self.info.temperature,
+            "parity": self.parity,
+            "float_accuracy": self.float_accuracy,
+            "accuracy": self.accuracy,
+        }
+
 
 def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     """The softmax temperature that minimises the negative log-likelihood (Guo et al. 2017).
@@ -280,14 +292,13 @@ def export_onnx(
     float_accuracy = float((reference.argmax(1) == val.labels).mean())
     info = dataclasses.replace(classifier.info, **changes)
     proto = _to_onnx(classifier)
-    data = _with_info(proto, info)
     faces = val.images[: min(len(val), 512)]
-    parity = float(np.abs(_classifier(data).logits(faces) - reference[: len(faces)]).max())
+    parity = float(
+        np.abs(_classifier(_with_info(proto, info)).logits(faces) - reference[: len(faces)]).max()
+    )
     if not parity <= PARITY:
-        raise ModelError(
-            f"The exported network disagrees with torch: a logit differs by {parity:.2g} "
-            f"(allowed {PARITY:g}); not written."
-        )
+        words = f"a logit differs by {parity:.2g} (allowed {PARITY:g}); not written."
+        raise ModelError(f"The exported network disagrees with torch: {words}")
     logits, accuracy = reference, float_accuracy
     if int8:
         rows = np.linspace(0, len(train) - 1, min(calibration, len(train))).astype(np.int64)

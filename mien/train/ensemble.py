@@ -121,8 +121,10 @@ def build_ensemble(
 ) -> dict[str, Any]:
     """Average the members behind ``paths``; the shares come from the validation split.
 
+    Returns the record that it writes to ``ensemble.json``.
+
     Args:
-        paths: checkpoints, run folders or ensembles; see :func:`mien.train.distill.find_members`.
+        paths: see :func:`mien.train.distill.find_members`.
         out: folder of ``ensemble.json``, ``ensemble.md``, ``report/`` and the members'
             probabilities; ``test.json`` and ``test/`` where the test split was scored.
         views: the test-time augmentation: "none", "flip" or "ten".
@@ -130,30 +132,21 @@ def build_ensemble(
         test: score the test split, once: the same choice is answered from ``test.json``, which
             also has every member alone, and without test-time augmentation too.
 
-    Returns:
-        the record written to ``ensemble.json``.
-
     Raises:
         RecipeError: an unknown choice, a member of other classes or trained on images of these
             validation or test splits, or the test split was scored for another choice here.
         ModelError: a path is no member.
     """
+    members = _members(paths, splits, choose)
     check_views(views)
-    if choose not in CHOICES:
-        raise RecipeError(f"--choose must be one of {', '.join(CHOICES)}, not {choose!r}.")
-    if not len(splits.ids["val"]):
-        raise RecipeError(f"Protocol {splits.protocol!r} has no validation split to choose on.")
-    members = find_members(paths)
-    for member in members:
-        refuse_seen(member.path, splits, ("val", "test"))
     scorer = _Scorer(members, make_folder(out / PROBABILITIES), choose_device(device), command)
     val = _Split.of("val", dataset, splits)
     found = scorer.predictions(val, views, say)
     joined = [one.join(val.faces) for one in found]
-    weights, note = np.full(len(members), 1 / len(members)), ""
+    weights = np.full(len(members), 1 / len(members))
     if choose == "greedy":
         weights = greedy_weights(np.stack([j.probabilities for j in joined]), joined[0].labels)
-        note = " (the shares were chosen on it)"
+    note = " (the shares were chosen on it)" * (choose == "greedy")
     report = scorer.report(val, averaged(found, weights), views, note=note)
     record: dict[str, Any] = {
         "protocol": splits.protocol,
@@ -165,16 +158,27 @@ def build_ensemble(
         "command": command,
         **environment(),
     }
-    kept = _kept_test(out, record)
-    if test and not kept:
+    scored = _kept_test(out, record)
+    if test and not scored:
         say(f"scoring {splits.published_name('test')}, once")
-        kept = _score_test(scorer, _Split.of("test", dataset, splits), weights, record, out)
-    if kept:
-        record["test"] = kept
+        scored = _score_test(scorer, _Split.of("test", dataset, splits), weights, record, out)
+    record |= {"test": scored} if scored else {}
     write_report(report, out / "report")
     write_text(out / ENSEMBLE, json.dumps(record, indent=2) + "\n")
     write_text(out / "ensemble.md", to_markdown(record))
     return record
+
+
+def _members(paths: Sequence[Path], splits: Splits, choose: str) -> list[Member]:
+    """The members behind ``paths``, where they can be chosen by ``choose`` on these splits."""
+    if choose not in CHOICES:
+        raise RecipeError(f"--choose must be one of {', '.join(CHOICES)}, not {choose!r}.")
+    if not len(splits.ids["val"]):
+        raise RecipeError(f"Protocol {splits.protocol!r} has no validation split to choose on.")
+    members = find_members(paths)
+    for member in members:
+        refuse_seen(member.path, splits, ("val", "test"))
+    return members
 
 
 def _entry(member: Member, weight: float, joined: Joined, out: Path) -> dict[str, Any]:

@@ -94,8 +94,7 @@ def fit(
     begun = check_folder(folder, recipe, seed, resume, teachers, dataset, splits, unlabelled)
     material = select(recipe, dataset, splits, teachers, unlabelled, few=dry_run)
     device = choose_device(device)
-    precision = _resumed_precision(folder, recipe, device) if begun else None
-    precision = precision or choose_precision(recipe.precision, device)
+    precision = _precision(folder, recipe, device, begun is not None)
     # Fetched before anything is written: where there are none, the run stops here.
     start = None if begun else initial_weights(recipe.model, recipe.init)
     learner = material.learner(recipe, seed, device, teachers)
@@ -103,7 +102,6 @@ def fit(
         learner.initialise(material.first(), start)
     with hold(folder):
         if begun is None:
-            used = {"split": len(material.train), "used": len(material.chosen)}
             record_start(
                 folder,
                 recipe,
@@ -114,7 +112,7 @@ def fit(
                 precision_why=precision.reason,
                 teachers=None if teachers is None else list(teachers.record),
                 beside=beside(recipe, dataset, unlabelled) or None,
-                training_images=None if material.chosen is material.train else used,
+                training_images=material.used,
                 init=None if start is None else start.record(),
             )
         else:
@@ -126,19 +124,18 @@ def fit(
     return FitResult(folder, state.best_epoch, state.best, state.seconds, folder / BEST)
 
 
-def _resumed_precision(folder: Path, recipe: Recipe, device: str) -> PrecisionChoice | None:
-    """The precision that an "auto" run began with, where it works here; None for another choice."""
-    begun = read_json(folder / RUN).get("precision", "auto")
-    if recipe.precision != "auto" or begun == "auto":
-        return None
-    with contextlib.suppress(RecipeError):
-        return choose_precision(begun, device)
-    print(
-        f"warning: {folder} began in {begun}, which does not work here; it goes on in float32 and "
-        "its record says so.",
-        file=sys.stderr,
-    )
-    return None
+def _precision(folder: Path, recipe: Recipe, device: str, resumed: bool) -> PrecisionChoice:
+    """The recipe's precision; of "auto", that which a resumed run began with, if it works here."""
+    begun = read_json(folder / RUN).get("precision", "auto") if resumed else "auto"
+    if recipe.precision == "auto" and begun != "auto":
+        with contextlib.suppress(RecipeError):
+            return choose_precision(begun, device)
+        print(
+            f"warning: {folder} began in {begun}, which does not work here; it goes on in float32 "
+            "and its record says so.",
+            file=sys.stderr,
+        )
+    return choose_precision(recipe.precision, device)
 
 
 def _train(

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 import torch
 
@@ -80,9 +80,7 @@ def train(
     recipe, state = learner.recipe, state or State()
     total = recipe.epochs * len(batches)
 
-    def autocast() -> Any:
-        return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
-
+    autocast = partial(torch.autocast, device, torch.bfloat16, enabled=precision == "bf16")
     while not state.finished(recipe):
         started = time.monotonic()
         learner.begin(state.epoch)
@@ -107,18 +105,13 @@ def train(
         if judge is not None:
             with autocast():
                 learner.judge(judge)
-        metrics = learner.metrics()
-        spent = time.monotonic() - started
+        scores = learner.metrics()
+        metrics = {key: round(value, 6) for key, value in scores.items()}
+        spent, rate = time.monotonic() - started, optimizer.param_groups[0]["lr"]
         state.seconds += spent
-        state.rows.append(
-            {
-                "epoch": state.epoch,
-                **{key: round(value, 6) for key, value in metrics.items()},
-                "learning_rate": optimizer.param_groups[0]["lr"],
-                "seconds": round(spent, 2),
-            }
-        )
-        after_epoch(state, _choose(state, recipe, metrics.get("val_accuracy")))
+        row = {"epoch": state.epoch, **metrics, "learning_rate": rate, "seconds": round(spent, 2)}
+        state.rows.append(row)
+        after_epoch(state, _choose(state, recipe, scores.get("val_accuracy")))
     return state
 
 

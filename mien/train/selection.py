@@ -41,6 +41,13 @@ class Material:
     mean: float
     std: float
 
+    @property
+    def used(self) -> dict[str, int] | None:
+        """For the run's record: how many images are drawn from; None: just the split."""
+        if self.chosen is self.train:
+            return None
+        return {"split": len(self.train), "used": len(self.chosen)}
+
     def learner(
         self, recipe: Recipe, seed: int, device: str, teachers: Teachers | None = None
     ) -> Learner:
