@@ -24,7 +24,6 @@ _SPLIT_ORDER = (
     *("publictest", "validation", "valid", "val"),
     *("privatetest", "test", "testing"),
 )
-_UNKNOWN, _NOT_A_FACE = len(FERPLUS_COLUMNS) - 2, len(FERPLUS_COLUMNS) - 1
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,8 @@ def audit(dataset: FaceDataset) -> Audit:
     ids = dataset.ids
     conflicts = [rows for rows in members.values() if len(set(dataset.labels[rows].tolist())) > 1]
     twins, free = _twins(dataset, by_bytes, splits)
+    own = {split: groups[dataset.splits == split] for split in splits}
+    not_a_face, agreement = _ferplus(dataset, splits)
     return Audit(
         name=dataset.name,
         source=dataset.source,
@@ -101,7 +102,7 @@ def audit(dataset: FaceDataset) -> Audit:
         byte_copies=len(dataset) - len(np.unique(by_bytes)),
         exact_copies=len(dataset) - len(np.unique(groups)),
         exact_groups=[ids[rows].tolist() for rows in members.values()],
-        exact_within=_within(dataset, groups, splits),
+        exact_within={s: len(g) - len(np.unique(g)) for s, g in own.items()},
         twins=twins,
         twin_free=free,
         conflicts=[ids[rows].tolist() for rows in conflicts],
@@ -112,8 +113,8 @@ def audit(dataset: FaceDataset) -> Audit:
         near_within=int(inside.sum()),
         near_across=int((~inside).sum()),
         constant=ids[constant_images(dataset.images)].tolist(),
-        not_a_face=_not_a_face(dataset),
-        ferplus_agreement=_agreement(dataset, splits),
+        not_a_face=not_a_face,
+        ferplus_agreement=agreement,
         notes=dataset.notes,
     )
 
@@ -134,11 +135,6 @@ def _counts(dataset: FaceDataset, splits: list[str]) -> dict[str, dict[str, int]
     return result
 
 
-def _within(dataset: FaceDataset, groups: NDArray[np.int64], splits: list[str]) -> dict[str, int]:
-    chosen = {split: groups[dataset.splits == split] for split in splits}
-    return {split: len(g) - len(np.unique(g)) for split, g in chosen.items()}
-
-
 def _twins(
     dataset: FaceDataset, groups: NDArray[np.int64], splits: list[str]
 ) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
@@ -155,30 +151,19 @@ def _twins(
     return twins, free
 
 
-def ferplus_plurality(votes: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Index (N,) of the FERPLUS_COLUMNS column with most votes; the first of them on a tie."""
-    winners: NDArray[np.int64] = votes.argmax(axis=1).astype(np.int64)
-    return winners
-
-
-def _not_a_face(dataset: FaceDataset) -> list[str] | None:
+def _ferplus(
+    dataset: FaceDataset, splits: list[str]
+) -> tuple[list[str] | None, dict[str, dict[str, float]] | None]:
+    """Which images are no face to FER+'s raters, and how often their plurality is the label."""
     if dataset.votes is None:
-        return None
-    listed: list[str] = dataset.ids[ferplus_plurality(dataset.votes) == _NOT_A_FACE].tolist()
-    return listed
-
-
-def _agreement(dataset: FaceDataset, splits: list[str]) -> dict[str, dict[str, float]] | None:
-    if dataset.votes is None:
-        return None
-    winner = ferplus_plurality(dataset.votes)
-    emotion = winner < _UNKNOWN
+        return None, None
+    winner = dataset.votes.argmax(axis=1)  # the first column on a tie
     position = {e: i for i, e in enumerate(dataset.classes)}
     as_label = np.array([position.get(e, -1) for e in FERPLUS_EMOTIONS] + [-1, -1])
     agree = as_label[winner] == dataset.labels
     result = {}
     for split in splits:
-        mask = (dataset.splits == split) & emotion
+        mask = (dataset.splits == split) & (winner < len(FERPLUS_EMOTIONS))
         n, same = int(mask.sum()), int((agree & mask).sum())
         result[split] = {"n": n, "agree": same, "rate": round(same / n, 4) if n else 0.0}
-    return result
+    return dataset.ids[winner == FERPLUS_COLUMNS.index("NF")].tolist(), result

@@ -52,16 +52,18 @@ def rule_masks(dataset: FaceDataset, rules: tuple[str, ...]) -> dict[str, NDArra
     Raises:
         DataError: a rule reads FER+ votes and the dataset has none.
     """
-    masks: dict[str, NDArray[np.bool_]] = {}
-    groups = exact_groups(dataset.images) if {"conflicting", "copies"} & set(rules) else None
-    for rule in rules:
-        if rule in VOTED:
-            masks[rule] = _voted(dataset, rule)
-        elif rule == "constant":
-            masks[rule] = constant_images(dataset.images)
-        else:
-            assert groups is not None
-            masks[rule] = _copied(dataset.labels, groups, rule)
+    masks = {rule: _voted(dataset, rule) for rule in rules if rule in VOTED}
+    if "constant" in rules:
+        masks["constant"] = constant_images(dataset.images)
+    if {"conflicting", "copies"} & set(rules):
+        # The row of each image's first copy, so that labels[groups] is that one's label.
+        groups = exact_groups(dataset.images)
+        differs = dataset.labels != dataset.labels[groups]
+        both = {
+            "conflicting": np.isin(groups, groups[differs]),
+            "copies": (groups != np.arange(len(groups))) & ~differs,
+        }
+        masks |= {rule: mask for rule, mask in both.items() if rule in rules}
     return masks
 
 
@@ -81,15 +83,6 @@ def _voted(dataset: FaceDataset, rule: str) -> NDArray[np.bool_]:
     unseen: NDArray[np.bool_] = votes[np.arange(len(votes)), column] == 0
     unseen &= (column >= 0) & (votes.sum(axis=1) > 0)
     return unseen
-
-
-def _copied(labels: NDArray[np.int64], groups: NDArray[np.int64], rule: str) -> NDArray[np.bool_]:
-    """``groups`` gives the row of each image's first copy, so ``labels[groups]`` is its label."""
-    differs = labels != labels[groups]
-    if rule == "copies":
-        later: NDArray[np.bool_] = (groups != np.arange(len(groups))) & ~differs
-        return later
-    return np.isin(groups, groups[differs])
 
 
 def sample_weights(dataset: FaceDataset, config: WeightConfig) -> NDArray[np.float32] | None:
