@@ -212,18 +212,22 @@ class _File:
                 return
 
     def heic(self) -> Iterator[Frame]:
-        """The primary picture, turned by the reader."""
+        """The primary image, then the others; turned by the reader."""
         try:
             import pillow_heif
         except ImportError:
             raise ImageError(
                 f"{self.shown} is a HEIC picture; to read it: pip install 'mien[heic]'"
             ) from None
-        image = pillow_heif.open_heif(self.data, convert_hdr_to_8bit=True)
-        width, height = image.size
-        check_size((width, height), self.shown)
-        self._check(width, height, self.kind.cost)
-        yield Frame(None, 0.0, bgr_from(np.asarray(image), image.mode))
+        images = pillow_heif.open_heif(self.data, convert_hdr_to_8bit=True)
+        first = images.primary_index
+        ordered = [images[first], *(image for n, image in enumerate(images) if n != first)]
+        for number, image in enumerate(ordered):
+            width, height = image.size
+            check_size((width, height), self.shown)
+            self._check(width, height, self.kind.cost)
+            bgr = bgr_from(np.asarray(image), image.mode)
+            yield Frame(number if len(images) > 1 else None, 0.0, bgr)
 
     def _open(self) -> Any:
         """Its header read and nothing decoded: a ``PIL.ImageFile.ImageFile``."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mien.codecs import MAX_MEMORY, Frame, decode
 from mien.errors import ImageError, first_line
 from mien.pixels import bgr_of, check_size, exif_orientation, on_white, to_eight, upright
-from mien.sources import STDIN, read_stdin, refuse_address
+from mien.sources import STDIN, open_stdin, refuse_address
 
 #: Largest picture to decode, in pixels; its bytes are bounded too: ``codecs.MAX_MEMORY``.
 MAX_PIXELS = 100_000_000
@@ -173,7 +173,7 @@ def frames_of(
         bgr = as_bgr(image, color, name or "the array", value_range)
         return iter([Frame(None, 0.0, bgr)])
     if isinstance(image, str) and image == STDIN:
-        image = read_stdin()
+        image = open_stdin()
     return read_frames(image, name=name)
 
 
@@ -190,12 +190,7 @@ def read_bytes(source: Source, name: str | None = None) -> tuple[bytes, str]:
         return _from_path(Path(os.fsdecode(text)), name or str(source))
     if hasattr(source, "read"):
         shown = name or str(getattr(source, "name", "the stream"))
-        data = source.read(MAX_MEMORY + 1)
-        if not isinstance(data, bytes):
-            raise ImageError(f"{shown} is a text file object; open it in binary mode ('rb').")
-        if len(data) > MAX_MEMORY:
-            raise ImageError(_too_large(shown))
-        return data, shown
+        return _bounded(source, shown), shown
     raise ImageError(
         f"Cannot read a picture from {type(source).__name__}; "
         "give a path, bytes, a binary file, a PIL image or an array."
@@ -218,12 +213,25 @@ def _from_path(path: Path, shown: str) -> tuple[bytes, str]:
             raise ImageError(f"{shown} is a folder, not a picture.")
         if path.stat().st_size > MAX_MEMORY:
             raise ImageError(_too_large(shown))
-        return path.read_bytes(), shown
+        if path.is_file():
+            return path.read_bytes(), shown
+        with path.open("rb") as file:  # a pipe, or a device without an end
+            return _bounded(file, shown), shown
     except FileNotFoundError:
         raise ImageError(f"{shown} does not exist.") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{shown} cannot be read: {reason}.") from None
+
+
+def _bounded(file: BinaryIO, shown: str) -> bytes:
+    """All of ``file``, if it is no larger than any image may be."""
+    data = file.read(MAX_MEMORY + 1)
+    if not isinstance(data, bytes):
+        raise ImageError(f"{shown} is a text file object; open it in binary mode ('rb').")
+    if len(data) > MAX_MEMORY:
+        raise ImageError(_too_large(shown))
+    return data
 
 
 def _too_large(shown: str) -> str:

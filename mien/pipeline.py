@@ -23,7 +23,7 @@ from mien.detect import Detection, Detector, load_detector
 from mien.errors import ImageError, MienError, ModelError
 from mien.images import Source, frames_of
 from mien.modelinfo import ModelInfo, prior_weights
-from mien.preprocess import crop_face, whole_face
+from mien.preprocess import crop_face, smoothed, whole_face
 from mien.results import Box, Face, Result
 from mien.shown import Picture
 
@@ -241,7 +241,7 @@ class Analyzer:
         return first
 
     def _find(self, frame: Frame, faces: bool, name: str | None, picture: Picture | None) -> Found:
-        bgr, number = frame.image, frame.number
+        bgr, number = smoothed(frame.image), frame.number
         height, width = bgr.shape[:2]
         if faces:
             whole = Detection(Box(0.0, 0.0, float(width), float(height)))

@@ -92,7 +92,7 @@ def crop_face(
     x -= square.width * info.crop_shift_y * math.sin(math.radians(turn))
     y += square.width * info.crop_shift_y * math.cos(math.radians(turn))
     if turn:
-        return _full_range(_levelled(image, (x, y), side, turn, size))
+        return full_range(_levelled(image, (x, y), side, turn, size))
     left, top = x - side / 2, y - side / 2
     if side < 2 * size:  # few pixels: place the square exactly
         matrix = np.array([[size / side, 0, 0], [0, size / side, 0]])
@@ -105,7 +105,7 @@ def crop_face(
     else:
         _, _, patch = _patch(image, left, top, side)
         out = cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA)
-    return _full_range(np.asarray(out, dtype=np.uint8))
+    return full_range(np.asarray(out, dtype=np.uint8))
 
 
 def _levelled(
@@ -128,15 +128,26 @@ def _levelled(
     return np.asarray(out, np.uint8)
 
 
-def _full_range(face: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """``face`` spread over ``USUAL_RANGE`` if it is dark or pale; else itself."""
-    below = np.bincount(face.ravel(), minlength=256).cumsum()
-    low, high = (int(v) for v in np.searchsorted(below, (0.01 * face.size, 0.99 * face.size)))
+def full_range(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``image``, uint8 (H, W) or (H, W, 3), spread over ``USUAL_RANGE`` if it is dark or pale;
+    else itself."""
+    step = max(1, min(image.shape[:2]) // 256)
+    seen = image[::step, ::step]
+    below = np.bincount(seen.ravel(), minlength=256).cumsum()
+    low, high = (int(v) for v in np.searchsorted(below, (0.01 * seen.size, 0.99 * seen.size)))
     if not 2 <= high - low < LEAST_RANGE:  # one even grey has nothing to spread
-        return face
+        return image
     gain = (USUAL_RANGE[1] - USUAL_RANGE[0]) / (high - low)
     table = np.clip((np.arange(256) - low) * gain + USUAL_RANGE[0], 0, 255).round()
-    return np.asarray(table.astype(np.uint8)[face])
+    return np.asarray(cv2.LUT(image, table.astype(np.uint8)), np.uint8)
+
+
+def smoothed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``image``, uint8 (H, W, 3), with its dots averaged if they are black or white alone, as in
+    a picture of one bit; else itself."""
+    if not np.isin(image[:8], (0, 255)).all() or not ((image == 0) | (image == 255)).all():
+        return image
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 1), np.uint8)
 
 
 def whole_face(image: NDArray[np.uint8], info: ModelInfo) -> NDArray[np.uint8]:
@@ -153,9 +164,9 @@ def whole_face(image: NDArray[np.uint8], info: ModelInfo) -> NDArray[np.uint8]:
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
     size = info.input_size
     if grey.shape == (size, size):
-        return _full_range(np.ascontiguousarray(grey, dtype=np.uint8))
+        return full_range(np.ascontiguousarray(grey, dtype=np.uint8))
     how = cv2.INTER_AREA if min(grey.shape) >= size else cv2.INTER_LINEAR
-    return _full_range(np.asarray(cv2.resize(grey, (size, size), interpolation=how), np.uint8))
+    return full_range(np.asarray(cv2.resize(grey, (size, size), interpolation=how), np.uint8))
 
 
 def _patch(

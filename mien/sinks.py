@@ -17,6 +17,7 @@ from mien.atomic import atomic_path, lock, make_folder, open_atomic, write_bytes
 from mien.emotions import FER2013, Emotion
 from mien.errors import OutputError
 from mien.results import Result
+from mien.sources import real_path
 from mien.text import csv_line, is_formula, json_line, shown, without_credentials
 
 if TYPE_CHECKING:
@@ -284,7 +285,7 @@ def free_name(folder: Path, stem: str, suffix: str, taken: set[str]) -> Path:
 
 def file_key(path: Path) -> str:
     """Lower case, as some file systems do not tell A.jpg from a.jpg."""
-    return str(path.resolve()).casefold()
+    return str(real_path(path)).casefold()
 
 
 def annotated(image: Image, result: Result, suffix: str = ".png") -> bytes:

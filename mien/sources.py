@@ -6,11 +6,13 @@ import glob
 import os
 import re
 import shlex
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 from mien.errors import ImageError, MienError
 
@@ -96,11 +98,16 @@ def refuse_address(text: str) -> None:
         )
 
 
-def read_stdin() -> bytes:
-    """All of standard input. Raises ImageError when it is a terminal."""
+def open_stdin() -> BinaryIO:
+    """Standard input. Raises ImageError when it is a terminal."""
     if sys.stdin.isatty():
         raise ImageError("Standard input is a terminal; pipe a picture in: mien predict - < a.jpg")
-    return sys.stdin.buffer.read()
+    return sys.stdin.buffer
+
+
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """``path`` absolute and without links; unlike ``Path.resolve`` it takes links that loop."""
+    return Path(os.path.realpath(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +192,20 @@ class _Finder:
         if path.name.startswith("."):
             return "hidden"
         if suffix in self.suffixes:
-            return None
+            return "no regular file" if _is_special(path) else None
         if suffix in VIDEO_SUFFIXES:
             return "a video, for mien video"
         if suffix in UNREAD_SUFFIXES:
             return f"{suffix[1:].upper()} is not read"
         return f"no {self.what[:-1]} by its ending"
+
+
+def _is_special(path: Path) -> bool:
+    """Whether ``path`` is a pipe, a socket or a device: to read it could take for ever."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:  # reading it says why
+        return False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -87,11 +87,16 @@ def test_pictures_without_faces_have_none():
     skimage = pytest.importorskip("skimage.data", reason="its wheel carries the pictures")
     detector, folder = load_detector(), Path(skimage.__file__).parent
     for name in ("coffee.png", "chelsea.png", "motorcycle_left.png", "rocket.jpg", "page.png"):
-        assert detector.detect(cv2.imread(str(folder / name))) == (), name
+        image = cv2.imread(str(folder / name))
+        assert detector.detect(image) == (), name
+        assert detector.detect(image // 20) == (), name
     rng = np.random.default_rng(0)
     for grain in (1, 4, 16, 40):
         noise = rng.integers(0, 256, (480 // grain, 640 // grain, 3), dtype=np.uint8)
         assert detector.detect(np.asarray(cv2.resize(noise, (640, 480)), np.uint8)) == (), grain
+        assert detector.detect(np.asarray(cv2.resize(noise // 32, (640, 480)), np.uint8)) == (), (
+            grain
+        )
 
 
 def test_small_faces_of_a_large_photo_are_found(portrait):

@@ -246,6 +246,43 @@ def test_frames(rgb, form):
         assert frames[0].seconds == 0.2
 
 
+def test_frames_of_heic_begin_with_the_primary_one(rgb):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    images = pillow_heif.from_pillow(Image.new("RGB", (64, 48), (20, 20, 20)))
+    images.add_from_pillow(Image.fromarray(rgb))
+    buffer = io.BytesIO()
+    images.save(buffer, quality=95, primary_index=1)
+    primary, other = read_frames(buffer.getvalue())
+    assert (primary.number, other.number) == (0, 1)
+    assert near(primary.image, rgb, 8)
+    assert other.image.mean() < 40
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero here")
+def test_a_device_without_an_end_is_too_large(monkeypatch):
+    monkeypatch.setattr("mien.images.MAX_MEMORY", 1 << 20)
+    with pytest.raises(ImageError, match="/dev/zero is larger than 1 MiB"):
+        read_image("/dev/zero")
+    with Path("/dev/zero").open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        with pytest.raises(ImageError, match="standard input is larger than 1 MiB"):
+            mien.predict("-")
+
+
+@pytest.mark.parametrize("share", [0.03, 0.06])
+@pytest.mark.parametrize("black", [0, 100, 240])
+def test_dark_and_pale_faces_are_found(portrait, share, black):
+    shades = black + portrait * share
+    (face,) = mien.predict(np.round(shades).astype(np.uint8), color="bgr").faces
+    assert face.emotion == "happy"
+
+
+def test_a_dithered_face_is_found(portrait):
+    one_bit = Image.fromarray(portrait[..., ::-1]).convert("1")
+    (face,) = mien.predict(one_bit).faces
+    assert face.emotion == "happy"
+
+
 def test_ways_to_hand_an_image_over(rgb, tmp_path):
     data = encode(Image.fromarray(rgb), "PNG")
     path = tmp_path / "a.png"

@@ -261,6 +261,29 @@ def test_an_animation_says_which_frame_was_read(
     assert annotated.mean() > 20
 
 
+def test_an_animation_without_a_face_says_that_it_was_searched(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = [Image.new("RGB", (64, 64), (shade, 0, 0)) for shade in range(3)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert main(["predict", str(tmp_path / "a.gif"), "--model", model]) == 0
+    assert "the first ones were searched, and none shows a face" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_folder_leaves_out_what_can_never_be_read(
+    photos: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(photos / "pipe.jpg")
+    (photos / "self.jpg").symlink_to("self.jpg")
+    copies = ["-o", str(tmp_path / "copies")]
+    assert main(["predict", str(photos), "--model", model, *copies]) == 1
+    error = capsys.readouterr().err
+    assert "pipe.jpg (no regular file)" in error
+    assert "self.jpg cannot be read" in error
+    assert "3 images, 2 faces, 1 could not be read, 2 files left out" in error
+
+
 def test_workers_give_the_same(
     photos: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

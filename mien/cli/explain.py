@@ -78,10 +78,10 @@ def _photo(
     from mien.explain import explain_photo
     from mien.explain.paint import is_pale, paint
     from mien.images import read_image
-    from mien.sources import STDIN, read_stdin
+    from mien.sources import STDIN, open_stdin
 
     name = "standard input" if photo == STDIN else photo
-    image = read_image(read_stdin() if photo == STDIN else photo, name=name)
+    image = read_image(open_stdin() if photo == STDIN else photo, name=name)
     explained = explain_photo(
         image, classifier, None if detector is None else load_detector(detector), **options
     )

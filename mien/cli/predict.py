@@ -178,7 +178,7 @@ class _Run:
 
     def find(self, paths: list[str], recursive: bool) -> list[str | Path]:
         """Every image meant, each once, in the order given, without copies of an earlier call."""
-        from mien.sources import find_images
+        from mien.sources import find_images, real_path
 
         expanded = find_images(
             paths, recursive=recursive, on_error=self.report, on_left_out=self._leave_out
@@ -187,8 +187,8 @@ class _Run:
         if self.left_out > SHOWN:
             self.console.print(f"left out: {self.left_out - SHOWN:,} more files")
         if self.outputs.annotate is not None:
-            folder = Path(self.outputs.annotate).resolve()
-            found = [s for s in found if s == "-" or folder not in Path(s).resolve().parents]
+            folder = real_path(self.outputs.annotate)
+            found = [s for s in found if s == "-" or folder not in real_path(s).parents]
             if not found and not self.failed:
                 raise ImageError(
                     f"Nothing is left but annotated copies in {self.outputs.annotate}; "
@@ -211,9 +211,11 @@ class _Run:
         """Say which frame of an animation was read."""
         self.noted += result.frame is not None
         if result.frame is not None and self.noted <= SHOWN and not self.quiet:
+            read = f"number {result.frame}, from 0, was read"
+            if not result.faces:
+                read = "the first ones were searched, and none shows a face"
             self.console.print(
-                f"{result.source} has several frames: number {result.frame}, from 0, was read; "
-                "mien video reads them all."
+                f"{result.source} has several frames: {read}; mien video reads them all."
             )
 
     def write(self, looked_at: Iterator[tuple[Result, Any]], sinks: list[Sink], count: int) -> int:
@@ -274,12 +276,12 @@ def _looked_at(
         yield from ((result, None) for result in results)
         return
     from mien.images import read_bytes, read_frames
-    from mien.sources import read_stdin
+    from mien.sources import open_stdin
 
     for source in sources:
         name = "standard input" if source == "-" else str(source)
         try:
-            data, _ = read_bytes(read_stdin() if source == "-" else source, name)
+            data, _ = read_bytes(open_stdin() if source == "-" else source, name)
             result = analyzer.analyze(data, faces=faces, source=name)
             frame = next(islice(read_frames(data, name=name), result.frame or 0, None))
         except MienError as error:

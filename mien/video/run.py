@@ -13,6 +13,7 @@ from mien.errors import VideoError
 from mien.pipeline import Analyzer
 from mien.results import Result
 from mien.sinks import file_key
+from mien.sources import real_path
 from mien.video import resume
 from mien.video.film import Film
 from mien.video.one import FilmSummary, OneFilm
@@ -90,10 +91,10 @@ class VideoRun:
 
     def _check_targets(self) -> None:
         """No output may replace a film that is still to be read, or another output."""
-        sources = {film.path.resolve() for film in self.films}
+        sources = {real_path(film.path) for film in self.films}
         taken: dict[Path, Path] = {}
         for target in self._targets():
-            path = target.resolve()
+            path = real_path(target)
             if path in sources:
                 raise VideoError(f"{path} is a film to be read; choose another name.")
             if path in taken:
