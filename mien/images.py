@@ -153,7 +153,10 @@ def _eight_bits(
             f"{name} has dtype {array.dtype}; expected uint8 with values 0 to 255, or say what is "
             "black and white: value_range=(0, 1)."
         )
-    low, high = value_range
+    try:
+        low, high = map(float, value_range)
+    except (TypeError, ValueError):
+        low = high = np.nan
     if array.dtype.kind not in "buif" or not (np.isfinite([low, high]).all() and low < high):
         raise ImageError(
             f"value_range={value_range} does not suit {name}, dtype {array.dtype}: expected "
@@ -200,9 +203,10 @@ def read_bytes(source: Source, name: str | None = None) -> tuple[bytes, str]:
 def _from_data_url(text: str, shown: str) -> tuple[bytes, str]:
     head, _, body = text.partition(",")
     try:
-        if not head.endswith(";base64"):
+        if not head.lower().endswith(";base64"):
             raise ValueError
-        return base64.b64decode(urllib.parse.unquote(body), validate=True), shown
+        body = "".join(urllib.parse.unquote(body).split())  # base64 is often broken into lines
+        return base64.b64decode(body, validate=True), shown
     except ValueError:
         raise ImageError(f"{shown} is not valid; expected data:image/…;base64,…") from None
 

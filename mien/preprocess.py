@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.modelinfo import ModelInfo
+from mien.pixels import full_range
 from mien.pose import LEVEL_FROM, roll_of
 from mien.results import Box
 
@@ -24,12 +25,6 @@ YUNET_SCALE = 1.11
 YUNET_SHIFT_Y = -0.05
 HAAR_SCALE = 1.046
 HAAR_SHIFT_Y = 0.005
-
-#: A face whose grey values span less than LEAST_RANGE, dark or pale, is spread over USUAL_RANGE:
-#: the 1st and 99th percentiles are what FER2013's faces have at the median. Less than 1 % of its
-#: PublicTest faces have so little, and gain by it (docs/photos.md).
-LEAST_RANGE = 96
-USUAL_RANGE = (20, 225)
 
 
 def face_square(face: Detection | Box) -> Box:
@@ -126,20 +121,6 @@ def _levelled(
         patch, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return np.asarray(out, np.uint8)
-
-
-def full_range(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """``image``, uint8 (H, W) or (H, W, 3), spread over ``USUAL_RANGE`` if it is dark or pale;
-    else itself."""
-    step = max(1, min(image.shape[:2]) // 256)
-    seen = image[::step, ::step]
-    below = np.bincount(seen.ravel(), minlength=256).cumsum()
-    low, high = (int(v) for v in np.searchsorted(below, (0.01 * seen.size, 0.99 * seen.size)))
-    if not 2 <= high - low < LEAST_RANGE:  # one even grey has nothing to spread
-        return image
-    gain = (USUAL_RANGE[1] - USUAL_RANGE[0]) / (high - low)
-    table = np.clip((np.arange(256) - low) * gain + USUAL_RANGE[0], 0, 255).round()
-    return np.asarray(cv2.LUT(image, table.astype(np.uint8)), np.uint8)
 
 
 def smoothed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

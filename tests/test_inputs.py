@@ -283,6 +283,17 @@ def test_a_dithered_face_is_found(portrait):
     assert face.emotion == "happy"
 
 
+def test_a_data_url_may_be_broken_into_lines(rgb):
+    lines = base64.encodebytes(encode(Image.fromarray(rgb), "PNG")).decode()
+    assert near(read_image("DATA:image/png;BASE64," + lines), rgb)
+
+
+@pytest.mark.parametrize("value_range", ["01", (1,), ("a", "b"), 5])
+def test_a_range_that_is_none_is_refused(rgb, value_range):
+    with pytest.raises(ImageError, match="does not suit the array"):
+        as_bgr(rgb / 255, "rgb", value_range=value_range)
+
+
 def test_ways_to_hand_an_image_over(rgb, tmp_path):
     data = encode(Image.fromarray(rgb), "PNG")
     path = tmp_path / "a.png"

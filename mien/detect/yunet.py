@@ -29,8 +29,8 @@ from mien.detect import network
 from mien.detect.base import Detection, fit_long_side
 from mien.detect.network import Rows, merged
 from mien.detect.views import View, close_up
+from mien.pixels import full_range
 from mien.pose import roll_of
-from mien.preprocess import full_range
 from mien.results import Box
 
 #: Of faces of at least so many pixels at the network's input nine in ten are found, tight, noisy
