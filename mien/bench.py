@@ -71,10 +71,10 @@ def run_bench(
     """
     if repeats < 1 or not threads or min(threads) < 1:
         raise ModelError("repeats and threads must be 1 or more.")
-    portrait = _portrait(photo)
+    portrait, loaded = _portrait(photo), load_classifier(model)
     out: dict[str, Any] = {
         "system": system(),
-        "model": _identity(model),
+        "model": {"name": loaded.info.name, "sha256": loaded.sha256},
         "classifier": {str(t): classifier_speed(model, t, repeats) for t in threads},
         "photo": {str(t): photo_speed(model, portrait, t, repeats) for t in threads},
         "fresh_process": fresh_process(model, portrait, max(3, repeats // 4)),
@@ -82,11 +82,6 @@ def run_bench(
     }
     out["summary"] = _summary(out)
     return out
-
-
-def _identity(model: str | Path) -> dict[str, str]:
-    loaded = load_classifier(model)
-    return {"name": loaded.info.name, "sha256": loaded.sha256}
 
 
 def system() -> dict[str, Any]:
@@ -104,8 +99,6 @@ def system() -> dict[str, Any]:
 
 def classifier_speed(model: str | Path, threads: int, repeats: int) -> dict[str, float]:
     """Faces per second by batch size, from uint8 crops to probabilities."""
-    from mien.classify import load_classifier
-
     classifier = load_classifier(model, threads)
     size = classifier.info.input_size
     faces = np.random.default_rng(0).integers(0, 256, (256, size, size), dtype=np.uint8)

@@ -32,7 +32,7 @@ TORCH = {"torch", "torchvision", "torchmetrics", "lightning", "timm", "safetenso
 LAYERS = [
     layer.split()
     for layer in (
-        "_fork _records _system _version atomic backend errors graph shown text",
+        "_fork _system _version atomic backend errors graph shown text",
         "codecs decoding emotions images modelinfo pixels pose report results sources",
         "classify detect draw preprocess sinks track zoo",
         "data models pipeline",

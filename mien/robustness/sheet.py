@@ -19,10 +19,6 @@ def _text(sheet: Images, words: str, x: int, y: int, ink: int = _INK) -> None:
     cv2.putText(sheet, words, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, ink, 1, cv2.LINE_AA)
 
 
-def _number(value: float) -> str:
-    return f"{value:g}"
-
-
 def contact_sheet(face: NDArray[np.uint8], key: str = "sheet") -> Images:
     """Every corruption of one face.
 
@@ -31,7 +27,7 @@ def contact_sheet(face: NDArray[np.uint8], key: str = "sheet") -> Images:
         key: the id that seeds the noise.
 
     Returns:
-        uint8 (H, W), grey: a row a corruption and variant in two columns; clean, then severity
+        uint8 (H, W), grey: one row per corruption and variant in two columns; clean, then severity
         1 to 5 with its strength.
     """
     rows = [(c, v) for c in CORRUPTIONS.values() for v in c.variants]
@@ -48,12 +44,10 @@ def contact_sheet(face: NDArray[np.uint8], key: str = "sheet") -> Images:
             _text(sheet, c.title, left, top + 30)
             _text(sheet, variant, left, top + 48, 110)
             for severity in (0, *SEVERITIES):
-                shown = face
+                shown, x = face, left + _LABEL + severity * (_TILE + _GAP)
                 if severity:
                     shown = corrupt(face[None], [key], c.name, severity, variant)[0]
-                    x = left + _LABEL + severity * (_TILE + _GAP)
-                    _text(sheet, _number(c.strengths[severity - 1]), x + 2, top + _TILE + 12, 110)
+                    _text(sheet, f"{c.strengths[severity - 1]:g}", x + 2, top + _TILE + 12, 110)
                 big = cv2.resize(shown, (_TILE, _TILE), interpolation=cv2.INTER_NEAREST_EXACT)
-                x = left + _LABEL + severity * (_TILE + _GAP)
                 sheet[top : top + _TILE, x : x + _TILE] = big
     return np.asarray(sheet, np.uint8)
