@@ -15,7 +15,6 @@ import pytest
 from helpers_onnx import make_onnx
 
 import mien
-from mien import preprocess
 from mien.detect import Detection, load_detector
 from mien.detect.views import View
 from mien.emotions import FER2013
@@ -218,7 +217,7 @@ def test_usual_faces_are_not_spread(portrait):
 
 
 def test_crop_places_the_square_exactly(monkeypatch):
-    monkeypatch.setattr(preprocess, "LEAST_RANGE", 0)  # else the ramp would be spread
+    monkeypatch.setattr("mien.pixels.LEAST_RANGE", 0)  # else the ramp would be spread
     ramp = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
     same = crop_face(ramp, Box(100, 50, 48, 48), INFO)
     assert np.array_equal(same[0], np.arange(100, 148))
