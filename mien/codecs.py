@@ -57,27 +57,23 @@ class Kind:
     """
 
     name: str
-    start: re.Pattern[bytes]
+    start: bytes
     plugin: str
     cost: int = 7
 
 
-def _kind(name: str, start: bytes, plugin: str, cost: int = 7) -> Kind:
-    return Kind(name, re.compile(start, re.DOTALL), plugin, cost)
-
-
 KINDS = (
-    _kind("JPEG", rb"\xff\xd8\xff", "Jpeg.JpegImageFile"),
-    _kind("PNG", rb"\x89PNG\r\n\x1a\n", "Png.PngImageFile"),
-    _kind("WebP", rb"RIFF....WEBP", "WebP.WebPImageFile", 21),
-    _kind("GIF", rb"GIF8[79]a", "Gif.GifImageFile", 11),
-    _kind("BMP", rb"BM", "Bmp.BmpImageFile"),
-    _kind("TIFF", rb"II[*+]\x00|MM\x00[*+]", "Tiff.TiffImageFile"),
-    _kind("PGM/PPM", rb"P[1-6f]\s", "Ppm.PpmImageFile", 12),
-    _kind("ICO", rb"\x00\x00\x01\x00", "Ico.IcoFile"),
-    _kind("JPEG 2000", rb"\xff\x4f\xff\x51|\x00\x00\x00\x0cjP  ", "Jpeg2K.Jpeg2KImageFile", 23),
-    _kind("AVIF", rb"....ftyp(?:....){0,16}?avi[fs]", "Avif.AvifImageFile", 15),
-    _kind("HEIC", rb"....ftyp(?:....){0,16}?(?:hei[cxms]|hev[cxms])", "", 9),
+    Kind("JPEG", rb"\xff\xd8\xff", "Jpeg.JpegImageFile"),
+    Kind("PNG", rb"\x89PNG\r\n\x1a\n", "Png.PngImageFile"),
+    Kind("WebP", rb"RIFF....WEBP", "WebP.WebPImageFile", 21),
+    Kind("GIF", rb"GIF8[79]a", "Gif.GifImageFile", 11),
+    Kind("BMP", rb"BM", "Bmp.BmpImageFile"),
+    Kind("TIFF", rb"II[*+]\x00|MM\x00[*+]", "Tiff.TiffImageFile"),
+    Kind("PGM/PPM", rb"P[1-6f]\s", "Ppm.PpmImageFile", 12),
+    Kind("ICO", rb"\x00\x00\x01\x00", "Ico.IcoFile"),
+    Kind("JPEG 2000", rb"\xff\x4f\xff\x51|\x00\x00\x00\x0cjP  ", "Jpeg2K.Jpeg2KImageFile", 23),
+    Kind("AVIF", rb"....ftyp(?:....){0,16}?avi[fs]", "Avif.AvifImageFile", 15),
+    Kind("HEIC", rb"....ftyp(?:....){0,16}?(?:hei[cxms]|hev[cxms])", "", 9),
 )
 
 FORMATS = tuple(kind.name for kind in KINDS)
@@ -131,16 +127,11 @@ class _Watched(io.BytesIO):
 
 def kind_of(data: bytes) -> Kind | None:
     """What a file is by its first bytes; None for nothing that mien reads."""
-    return next((kind for kind in KINDS if kind.start.match(data)), None)
+    return next((kind for kind in KINDS if re.match(kind.start, data, re.DOTALL)), None)
 
 
 def decode(data: bytes, shown: str, max_pixels: int) -> Generator[Frame]:
-    """The frames of a file, lazily.
-
-    Args:
-        data: the file's bytes.
-        shown: what messages call it.
-        max_pixels: refuse what declares more.
+    """The frames of a file, which messages call ``shown``, lazily.
 
     Raises:
         ImageError: not a picture, truncated, too small, too large or too costly.
@@ -203,10 +194,10 @@ class _File:
             turn = 1 if tags else exif_orientation(image.info.get("exif", b""))
             seconds = float(image.info.get("duration", 0)) / 1000
             yield Frame(number if animated else None, seconds, upright(pixels, turn))
+            if not animated:
+                return
+            number += 1
             try:
-                number += 1
-                if not animated:
-                    return
                 image.seek(number)
             except EOFError:
                 return
@@ -231,10 +222,8 @@ class _File:
 
     def _open(self) -> Any:
         """Its header read and nothing decoded: a ``PIL.ImageFile.ImageFile``."""
-        plugin = _plugin(self.kind.plugin)
-        if self.kind.name == "ICO":
-            return plugin(_Watched(self.data)).frame(0)  # the largest
-        return plugin(_Watched(self.data))
+        image = _plugin(self.kind.plugin)(_Watched(self.data))
+        return image.frame(0) if self.kind.name == "ICO" else image  # the largest
 
     def _check(self, width: int, height: int, cost: int) -> None:
         if width * height > self.max_pixels:
@@ -259,8 +248,6 @@ class _File:
         if self.kind.name != "JPEG":
             return self.kind.cost + (5 if _low_bytes(image) else 0)
         at: int = image.fp.tell()  # behind the first scan's header
-        if self.data.find(_SCAN, at) < 0:
-            return self.kind.cost
         more = self.data.count(_SCAN, at, max(at, self.data.find(_END, at)))
         if not more:
             return self.kind.cost

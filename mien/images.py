@@ -173,11 +173,9 @@ def frames_of(
 ) -> Iterator[Frame]:
     """The frames of whatever :meth:`mien.Analyzer.analyze` takes; arguments as there."""
     if is_array(image):
-        bgr = as_bgr(image, color, name or "the array", value_range)
-        return iter([Frame(None, 0.0, bgr)])
-    if isinstance(image, str) and image == STDIN:
-        image = open_stdin()
-    return read_frames(image, name=name)
+        return iter([Frame(None, 0.0, as_bgr(image, color, name or "the array", value_range))])
+    stdin = isinstance(image, str) and image == STDIN
+    return read_frames(open_stdin() if stdin else image, name=name)
 
 
 def read_bytes(source: Source, name: str | None = None) -> tuple[bytes, str]:

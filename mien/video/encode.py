@@ -74,12 +74,8 @@ def ffmpeg_codec(ffmpeg: str, suffix: str) -> tuple[str, ...] | None:
 class FfmpegEncoder:
     """Pipes pictures into ffmpeg.
 
-    Args:
-        ffmpeg: the program.
-        path: the file to write; the ending chooses the container.
-        size: width and height of every picture; an odd side gets one pixel more, as H.264 asks.
-        fps: frames a second.
-        codec: see :func:`ffmpeg_codec`.
+    ``path``'s ending chooses the container; ``size`` is every picture's width and height, of which
+    an odd one grows by a pixel, as H.264 asks; ``codec`` is from :func:`ffmpeg_codec`.
     """
 
     def __init__(

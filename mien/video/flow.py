@@ -72,14 +72,12 @@ def analyze_frames(
     """Analyse frames lazily and in order.
 
     Args:
-        analyzer: shared between the threads.
-        frames: decoded in a thread of its own.
+        analyzer, frames: shared between threads; decoded in a thread of its own.
         source: what to call the film in the results.
         frame_bytes: size of a decoded frame, by which the stages' buffers are measured.
         batch: frames a classifier call, at most; fewer where large pictures are kept.
         workers: threads that find faces; None takes every core.
-        images: keep each frame's picture until its result is there.
-        thumbnails: cut out a little colour picture of every face.
+        images, thumbnails: what of :class:`Seen` is wanted.
     """
     workers = workers or available_cores()
     room = waiting_room(frame_bytes)

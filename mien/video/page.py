@@ -28,10 +28,7 @@ _GAP = 255  # in the page's data: no face in this bin
 def to_html(timeline: Timeline, title: str, details: Sequence[tuple[str, str]] = ()) -> str:
     """The page: self-contained, no request leaves it, light and dark.
 
-    Args:
-        timeline: a video's collected results.
-        title: its name.
-        details: lines on how it was made: (name, value).
+    ``title`` is the video's name; ``details`` are lines on how it was made: (name, value).
     """
     ranked = timeline.ranked()
     shown = ranked[:CHARTS]

@@ -32,12 +32,9 @@ def film_results(
 
 
 class VideoRun:
-    """Analyses films one after the other and writes everything asked for.
+    """Analyses films one after the other and writes everything asked for; their tables are joined.
 
-    Args:
-        films: the files; their tables are joined.
-        analyzer, options, outputs: what to do and where results go.
-        go_on: go on with a stopped run of the same films, options and outputs, if there is one.
+    ``go_on``: with a stopped run of the same films, options and outputs, if there is one.
 
     Raises:
         VideoError: no film, a film that cannot be read, or a stopped run that does not fit.

@@ -75,9 +75,7 @@ class FaceTrack:
 class Timeline:
     """Collects a film's tracked results.
 
-    Args:
-        labels: the model's classes.
-        passers: whether a face counts as passing by until :meth:`stays` says otherwise.
+    ``passers``: whether a face counts as passing by until :meth:`stays` says otherwise.
     """
 
     def __init__(self, labels: Sequence[Emotion], *, passers: bool = False) -> None:

@@ -49,12 +49,11 @@ class FilmWriter:
     """Writes the annotated film.
 
     Args:
-        target: the film to make; the ending chooses the container.
-        fps: its rate.
-        film: the original, for its sound; None leaves the film silent.
+        target, fps: the film to make, whose ending chooses the container, and its rate.
+        film, offset: the original, for its sound (None leaves the film silent), and the seconds of
+            its first frame.
         state: what :meth:`checkpoint` gave, to go on with a stopped run.
         token: the run's; its own, if None.
-        offset: seconds of the original's first frame.
 
     Raises:
         VideoError: unknown ending; a segment of the stopped run is gone, or of another encoder.
@@ -129,16 +128,9 @@ class FilmWriter:
             )
 
     def write(self, image: NDArray[np.uint8], time: float) -> None:
-        """Add a painted frame.
-
-        Args:
-            image: uint8 (H, W, 3), BGR.
-            time: the frame's time stamp in seconds.
-        """
-        if self._size is None:
-            self._size = (image.shape[1], image.shape[0])
-        if self._begin is None:
-            self._begin = time
+        """Add a painted frame, uint8 (H, W, 3) BGR, with its time stamp in seconds."""
+        self._size = self._size or (image.shape[1], image.shape[0])
+        self._begin = time if self._begin is None else self._begin
         if (image.shape[1], image.shape[0]) != self._size:  # a film may change its size
             image = np.asarray(cv2.resize(image, self._size), np.uint8)
         wanted = round((time - self._begin - self._left_out) * self.fps)

@@ -238,11 +238,7 @@ def known_models(loaded: ModelInfo, path: Path) -> list[dict[str, Any]]:
     """The loaded model and every other that ships, as :class:`schemas.ModelSchema` says.
 
     What ships is known by its hash: anybody's own export may have the same name. A shipped file
-    that is damaged is left out, and the log says so.
-
-    Args:
-        loaded: what the loaded model says of itself.
-        path: its file.
+    that is damaged is left out, and the log says so. ``path`` is the loaded model's file.
     """
     out, own = [], file_sha256(path)
     for name, entry in zoo.MODELS.items():

@@ -34,11 +34,7 @@ class PageFile:
 
 
 def page_files(labels: Sequence[Emotion]) -> dict[str, PageFile]:
-    """Every address of the page ("/" and "/static/…") with its file.
-
-    Args:
-        labels: the classes of the model that is served.
-    """
+    """Every address of the page ("/" and "/static/…") with its file, for a model's labels."""
     out = {}
     for entry in resources.files("mien.web").joinpath("static").iterdir():
         suffix = entry.name[entry.name.rfind(".") :]

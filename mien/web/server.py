@@ -44,11 +44,7 @@ SPARED_SECONDS = 0.5
 
 
 def listen(settings: Settings) -> socket.socket:
-    """A bound, listening socket.
-
-    Raises:
-        ServerError: the address is in use, not of this machine, or not permitted.
-    """
+    """A bound, listening socket. Raises ServerError."""
     host, port = settings.host.strip("[]"), settings.port
     try:
         (family, _, _, _, address), *_ = socket.getaddrinfo(
@@ -93,11 +89,8 @@ def run(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; then finish what runs, within ``limits.drain_seconds``.
 
-    Args:
-        app: what :func:`mien.web.create_app` returned.
-        settings: the same that ``app`` was made with.
-        listener: from :func:`listen`; closed at the end.
-        started: called once the server answers.
+    ``app`` was made with these ``settings``; ``listener`` is from :func:`listen` and closed at the
+    end; ``started`` is called once the server answers.
     """
     server = Server(make_config(app, settings.limits), started)
     try:
