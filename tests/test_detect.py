@@ -203,7 +203,7 @@ def test_threads_share_a_detector(portrait):
     ("arguments", "sentence"),
     [
         ({"name": "yunett"}, "did you mean 'yunet'"),
-        ({"name": "zzz"}, "Known: yunet, haar"),
+        ({"name": "zzz"}, "known: yunet, haar"),
         ({"min_face": 0.0}, "min_face is 0.0"),
         ({"min_score": 2.0}, "min_score is 2.0"),
         ({"name": "haar", "min_score": 0.5}, "gives no score"),
