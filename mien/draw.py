@@ -133,12 +133,14 @@ def _text_width(text: str, cap: float) -> float:
 def _label(face: Face, cap: float, mixed: bool = True) -> _Sprite:
     """The tag with the expression and its probability; in a film also the face's number.
 
+    A face that is unsure shows that word in place of the expression.
+
     A blend is named with both ("happy / surprise"), unless ``mixed`` is False.
     """
     emotion, probabilities = face.shown
     number = "" if face.track is None else f"{face.track}  "
     name, value = emotion.value, f"{100 * probabilities[emotion]:.0f}%"
-    unsure = face.smoothed is not None and face.steady is None
+    unsure = face.unsure if face.smoothed is None else face.steady is None
     if unsure:
         name = "unsure"
     pair = blend_of(probabilities) if mixed and not unsure else None

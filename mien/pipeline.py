@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, overload
 
@@ -24,7 +24,8 @@ from mien.errors import ImageError, MienError, ModelError
 from mien.images import Source, frames_of
 from mien.modelinfo import ModelInfo, prior_weights
 from mien.preprocess import crop_face, smoothed, whole_face
-from mien.results import Box, Face, Result
+from mien.quality import is_unsure, measure
+from mien.results import Box, Face, Quality, Result
 from mien.shown import Picture
 
 #: A path, "-" (standard input), a data URL, encoded bytes, a binary file, or pixels: a numpy array,
@@ -53,6 +54,7 @@ class Found:
     detector: str
     detections: tuple[Detection, ...]
     crops: tuple[NDArray[np.uint8], ...]
+    qualities: tuple[Quality, ...]
     frame: int | None = None
     picture: Picture | None = None
 
@@ -77,6 +79,7 @@ class Analyzer:
         turns: where no face is surely upright, look at the turned picture too; for still photos.
         min_score: lowest detection score, 0..1; None takes the detector's default.
         min_confidence: leave out faces whose most probable class is below this, 0..1.
+        min_quality: leave out faces whose quality is below this, 0..1.
         flip: average with the mirrored face: slower, slightly more accurate.
         prior: how frequent the classes are: "balanced" (all alike), "fer2013" (as in its Training
             split) or None (as in the model's training). The probabilities are weighted anew
@@ -100,6 +103,7 @@ class Analyzer:
         min_face: float | None = None,
         min_score: float | None = None,
         min_confidence: float = 0.0,
+        min_quality: float = 0.0,
         turns: bool = True,
         flip: bool = False,
         threads: int | None = None,
@@ -108,7 +112,10 @@ class Analyzer:
     ) -> None:
         if not 0 <= min_confidence <= 1:
             raise ModelError(f"min_confidence is {min_confidence}; expected 0 to 1.")
+        if not 0 <= min_quality <= 1:
+            raise ModelError(f"min_quality is {min_quality}; expected 0 to 1.")
         self.min_confidence = min_confidence
+        self.min_quality = min_quality
         self.flip = flip
         self.classifier = load_classifier(model, threads, providers)
         self.prior = prior
@@ -246,10 +253,24 @@ class Analyzer:
         if faces:
             whole = Detection(Box(0.0, 0.0, float(width), float(height)))
             crop = whole_face(bgr, self.info)
-            return Found(name, width, height, "none", (whole,), (crop,), number, picture)
+            quality = measure(bgr, whole, crop)
+            return Found(
+                name, width, height, "none", (whole,), (crop,), (quality,), number, picture
+            )
         detections = self.detector.detect(bgr)
         crops = tuple(crop_face(bgr, d, self.info) for d in detections)
-        return Found(name, width, height, self.detector.name, detections, crops, number, picture)
+        qualities = tuple(map(measure, repeat(bgr), detections, crops))
+        return Found(
+            name,
+            width,
+            height,
+            self.detector.name,
+            detections,
+            crops,
+            qualities,
+            number,
+            picture,
+        )
 
     def classify(self, found: Sequence[Found], *, all_faces: bool = False) -> list[Result]:
         """The second half: the faces of several pictures in one call; a Result each, in order.
@@ -267,11 +288,23 @@ class Analyzer:
         labels, results, at = self.info.labels, [], 0
         for picture in found:
             faces = []
-            for detection in picture.detections:
+            for detection, quality in zip(picture.detections, picture.qualities, strict=True):
                 named = dict(zip(labels, rows[at], strict=True))
                 at += 1
-                if all_faces or max(named.values()) >= self.min_confidence:
-                    faces.append(Face(detection.box, named, detection.score, detection.landmarks))
+                good = (
+                    quality.overall >= self.min_quality
+                    and max(named.values()) >= self.min_confidence
+                )
+                if all_faces or good:
+                    face = Face(
+                        detection.box,
+                        named,
+                        detection.score,
+                        detection.landmarks,
+                        parts=quality,
+                        unsure=is_unsure(named, quality),
+                    )
+                    faces.append(face)
             result = Result(
                 faces=tuple(faces),
                 width=picture.width,

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mien.results import Point
+Point = tuple[float, float]
 
 #: The nose's reach before the eyes over the distance between them, and over the height from eyes
 #: to mouth, of an average face; and where on that height it lies in a level head (the median of

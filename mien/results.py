@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from mien.emotions import Emotion
+from mien.pose import Point, Pose, pose_of
 from mien.shown import Shown
-
-Point = tuple[float, float]
 
 #: When a face reads as two expressions (:func:`is_blend`). Chosen on FER2013's PublicTest so that
 #: the shipped model says so as often as FER+'s raters are split: docs/blend.md.
@@ -65,6 +65,39 @@ class Box:
         return cls(*(float(data[k]) for k in ("x", "y", "width", "height")))
 
 
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What a photo gives of a face, part by part (:mod:`mien.quality`); each 0..1, 1 is good.
+
+    Attributes:
+        size: pixels of the face.
+        sharpness: against blur and enlargement.
+        exposure: whether it uses enough grey values.
+        pose: looking at the camera rather than to the side, up or down.
+        whole: inside the picture rather than cut off by its edge.
+        detection: the detector's score; 1 where there is none.
+    """
+
+    size: float = 1.0
+    sharpness: float = 1.0
+    exposure: float = 1.0
+    pose: float = 1.0
+    whole: float = 1.0
+    detection: float = 1.0
+
+    @property
+    def overall(self) -> float:
+        """The product of the parts."""
+        return math.prod(float(getattr(self, f.name)) for f in fields(self))
+
+    def to_dict(self) -> dict[str, float]:
+        return {f.name: round(getattr(self, f.name), 3) for f in fields(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Quality:
+        return cls(*(float(data[f.name]) for f in fields(cls)))
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Face:
     """One face with its expression.
@@ -83,6 +116,9 @@ class Face:
         smoothed: the probabilities smoothed over time (:class:`mien.track.Smoother`), or None.
         steady: the expression named from ``smoothed`` with hysteresis; None where none leads
             clearly ("unsure"), or nothing was smoothed.
+        parts: the quality's parts, or None where it was not measured.
+        unsure: the answer should not be used: by a rule on the probabilities and the quality
+            (:mod:`mien.quality`).
     """
 
     box: Box
@@ -92,6 +128,8 @@ class Face:
     track: int | None = None
     smoothed: Mapping[Emotion, float] | None = None
     steady: Emotion | None = None
+    parts: Quality | None = None
+    unsure: bool = False
 
     # Fields, not properties, and with defaults: whatever turns dataclasses into JSON (FastAPI,
     # pydantic) keeps them. What is given is overwritten.
@@ -106,7 +144,18 @@ class Face:
     def __repr__(self) -> str:
         box = self.box
         place = f"{box.width:.0f}×{box.height:.0f} at {box.x:.0f}, {box.y:.0f}"
-        return f"<Face {self.emotion} {self.confidence:.2f}, {place}>"
+        doubt = ", unsure" if self.unsure else ""
+        return f"<Face {self.emotion} {self.confidence:.2f}{doubt}, {place}>"
+
+    @property
+    def quality(self) -> float | None:
+        """How good a photo of a face this is, 0..1: the product of :attr:`parts`."""
+        return None if self.parts is None else self.parts.overall
+
+    @property
+    def pose(self) -> Pose | None:
+        """Roll, yaw and pitch in degrees, by the landmarks: roll well, the others roughly."""
+        return pose_of(self.landmarks) if self.landmarks else None
 
     @property
     def blend(self) -> tuple[Emotion, Emotion] | None:
@@ -142,6 +191,10 @@ class Face:
             "detection_score": None
             if self.detection_score is None
             else round(self.detection_score, 6),
+            "unsure": self.unsure,
+            "quality": None if self.quality is None else round(self.quality, 3),
+            "quality_parts": None if self.parts is None else self.parts.to_dict(),
+            **_angles(self.pose),
         }
         if self.track is not None:
             out["track"] = self.track
@@ -154,6 +207,7 @@ class Face:
     def from_dict(cls, data: Mapping[str, Any]) -> Face:
         score, track = data.get("detection_score"), data.get("track")
         smoothed, steady = data.get("smoothed"), data.get("steady")
+        parts = data.get("quality_parts")
         return cls(
             box=Box.from_dict(data["box"]),
             probabilities=_probabilities(data["probabilities"]),
@@ -162,7 +216,15 @@ class Face:
             track=None if track is None else int(track),
             smoothed=None if smoothed is None else _probabilities(smoothed),
             steady=None if steady is None else Emotion(steady),
+            parts=None if parts is None else Quality.from_dict(parts),
+            unsure=bool(data.get("unsure", False)),
         )
+
+
+def _angles(pose: Pose | None) -> dict[str, float | None]:
+    if pose is None:
+        return dict.fromkeys(("roll", "yaw", "pitch"))
+    return {"roll": round(pose.roll, 1), "yaw": round(pose.yaw, 1), "pitch": round(pose.pitch, 1)}
 
 
 def _rounded(values: Mapping[Emotion, float]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import fields
 from itertools import chain, count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -16,7 +17,7 @@ from mien._system import import_pyarrow_parquet
 from mien.atomic import atomic_path, lock, make_folder, open_atomic, write_bytes
 from mien.emotions import FER2013, Emotion
 from mien.errors import OutputError
-from mien.results import Result
+from mien.results import Quality, Result
 from mien.sources import real_path
 from mien.text import csv_line, is_formula, json_line, shown, without_credentials
 
@@ -32,6 +33,8 @@ LANDMARKS = ("right_eye", "left_eye", "nose_tip", "right_mouth", "left_mouth")
 _PICTURE = ("source", "width", "height", "model", "detector", "faces")
 #: At the end, so that older columns keep their places.
 _ORIGIN = ("model_sha256", "mien_version")
+_PARTS = tuple(f"quality_{part.name}" for part in fields(Quality))
+_TRUST = ("unsure", "quality", *_PARTS, "roll", "yaw", "pitch")
 _FACE = ("face", "emotion", "confidence", "detection_score")
 #: What stands for the name where no expression leads clearly.
 UNSURE = "unsure"
@@ -204,7 +207,7 @@ class ParquetSink(Sink):
         text = ("source", "model", "detector", "emotion", "steady", *_ORIGIN)
         whole = ("width", "height", "faces", "face", "frame", "skipped", "track")
         kinds = {name: pa.string() for name in text} | {name: pa.int32() for name in whole}
-        kinds["time"] = pa.float64()
+        kinds |= {"time": pa.float64(), "unsure": pa.bool_()}
         self._schema = pa.schema([(c, kinds.get(c, pa.float32())) for c in self._columns])
         if not self._locked:
             self._stack.enter_context(lock(self._path))
@@ -310,11 +313,11 @@ def columns(labels: Sequence[Emotion] = FER2013, film: bool = False) -> tuple[st
     """
     raw = tuple(f"p_{label.value}" for label in labels)
     if not film:
-        return (*_PICTURE, *_FACE, *_BOX, *_POINTS, *raw, *_ORIGIN)
+        return (*_PICTURE, *_FACE, *_BOX, *_POINTS, *raw, *_ORIGIN, *_TRUST)
     smoothed = tuple(f"s_{label.value}" for label in labels)
     face = (_FACE[0], *_FILM_FACE, *_FACE[1:])
     picture = (_PICTURE[0], *_FILM, *_PICTURE[1:])
-    return (*picture, *face, *_BOX, *_POINTS, *raw, *smoothed, *_ORIGIN)
+    return (*picture, *face, *_BOX, *_POINTS, *raw, *smoothed, *_ORIGIN, *_TRUST)
 
 
 def face_rows(result: Result) -> list[dict[str, Any]]:
@@ -334,6 +337,8 @@ def face_rows(result: Result) -> list[dict[str, Any]]:
     for number, (face, record) in enumerate(zip(result.faces, whole["faces"], strict=True), 1):
         row = {**picture, "face": number}
         row.update({key: record[key] for key in _FACE[1:]})
+        row.update({f"quality_{key}": v for key, v in (record["quality_parts"] or {}).items()})
+        row.update({key: record[key] for key in ("unsure", "quality", "roll", "yaw", "pitch")})
         row.update({f"box_{key}": value for key, value in record["box"].items()})
         for name, (x, y) in zip(LANDMARKS, record["landmarks"], strict=False):
             row[f"{name}_x"], row[f"{name}_y"] = x, y

@@ -72,10 +72,11 @@ def _rows(name: str, result: Result, top: int, width: int, plain: bool) -> Itera
     for face in result.faces:
         place = _place(face).replace("×", "x") if plain else _place(face)
         for rank, (emotion, value) in enumerate(face.top(top)):
+            doubt = "?" if face.unsure and rank == 0 else ""
             yield [
                 Text(name),
                 Text(place),
-                Text(emotion.value, style="bold" if rank == 0 else ""),
+                Text(f"{emotion.value}{doubt}", style="bold" if rank == 0 and not doubt else ""),
                 Text(bar(value, width, plain), style=PALETTE[emotion]),
                 Text(f"{100 * value:.1f}", style="bold" if rank == 0 else "dim"),
             ]

@@ -59,6 +59,12 @@ def predict(
     min_confidence: Annotated[
         float, typer.Option(help="Leave out faces whose expression is less sure than this, 0 to 1.")
     ] = 0.0,
+    min_quality: Annotated[
+        float, typer.Option(help="Leave out faces whose photo is worse than this, 0 to 1.")
+    ] = 0.0,
+    min_score: Annotated[
+        float | None, typer.Option(help="Lowest detection score, 0 to 1; yunet takes 0.6.")
+    ] = None,
     top: Annotated[
         int | None,
         typer.Option(min=1, help="Expressions per face: rows in the table (3), a list in JSON."),
@@ -105,7 +111,9 @@ def predict(
         model or zoo.DEFAULT,
         "yunet" if detector == "none" else detector,
         min_face=min_face,
+        min_score=min_score,
         min_confidence=min_confidence,
+        min_quality=min_quality,
         providers=device,
         prior=prior,
     )

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.results import Box, Point
+from mien.pose import Point
+from mien.results import Box
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,14 @@ class FaceSchema(_Strict):
     box: BoxSchema
     landmarks: list[tuple[float, float]]
     detection_score: float | None
+    unsure: bool = Field(False, description="The answer should not be used.")
+    quality: float | None = Field(None, ge=0, le=1, description="The product of its parts.")
+    quality_parts: dict[str, float] | None = Field(
+        None, description="Size, sharpness, exposure, pose, whole, detection: 0 bad to 1 good."
+    )
+    roll: float | None = Field(None, description="Degrees, clockwise.")
+    yaw: float | None = Field(None, description="Degrees, to the viewer's right; rough.")
+    pitch: float | None = Field(None, description="Degrees, down; rough.")
     track: int | None = Field(None, description="In a stream: the same face, the same number.")
     smoothed: dict[Emotion, float] | None = Field(None, description="Averaged over time.")
     steady: Emotion | None = Field(None, description="The name of the smoothed expression.")
