@@ -131,9 +131,21 @@ class Tracker:
 
 @dataclass
 class _Score:
+    """What is known of a track's expression.
+
+    Attributes:
+        values: the averaged probabilities.
+        steady: the name.
+        time: seconds of the last frame.
+        voted: seconds of the last sure frame; None where none was.
+        doubt: share of the recent frames that were unsure, 0..1.
+    """
+
     values: dict[Emotion, float]
     steady: Emotion | None
     time: float
+    voted: float | None = None
+    doubt: float = 0.0
 
 
 class Smoother:
@@ -142,7 +154,9 @@ class Smoother:
     The average is exponential: a frame's weight falls to 1/e after ``seconds``, whatever the frame
     rate. An expression is named when it leads all others by ``margin``, and for as long as it is
     the most probable one; between, there is no name. So two equal ones do not take turns, and the
-    name is never that of a smaller bar.
+    name is never that of a smaller bar. A frame in which the face is unsure
+    (:attr:`mien.results.Face.unsure`) does not count once there was a sure one; where most of the
+    recent ones are, there is no name.
 
     Args:
         seconds: time constant; 0 switches the averaging off (the hysteresis stays).
@@ -176,30 +190,34 @@ class Smoother:
             return face
         score = self._scores.get(face.track)
         if score is None or score.values.keys() != face.probabilities.keys():
-            score = _Score(dict(face.probabilities), None, time)
+            score = _Score(dict(face.probabilities), None, time, doubt=float(face.unsure))
             self._scores[face.track] = score
         else:
-            gap = max(0.0, time - score.time)
-            weight = 1 - math.exp(-gap / self.seconds) if self.seconds else 1.0
+            score.doubt += self._weight(time - score.time) * (face.unsure - score.doubt)
+            since = score.time if score.voted is None else score.voted
+            # The first sure frame takes the place of all unsure ones before it.
+            first = score.voted is None and not face.unsure
+            weight = 1.0 if first else self._weight(time - since)
             for emotion, value in face.probabilities.items():
-                score.values[emotion] += weight * (value - score.values[emotion])
+                if score.voted is None or not face.unsure:
+                    score.values[emotion] += weight * (value - score.values[emotion])
             score.time = max(time, score.time)
+        if not face.unsure:
+            score.voted = score.time
         best, second = (*sorted(score.values, key=lambda e: -score.values[e])[:2], None)[:2]
         if best is not None and score.steady is not best:
             lead = score.values[best] - (score.values[second] if second is not None else 0.0)
             score.steady = best if lead >= self.margin else None
-        return dataclasses.replace(face, smoothed=dict(score.values), steady=score.steady)
+        steady = None if score.doubt > 0.5 else score.steady
+        return dataclasses.replace(face, smoothed=dict(score.values), steady=steady)
+
+    def _weight(self, gap: float) -> float:
+        """What a frame counts that came so many seconds after the one before it."""
+        return 1 - math.exp(-max(0.0, gap) / self.seconds) if self.seconds else 1.0
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on later, as JSON-ready values: see :meth:`restore`."""
-        return {
-            str(track): {
-                "values": {e.value: p for e, p in s.values.items()},
-                "steady": None if s.steady is None else s.steady.value,
-                "time": s.time,
-            }
-            for track, s in self._scores.items()
-        }
+        return {str(track): dataclasses.asdict(score) for track, score in self._scores.items()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state`."""
@@ -207,7 +225,7 @@ class Smoother:
             int(track): _Score(
                 {Emotion(k): float(v) for k, v in s["values"].items()},
                 None if s["steady"] is None else Emotion(s["steady"]),
-                float(s["time"]),
+                *(s["time"], s["voted"], s["doubt"]),
             )
             for track, s in state.items()
         }

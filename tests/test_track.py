@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -358,3 +359,35 @@ def test_results_carry_tracks_through_json_and_old_records_still_read() -> None:
     assert not {"frame", "time"} & set(record)
     assert not {"track", "smoothed", "steady"} & set(record["faces"][0])
     assert Result.from_dict(record) == plain
+
+
+def test_unsure_frames_do_not_vote_and_too_many_take_the_name() -> None:
+    """A sure beginning, a second of unsure frames that say something else, and sure ones again."""
+    smoother = Smoother(0.4, 0.1)
+
+    def look(n: int, unsure: bool, **p: float) -> Face:
+        seen = replace(face(100, **p), track=1, unsure=unsure)
+        (out,) = smoother.update([seen], n / 10)
+        return out
+
+    for n in range(10):
+        sure = look(n, False, happy=0.9, sad=0.1)
+    assert sure.steady is Emotion.HAPPY
+    doubtful = [look(n, True, happy=0.1, sad=0.9) for n in range(10, 20)]
+    assert all(f.smoothed == sure.smoothed for f in doubtful)
+    assert doubtful[0].steady is Emotion.HAPPY, "one bad frame is no doubt"
+    assert doubtful[-1].steady is None
+    names = [look(n, False, happy=0.9, sad=0.1).steady for n in range(20, 30)]
+    assert names[0] is None
+    assert names[-1] is Emotion.HAPPY
+
+
+def test_the_first_sure_frame_replaces_unsure_ones() -> None:
+    smoother = Smoother(0.4, 0.1)
+    for n in range(5):
+        (seen,) = smoother.update(
+            [replace(face(100, happy=0.1, sad=0.9), track=1, unsure=True)], n / 10
+        )
+        assert seen.steady is None
+    (seen,) = smoother.update([replace(face(100, happy=0.8, sad=0.2), track=1)], 0.5)
+    assert seen.smoothed == pytest.approx(seen.probabilities)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -209,3 +210,26 @@ def test_the_table_keeps_a_videos_name_whole(
     first, *rest = capsys.readouterr().out.splitlines()
     assert first == name
     assert all(len(line) <= width for line in rest)
+
+
+def test_frames_of_too_little_quality_name_nothing(
+    portrait: NDArray[np.uint8], shipped_model: Path, tmp_path: Path
+) -> None:
+    """Sharp, then blurred for long: the name stays for a moment and then goes."""
+    sharp = list(walking(portrait, 50))
+    blurred = [np.asarray(cv2.GaussianBlur(f, (0, 0), 5), np.uint8) for f in walking(portrait, 25)]
+    film = write_film(tmp_path / "f.avi", [*sharp[:25], *blurred])
+    results = list(analyze_video(film, Analyzer(shipped_model, min_quality=0.9), cuts=False))
+    (sure,), (later,) = results[24].faces, results[-1].faces
+    assert (sure.track, sure.unsure, sure.steady) == (1, False, Emotion.HAPPY)
+    assert (later.track, later.unsure, later.steady) == (1, True, None)
+    assert later.smoothed == sure.smoothed
+    table, page = tmp_path / "t.csv", tmp_path / "t.html"
+    words = ["video", str(film), "--model", str(shipped_model), "--no-cuts"]
+    words += ["--min-quality", "0.9", "--csv", str(table), "--plot", str(page)]
+    assert main(words) == 0
+    with table.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert (rows[24]["steady"], rows[-1]["steady"]) == ("happy", "unsure")
+    assert float(rows[24]["quality"]) > 0.9 > float(rows[-1]["quality"])
+    assert re.search(r"happy 100%; unsure \d\d% of the time", page.read_text(encoding="utf-8"))

@@ -29,6 +29,8 @@ def print_film(timeline: Timeline, name: str, faces: int = 12) -> None:
         words = Text()
         for share, emotion in shares[:3]:
             words.append(f"{emotion} {share:.0%}  ", PALETTE[Emotion(emotion)])
+        if track.unsure / total >= 0.005:
+            words.append(f"unsure {track.unsure / total:.0%}", "dim")
         row = (str(track.track), f"{track.seconds:.1f} s", clock(track.first), clock(track.last))
         table.add_row(*row, words)
     rest = len(ranked) - faces + timeline.dropped

@@ -102,6 +102,9 @@ def video(
     min_confidence: Annotated[
         float, typer.Option(help="Name no expression that is less sure than this, 0 to 1.")
     ] = 0.0,
+    min_quality: Annotated[
+        float, typer.Option(help="Name no expression by frames whose face is worse, 0 to 1.")
+    ] = 0.0,
 ) -> None:
     """Find, follow and name the expressions in films.
 
@@ -151,6 +154,7 @@ def video(
         min_face=min_face,
         turns=False,
         min_confidence=min_confidence,
+        min_quality=min_quality,
         providers=device,
         prior=prior,
     )

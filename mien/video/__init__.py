@@ -37,7 +37,8 @@ def analyze_video(
     """Analyse a video lazily: one Result a frame, in order, in constant memory.
 
     Results come up to ``min_track + max_gap`` seconds of the video late: only then is it known who
-    is passing by. A face less sure than the analyzer's ``min_confidence`` has no ``steady`` name.
+    is passing by. A face less sure than the analyzer's ``min_confidence``, or unsure or below its
+    ``min_quality`` in most of the recent frames, has no ``steady`` name.
 
     Args:
         path: any film that OpenCV reads.

@@ -135,7 +135,7 @@ class OneFilm:
         if self.cuts is not None and self.cuts.update(seen.glance, now):
             self.tracker.cut()
             self.passers.cut()
-        faces = self.tracker.update(result.faces, now)
+        faces = tuple(map(self._trust, self.tracker.update(result.faces, now)))
         if self.smoother is not None:
             faces = tuple(map(self._name, self.smoother.update(faces, now)))
         result = replace(result, faces=faces)
@@ -145,6 +145,11 @@ class OneFilm:
         self.timeline.add(result, seconds, seen.thumbnails)
         self.last, self.time, self.skipped = result.frame, now, self.skipped + result.skipped
         return result
+
+    def _trust(self, face: Face) -> Face:
+        """A face of too little quality is unsure: its frames name nothing."""
+        poor = face.quality is not None and face.quality < self.analyzer.min_quality
+        return replace(face, unsure=True) if poor else face
 
     def _name(self, face: Face) -> Face:
         """Without its name where that is not sure enough: box and track stay."""

@@ -131,6 +131,8 @@ def _section(track: FaceTrack, labels: Sequence[Emotion]) -> str:
     )
     ranked = sorted((s, e) for e, s in shares.items() if s >= 0.005)[::-1]
     words = ", ".join(f"{e.value} {s:.0%}" for s, e in ranked)
+    if (unsure := track.unsure / total) >= 0.005:
+        words += f"; unsure {unsure:.0%} of the time"
     face = max((c for c in track.changes if c.jpeg), key=lambda c: c.confidence, default=None)
     portrait = _img(face.jpeg, f"face {track.track}", "portrait") if face and face.jpeg else ""
     strip = "".join(

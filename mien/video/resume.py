@@ -19,7 +19,7 @@ from mien.video.options import Options, Outputs
 from mien.video.tables import is_stream
 
 #: Raised when what is saved changes its meaning.
-FORMAT = 5
+FORMAT = 6
 
 
 def state_file(outputs: Outputs) -> Path | None:
@@ -51,6 +51,7 @@ def fingerprint(
             "min_face": getattr(analyzer.detector, "min_face", None),
             "min_score": getattr(analyzer.detector, "min_score", None),
             "min_confidence": analyzer.min_confidence,
+            "min_quality": analyzer.min_quality,
             "flip": analyzer.flip,
         },
         "options": chosen,

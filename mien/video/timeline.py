@@ -50,6 +50,7 @@ class FaceTrack:
         first, last: seconds of its first and last frame.
         frames: frames it was seen in.
         passer: whether it is only passing by, as far as is known.
+        unsure: seconds in which its expression had no name, or none that can be trusted.
         shares: seconds with each expression in the lead (smoothed, if scores were smoothed).
         changes: stays in one expression, in order of time; the shortest may be left out.
         sums: float32 (BINS, 2, K): sums of raw and smoothed probabilities.
@@ -63,6 +64,7 @@ class FaceTrack:
     counts: NDArray[np.int32]
     frames: int = 0
     passer: bool = False
+    unsure: float = 0.0
     shares: dict[Emotion, float] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
 
@@ -128,6 +130,8 @@ class Timeline:
         emotion, shown = face.shown
         self.smoothed = self.smoothed or face.smoothed is not None
         track.shares[emotion] = track.shares.get(emotion, 0.0) + seconds
+        if face.steady is None if face.smoothed is not None else face.unsure:
+            track.unsure += seconds
         track.counts[index] += 1
         for row, values in enumerate((face.probabilities, shown)):
             track.sums[index, row] += [values[label] for label in self.labels]
