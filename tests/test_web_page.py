@@ -264,6 +264,9 @@ def test_downloads_hold_what_is_shown(
     assert cells["emotion"] == "happy"
     assert cells["source"] == "'=1+1.jpg"  # a spreadsheet must not run a file's name
     assert float(cells["p_happy"]) == pytest.approx(wanted.faces[0].confidence, abs=1e-6)
+    assert cells["unsure"] == "False"
+    parts = wanted.to_dict()["faces"][0]["quality_parts"]
+    assert {name: float(cells[f"quality_{name}"]) for name in parts} == pytest.approx(parts)
     assert float(cells["left_eye_x"]) == pytest.approx(wanted.faces[0].landmarks[1][0], abs=0.01)
     painted = read_image(saved(page, "#save-png"))
     assert painted.shape == portrait.shape

@@ -19,7 +19,7 @@ export function saveJson(records, name) {
 // Text that a spreadsheet would run as a formula gets a quote before it: a file's name is not ours.
 function cell(value) {
   if (value === null || value === undefined) return "";
-  let text = String(value);
+  let text = typeof value === "boolean" ? (value ? "True" : "False") : String(value);
   if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`;
   return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
@@ -35,6 +35,8 @@ function rows(record) {
       row[`${LANDMARKS[n]}_x`] = x;
       row[`${LANDMARKS[n]}_y`] = y;
     });
+    for (const [key, value] of Object.entries(face.quality_parts ?? {})) row[`quality_${key}`] = value;
+    if (face.smoothed && !face.steady) row.steady = "unsure";
     for (const [key, value] of Object.entries(face.probabilities)) row[`p_${key}`] = value;
     for (const [key, value] of Object.entries(face.smoothed ?? {})) row[`s_${key}`] = value;
     return row;
