@@ -8,7 +8,7 @@ from PyInstaller.utils.hooks import collect_data_files, collect_submodules, copy
 
 import mien
 from mien.cli import VERBS
-from mien.detect.yunet import MODEL_FILE
+from mien.detect.network import MODEL_FILE
 
 #: Modules are loaded by name: the public names, the verbs and what a result offers.
 _RUNTIME = ("assets", "detect", "report", "video", "web", "zoo")
