@@ -31,7 +31,7 @@ from mien.pipeline import Analyzer
 from mien.results import Face, Quality
 
 #: Share of the clean right answers that the rule may mark unsure (a margin below 5 %).
-SPENT = 0.035
+SPENT = 0.03
 #: Share of the corrupted wrong answers that may come with ``CONFIDENT`` and as sure.
 MISLEADING = 0.1
 CONFIDENT = 0.6

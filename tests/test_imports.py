@@ -34,7 +34,7 @@ LAYERS = [
     for layer in (
         "_fork _system _version atomic backend errors graph shown text",
         "codecs decoding emotions images modelinfo pixels pose report results sources",
-        "classify detect draw preprocess sinks track zoo",
+        "classify detect draw preprocess quality sinks track zoo",
         "data models pipeline",
         "evaluate video",
         "bench panel robustness train web",
