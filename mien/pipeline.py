@@ -260,17 +260,8 @@ class Analyzer:
         detections = self.detector.detect(bgr)
         crops = tuple(crop_face(bgr, d, self.info) for d in detections)
         qualities = tuple(map(measure, repeat(bgr), detections, crops))
-        return Found(
-            name,
-            width,
-            height,
-            self.detector.name,
-            detections,
-            crops,
-            qualities,
-            number,
-            picture,
-        )
+        place = (name, width, height, self.detector.name)
+        return Found(*place, detections, crops, qualities, number, picture)
 
     def classify(self, found: Sequence[Found], *, all_faces: bool = False) -> list[Result]:
         """The second half: the faces of several pictures in one call; a Result each, in order.
