@@ -34,8 +34,8 @@ class Verb(NamedTuple):
 
 #: Every verb, in the order of the help page.
 VERBS: dict[str, Verb] = {
-    "predict": Verb("mien.cli.predict", "Find faces in pictures and name their expressions."),
-    "video": Verb("mien.cli.video", "Follow faces through films and name their expressions."),
+    "predict": Verb("mien.cli.predict", "Find faces in images and name their expressions."),
+    "video": Verb("mien.cli.video", "Follow faces through videos and name their expressions."),
     "demo": Verb("mien.cli.demo", "Analyse a bundled photo, offline, and show the result."),
     "live": Verb("mien.cli.live", "Watch this machine's camera, on a page or as JSON lines."),
     "serve": Verb("mien.cli.serve", "Serve the web page, REST and WebSocket."),
@@ -45,7 +45,7 @@ VERBS: dict[str, Verb] = {
     "sweep": Verb("mien.cli.sweep", "Train a grid of ImageNet backbones."),
     "ensemble": Verb("mien.cli.ensemble", "Average networks; train those that are missing."),
     "distill": Verb("mien.cli.distill", "Train a small network on larger ones' answers."),
-    "ablate": Verb("mien.cli.ablate", "Compare recipes seed by seed, one change a row."),
+    "ablate": Verb("mien.cli.ablate", "Compare recipes seed by seed, one change per row."),
     "reproduce": Verb("mien.cli.reproduce", "Reproduce a paper and report beside it."),
     "evaluate": Verb("mien.cli.evaluate", "Score a model on a split and write the report."),
     "robustness": Verb("mien.cli.robustness", "Score a model on corrupted faces and missed crops."),

@@ -19,8 +19,8 @@ Prior = Annotated[
     str | None,
     typer.Option(
         "--prior",
-        help="How frequent the expressions are: balanced (all alike), fer2013; default as in the "
-        "model's training.",
+        help="How frequent the expressions are: balanced (all equally likely), fer2013; default "
+        "as in the model's training.",
     ),
 ]
 

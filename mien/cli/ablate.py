@@ -32,7 +32,7 @@ def ablate(
     """Mean, spread and paired difference of every row on the validation split.
 
     Stopped anywhere and called again, it goes on where it was; table and plot are written at the
-    end. The figure is the last epoch's, which nothing was chosen by; the test split is not read.
+    end. The figure is the last epoch's, and no choice was made with it; the test split is not read.
     """
     begin("ablate", device)
     from mien.data import read_for_protocol

@@ -25,7 +25,7 @@ def bench(
     as_json: Json = False,
     out: OutJson = None,
 ) -> None:
-    """Measure faces/s, milliseconds a photo, cold start, memory and size on disk."""
+    """Measure faces/s, milliseconds per photo, cold start, memory and size on disk."""
     import json
 
     from mien import zoo

@@ -101,7 +101,7 @@ def splits(
         Path | None, typer.Option(help="Write the ids here (default: standard output).")
     ] = None,
 ) -> None:
-    """Divide a dataset under a named protocol and save the sample ids of every split."""
+    """Split a dataset under a named protocol and save the sample ids of every split."""
     from mien.atomic import write_text
     from mien.data import PROTOCOLS, default_data_path, make_splits, read_dataset
     from mien.data.ferplus import NAME, majority_view

@@ -15,7 +15,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def demo(
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where the painted photo goes.")
+        Path, typer.Option("--output", "-o", help="Where the annotated photo goes.")
     ] = (Path("out/demo.png")),
     model: Model = None,
 ) -> None:

@@ -29,9 +29,9 @@ def explain(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The image to write.")
     ] = None,
-    top: Annotated[int, typer.Option(min=1, max=8, help="Classes explained a face.")] = 2,
+    top: Annotated[int, typer.Option(min=1, max=8, help="Classes explained per face.")] = 2,
     patch: Annotated[int, typer.Option(min=1, help="Side of the covering patch, pixels.")] = 15,
-    stride: Annotated[int, typer.Option(min=1, help="Its step, pixels.")] = 3,
+    stride: Annotated[int, typer.Option(min=1, help="The patch's step, pixels.")] = 3,
     detector: Detector = "yunet",
     faces: Faces = False,
     as_json: Json = False,
@@ -39,9 +39,9 @@ def explain(
         Path | None, typer.Option(help="Instead of a photo: a dataset, for each class's mean map.")
     ] = None,
     split: Annotated[str, typer.Option(help="Of --data.")] = "PublicTest",
-    per_class: Annotated[int, typer.Option(min=1, help="Faces a class, of --data.")] = 100,
+    per_class: Annotated[int, typer.Option(min=1, help="Faces per class, with --data.")] = 100,
 ) -> None:
-    """Paint what an answer rests on: maps over each face, or a dataset's mean maps."""
+    """Draw what an answer rests on: maps over each face, or a dataset's mean maps."""
     if (photo is None) == (data is None):
         raise DataError("Give either a PHOTO or --data DATASET to explain.")
     if output is None and not as_json:

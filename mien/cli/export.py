@@ -20,7 +20,9 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="best.ckpt of a run.")],
     out: Annotated[Path | None, typer.Option(help="File to write (default: NAME.onnx).")] = None,
     data: Data = None,
-    int8: Annotated[bool, typer.Option("--int8", help="Quantise; gated at 0.3 points.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Quantise; refused if that loses over 0.3 points.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="Model name (default: the recipe's).")] = None,
     licence: Annotated[
         str, typer.Option(help="Licence of the weights (default: what the data permit).")

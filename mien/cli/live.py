@@ -28,7 +28,7 @@ def live(
         ),
     ] = "0",
     jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="No page: print one JSON object a frame.")
+        bool, typer.Option("--jsonl", help="No page: print one JSON object per frame.")
     ] = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for a camera that is missing, busy or lost.")
@@ -45,7 +45,7 @@ def live(
     device: Device = "cpu",
     prior: Prior = None,
 ) -> None:
-    """Open the web page on this machine's camera, or print a line a frame with --jsonl.
+    """Open the web page on this machine's camera, or print one line per frame with --jsonl.
 
     The page is served on 127.0.0.1 and a free port, until Ctrl-C; the browser asks before it gives
     the camera away. Exit codes with --jsonl: 0 done, 1 the camera was lost, 2 there was none.

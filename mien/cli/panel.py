@@ -38,7 +38,7 @@ def panel(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the report.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model on the photo panel: found, named, calibrated, and by groups of people."""
+    """Score a model on the photo panel: detection, accuracy, calibration, groups of people."""
     from rich.console import Console
 
     from mien import zoo

@@ -45,10 +45,10 @@ def serve(
         typer.Option(help="A web page's origin that may call, e.g. https://example.org."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Threads that look at pictures; default one a core.")
+        int | None, typer.Option(help="Threads that analyse images; default one per core.")
     ] = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Log one line a request: never a picture.")
+        bool, typer.Option("--verbose", "-v", help="Log one line per request, never an image.")
     ] = False,
 ) -> None:
     """Serve the web page, REST and WebSocket until Ctrl-C or SIGTERM.

@@ -44,7 +44,7 @@ def video(
     csv: Csv = None,
     jsonl: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Write JSON lines, one object a frame; - prints them."),
+        typer.Option(metavar="FILE", help="Write JSON lines, one object per frame; - prints them."),
     ] = None,
     parquet: Parquet = None,
     plot: Annotated[
@@ -82,11 +82,11 @@ def video(
     ] = 1.0,
     everyone: Annotated[
         bool,
-        typer.Option("--everyone", help="Keep who passes by, and faces smaller than --min-face."),
+        typer.Option("--everyone", help="Keep passers-by, and faces smaller than --min-face."),
     ] = False,
     cuts: Annotated[
         bool,
-        typer.Option("--cuts/--no-cuts", help="New numbers where the film cuts to another shot."),
+        typer.Option("--cuts/--no-cuts", help="New numbers where the video cuts to another shot."),
     ] = True,
     bars: Annotated[
         bool, typer.Option("--bars/--no-bars", help="Paint the panels of probabilities.")
@@ -100,7 +100,7 @@ def video(
     device: Device = "cpu",
     prior: Prior = None,
     min_confidence: Annotated[
-        float, typer.Option(help="Name no expression that is less sure than this, 0 to 1.")
+        float, typer.Option(help="Name no expression that is less probable than this, 0 to 1.")
     ] = 0.0,
     min_quality: Annotated[
         float, typer.Option(help="Name no expression by frames whose face is worse, 0 to 1.")
@@ -264,7 +264,7 @@ class _Watch:
         return (self._count - 1) / max(1e-9, time.monotonic() - self._started)
 
     def done(self) -> None:
-        """A film is done: say how fast, and begin the next."""
+        """A video is done: say how fast, and begin the next."""
         self.films += 1
         if self._count > 1:
             took = _clock(time.monotonic() - self._started)

@@ -37,14 +37,12 @@ class Metrics:
         self._request_seconds = histogram(
             "mien_request_seconds", "From a request's head to the end of its answer.", ("route",)
         )
-        self.images = Counter(
-            "mien_images", "Pictures by outcome.", ("outcome",), registry=registry
-        )
+        self.images = Counter("mien_images", "Images by outcome.", ("outcome",), registry=registry)
         self.frames = Counter(
             "mien_frames", "WebSocket frames by outcome.", ("outcome",), registry=registry
         )
         self.faces = Counter("mien_faces", "Faces found.", registry=registry)
-        self.analysis_seconds = histogram("mien_analysis_seconds", "Work on one picture.")
+        self.analysis_seconds = histogram("mien_analysis_seconds", "Work on one image.")
         self.frame_seconds = histogram(
             "mien_frame_seconds", "From a frame's arrival to its answer."
         )
