@@ -128,9 +128,10 @@ def _from_pil(image: Any, name: str) -> NDArray[np.uint8]:
     check_size(image.size, name)
     try:
         image.load()
-    except Exception as error:  # whatever a decoder makes of damage
-        raise ImageError(f"{name} cannot be decoded: {error}.") from None
-    return upright(bgr_of(image), exif_orientation(image.info.get("exif", b"")))
+        pixels = bgr_of(image)
+    except Exception as error:  # whatever a decoder makes of damage, or of a rare mode
+        raise ImageError(f"{name} cannot be decoded: {first_line(error)}.") from None
+    return upright(pixels, exif_orientation(image.info.get("exif", b"")))
 
 
 def _numpy(source: Any, name: str) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageFile, ImageOps
@@ -432,3 +433,20 @@ def test_a_cut_animation_is_no_short_video(portrait, tmp_path):
     (tmp_path / "a.png").write_bytes(data[: len(data) * 4 // 5])
     with pytest.raises(VideoError, match="truncated or damaged PNG"):
         list(Film(tmp_path / "a.png").frames())
+
+
+def test_hot_pixels_do_not_darken_a_deep_picture(portrait, tmp_path: Path):
+    deep = cv2.cvtColor(portrait, cv2.COLOR_BGR2GRAY).astype(np.uint16) * 4  # 10 bits
+    deep[3, 5] = deep[100, 7] = 65535
+    path = tmp_path / "hot.png"
+    cv2.imwrite(str(path), deep)
+    assert abs(read_image(path).mean() - portrait.mean()) < 12
+
+
+def test_a_rare_pil_mode_is_read_or_refused_in_a_sentence():
+    try:
+        image = Image.new("LA", (64, 64)).convert("La")
+    except ValueError:
+        pytest.skip("this Pillow has no mode La")
+    with suppress(ImageError):
+        assert mien.Analyzer(threads=1).analyze(image).faces == ()
