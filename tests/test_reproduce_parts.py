@@ -25,10 +25,9 @@ from mien.errors import DataError, RecipeError
 from mien.evaluate.metrics import confusion_matrix, suspicions
 from mien.models.registry import get_spec
 from mien.models.summary import summarise
-from mien.reproduce.assemble import deviations
+from mien.reproduce.assemble import COLUMNS, deviations, set_beside
 from mien.reproduce.codec import from_json
 from mien.reproduce.datasets import Datasets
-from mien.reproduce.figures import COLUMNS, set_beside
 from mien.reproduce.papers.bah2022 import ckplus_leakage, duplicates, sequences
 from mien.reproduce.papers.njoku2024 import TABLE_5, shuffled_report
 from mien.reproduce.plan import paper_recipe, resolve

@@ -215,6 +215,18 @@ def test_markdown_tables_are_well_formed(single: tuple[Page, str, dict, Path]) -
     assert {p.name for p in (folder / "charts").iterdir()} == {n.split("/")[1] for n in named}
 
 
+def test_the_epochs_of_each_figure_have_a_table_that_fits_a_page(
+    single: tuple[Page, str, dict, Path],
+) -> None:
+    tables = [b for b in single[1].split("\n\n") if b.startswith("| epoch of the paper")]
+    assert [t.split("|")[3].strip() for t in tables] == [
+        "training accuracy, paper",
+        "validation accuracy, paper",
+    ]
+    assert all(t.count("\n") == 1 + 4 for t in tables)
+    assert "| 30 | 12 | 65.00 % | 62.00 % | −3.00 |" in tables[1]
+
+
 def test_charts_are_whole_pictures(single: tuple[Page, str, dict, Path]) -> None:
     folder = single[3]
     for path in (folder / "charts").glob("*.svg"):

@@ -111,26 +111,24 @@ def _paper_points(rows: Sequence[PrintedRow], column: str) -> list[charts.PaperP
 
 
 def _printed(run: Run, printed: Printed | None) -> Section | None:
+    """A table for each figure: all in one would be wider than a page."""
     if printed is None:
         return None
     same = any(r.ours_same_epoch and r.ours_epoch != r.epoch for r in printed.rows)
-    header = ["epoch of the paper", "our epoch"]
-    for column in printed.columns:
-        header += [f"{COLUMNS[column]}, paper", "ours", "difference"]
-        header += ["ours, same epoch"] if same else []
-    table = []
-    for row in printed.rows:
-        cells = [count(row.epoch), NOT_RUN if row.ours_epoch is None else count(row.ours_epoch)]
-        for column in printed.columns:
-            paired = paired_cells(column, row.paper.get(column), row.ours.get(column))
-            cells += paired if row.nearest else [*paired[:2], "–"]
-            if same:
-                exact = (row.ours_same_epoch or {}).get(column)
-                cells.append(figure(exact) if column.endswith("loss") else percent(exact))
-        table.append(cells)
     said = f"From {printed.source}. {printed.note}" if printed.source else printed.note
     blocks: list[Block] = [doc.Text(said.strip())] if said else []
-    blocks.append(doc.Table(header, table, left=0))
+    for column in printed.columns:
+        header = ["epoch of the paper", "our epoch", f"{COLUMNS[column]}, paper", "ours"]
+        rows = []
+        for row in printed.rows:
+            cells = [count(row.epoch), NOT_RUN if row.ours_epoch is None else count(row.ours_epoch)]
+            paired = paired_cells(column, row.paper.get(column), row.ours.get(column))
+            cells += paired if row.nearest else [*paired[:2], "–"]
+            exact = (row.ours_same_epoch or {}).get(column)
+            cells.append(figure(exact) if column.endswith("loss") else percent(exact))
+            rows.append(cells if same else cells[:-1])
+        last = ["difference", "ours, same epoch"] if same else ["difference"]
+        blocks.append(doc.Table([*header, *last], rows, left=0))
     return Section(_id(run, "epochs"), "The epochs that the paper prints", blocks)
 
 

@@ -249,8 +249,8 @@ class System:
         raise KeyError(run_id)
 
 
-def load(name: str, **code: Any) -> System:
-    """The paper of ``papers/NAME.toml`` and ``papers/NAME.md``; ``code`` is what only code can say.
+def load(name: str) -> System:
+    """The paper of ``papers/NAME.toml`` and ``papers/NAME.md``, without what only code can say.
 
     Of why a fast recipe differs, ``papers/common.toml`` says what holds of every paper.
     """
@@ -261,13 +261,12 @@ def load(name: str, **code: Any) -> System:
     parts = text(f"{name}.md").split("\n## ")[1:]
     remarks = tuple(Remark(*part.strip().split("\n\n", 1)) for part in parts)
     found: System = from_json(System, tomllib.loads(text(f"{name}.toml")))
-    found = replace(found, remarks=remarks, **code)
     whys = {**tomllib.loads(text("common.toml"))["whys"], **found.whys}
     runs = [
         replace(run, readings=(*found.readings, *run.readings), whys={**whys, **run.whys})
         for run in found.runs
     ]
-    return replace(found, runs=tuple(runs))
+    return replace(found, runs=tuple(runs), remarks=remarks)
 
 
 #: The papers, in the order of the results page; each is a module of :mod:`mien.reproduce.papers`.

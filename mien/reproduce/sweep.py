@@ -23,38 +23,18 @@ from mien.errors import RecipeError, nearest
 from mien.reproduce.datasets import Datasets
 from mien.reproduce.plan import Plan, Say, Task, TrainOptions, make_plan, train
 from mien.reproduce.run import DONE, NOT_RUN, PARTIAL, Figures, mean, std
-from mien.reproduce.spec import HOUSE_SCORES, RunSpec, ScoreSpec, System
+from mien.reproduce.spec import System, load
 from mien.train.ahmed import BACKBONES, BATCHES, BEST, RATES, TITLES, ahmed_recipe, best_place
 from mien.train.folder import failure, in_use
 
 OPTIMIZERS = tuple(RATES)
-DATA_TITLES = {"all": "All data", "balanced": "Balanced data"}
+#: What the runs on "all" data and on the "balanced" part share.
+FORMS = {form.id: form for form in load("ahmed2024").runs}
+DATA_TITLES = {key: form.label for key, form in FORMS.items()}
 #: Times that a cell is tried in one call; a later call tries what failed again.
 ATTEMPTS = 2
 FIGURES = ("accuracy", "precision", "recall", "f1")
 FORMATS = ("csv", "json", "markdown")
-
-#: On all data the paper's test set is PublicTest and PrivateTest together, 7,178 images.
-SCORES_ALL = (
-    ScoreSpec(
-        "paper",
-        "last",
-        ("val", "test"),
-        "The paper's test set, scored at the last epoch: nothing is chosen on it.",
-        split="PublicTest + PrivateTest",
-    ),
-    *HOUSE_SCORES,
-)
-SCORES_BALANCED = (
-    ScoreSpec(
-        "paper",
-        "last",
-        ("test",),
-        "A random fifth of the balanced set, at the last epoch: there is no validation split.",
-        split="balanced test",
-        twin_free=True,
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -190,12 +170,11 @@ class Sweep:
     def plan(self, need_data: bool = True) -> Plan:
         """The cells with what is in the folder of runs now. Raises DataError: no FER2013."""
         runs = tuple(
-            RunSpec(
+            replace(
+                FORMS[cell.data],
                 id=cell.id,
                 label=cell.id,
                 recipes={self.budget: partial(cell.recipe, fast=self.budget == "fast")},
-                protocol="fer2013" if cell.data == "all" else "balanced",
-                scores=SCORES_ALL if cell.data == "all" else SCORES_BALANCED,
             )
             for cell in self.cells
         )

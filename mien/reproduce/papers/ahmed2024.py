@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mien.report import charts
 from mien.report import document as doc
 from mien.report.document import NOT_RUN, Block, Section, percent, points, shown
 from mien.reproduce.plan import TrainOptions
-from mien.reproduce.run import DONE, Deviation
+from mien.reproduce.run import DONE
 from mien.reproduce.spec import Extra, Headline, RunSpec, load
 from mien.reproduce.sweep import (
     ATTEMPTS,
     DATA_TITLES,
-    SCORES_ALL,
-    SCORES_BALANCED,
+    FORMS,
     Cell,
     Row,
     Sweep,
@@ -30,35 +29,6 @@ from mien.train.ahmed import BEST, TITLES, best_place
 if TYPE_CHECKING:
     from mien.reproduce.assemble import Assembly
 
-_ITERATIONS = Deviation(
-    "iterations an epoch",
-    "120 at batch 32, 60 at 64, 30 at 128 (table 3)",
-    "95, 47, 23",
-    "The paper's are those of all 3,829 images; ours trains on its 80 %, 3,063.",
-)
-
-
-def _spec(
-    run_id: str,
-    label: str,
-    data: str,
-    recipes: Mapping[str, Callable[[], Any]],
-    against: Callable[[], Any] | None = None,
-    seeds: int = 3,
-) -> RunSpec:
-    everything = data == "all"
-    return RunSpec(
-        id=run_id,
-        label=label,
-        recipes=recipes,
-        against=against,
-        protocol="fer2013" if everything else "balanced",
-        seeds={"fast": seeds},
-        scores=SCORES_ALL if everything else SCORES_BALANCED,
-        readings=() if everything else (_ITERATIONS,),
-        hardware="two GTX 1080 Ti (section 3.3.4)",
-    )
-
 
 def _run(backbone: str, data: str) -> RunSpec:
     """One backbone on one form of the data: the paper's best cell, and the fast budget's."""
@@ -69,9 +39,14 @@ def _run(backbone: str, data: str) -> RunSpec:
     if fast:  # of EfficientNet-Lite0's two the one that starts as the paper's do
         chosen = min(fast, key=lambda c: c.init != "imagenet")
         recipes["fast"] = partial(chosen.recipe, fast=True)
-    label = f"{TITLES[backbone]}, {DATA_TITLES[data].lower()}"
     costly = (backbone, data) == ("efficientnet_lite0", "all")  # 22 minutes a seed, others < 20
-    return _spec(f"{backbone}_{data}", label, data, recipes, seeds=1 if costly else 3)
+    return replace(
+        FORMS[data],
+        id=f"{backbone}_{data}",
+        label=f"{TITLES[backbone]}, {DATA_TITLES[data].lower()}",
+        recipes=recipes,
+        seeds={"fast": 1 if costly else 3},
+    )
 
 
 _LITE0_RANDOM = Cell("efficientnet_lite0", "adam", 64, "balanced", "random")
@@ -82,15 +57,14 @@ def _headline(backbone: str, data: str) -> Headline:
     table = "table 2" if data == "all" else "table 3"
     fast = any((c.backbone, c.data) == (backbone, data) for c in planned("fast"))
     remark = "The fast budget starts from random weights, the paper from ImageNet's."
+    place = f"{table}, best of eight: {theirs.optimizer}, batch {theirs.batch}"
     return Headline(
         f"{backbone}_{data}",
         f"{TITLES[backbone]}, {DATA_TITLES[data].lower()}: accuracy",
         f"{backbone}_{data}",
         "paper",
         theirs.accuracy,
-        None,
-        f"{100 * theirs.accuracy:.2f} % ({table}, best of eight: {theirs.optimizer}, batch "
-        f"{theirs.batch})",
+        paper_text=f"{100 * theirs.accuracy:.2f} % ({place})",
         fast_remark=remark if fast else "Left out of the fast budget.",
     )
 
@@ -99,16 +73,8 @@ def _lite0(data: str, run_id: str, start: str) -> Headline:
     remark = "The eighth backbone, whose ImageNet weights install as a package."
     if data == "all":
         remark += " One seed: it takes over 20 minutes."
-    return Headline(
-        run_id,
-        f"EfficientNet-Lite0, {DATA_TITLES[data].lower()}, {start} weights: accuracy",
-        run_id,
-        "paper",
-        None,
-        None,
-        "not in the paper",
-        remark,
-    )
+    label = f"EfficientNet-Lite0, {DATA_TITLES[data].lower()}, {start} weights: accuracy"
+    return Headline(run_id, label, run_id, "paper", paper_text="not in the paper", remark=remark)
 
 
 @dataclass(frozen=True)
@@ -292,16 +258,17 @@ def _heat_chart(cells: Sequence[GridCell], table: BestTable) -> doc.Chart:
     return doc.Chart(f"grid-{table.data}-cells", svg, f"Every cell, {table.title}", said)
 
 
-SYSTEM = load(
-    "ahmed2024",
+SYSTEM = replace(
+    load("ahmed2024"),
     runs=(
         *(_run(backbone, data) for data in DATA_TITLES for backbone in TITLES),
-        _spec(
-            _LITE0_RANDOM.id,
-            "EfficientNet-Lite0, balanced data, random weights",
-            "balanced",
-            {"fast": partial(_LITE0_RANDOM.recipe, fast=True)},
-            partial(replace(_LITE0_RANDOM, init="imagenet").recipe, fast=False),
+        replace(
+            FORMS["balanced"],
+            id=_LITE0_RANDOM.id,
+            label="EfficientNet-Lite0, balanced data, random weights",
+            recipes={"fast": partial(_LITE0_RANDOM.recipe, fast=True)},
+            against=partial(replace(_LITE0_RANDOM, init="imagenet").recipe, fast=False),
+            seeds={"fast": 3},
         ),
     ),
     headlines=(

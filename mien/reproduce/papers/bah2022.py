@@ -199,8 +199,8 @@ def _fergit_section(value: Fergit) -> Section:
     return Section("extra-fergit-twins", title, [Text(said), Table(header, rows)])
 
 
-SYSTEM = load(
-    "bah2022",
+SYSTEM = dataclasses.replace(
+    load("bah2022"),
     extras=(
         Extra("ckplus_leakage", Leakage, _leakage, _leakage_section),
         Extra("fergit_twins", Fergit, _fergit_duplicates, _fergit_section),
