@@ -54,11 +54,6 @@ class Datasets:
         """
         if name not in self._read:
             found = self._fergit() if name == "fergit" else self._published(name)
-            if not _fits(found, name):
-                raise DataError(
-                    f"{found.source or found.name} is {found.name}, and {name} is needed; pass "
-                    "another file, or leave it out to build it."
-                )
             self._read[name] = _small(found) if self.dry else found
         return self._read[name]
 
@@ -80,7 +75,9 @@ class Datasets:
         except DataError as error:
             problem = str(error)
         else:
-            if _fits(found, name):
+            # A FER2013 that was cut or cleaned counts: its splits decide.
+            others = {"fergit", "ckplus"}
+            if found.name == name or (name == "fer2013" and found.name not in others):
                 return found
             problem = f"what is there is {found.name}"
         raise DataError(f"{self._where} holds no {name} to take as --data: {problem}")
@@ -88,7 +85,13 @@ class Datasets:
     def _fergit(self) -> FaceDataset:
         kept = self.cache / "fergit.parquet"
         if self.fergit is not None or kept.exists():
-            return read_dataset(self.fergit or kept)
+            found = read_dataset(self.fergit or kept)
+            if found.name != "fergit":
+                raise DataError(
+                    f"{found.source or found.name} is {found.name}, and fergit is needed; pass "
+                    "another file, or leave it out to build it."
+                )
+            return found
         if self._where.is_dir():
             with suppress(DataError):
                 return read_dataset(locate(self._where, "fergit").path)
@@ -116,12 +119,6 @@ class Datasets:
             make_folder(kept.parent)
             write_dataset(dataset, kept, "parquet")
         return dataset
-
-
-def _fits(dataset: FaceDataset, name: str) -> bool:
-    """Whether it is that dataset; a FER2013 that was cut or cleaned counts, its splits decide."""
-    others = {"fergit", "ckplus"}
-    return dataset.name == name or (name == "fer2013" and dataset.name not in others)
 
 
 def _first(photos: PhotoDataset, n: int) -> PhotoDataset:

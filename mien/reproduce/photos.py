@@ -60,8 +60,9 @@ def predict_portraits(classifier: Classifier, fer2013: FaceDataset | None) -> tu
         faces.append(_said(classifier, crop_square(image, found.box), (x, y, w, h)))
     source = "Eileen Collins, NASA, public domain; found and cropped with Haar"
     photos = [Photo(PORTRAIT, tuple(faces), source)] if faces else []
-    for emotion in fer2013.classes if fer2013 is not None else ():
-        chosen = _of_class([fer2013] if fer2013 is not None else [], emotion.value)
+    known = [] if fer2013 is None else [fer2013]
+    for emotion in (c for data in known for c in data.classes):
+        chosen = _of_class(known, emotion.value)
         if chosen is not None:
             said = (_said(classifier, _average(chosen)),)
             source = f"mean of the {len(chosen)} {emotion.value} images of PublicTest"
@@ -98,9 +99,7 @@ def _average(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _portrait() -> NDArray[np.uint8]:
-    asset = resources.files("mien").joinpath("assets", PORTRAIT)
-    image: NDArray[np.uint8] = read_image(asset.read_bytes())
-    return image
+    return read_image(resources.files("mien").joinpath("assets", PORTRAIT).read_bytes())
 
 
 def about(run: RunSpec, tasks: Sequence[Task]) -> str:
@@ -120,13 +119,11 @@ def about(run: RunSpec, tasks: Sequence[Task]) -> str:
     )
 
 
-def photo_section(record: Record, datasets: Sequence[FaceDataset] = ()) -> Section | None:
+def photo_section(record: Record, datasets: Sequence[FaceDataset] = ()) -> Section:
     """What the network says of every face on the record's photos, with its confidence.
 
     With a dataset of the record's classes, the average faces are shown too, in the HTML page only.
     """
-    if not record.photos:
-        return None
     drawn, rows, faces = [], [], []
     for photo in record.photos:
         if photo.name == PORTRAIT:
