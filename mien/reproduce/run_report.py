@@ -224,8 +224,7 @@ def _protocol(run: Run) -> Section | None:
     for key in run.keys:
         sums, scored = run.summarised(key), run.scored(key)
         score = scored[0][1]
-        low, high = score.scores.accuracy_ci or (None, None)
-        known = not folds and low is not None and high is not None
+        band = () if folds else score.scores.accuracy_ci or ()
         sizes = sorted({s.scores.n for _, s in scored})
         rows.append(
             [
@@ -236,7 +235,7 @@ def _protocol(run: Run) -> Section | None:
                 percent(sums.mean),
                 percent(sums.std) if len(sums.each) > 1 else "–",
                 ", ".join(f"{100 * v:.2f}" for v in sums.each),
-                f"{100 * low:.2f}–{100 * high:.2f}" if known else "–",  # type: ignore[operator]
+                "–".join(f"{100 * v:.2f}" for v in band) or "–",
             ]
         )
         each = [(str(seed.number), s.scores.accuracy) for seed, s in scored]

@@ -23,7 +23,7 @@ from mien.data import FaceDataset, Splits
 from mien.data.duplicates import without_twins
 from mien.errors import DataError, RecipeError
 from mien.evaluate.curves import read_curves
-from mien.evaluate.metrics import suspicions
+from mien.evaluate.metrics import confusion_matrix, suspicions
 from mien.evaluate.predictions import Joined, PredictionCache, Predictions
 from mien.evaluate.runner import predict
 from mien.evaluate.scores import score
@@ -155,13 +155,13 @@ def _part(joined: Joined, ids: NDArray[np.str_]) -> Joined:
 def _figures(joined: Joined, with_roc: bool) -> Figures:
     scores = score(joined.labels, joined.probabilities, joined.classes)
     roc = scores.curves_to_dict()["roc"] if with_roc else None
-    figures: Figures = from_json(Figures, scores.to_dict() | {"roc": roc})
-    return figures
+    found: Figures = from_json(Figures, scores.to_dict() | {"roc": roc})
+    return found
 
 
 def _warnings(joined: Joined) -> tuple[str, ...]:
-    confusion = np.zeros((len(joined.classes),) * 2, dtype=np.int64)
-    np.add.at(confusion, (joined.labels, joined.probabilities.argmax(axis=1)), 1)
+    predicted = joined.probabilities.argmax(axis=1)
+    confusion = confusion_matrix(joined.labels, predicted, len(joined.classes))
     return tuple(suspicions(confusion, joined.classes))
 
 
