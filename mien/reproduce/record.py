@@ -135,13 +135,6 @@ class Record:
         """Whether it is of a dry run, whose figures mean nothing."""
         return "dry run" in self.budget
 
-    def run(self, run_id: str) -> Run:
-        """The run called ``run_id``. Raises KeyError."""
-        for run in self.runs:
-            if run.id == run_id:
-                return run
-        raise KeyError(run_id)
-
     def published(self) -> Record:
         """The record without the folders of this machine: "--out /a/runs/x" -> "--out x"."""
         replace = dataclasses.replace
