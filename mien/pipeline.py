@@ -110,10 +110,9 @@ class Analyzer:
         providers: str | Sequence[Provider] = "cpu",
         prior: str | None = None,
     ) -> None:
-        if not 0 <= min_confidence <= 1:
-            raise ModelError(f"min_confidence is {min_confidence}; expected 0 to 1.")
-        if not 0 <= min_quality <= 1:
-            raise ModelError(f"min_quality is {min_quality}; expected 0 to 1.")
+        for name, value in (("min_confidence", min_confidence), ("min_quality", min_quality)):
+            if not 0 <= value <= 1:
+                raise ModelError(f"{name} is {value}; expected 0 to 1.")
         self.min_confidence = min_confidence
         self.min_quality = min_quality
         self.flip = flip
@@ -248,20 +247,16 @@ class Analyzer:
         return first
 
     def _find(self, frame: Frame, faces: bool, name: str | None, picture: Picture | None) -> Found:
-        bgr, number = smoothed(frame.image), frame.number
+        bgr, detector = smoothed(frame.image), "none" if faces else self.detector.name
         height, width = bgr.shape[:2]
-        if faces:
-            whole = Detection(Box(0.0, 0.0, float(width), float(height)))
-            crop = whole_face(bgr, self.info)
-            quality = measure(bgr, whole, crop)
-            return Found(
-                name, width, height, "none", (whole,), (crop,), (quality,), number, picture
-            )
-        detections = self.detector.detect(bgr)
-        crops = tuple(crop_face(bgr, d, self.info) for d in detections)
-        qualities = tuple(map(measure, repeat(bgr), detections, crops))
-        place = (name, width, height, self.detector.name)
-        return Found(*place, detections, crops, qualities, number, picture)
+        whole = Detection(Box(0.0, 0.0, float(width), float(height)))
+        detections = (whole,) if faces else self.detector.detect(bgr)
+        crops = tuple(
+            whole_face(bgr, self.info) if faces else crop_face(bgr, d, self.info)
+            for d in detections
+        )
+        parts = tuple(map(measure, repeat(bgr), detections, crops))
+        return Found(name, width, height, detector, detections, crops, parts, frame.number, picture)
 
     def classify(self, found: Sequence[Found], *, all_faces: bool = False) -> list[Result]:
         """The second half: the faces of several pictures in one call; a Result each, in order.
@@ -282,19 +277,16 @@ class Analyzer:
             for detection, quality in zip(picture.detections, picture.qualities, strict=True):
                 named = dict(zip(labels, rows[at], strict=True))
                 at += 1
-                good = (
-                    quality.overall >= self.min_quality
-                    and max(named.values()) >= self.min_confidence
+                face = Face(
+                    detection.box,
+                    named,
+                    detection.score,
+                    detection.landmarks,
+                    parts=quality,
+                    unsure=is_unsure(named, quality),
                 )
-                if all_faces or good:
-                    face = Face(
-                        detection.box,
-                        named,
-                        detection.score,
-                        detection.landmarks,
-                        parts=quality,
-                        unsure=is_unsure(named, quality),
-                    )
+                good = quality.overall >= self.min_quality
+                if all_faces or (good and face.confidence >= self.min_confidence):
                     faces.append(face)
             result = Result(
                 faces=tuple(faces),
