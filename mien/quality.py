@@ -30,7 +30,7 @@ RANGE = (4.0, 16.0)  # grey values between the 2nd and 98th percentile
 YAW = (80.0, 35.0)  # degrees to either side
 PITCH = (70.0, 35.0)
 INSIDE = (0.4, 0.95)  # share of the square inside the picture
-EVEN = (0.45, 0.2)  # share of the crop that is one even grey: a hand, a mask, a bar
+EVEN = (0.35, 0.12)  # share of half a face that is one even grey: a mask, a hand, a bar
 DETECTION = (0.5, 0.85)
 
 
@@ -109,10 +109,14 @@ def sharpness(crop: NDArray[np.uint8]) -> float:
 
 
 def _even_share(crop: NDArray[np.uint8]) -> float:
-    """Share of an eighth by an eighth of the crop each, whose grey values hardly differ."""
+    """Of the upper, lower, left or right half of the face's middle the share without detail.
+
+    It is judged by cells of an eighth of the crop; the worst half counts.
+    """
     n = len(crop) // 8
     cells = crop[: 8 * n, : 8 * n].reshape(8, n, 8, n).astype(np.float32)
-    return float((cells.std(axis=(1, 3)) < 3).mean())
+    even = cells.std(axis=(1, 3))[1:7, 1:7] < 2
+    return float(max(half.mean() for half in (even[:3], even[3:], even[:, :3], even[:, 3:])))
 
 
 def _grey_range(patch: NDArray[Any]) -> float:
