@@ -14,8 +14,8 @@ _NAMES = """
     Add AveragePool BatchNormalization Cast Clip Concat Constant Conv DequantizeLinear Div
     Dropout Elu Erf Exp Expand Flatten Gather Gelu Gemm GlobalAveragePool GlobalMaxPool
     GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization
-    LeakyRelu MatMul Max MaxPool Min Mul Neg PRelu Pad Pow QuantizeLinear Range ReduceMean
-    ReduceSum Relu Reshape Resize Shape Sigmoid Slice Softmax Sqrt Squeeze Sub Tanh Transpose
+    LeakyRelu MatMul Max MaxPool Min Mul Neg PRelu Pad Pow QuantizeLinear Range Reciprocal
+    ReduceMean ReduceSum Relu Reshape Resize Shape Sigmoid Slice Softmax Sqrt Squeeze Sub Tanh Transpose
     Unsqueeze
 """
 #: What `mien export` writes, and plain arithmetic beside it. No loops, branches, random numbers,

@@ -15,7 +15,7 @@ from mien._system import file_sha256
 from mien.errors import ModelError, nearest
 
 #: The model that is used when none is named.
-DEFAULT = "mien_distilled"
+DEFAULT = "mien_photo"
 
 _FOLDER = Path(__file__).parent
 
