@@ -15,8 +15,8 @@ _NAMES = """
     Dropout Elu Erf Exp Expand Flatten Gather Gelu Gemm GlobalAveragePool GlobalMaxPool
     GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization
     LeakyRelu MatMul Max MaxPool Min Mul Neg PRelu Pad Pow QuantizeLinear Range Reciprocal
-    ReduceMean ReduceSum Relu Reshape Resize Shape Sigmoid Slice Softmax Sqrt Squeeze Sub Tanh Transpose
-    Unsqueeze
+    ReduceMean ReduceSum Relu Reshape Resize Shape Sigmoid Slice Softmax Sqrt Squeeze Sub Tanh
+    Transpose Unsqueeze
 """
 #: What `mien export` writes, and plain arithmetic beside it. No loops, branches, random numbers,
 #: files or tensors of any size out of nothing.
