@@ -120,7 +120,7 @@ def test_without_torch_says_what_to_install(arguments: list[str]) -> None:
 def zoo_folder(tmp_path: Path) -> Path:
     """A package folder with two real ONNX models; the second one is not the file that is listed."""
     entries = []
-    for name, precision in (("mien_distilled", "int8"), ("other", "float32")):
+    for name, precision in (("mien_photo", "int8"), ("other", "float32")):
         path = make_onnx(
             tmp_path / f"{name}.onnx",
             precision=precision,
@@ -144,12 +144,12 @@ def zoo_of_two(zoo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_shipped_models(zoo_of_two: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    size = f"{(zoo_of_two / 'mien_distilled.onnx').stat().st_size / 1e6:.2f}"
-    wanted = ["mien_distilled", "(default)", "int8", "2,716,311", "102,520,576", size, "71.2", "%"]
+    size = f"{(zoo_of_two / 'mien_photo.onnx').stat().st_size / 1e6:.2f}"
+    wanted = ["mien_photo", "(default)", "int8", "2,716,311", "102,520,576", size, "71.2", "%"]
     assert lines[-2].split() == wanted
     assert main(["models", "--json"]) == 0
     first = json.loads(capsys.readouterr().out)["shipped"][0]
-    assert (first["name"], first["default"], first["precision"]) == ("mien_distilled", True, "int8")
+    assert (first["name"], first["default"], first["precision"]) == ("mien_photo", True, "int8")
     assert first["scores"]["PrivateTest"]["n"] == 3589
 
 
@@ -159,7 +159,7 @@ def test_a_damaged_shipped_model_is_named(
     (zoo_of_two / "other.onnx").write_bytes(b"damaged")
     assert main(["models"]) == 1
     captured = capsys.readouterr()
-    assert "mien_distilled (default)" in captured.out
+    assert "mien_photo (default)" in captured.out
     assert captured.err.startswith("error: ")
     assert "other.onnx" in captured.err
 
@@ -167,14 +167,14 @@ def test_a_damaged_shipped_model_is_named(
 def test_without_torch_the_shipped_models_are_listed(zoo_folder: Path) -> None:
     done = _without_torch("models", zoo=zoo_folder)
     assert done.returncode == 0, done.stderr
-    assert "mien_distilled (default)" in done.stdout
+    assert "mien_photo (default)" in done.stdout
     assert "debnath" not in done.stdout
     assert done.stderr.startswith("note: ")
     assert "pip install 'mien[train]'" in done.stderr
     done = _without_torch("models", "--json", zoo=zoo_folder)
     record = json.loads(done.stdout)
     assert record["architectures"] is None
-    assert [r["name"] for r in record["shipped"]] == ["mien_distilled", "other"]
+    assert [r["name"] for r in record["shipped"]] == ["mien_photo", "other"]
 
 
 def test_without_torch_and_without_shipped_models(tmp_path: Path) -> None:

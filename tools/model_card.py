@@ -51,6 +51,11 @@ def taught(run: dict[str, Any], recipe: dict[str, Any]) -> str:
     )
 
 
+def written(name: str) -> bool:
+    """Whether the card is generated: the others, of models made otherwise, are kept by hand."""
+    return (ROOT / "results" / name / "run.json").is_file()
+
+
 def card(name: str) -> str:
     """The text of one model's card."""
     entry, info = zoo.MODELS[name], load_classifier(name).info
@@ -110,5 +115,7 @@ def card(name: str) -> str:
 
 
 if __name__ == "__main__":
-    cards = {ROOT / "mien" / "zoo" / f"{name}.md": card(name) for name in zoo.MODELS}
+    cards = {
+        ROOT / "mien" / "zoo" / f"{name}.md": card(name) for name in zoo.MODELS if written(name)
+    }
     sys.exit(write_or_compare(cards, sys.argv[1:]))
