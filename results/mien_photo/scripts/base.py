@@ -24,3 +24,6 @@ if PART == 'dev':
     go('base', ask, spoil=False); go('base prior flip', bal(flipped(ask)), spoil=False); go('base prior half (tau .5)', lambda x: balanced(ask(x), PRIOR ** .5), spoil=False)
 else:
     go('distilled', ship, part='test'); go('distilled prior', bal(ship), part='test'); go('base', ask, part='test'); go('base prior', bal(ask), part='test'); go('base prior flip', bal(flipped(ask)), part='test', spoil=False)
+L = np.load(D + 'london_crops.npy'); PA = np.load(D + 'pasted.npz'); dv = S['public']['dev']; i = (dv if PART == 'dev' else ~dv) & PA['ok']; t = S['public']['y'][i]
+for n, f in (('base', ask), ('base prior', bal(ask)), ('distilled prior', bal(ship))):
+    p = f(PA['x'][i][:, 0]).argmax(1); print('pasted', n, round(float((p == t).mean()), 4), round(recall(t, p), 4))

@@ -10,7 +10,7 @@ class Standardised(nn.Module):
     def __init__(s, net, on=True): super().__init__(); s.net, s.on = net, on
     def forward(s, x):
         if s.on:
-            x = x - x.mean((2, 3), keepdim=True); x = x * torch.rsqrt((x * x).mean((2, 3), keepdim=True) + 4e-4)
+            x = x - x.mean((2, 3), keepdim=True); x = x * torch.rsqrt((x * x).mean((2, 3), keepdim=True).sub(-4e-4))
         return s.net(x)
 def load(path):
     d = torch.load(path, weights_only=False); a = d['settings']; net = create_model(a['arch'], num_classes=7)
