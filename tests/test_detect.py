@@ -111,6 +111,15 @@ def test_small_faces_of_a_large_photo_are_found(portrait):
     assert all(55 < math.sqrt(d.box.area) < 90 for d in found)
 
 
+def test_a_small_face_on_a_plain_bright_wall_is_found(portrait):
+    """The grey values of the picture are those of the wall: spreading them blackens the face."""
+    wall = np.random.default_rng(0).normal(205, 8, (720, 1280, 3)).clip(0, 255).astype(np.uint8)
+    face = cv2.resize(portrait[40:190, 150:300], (48, 48), interpolation=cv2.INTER_AREA)
+    wall[300:348, 600:648] = face * 0.6
+    (found,) = load_detector().detect(wall)
+    assert 600 < found.box.center[0] < 648
+
+
 def test_half_covered_faces_are_found(portrait):
     for part in (np.s_[112:180, 150:290], np.s_[40:180, 222:300]):
         covered = portrait.copy()

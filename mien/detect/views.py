@@ -34,6 +34,11 @@ class View:
         sx, sy = width / image.shape[1], height / image.shape[0]
         return cls(resize(image, height, width), np.array([[sx, 0, 0], [0, sy, 0]]))
 
+    def shrunk(self, height: int, width: int) -> View:
+        """This view at another size."""
+        scale = np.array([[width / self.image.shape[1]], [height / self.image.shape[0]]])
+        return View(resize(self.image, height, width), self.matrix * scale, self.angle)
+
     def turned(self, angle: float) -> View:
         """This view with faces that stand ``angle`` degrees clockwise upright; its sides grow."""
         height, width = self.image.shape[:2]

@@ -43,7 +43,7 @@ LEAST_SIDE = 160
 
 #: Pixels of the first, of the closer and of the turned looks at a still photo.
 FIRST_AREA = 544 * 544
-CLOSE_AREA = 1248 * 1056
+CLOSE_AREA = 1280 * 720
 TURNED_AREA = 384 * 384
 
 #: Turns that are tried, clockwise: those of cameras first.
@@ -51,6 +51,7 @@ TURNS = (90.0, 270.0, 180.0, 45.0, 315.0, 135.0, 225.0)
 
 #: Smaller faces at the first look than this: there may be more of them, and smaller ones.
 LITTLE_PIXELS = 32
+ENOUGH_PIXELS = 18
 
 #: From this score on a row is worth a look of its own; from that on it needs none (what the network
 #: takes for upright in upside-down faces scores less); and a face with this is sure.
@@ -70,7 +71,7 @@ DISAGREEMENT = 4.0
 LEAST_LOOK = 0.75
 
 #: From this score on a face is kept although its look does not confirm it, as one that is unsure.
-TRUSTED = 0.79
+TRUSTED = 0.81
 UNCONFIRMED = 0.6
 
 #: A face that leans by more degrees than this is looked at again, turned back by GAIN times as
@@ -80,9 +81,9 @@ GAIN = 3.0
 STEP = 30.0
 MOST_STEPS = 4
 
-#: A face of less than this is also looked at turned to its sides; RISE is what counts there. The
-#: first MOST_AROUND of a picture are.
-UPRIGHT = 0.91
+#: Only upright faces have so much at a look. Others are also looked at turned to their sides, the
+#: first MOST_AROUND of a picture; RISE is what counts there.
+UPRIGHT = 0.912
 SIDES = (0.0, -45.0, 45.0, -90.0, 90.0, 180.0)
 MOST_AROUND = 8
 RISE = 0.02
@@ -122,60 +123,79 @@ class YuNet:
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
         """Find the faces of ``image``, uint8 (H, W, 3) in BGR order, largest first."""
-        image = full_range(image)
-        height, width = image.shape[:2]
-        first = View.whole(image, *self._first_size(height, width))
-        found = self._found(image, first)
-        if self.min_face is None and _look_closer(found, first.image.shape[1] / width):
-            close = _area_size(height, width, CLOSE_AREA)
-            if close[1] > 1.2 * first.image.shape[1]:
-                nearer = self._found(image, View.whole(image, *close))
-                found = merged(np.concatenate([found, nearer]))
-        if self.turns and not _sure(found):
-            found = self._turned(image, first, found)
+        found = self._seen(image)
+        if not _sure(found) and (spread := full_range(image)) is not image:  # dark or pale
+            found = merged(np.concatenate([found, self._seen(spread)]))
         found = found[found[:, 14] >= self.min_score]
         return tuple(sorted(map(_detection, found), key=lambda d: -d.box.area))
 
-    def _first_size(self, height: int, width: int) -> tuple[int, int]:
+    def _seen(self, image: NDArray[np.uint8]) -> Rows:
+        """The faces of the picture as it is, after as many looks as it needs."""
+        small, large = self._sizes(*image.shape[:2])
+        view = close = View.whole(image, *large)
+        if small != large:
+            view = close.shrunk(*small)
+        rows = self._candidates(image, view)
+        factor = _closer_by(rows, view.matrix[0, 0])
+        if close is not view and factor > 1:
+            there, here = close.image.shape[:2], view.image.shape[:2]
+            if factor * here[1] < there[1]:
+                close = close.shrunk(round(factor * here[0]), round(factor * here[1]))
+            rows = merged(np.concatenate([rows, self._candidates(image, close)]))
+        found = self._found(image, rows)
+        return self._turned(image, view, found) if self.turns and not _sure(found) else found
+
+    def _sizes(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Sizes (height, width) of the first look and of the closer one; alike if there is none."""
         if self.min_face is None:
-            return _area_size(height, width, FIRST_AREA)
+            small = _area_size(height, width, FIRST_AREA)
+            large = _area_size(height, width, CLOSE_AREA)
+            return small, large if large[1] > 1.2 * small[1] else small
         long_side = 32 * math.ceil(RELIABLE_PIXELS / self.min_face / 32)
-        return fit_long_side(height, width, long_side, LEAST_SIDE)
+        return (fit_long_side(height, width, long_side, LEAST_SIDE),) * 2
 
     def _rows(self, view: View) -> Rows:
         """What the network sees in a view, in the picture's coordinates: candidates, best first."""
         return view.back(self._network.run(view.image, min(CANDIDATE, self.min_score)))
 
-    def _found(self, image: NDArray[np.uint8], view: View) -> Rows:
-        """Faces that ``view`` shows and that need no look of their own, or that it confirms."""
+    def _candidates(self, image: NDArray[np.uint8], view: View) -> Rows:
         rows = self._rows(view)
-        rows = rows[_plausible(rows, *image.shape[:2])]
+        return rows[_plausible(rows, *image.shape[:2])][:MOST_LOOKS]
+
+    def _found(self, image: NDArray[np.uint8], rows: Rows, angle: float = 0.0) -> Rows:
+        """Faces among candidates seen at ``angle``: those that need no look, or are confirmed."""
         out: list[Rows] = []
-        for row in rows[:MOST_LOOKS]:
-            if row[14] < PLAIN or view.angle:
-                row = self._confirmed(image, row, view.angle)
+        around = MOST_AROUND if self.turns else 0
+        for row in rows:
+            clear = row[14]
+            if row[14] < PLAIN or angle:
+                row, clear = self._confirmed(image, row, angle)
             if row[14] >= self.min_score:
-                around = self.turns and row[14] < UPRIGHT and len(out) < MOST_AROUND
-                out.append(self._levelled(image, row, view.angle, around))
+                doubtful = around > 0 and clear < UPRIGHT
+                around -= doubtful
+                out.append(self._levelled(image, row, angle, doubtful))
         return merged(np.stack(out)) if out else _NONE
 
-    def _confirmed(self, image: NDArray[np.uint8], row: Rows, angle: float) -> Rows:
-        """The face of ``row``, (15,), as a look of its own sees it; its score is that of both.
+    def _confirmed(
+        self, image: NDArray[np.uint8], row: Rows, angle: float
+    ) -> tuple[Rows, np.float32]:
+        """The face of ``row``, (15,), as a look of its own sees it, and the score of that look.
 
-        It is less where the two see eyes, nose and mouth at different places: in what is no face
-        they seldom agree.
+        The row's score is that of both, less where the two see eyes, nose and mouth at different
+        places: in what is no face they seldom agree.
         """
         seen = self._look(image, row, angle)
-        if seen is not None and seen[14] >= LEAST_LOOK:
+        clear = np.float32(0) if seen is None else seen[14]
+        if seen is not None and clear >= LEAST_LOOK:
             apart = float(np.abs(seen[4:14] - row[4:14]).mean() / math.sqrt(row[2] * row[3]))
-            both = (row[14] + 2 * seen[14]) / 3 + AGREEMENT - DISAGREEMENT * apart
-            seen[14] = min(both, max(row[14], seen[14]))
+            both = (row[14] + 2 * clear) / 3 + AGREEMENT - DISAGREEMENT * apart
+            seen[14] = min(both, max(row[14], clear))
             if seen[14] >= self.min_score:
-                return seen
+                return seen, clear
         trusted = row[14] >= TRUSTED and not angle
         row = row.copy()
         row[14] = UNCONFIRMED if trusted else 0.0
-        return row
+        return row, clear
 
     def _levelled(self, image: NDArray[np.uint8], row: Rows, angle: float, around: bool) -> Rows:
         """The face seen upright, if it is turned; ``angle`` is that at which ``row`` was seen.
@@ -221,9 +241,10 @@ class YuNet:
     def _turned(self, image: NDArray[np.uint8], first: View, found: Rows) -> Rows:
         """What turning the picture adds; it stops at the first turn that shows a sure face."""
         height, width = first.image.shape[:2]
-        small = View.whole(image, *_area_size(height, width, TURNED_AREA))
+        small = first.shrunk(*_area_size(height, width, TURNED_AREA))
         for turn in TURNS:
-            found = merged(np.concatenate([found, self._found(image, small.turned(turn))]))
+            rows = self._candidates(image, small.turned(turn))
+            found = merged(np.concatenate([found, self._found(image, rows, turn)]))
             if _sure(found):
                 break
         return found
@@ -236,10 +257,16 @@ def _area_size(height: int, width: int, area: int) -> tuple[int, int]:
     return fit_long_side(height, width, min(side, 8 * int(math.sqrt(area))), LEAST_SIDE)
 
 
-def _look_closer(found: Rows, scale: float) -> bool:
-    """Whether a larger look may show more: nothing is sure, or a face is little at ``scale``."""
-    sides = np.sqrt(found[:, 2] * found[:, 3]) * scale
-    return not _sure(found) or bool((sides < LITTLE_PIXELS).any())
+def _closer_by(found: Rows, scale: float) -> float:
+    """By how much a larger look could show more; 1 where it need not.
+
+    Everything counts where nothing is sure; else little faces are brought to ``ENOUGH_PIXELS``.
+    """
+    sure = found[found[:, 14] >= SURE]
+    smallest = float(np.sqrt(sure[:, 2] * sure[:, 3]).min(initial=np.inf)) * scale
+    if not len(sure):
+        return math.inf
+    return max(1.5, ENOUGH_PIXELS / smallest) if smallest < LITTLE_PIXELS else 1.0
 
 
 def _sure(found: Rows) -> bool:
