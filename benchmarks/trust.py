@@ -34,6 +34,8 @@ from mien.results import Face, Quality
 SPENT = 0.03
 #: Share of the corrupted wrong answers that may come with ``CONFIDENT`` and as sure.
 MISLEADING = 0.1
+#: The smallest penalty: with less a face of ten pixels could be sure of .8.
+LEAST = 4
 #: The largest penalty: beyond it far more right answers are marked for hardly a wrong one.
 MOST = 7
 CONFIDENT = 0.6
@@ -93,7 +95,7 @@ def fit(answers: list[Answer]) -> quality.Rule:
     right = np.array([a.right for a in answers])
     clean = np.array([a.condition == "clean" for a in answers])
     high = np.array([a.face.confidence >= CONFIDENT for a in answers])
-    for penalty in range(1, MOST + 1):
+    for penalty in range(LEAST, MOST + 1):
         values = trust(quality.Rule(penalty, 0), answers)
         least = round(float(np.quantile(values[clean & right], SPENT)), 2)
         if (high & (values >= least))[~clean & ~right].mean() <= MISLEADING:
