@@ -155,7 +155,7 @@ def _eight_bits(
             "black and white: value_range=(0, 1)."
         )
     try:
-        low, high = map(float, value_range)
+        low, high = map(float, () if isinstance(value_range, str) else value_range)
     except (TypeError, ValueError):
         low = high = np.nan
     if array.dtype.kind not in "buif" or not (np.isfinite([low, high]).all() and low < high):

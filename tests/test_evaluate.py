@@ -233,10 +233,10 @@ def test_report_files(tmp_path: Path) -> None:
 
 
 def test_command_on_real_faces(
-    data_dir: Path, shipped_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The validation split: tests must not look at PrivateTest more often than people do."""
-    arguments = ["evaluate", str(shipped_model), "--data", str(data_dir), "--bootstrap", "100"]
+    arguments = ["evaluate", "mien_distilled", "--data", str(data_dir), "--bootstrap", "100"]
     assert main([*arguments, "--format", "json", "--out", str(tmp_path)]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["n"] == 3589
@@ -244,9 +244,7 @@ def test_command_on_real_faces(
     assert record["twin_free"]["n"] == 3589 - 280
     assert record["accuracy"] > 0.69
     assert (tmp_path / "report.html").exists()
-    assert (
-        main(["evaluate", str(shipped_model), "--data", str(data_dir), "--split", "nowhere"]) == 2
-    )
+    assert main(["evaluate", "mien_distilled", "--data", str(data_dir), "--split", "nowhere"]) == 2
     assert "no split 'nowhere'" in capsys.readouterr().err
 
 

@@ -171,10 +171,10 @@ def test_colours_say_for_and_against() -> None:
     assert painted[48, 48].tolist() == [128, 128, 128], "neither: the face itself"
 
 
-def test_a_photo_is_explained(portrait: NDArray[np.uint8], shipped_model: Path) -> None:
+def test_a_photo_is_explained(portrait: NDArray[np.uint8]) -> None:
     from mien.detect import load_detector
 
-    model = load_classifier(shipped_model)
+    model = load_classifier("mien_distilled")
     (found,) = explain_photo(portrait, model, load_detector("yunet"), patch=21, stride=5)
     assert next(iter(found.maps)) is Emotion.HAPPY
     values = found.maps[Emotion.HAPPY]

@@ -107,7 +107,7 @@ def test_a_child_answers_when_the_file_is_gone(tmp_path):
 
 
 def classify(analyzer: Analyzer) -> list[float]:
-    found = Found("x", 48, 48, "none", (), ())
+    found = Found("x", 48, 48, "none", (), (), ())
     assert analyzer.classify([found])[0].faces == ()
     faces = [analyzer.analyze(face, faces=True).faces[0] for face in FACES[:2]]
     assert analyzer.analyze(PICTURE, color="bgr").width == 1280

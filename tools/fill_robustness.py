@@ -11,12 +11,13 @@ from typing import Any
 
 from fill_docs import ROOT, filled, write_or_compare
 
-from mien import zoo
 from mien.report.document import percent
 from mien.report.markdown import markdown_table
 from mien.robustness import CORRUPTIONS, SEVERITIES
 
-RESULTS = ROOT / "results" / zoo.DEFAULT
+#: The model of the FER2013 benchmark.
+MODEL = "mien_distilled"
+RESULTS = ROOT / "results" / MODEL
 
 
 def _read(name: str) -> dict[str, Any]:
