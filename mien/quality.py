@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.pose import pose_of
 from mien.preprocess import face_square
 from mien.results import Quality
 
@@ -78,8 +79,6 @@ def measure(image: NDArray[np.uint8], face: Detection, crop: NDArray[np.uint8]) 
         face: where it is; without landmarks its pose counts as straight.
         crop: uint8 (S, S), the face as the network sees it.
     """
-    from mien.pose import pose_of
-
     square = face_square(face)
     height, width = image.shape[:2]
     left, top = max(0.0, square.x), max(0.0, square.y)

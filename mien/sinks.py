@@ -234,10 +234,10 @@ class ParquetSink(Sink):
 
 
 class AnnotatedSink(Sink):
-    """Painted copies of the pictures in a folder: ``<name>-mien.jpg`` for JPEG, else ``.png``.
+    """Annotated copies of the images in a folder: ``<name>-mien.jpg`` for JPEG, else ``.png``.
 
     Two sources of one name do not overwrite each other (``-2``, ``-3`` … is added), and neither
-    does a painted copy overwrite a source.
+    does an annotated copy overwrite a source.
 
     Args:
         folder: where to write; made if it does not exist.
@@ -270,7 +270,7 @@ class AnnotatedSink(Sink):
         write_bytes(target, annotated(image, result, target.suffix))
 
     def name_for(self, source: str | None) -> Path:
-        """The file for ``source``'s painted copy; every call gives another one."""
+        """The file for ``source``'s annotated copy; every call gives another one."""
         path = Path(source) if source and source != "standard input" else Path("picture.png")
         suffix = ".jpg" if path.suffix.lower() in (".jpg", ".jpeg", ".jpe") else ".png"
         inside = (path.relative_to(r).parent for r in self._roots if path.is_relative_to(r))
