@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import backend, zoo
-from mien._fork import loading, renew_after_fork
+from mien._fork import native, renew_after_fork
 from mien.errors import ModelError, first_line
 from mien.graph import check_graph
 from mien.modelinfo import ModelInfo
@@ -79,7 +78,6 @@ class Classifier:
             self._input = self._check_graph()
         except UnicodeDecodeError:
             raise ModelError(f"{self.path} is damaged: a name in it is no text.") from None
-        self._inherited = False
         if not shipped:  # one face, in bounded memory and time; then without the bound
             size = self.info.input_size
             face = np.linspace(1, 255, size * size).astype(np.uint8).reshape(1, size, size)
@@ -95,7 +93,6 @@ class Classifier:
     def after_fork(self) -> None:
         """In a forked child: the parent's threads are gone, and its locks may stay locked."""
         self._pool, self._lock = None, threading.Lock()
-        self._inherited = True
 
     def _read(self) -> bytes:
         try:
@@ -113,7 +110,7 @@ class Classifier:
         # cores, and no thread spins while it waits for the other.
         options.intra_op_num_threads = 1
         try:
-            with loading:
+            with native:
                 session = ort.InferenceSession(
                     data, options, providers=self._providers, enable_fallback=0
                 )
@@ -199,10 +196,9 @@ class Classifier:
             return self._pool
 
     def _run(self, x: NDArray[np.float32]) -> NDArray[Any]:
-        if self._inherited:
-            self._replace_session()
         try:
-            rows = np.asarray(self._session.run(None, {self._input: x}, self._run_options)[0])
+            with native:
+                rows = np.asarray(self._session.run(None, {self._input: x}, self._run_options)[0])
         except Exception as error:  # see _open
             raise ModelError(f"{self.path} failed while running: {first_line(error)}.") from None
         if not np.isfinite(rows).all():
@@ -210,16 +206,6 @@ class Classifier:
                 f"{self.path} gives no numbers (NaN or infinity); its weights are broken."
             )
         return rows
-
-    def _replace_session(self) -> None:
-        """A session's allocator has a lock; a thread that held it does not exist in the child."""
-        with self._lock:
-            if self._inherited:
-                with suppress(ModelError):  # the file is gone or another: go on with the parent's
-                    data = self._read()
-                    if hashlib.sha256(data).hexdigest() == self.sha256:
-                        self._parents, self._session = self._session, self._open(data)
-                self._inherited = False
 
     def predict_proba(
         self, faces: NDArray[np.uint8], batch_size: int = BATCH_SIZE, flip: bool = False

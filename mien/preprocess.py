@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._fork import native
 from mien.modelinfo import ModelInfo
 from mien.pixels import full_range
 from mien.pose import LEVEL_FROM, roll_of
@@ -81,13 +82,18 @@ def crop_face(
     Returns:
         uint8 (input_size, input_size), grey.
     """
+    with native:
+        return full_range(_cut(image, face, info))
+
+
+def _cut(image: NDArray[np.uint8], face: Detection | Box, info: ModelInfo) -> NDArray[np.uint8]:
     square, size, turn = face_square(face), info.input_size, levelling(face)
     side = max(1.0, square.width * info.crop_scale)
     x, y = square.center
     x -= square.width * info.crop_shift_y * math.sin(math.radians(turn))
     y += square.width * info.crop_shift_y * math.cos(math.radians(turn))
     if turn:
-        return full_range(_levelled(image, (x, y), side, turn, size))
+        return _levelled(image, (x, y), side, turn, size)
     left, top = x - side / 2, y - side / 2
     if side < 2 * size:  # few pixels: place the square exactly
         matrix = np.array([[size / side, 0, 0], [0, size / side, 0]])
@@ -100,7 +106,7 @@ def crop_face(
     else:
         _, _, patch = _patch(image, left, top, side)
         out = cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA)
-    return full_range(np.asarray(out, dtype=np.uint8))
+    return np.asarray(out, dtype=np.uint8)
 
 
 def _levelled(

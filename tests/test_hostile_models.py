@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from helpers_memory import needs_proc
 from helpers_onnx import make_onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -112,17 +113,19 @@ def test_a_graph_of_too_many_nodes_or_too_much_metadata_is_refused(tmp_path):
 
 
 HUNGRY = """
-    import resource, sys, time
+    import sys
+    sys.path.insert(0, "tests")
+    from helpers_memory import peak
     from mien.classify import Classifier
     from mien.errors import ModelError
     try:
         Classifier(sys.argv[1])
     except ModelError as error:
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, error)
+        print(round(peak()), error)
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="measures memory with resource")
+@needs_proc
 @pytest.mark.parametrize("kind", ["wide", "expanded"])
 def test_memory_is_bounded_while_an_unknown_model_is_tried(tmp_path, kind):
     """Only operators that mien runs; one face would take 3.7 GB."""
@@ -257,7 +260,9 @@ def test_shipped_files_and_the_operators_of_every_export_pass():
 
 
 MUTANTS = """
-    import sys, time, tempfile, pathlib, resource
+    import sys, time, tempfile, pathlib
+    sys.path.insert(0, "tests")
+    from helpers_memory import peak
     import numpy as np
     from mien.classify import Classifier
     from mien.errors import ModelError
@@ -288,11 +293,11 @@ MUTANTS = """
             assert "\\n" not in str(error) and "m.onnx" in str(error), error
             refused += 1
         slowest = max(slowest, time.perf_counter() - start)
-    print(refused, round(slowest, 2), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(refused, round(slowest, 2), round(peak()))
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="measures memory with resource")
+@needs_proc
 def test_mutated_models_are_refused_in_a_sentence_or_answer(tmp_path, shipped_model):
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(MUTANTS), str(shipped_model), "0", "60"],

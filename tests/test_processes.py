@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from helpers_onnx import make_onnx
 
+from mien._fork import native
 from mien.classify import Classifier
 from mien.detect import load_detector
 from mien.pipeline import Analyzer, Found
@@ -90,6 +91,33 @@ def test_a_fork_while_other_threads_work_hangs_nobody(what, shipped_model):
         for thread in threads:
             thread.join()
     assert outcomes == ["done"] * count
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
+def test_a_fork_waits_until_no_thread_is_in_native_code():
+    entered, leave = threading.Event(), threading.Event()
+    lock = threading.Lock()  # such as a thread pool's in OpenCV
+
+    def inside():
+        with native, native, lock:  # nested, as a detector that resizes
+            entered.set()
+            leave.wait()
+
+    def late():  # what comes while a fork waits has to wait too
+        with native, lock:
+            pass
+
+    thread = threading.Thread(target=inside)
+    thread.start()
+    entered.wait()
+    threading.Timer(0.3, leave.set).start()
+    other = threading.Timer(0.1, late)
+    other.start()
+    assert in_a_child(late, 5) == "done"
+    for each in (thread, other):
+        each.join(5)
+        assert not each.is_alive()
 
 
 @needs_fork

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien._fork import loading, renew_after_fork
+from mien._fork import native
 from mien.detect.base import Detection, fit_long_side, resize
 from mien.errors import ModelError
 from mien.results import Box
@@ -50,26 +50,21 @@ class Haar:
                 "use yunet, or install one that has: pip install 'opencv-python-headless>=4.8,<5'."
             )
         path = Path(cv2.__file__).parent / "data" / CASCADE_FILE
-        with loading:
+        with native:
             self._cascade = cv2.CascadeClassifier(str(path))
         if self._cascade.empty():
             raise ModelError(f"OpenCV's cascade {CASCADE_FILE} is missing; reinstall OpenCV.")
-        renew_after_fork(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.min_face, self.min_neighbors)
-
-    def after_fork(self) -> None:
-        """In a forked child: another thread may have held the lock."""
-        self._lock = threading.Lock()
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
         """Find the faces of ``image``, uint8 (H, W, 3) in BGR order, largest first."""
         height, width = image.shape[:2]
         small_h, small_w = fit_long_side(height, width, self.long_side, LEAST_SIDE)
-        grey = cv2.cvtColor(resize(image, small_h, small_w), cv2.COLOR_BGR2GRAY)
         least = max(WINDOW_PIXELS, int(self.min_face * max(small_h, small_w)))
-        with self._lock:
+        with native, self._lock:
+            grey = cv2.cvtColor(resize(image, small_h, small_w), cv2.COLOR_BGR2GRAY)
             boxes = self._cascade.detectMultiScale(
                 cv2.equalizeHist(grey), 1.1, self.min_neighbors, minSize=(least, least)
             )

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import backend
-from mien._fork import loading, renew_after_fork
+from mien._fork import native
 from mien._system import file_sha256
 from mien.errors import ModelError
 
@@ -69,14 +69,9 @@ class Network:
     def __init__(self) -> None:
         self._file = model_file()
         self._session = self._load()
-        renew_after_fork(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), ()
-
-    def after_fork(self) -> None:
-        """In a forked child: another thread may have been in the session."""
-        self._session = None
 
     def _load(self) -> Any:
         ort = backend.onnxruntime()
@@ -84,7 +79,7 @@ class Network:
         options.log_severity_level = 4  # the outputs' shapes in the file no longer hold
         options.intra_op_num_threads = 1
         model = self._file.read_bytes().replace(_FIXED_SIZE, _ANY_SIZE, 1)
-        with loading:
+        with native:
             return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def run(self, image: NDArray[np.uint8], min_score: float) -> Rows:
@@ -97,9 +92,9 @@ class Network:
         x = np.zeros((1, 3, height + -height % 32, width + -width % 32), np.float32)
         for channel in range(3):
             x[0, channel, :height, :width] = image[:, :, channel]
-        if self._session is None:
-            self._session = self._load()
-        return _decoded(self._session.run(None, {"input": x}), x.shape[3], min_score)
+        with native:
+            out = self._session.run(None, {"input": x})
+        return _decoded(out, x.shape[3], min_score)
 
 
 def _decoded(out: list[NDArray[np.float32]], width: int, min_score: float) -> Rows:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._fork import native
 from mien.detect import network
 from mien.detect.base import Detection, fit_long_side
 from mien.detect.network import Rows, merged
@@ -123,9 +124,10 @@ class YuNet:
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
         """Find the faces of ``image``, uint8 (H, W, 3) in BGR order, largest first."""
-        found = self._seen(image)
-        if not _sure(found) and (spread := full_range(image)) is not image:  # dark or pale
-            found = merged(np.concatenate([found, self._seen(spread)]))
+        with native:
+            found = self._seen(image)
+            if not _sure(found) and (spread := full_range(image)) is not image:  # dark or pale
+                found = merged(np.concatenate([found, self._seen(spread)]))
         found = found[found[:, 14] >= self.min_score]
         return tuple(sorted(map(_detection, found), key=lambda d: -d.box.area))
 
