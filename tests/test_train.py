@@ -130,6 +130,29 @@ def test_augment_parts() -> None:
     assert int(((where % 48) - 24).abs().max()) in (3, 4, 5)
 
 
+def test_degraded_images_are_poor_photos_of_the_same_range() -> None:
+    torch.manual_seed(0)
+    y, x = torch.meshgrid(torch.linspace(0, 6, 64), torch.linspace(0, 9, 64), indexing="ij")
+    faces = ((y.sin() * x.cos() + 1) / 2).expand(256, 1, 64, 64).contiguous()
+
+    def made(share: float) -> torch.Tensor:
+        torch.manual_seed(3)
+        return augment(faces.clone(), AugmentConfig(degraded=share))
+
+    poor, mild = made(1.0), made(1e-9)
+    assert torch.equal(poor, made(1.0))
+    for out in (poor, mild):
+        assert out.shape == faces.shape
+        assert 0 <= float(out.min()) <= float(out.max()) <= 1
+        assert torch.allclose(out * 255, (out * 255).round(), atol=1e-4)
+    means = [out.mean((1, 2, 3)) for out in (poor, mild)]
+    assert int((means[0] < 0.2).sum()) > 10 * max(1, int((means[1] < 0.2).sum()))  # dark ones
+    detail = [(out[..., 1:] - out[..., :-1]).abs().mean((1, 2, 3)) for out in (poor, mild)]
+    assert float(detail[0].max()) > 1.5 * float(detail[1].max())  # noise
+    with pytest.raises(RecipeError, match="degraded"):
+        override(small_recipe(), ["augment.degraded=1.5"])
+
+
 def test_bicubic_keeps_more_of_the_detail() -> None:
     torch.manual_seed(0)
     x = torch.rand(64, 1, 48, 48)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mien.data.augmentation import AugmentConfig
+from mien.data.degrade import degrade
 
 
 def _uniform(n: int, limit: float, like: Tensor) -> Tensor:
@@ -119,7 +120,7 @@ def augment(
         x = (((x - mean) * gain + mean) * light).clamp(0, 1)
     if config.erasing:
         x = _erase(x, config)
-    return x
+    return degrade(x, config.degraded) if config.degraded else x
 
 
 def smaller(x: Tensor, side: int | None) -> Tensor:

@@ -28,6 +28,8 @@ class AugmentConfig:
         interpolation: "bilinear" or "bicubic". Bilinear sampling halves the finest detail, which
             the images that are scored still have (Touvron et al. 2019 on such a mismatch);
             bicubic keeps three quarters of it for four times the time of the augmentation.
+        degraded: share of the images that :mod:`mien.data.degrade` makes as poor as photos from
+            life are; all others get its milder framing and light. After all of the above.
     """
 
     flip: float = 0.0
@@ -44,6 +46,7 @@ class AugmentConfig:
     resized_crop: float = 0.0
     alternating: bool = False
     interpolation: str = "bilinear"
+    degraded: float = 0.0
 
     @property
     def geometric(self) -> bool:

@@ -184,7 +184,10 @@ class Recipe:
             _check(key, _value(self, key) > 0, "above 0", _value(self, key))
         _check("ema", 0 <= self.ema < 1, "in [0, 1)", self.ema)
         _check("loss.gce_q", 0 < self.loss.gce_q <= 1, "in (0, 1]", self.loss.gce_q)
-        shares = {key: _value(self, key) for key in ("distill.weight", "augment.resized_crop")}
+        shares = {
+            key: _value(self, key)
+            for key in ("distill.weight", "augment.resized_crop", "augment.degraded")
+        }
         shares |= {f"weights.{rule}": value for rule, value in self.weights.active.items()}
         for key, value in shares.items():
             _check(key, 0 <= value <= 1, "in [0, 1]", value)
