@@ -20,6 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 TORCH_HOMES = (
     "data/loaders.py",
     "data/augment.py",
+    "data/degrade.py",
     "models/",
     "train/",
     "export/",
