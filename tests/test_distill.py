@@ -15,9 +15,9 @@ torch = pytest.importorskip("torch")
 
 from helpers_train import drawn_faces, drawn_splits
 
-from mien.data.augment import smaller
 from mien.errors import ModelError, RecipeError
 from mien.train import learner as learner_module
+from mien.train.batches import smaller
 from mien.train.checkpoint import read_checkpoint
 from mien.train.distill import find_members, load_teachers
 from mien.train.fit import fit

@@ -30,12 +30,12 @@ from mien.evaluate import (
     to_markdown,
     write_report,
 )
-from mien.evaluate.curves import read_curves
 from mien.evaluate.metrics import reliability, roc_curve, suspicions
 from mien.evaluate.predictions import PredictionCache
 from mien.evaluate.samples import samples_of
 from mien.report.plots import training_curves
 from mien.robustness import robustness
+from mien.train.folder import read_curves
 
 
 def outcome(n: int = 700, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -15,12 +15,12 @@ from helpers_train import drawn_faces, drawn_splits, small_recipe
 
 from mien.classify import Classifier
 from mien.cli import main
-from mien.data.augmentation import AugmentConfig
 from mien.errors import ModelError
 from mien.export import default_licence, export_onnx, fit_temperature, record_scores
 from mien.preprocess import softmax
 from mien.train.checkpoint import TorchClassifier, load_checkpoint
 from mien.train.fit import fit
+from mien.train.recipe import AugmentConfig
 
 
 @pytest.fixture(scope="module")

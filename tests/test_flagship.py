@@ -16,25 +16,21 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F
 from helpers_train import drawn_faces, drawn_splits
 
-from mien.data.augment import alternating_mirror, augment, mix
-from mien.data.augmentation import AugmentConfig
 from mien.data.ferplus import majority_labels, majority_view
 from mien.data.splits import make_splits
-from mien.data.weighting import WeightConfig, rule_masks, sample_weights
 from mien.emotions import ALL, FERPLUS_COLUMNS, Emotion
 from mien.errors import DataError, ModelError, RecipeError
-from mien.evaluate.runner import predict
-from mien.evaluate.views import views_of
+from mien.evaluate.runner import predict, views_of
 from mien.models import count_multiply_adds, count_parameters, create_model
 from mien.models.blocks import DropPath, RepConv, fuse
+from mien.train.batches import alternating_mirror, augment, mix
 from mien.train.checkpoint import load_checkpoint, read_checkpoint
 from mien.train.fit import fit
-from mien.train.learner import Learner
-from mien.train.losses import distillation_loss, label_loss
+from mien.train.learner import Learner, distillation_loss, label_loss
 from mien.train.optimizers import Muon, orthogonalise
-from mien.train.recipe import LossConfig, Recipe, override
+from mien.train.recipe import AugmentConfig, LossConfig, Recipe, WeightConfig, override
 from mien.train.recipes import get_recipe
-from mien.train.selection import training_set
+from mien.train.selection import rule_masks, sample_weights, training_set
 from mien.train.speedrun import timed_run
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks" / "flagship"))

@@ -18,9 +18,6 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 #: Where torch and what is built on it may be imported.
 TORCH_HOMES = (
-    "data/loaders.py",
-    "data/augment.py",
-    "data/degrade.py",
     "models/",
     "train/",
     "export/",

@@ -26,12 +26,11 @@ from mien.evaluate.metrics import confusion_matrix, suspicions
 from mien.models.registry import get_spec
 from mien.models.summary import summarise
 from mien.reproduce.assemble import COLUMNS, deviations, set_beside
-from mien.reproduce.codec import from_json
 from mien.reproduce.datasets import Datasets
 from mien.reproduce.papers.bah2022 import ckplus_leakage, duplicates, sequences
 from mien.reproduce.papers.njoku2024 import TABLE_5, shuffled_report
 from mien.reproduce.plan import paper_recipe, resolve
-from mien.reproduce.run import Run, Seed
+from mien.reproduce.run import Run, Seed, from_json
 from mien.reproduce.scoring import disagreement
 from mien.reproduce.spec import BUDGETS, DATASETS, PAPERS, PrintedEpochs, System, get_system
 

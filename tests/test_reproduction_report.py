@@ -27,9 +27,9 @@ from mien.data.dataset import FaceDataset
 from mien.errors import DataError, OutputError
 from mien.report import charts
 from mien.report.document import count, duration, millions, points, shown, slug
-from mien.reproduce.codec import from_json
 from mien.reproduce.record import Record, read_record, without_folders
 from mien.reproduce.report import write_reproduction
+from mien.reproduce.run import from_json
 from mien.reproduce.spec import PAPERS, get_system
 from mien.reproduce.table import results_page
 

@@ -19,18 +19,16 @@ torch = pytest.importorskip("torch")
 
 from helpers_train import drawn_faces, drawn_splits, small_recipe
 
-from mien.data.augment import augment
-from mien.data.augmentation import AugmentConfig
 from mien.data.dataset import FaceDataset, Splits
-from mien.data.loaders import EpochBatches
+from mien.data.splits import refuse_seen
 from mien.errors import ModelError, RecipeError
-from mien.evaluate.guard import refuse_seen
+from mien.train.batches import EpochBatches, augment
 from mien.train.checkpoint import load_checkpoint, read_checkpoint
 from mien.train.fit import fit
 from mien.train.folder import default_folder
 from mien.train.loop import learning_rate
 from mien.train.precision import PrecisionChoice, choose_device
-from mien.train.recipe import Recipe, ScheduleConfig, flat_keys, override
+from mien.train.recipe import AugmentConfig, Recipe, ScheduleConfig, flat_keys, override
 from mien.train.recipes import RECIPES, get_recipe
 
 
@@ -360,7 +358,7 @@ import sys, time
 from pathlib import Path
 from typing import Any
 from helpers_train import drawn_faces, drawn_splits, small_recipe
-from mien.evaluate.guard import refuse_seen
+from mien.data.splits import refuse_seen
 from mien.train.fit import fit
 from mien.train.precision import PrecisionChoice, choose_device
 from mien.train.recipe import ScheduleConfig

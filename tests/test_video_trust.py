@@ -199,7 +199,7 @@ def test_an_unsure_face_is_painted_as_such(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_table_keeps_a_videos_name_whole(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mien.cli._film import print_film
+    from mien.cli.video import print_film
     from mien.video.timeline import Timeline
 
     monkeypatch.setenv("COLUMNS", str(width))

@@ -18,9 +18,9 @@ from mien.data.dataset import FaceDataset, Splits
 from mien.errors import RecipeError
 from mien.evaluate.runner import predict
 from mien.train.checkpoint import TorchClassifier, write_weights
+from mien.train.folder import environment
 from mien.train.precision import choose_precision
 from mien.train.recipe import Recipe
-from mien.train.record import environment
 from mien.train.speedrun import timed_run
 
 #: What was measured; written by ``speedrun.py --claim``, and repeated in the recipes.

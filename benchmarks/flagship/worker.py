@@ -76,9 +76,9 @@ def work_on(task: dict[str, Any]) -> None:
 
     from mien.data import make_splits
     from mien.data.ferplus import NAME, majority_view
-    from mien.evaluate.curves import read_curves
     from mien.train.checkpoint import load_checkpoint
     from mien.train.distill import load_teachers
+    from mien.train.folder import read_curves
     from mien.train.jobs import Job, Options, raise_first, result_of, run_jobs
 
     recipe = recipe_of(task, task["steps"])

@@ -59,10 +59,9 @@ def train_one(
     unlabelled: FaceDataset | None = None,
 ) -> None:
     """Train, write the run's report, say where it ended."""
-    from mien.train.fit import fit
+    from mien.train.fit import fit, write_run_report
     from mien.train.folder import default_folder
     from mien.train.jobs import run_name
-    from mien.train.report import write_run_report
 
     result = fit(
         recipe,

@@ -39,7 +39,7 @@ def distill(
     """
     begin("distill", device)
     from mien.data import make_splits, read_dataset, read_for_protocol
-    from mien.evaluate.guard import refuse_seen
+    from mien.data.splits import refuse_seen
     from mien.train.distill import dropped, find_members, load_teachers
     from mien.train.selection import extra_images
 

@@ -57,7 +57,7 @@ def evaluate(
     """
     if format_ not in FORMATS:
         raise DataError(f"--format must be one of {', '.join(FORMATS)}, not {format_!r}.")
-    from mien.evaluate.views import check_views
+    from mien.evaluate.runner import check_views
 
     tta = tta or views
     if flip and tta not in ("", "flip"):

@@ -13,8 +13,7 @@ from mien.cli._console import say
 from mien.errors import MienError, MissingExtraError, require_extra
 
 if TYPE_CHECKING:
-    from mien.models.counting import LayerRow
-    from mien.models.summary import ModelSummary
+    from mien.models.summary import LayerRow, ModelSummary
 
 app = typer.Typer(add_completion=False)
 

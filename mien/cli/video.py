@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from mien.cli._options import Csv, Device, Model, Parquet, Prior, VideoDetector, VideoMinFace
 from mien.detect import FILM_MIN_FACE
+from mien.emotions import PALETTE, Emotion
 from mien.errors import MienError
 from mien.text import shown
+from mien.video.timeline import Timeline, clock
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from mien.video.one import FilmSummary
     from mien.video.options import Options
     from mien.video.run import VideoRun
+
 
 app = typer.Typer(add_completion=False)
 
@@ -198,7 +204,7 @@ def _work(run: VideoRun, console: Console, options: Options, printed: bool) -> b
             whole &= not summary.skipped and not summary.cut_short
             _tell(summary, console)
             if not printed:
-                from mien.cli._film import print_film
+                from mien.cli.video import print_film
 
                 print_film(summary.timeline, str(summary.film))
     if run.stopped is not None and not watch.films:
@@ -315,3 +321,36 @@ def _tell(summary: FilmSummary, console: Console) -> None:
             console.print("Install ffmpeg for H.264 and for the sound.")
     if summary.plot is not None:
         console.print(f"wrote {summary.plot}")
+
+
+def print_film(timeline: Timeline, name: str, faces: int = 12) -> None:
+    """Print a video's name, and one row per face, longest seen first, with its expressions.
+
+    The name has a line of its own, so that it is whole at any width.
+    """
+    console = Console(highlight=False)
+    console.print(Text(shown(name), "bold"), soft_wrap=True)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for title in ("face", "seen", "from", "to"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("in the lead")
+    ranked = timeline.ranked()
+    for track in ranked[:faces]:
+        total = track.seconds or 1.0
+        shares = sorted(((s / total, e.value) for e, s in track.shares.items()), reverse=True)
+        words = Text()
+        for share, emotion in shares[:3]:
+            words.append(f"{emotion} {share:.0%}  ", PALETTE[Emotion(emotion)])
+        if track.unsure / total >= 0.005:
+            words.append(f"unsure {track.unsure / total:.0%}", "dim")
+        row = (str(track.track), f"{track.seconds:.1f} s", clock(track.first), clock(track.last))
+        table.add_row(*row, words)
+    rest = len(ranked) - faces + timeline.dropped
+    if rest > 0:
+        table.add_row("", "", "", "", Text(f"and {rest:,} more faces", "dim"))
+    if timeline.passers:
+        text = f"and {timeline.passers:,} passing by; --everyone shows them"
+        table.add_row("", "", "", "", Text(text, "dim"))
+    if not ranked and not timeline.passers:
+        table.add_row("", "", "", "", Text("no face", "dim"))
+    console.print(table)

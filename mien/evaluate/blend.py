@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data.splits import refuse_trained_on
 from mien.emotions import FERPLUS_EMOTIONS, Emotion
 from mien.errors import DataError
-from mien.evaluate.guard import refuse_trained_on
 from mien.evaluate.metrics import share
 from mien.evaluate.runner import Classifier, predict, versions
 from mien.evaluate.samples import Samples

@@ -32,7 +32,7 @@ from mien.report.document import (
     figure,
     percent,
 )
-from mien.report.files import write_files
+from mien.report.html import write_files
 
 
 def document(report: Report) -> Document:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypedDict, Unpack, runtime_checkable
 
@@ -14,16 +14,54 @@ from numpy.typing import NDArray
 
 from mien import _system
 from mien.data.dataset import FaceDataset, Splits
+from mien.data.splits import refuse_trained_on
 from mien.emotions import Emotion
 from mien.errors import DataError, ModelError
-from mien.evaluate.guard import refuse_trained_on
 from mien.evaluate.metrics import suspicions
 from mien.evaluate.predictions import Joined, Predictions
 from mien.evaluate.report import Mistake, Report
 from mien.evaluate.scores import Scores, score
-from mien.evaluate.views import check_views, views_of
 from mien.modelinfo import ModelInfo
 from mien.preprocess import whole_face
+
+#: Names of the sets of views: the face alone; with its mirror image; both, at five places.
+VIEWS = ("none", "flip", "ten")
+
+#: Shift of the four outer places of "ten", in pixels of a 48 px face (4 %).
+SHIFT = 2
+
+
+def check_views(views: str) -> str:
+    """``views`` itself. Raises DataError for a name that is not in ``VIEWS``."""
+    if views not in VIEWS:
+        raise DataError(f"Test-time augmentation must be one of {', '.join(VIEWS)}, not {views!r}.")
+    return views
+
+
+def shifted(faces: NDArray[np.uint8], down: int, right: int) -> NDArray[np.uint8]:
+    """Faces moved by whole pixels, their edges repeated; uint8 (N, H, W)."""
+    rows = np.clip(np.arange(faces.shape[1]) - down, 0, faces.shape[1] - 1)
+    columns = np.clip(np.arange(faces.shape[2]) - right, 0, faces.shape[2] - 1)
+    return faces[:, rows[:, None], columns[None, :]]
+
+
+def views_of(faces: NDArray[np.uint8], views: str) -> Iterator[NDArray[np.uint8]]:
+    """Each view of a batch in turn: 1, 2 or 10 arrays uint8 (N, H, W).
+
+    "ten" is the classic ten-crop (Krizhevsky et al. 2012) for a net that takes the whole face: the
+    face and four copies moved diagonally by ``SHIFT`` of 48 pixels, each with its mirror image.
+    """
+    check_views(views)
+    places = [(0, 0)]
+    if views == "ten":
+        step = max(1, round(SHIFT * faces.shape[1] / 48))
+        places += [(step, step), (step, -step), (-step, step), (-step, -step)]
+    for down, right in places:
+        moved = shifted(faces, down, right) if (down, right) != (0, 0) else faces
+        yield np.ascontiguousarray(moved)
+        if views != "none":
+            yield np.ascontiguousarray(moved[:, :, ::-1])
+
 
 #: uint8 (N, H, W) grey faces -> float (N, K) probabilities, row i for face i.
 PredictProba = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]
@@ -79,10 +117,10 @@ def evaluate(
         batch_size: faces per call.
         flip: average the probabilities of each face and its mirror image.
         views: the test-time augmentation instead: "none", "flip" or "ten" (flip × five places; see
-            :func:`mien.evaluate.views.views_of`); "" follows ``flip``.
+            :func:`mien.evaluate.runner.views_of`); "" follows ``flip``.
         progress: a bar on stderr, if that is a terminal.
         splits: where ``dataset`` is from; a model of a protocol that draws its split is refused
-            without it, see :func:`mien.evaluate.guard.refuse_trained_on`.
+            without it, see :func:`mien.data.splits.refuse_trained_on`.
         allow_trained: score images that the model learned from, for a training accuracy.
         about: see :func:`report_on`.
 
@@ -184,7 +222,7 @@ def predict(
 ) -> tuple[Predictions, float]:
     """Run the model over ``dataset`` in the order of the ids, so that batches never depend on it.
 
-    Nothing is refused here; ask :func:`mien.evaluate.guard.refuse_trained_on` before. Arguments as
+    Nothing is refused here; ask :func:`mien.data.splits.refuse_trained_on` before. Arguments as
     in :func:`evaluate`.
 
     Returns:

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.duplicates import without_twins
 from mien.data.readers import read_for_protocol
-from mien.data.splits import make_splits
-from mien.evaluate.guard import refuse_trained_on
+from mien.data.splits import make_splits, refuse_trained_on
 
 #: What was trained or chosen on before a role is scored.
 _BEFORE = {"train": (), "val": ("train",), "test": ("train", "val")}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mien.models.registry import ModelSpec, create_model, get_spec, list_models, register_model
 
 if TYPE_CHECKING:
-    from mien.models.counting import (
+    from mien.models.summary import (
         LayerRow,
         ParameterSplit,
         count_multiply_adds,
@@ -39,5 +39,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # The counting functions import torch: only when somebody asks for them.
     if name in __all__:
-        return getattr(importlib.import_module("mien.models.counting"), name)
+        return getattr(importlib.import_module("mien.models.summary"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -38,7 +38,7 @@ class Measured:
     """Size and cost with the default classes.
 
     Attributes:
-        parameters: Keras count (see `mien.models.counting`).
+        parameters: Keras count (see `mien.models.summary`).
         trainable: those of them that training changes by gradients.
         multiply_adds: MACs of convolutions and dense layers, for one image.
     """

@@ -7,14 +7,192 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
-from mien.models.counting import LayerRow, count_multiply_adds, layer_table, split_parameters
 from mien.models.registry import Measured, ModelSpec, get_spec, list_models
 from mien.report.markdown import markdown_table
+
+_BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+# torch class -> the name that Keras summaries, and so the papers' tables, use.
+_KERAS_TYPES: dict[str, str] = {
+    "Linear": "Dense",
+    "Conv2d": "Conv2D",
+    "BatchNorm1d": "BatchNormalization",
+    "BatchNorm2d": "BatchNormalization",
+    "MaxPool2d": "MaxPooling2D",
+    "AvgPool2d": "AveragePooling2D",
+    "ReLU": "Activation",
+}
+
+
+@dataclass(frozen=True)
+class ParameterSplit:
+    """Number of parameters by the Keras count.
+
+    ``non_trainable`` holds the running statistics of batch normalisation and frozen weights.
+    """
+
+    trainable: int
+    non_trainable: int
+
+    @property
+    def total(self) -> int:
+        return self.trainable + self.non_trainable
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One row of a Keras-like summary.
+
+    Attributes:
+        name: the module's path in the network, e.g. "features.conv1".
+        type: the layer's Keras name where it has one ("Conv2D", "Dense"), else the torch class.
+        output_shape: shape of one output without the batch, in the papers' order: (H, W, C) for
+            maps, (features,) for vectors.
+        parameters: Keras count of the module's own parameters; 0 where a module is called again.
+        settings: what shapes its output, for people: "3×3, padding 1", "rate 0.25"; "" if nothing.
+    """
+
+    name: str
+    type: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    settings: str = ""
+
+
+def split_parameters(module: nn.Module) -> ParameterSplit:
+    """Trainable and non-trainable parameters of a module; shared weights count once."""
+    trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in module.parameters() if not p.requires_grad)
+    return ParameterSplit(trainable, frozen + sum(_running_stats(m) for m in module.modules()))
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Keras total: all weights and the running mean and variance of batch normalisation."""
+    return split_parameters(module).total
+
+
+def count_multiply_adds(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
+    """MACs of one forward pass on one image: all ``Conv2d`` and ``Linear`` layers, exact.
+
+    One multiply-add is one weight used once (padding counts, biases, normalisation, activation and
+    pooling do not), a module called twice counts twice. Convolutions called as functions
+    are not seen. Runs the module once in evaluation mode on zeros and leaves it as it was.
+
+    Args:
+        module: the network, on any device (also "meta").
+        input_shape: (C, H, W) of one image.
+    """
+    total = 0
+
+    def count(layer: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        nonlocal total
+        if isinstance(layer, nn.Conv2d):
+            height, width = layer.kernel_size
+            total += output[0].numel() * (layer.in_channels // layer.groups) * height * width
+        elif isinstance(layer, nn.Linear):
+            total += output[0].numel() * layer.in_features
+
+    _trace(module, input_shape, lambda m: isinstance(m, (nn.Conv2d, nn.Linear)), count)
+    return total
+
+
+def layer_table(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[LayerRow, ...]:
+    """The layers of a network in the order in which they run, as a Keras summary lists them.
+
+    Args:
+        module: the network, on any device (also "meta"); it is left as it was.
+        input_shape: (C, H, W) of one image.
+    """
+    names = {m: name for name, m in module.named_modules()}
+    seen: set[nn.Module] = set()
+    rows: list[LayerRow] = []
+
+    def record(layer: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        shape = tuple(output.shape[1:])
+        if len(shape) == 3:
+            shape = (*shape[1:], shape[0])
+        kind = type(layer).__name__
+        parameters = 0 if layer in seen else _own_parameters(layer)
+        seen.add(layer)
+        keras = _KERAS_TYPES.get(kind, kind)
+        rows.append(LayerRow(names[layer], keras, shape, parameters, _settings(layer)))
+
+    def is_layer(layer: nn.Module) -> bool:
+        return next(layer.children(), None) is None or _own_parameters(layer) > 0
+
+    _trace(module, input_shape, is_layer, record)
+    return tuple(rows)
+
+
+def _settings(layer: nn.Module) -> str:
+    if isinstance(layer, nn.Dropout | nn.Dropout2d):
+        return f"rate {layer.p:g}"
+    if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        return ""
+    said = ["×".join(map(str, _pair(layer.kernel_size)))]
+    usual = (1, 1) if isinstance(layer, nn.Conv2d) else layer.kernel_size
+    if _pair(layer.stride) != _pair(usual):
+        said.append(f"stride {_pair(layer.stride)[0]}")
+    if isinstance(layer.padding, str):  # "same", "valid"
+        said.append(f"padding {layer.padding}")
+    elif any(_pair(layer.padding)):
+        said.append(f"padding {_pair(layer.padding)[0]}")
+    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+        said.append(f"{layer.groups} groups")
+    return ", ".join(said)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _running_stats(layer: nn.Module) -> int:
+    if not isinstance(layer, _BATCH_NORM) or layer.running_mean is None:
+        return 0
+    return 2 * layer.running_mean.numel()
+
+
+def _own_parameters(layer: nn.Module) -> int:
+    return sum(p.numel() for p in layer.parameters(recurse=False)) + _running_stats(layer)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards every submodule has its own mode again."""
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for m, training in modes:
+            m.training = training
+
+
+def _trace(
+    module: nn.Module,
+    input_shape: tuple[int, int, int],
+    wanted: Callable[[nn.Module], bool],
+    hook: Callable[..., None],
+) -> None:
+    weight = next(module.parameters(), None)
+    device = torch.device("cpu") if weight is None else weight.device
+    dtype = torch.float32 if weight is None else weight.dtype
+    handles = [m.register_forward_hook(hook) for m in module.modules() if wanted(m)]
+    try:
+        with _evaluating(module):
+            module(torch.zeros(1, *input_shape, device=device, dtype=dtype))
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @dataclass(frozen=True)

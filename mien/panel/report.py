@@ -9,7 +9,7 @@ from pathlib import Path
 from mien.panel.run import CONFIDENT, CellScore, PanelReport
 from mien.report.charts import bars
 from mien.report.document import Chart, Charts, Document, Section, Table, Text
-from mien.report.files import write_files
+from mien.report.html import write_files
 
 
 def _percent(value: float | None) -> str:

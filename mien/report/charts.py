@@ -51,7 +51,7 @@ def curves(
     Args:
         kind: "accuracy" (fractions) or "loss".
         seeds: of each seed the rows of its epochs, with "epoch", "train_<kind>" and "val_<kind>"
-            (see :func:`mien.evaluate.curves.read_curves`).
+            (see :func:`mien.train.folder.read_curves`).
         chosen: the epoch chosen in each seed, marked on the validation curve.
         paper: "train" and "val" -> the paper's points.
     """

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from html import escape
 from importlib import resources
 from itertools import zip_longest
+from pathlib import Path
 from string import Template
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.atomic import make_folder, write_text
 from mien.emotions import Emotion
 from mien.errors import OutputError
 from mien.report.document import (
@@ -27,8 +29,8 @@ from mien.report.document import (
     Table,
     Text,
 )
-from mien.report.style import STYLE, page_style
-from mien.report.svg import class_colour
+from mien.report.markdown import to_markdown
+from mien.report.svg import STYLE, class_colour, page_style
 
 _EXPRESSIONS = frozenset(emotion.value for emotion in Emotion)
 
@@ -205,3 +207,24 @@ def png_base64(image: NDArray[np.uint8]) -> str:
     if not done:
         raise OutputError(f"An image of shape {image.shape} cannot be written as PNG.")
     return base64.b64encode(buffer.tobytes()).decode("ascii")
+
+
+def write_files(folder: str | Path, stem: str, record: str, document: Document) -> dict[str, Path]:
+    """Write ``stem.json`` (``record``, JSON), ``stem.md`` and ``stem.html`` into ``folder``.
+
+    Returns:
+        "json", "markdown", "html" -> path.
+
+    Raises:
+        OutputError: the folder cannot be made or a file cannot be written.
+    """
+    target = make_folder(folder)
+    texts = {
+        "json": ("json", f"{record.rstrip()}\n"),
+        "markdown": ("md", to_markdown(document)),
+        "html": ("html", to_html(document)),
+    }
+    paths = {kind: target / f"{stem}.{ending}" for kind, (ending, _) in texts.items()}
+    for kind, (_, text) in texts.items():
+        write_text(paths[kind], text)
+    return paths

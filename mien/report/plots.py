@@ -1,6 +1,6 @@
 """Plots of a classifier, as SVG strings, from plain series: confusion, calibration, ROC, curves.
 
-Every function returns a complete ``<svg>`` to put inside a page that has :data:`mien.report.style.
+Every function returns a complete ``<svg>`` to put inside a page that has :data:`mien.report.svg.
 STYLE`; :func:`mien.report.svg.standalone` makes a file of it. Words stand beside the curves or
 below them, never on them.
 """
@@ -280,7 +280,7 @@ def training_curves(rows: Sequence[Mapping[str, float]]) -> str:
     """Loss, accuracy and learning rate of each epoch, a panel each; "" if nothing can be drawn.
 
     Args:
-        rows: of :func:`mien.evaluate.curves.read_curves`: "epoch" and the columns of that epoch.
+        rows: of :func:`mien.train.folder.read_curves`: "epoch" and the columns of that epoch.
     """
     series: dict[str, list[tuple[float, float]]] = {}
     for row in rows:

@@ -13,8 +13,6 @@ import numpy as np
 from mien.atomic import make_folder, write_text
 from mien.data import FaceDataset, Splits, make_splits
 from mien.errors import DataError
-from mien.evaluate.curves import read_curves
-from mien.reproduce.codec import from_json
 from mien.reproduce.datasets import Datasets
 from mien.reproduce.plan import NOT_COMPARED, Plan, Say, Task, paper_recipe
 from mien.reproduce.record import (
@@ -39,12 +37,13 @@ from mien.reproduce.run import (
     Run,
     Seconds,
     Seed,
+    from_json,
     mean,
     std,
 )
 from mien.reproduce.scoring import score_run
 from mien.reproduce.spec import Headline, PrintedEpochs, Remark, RunSpec, System
-from mien.train.folder import CURVES, RESULT, RUN, SPLITS, read_json
+from mien.train.folder import CURVES, RESULT, RUN, SPLITS, read_curves, read_json
 from mien.train.recipe import flat
 
 #: Where the columns of a comparison table stand; see :meth:`mien.reproduce.run.Seed.measure`.
@@ -107,7 +106,7 @@ def assemble(
     Raises:
         DataError, ModelError, RecipeError: a run folder is damaged.
     """
-    from mien.train.record import environment
+    from mien.train.folder import environment
 
     system, failed = plan.system, dict(failed or {})
     made = Assembly(plan, datasets, device)

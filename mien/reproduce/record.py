@@ -14,8 +14,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from mien.errors import DataError
-from mien.reproduce.codec import from_json
-from mien.reproduce.run import Counts, Environment, Run, Seed
+from mien.reproduce.run import Counts, Environment, Run, Seed, from_json
 from mien.reproduce.spec import Earlier, Headline, Remark
 
 SCHEMA = 1

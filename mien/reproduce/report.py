@@ -12,12 +12,11 @@ from mien.data.dataset import FaceDataset
 from mien.report import charts
 from mien.report import document as doc
 from mien.report.document import NOT_RUN, Block, Section, count, percent, points, shown, slug
-from mien.report.files import write_files
+from mien.report.html import write_files
 from mien.report.markdown import CHARTS
 from mien.report.svg import standalone
-from mien.reproduce.codec import from_json
 from mien.reproduce.record import Mark, Record
-from mien.reproduce.run import Environment, Run
+from mien.reproduce.run import Environment, Run, from_json
 from mien.reproduce.run_report import COLUMNS, paired_cells, run_sections
 from mien.reproduce.spec import PAPERS, Extra, get_system
 

@@ -22,15 +22,13 @@ from mien.atomic import write_text
 from mien.data import FaceDataset, Splits
 from mien.data.duplicates import without_twins
 from mien.errors import DataError, RecipeError
-from mien.evaluate.curves import read_curves
 from mien.evaluate.metrics import confusion_matrix, suspicions
 from mien.evaluate.predictions import Joined, PredictionCache, Predictions
 from mien.evaluate.runner import predict
 from mien.evaluate.scores import score
-from mien.reproduce.codec import from_json
-from mien.reproduce.run import Epoch, Figures, Score
+from mien.reproduce.run import Epoch, Figures, Score, from_json
 from mien.reproduce.spec import ScoreSpec
-from mien.train.folder import CURVES, RESULT, read_json
+from mien.train.folder import CURVES, RESULT, read_curves, read_json
 
 LIST, FOLDER = "scores.json", "predictions"
 

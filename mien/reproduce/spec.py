@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mien.errors import RecipeError, nearest
 from mien.report.document import Section
-from mien.reproduce.codec import from_json
-from mien.reproduce.run import ClassRow, Deviation
+from mien.reproduce.run import ClassRow, Deviation, from_json
 
 if TYPE_CHECKING:
     from mien.reproduce.assemble import Assembly

@@ -21,7 +21,7 @@ from mien.report.document import (
     figure,
     percent,
 )
-from mien.report.files import write_files
+from mien.report.html import write_files
 from mien.report.plots import Panel, panels
 from mien.report.svg import round_ticks, standalone
 from mien.robustness.corruptions import CORRUPTIONS

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import FaceDataset, Splits
+from mien.data.splits import refuse_trained_on
 from mien.emotions import Emotion
 from mien.errors import DataError
-from mien.evaluate.guard import refuse_trained_on
 from mien.evaluate.metrics import reliability
 from mien.evaluate.predictions import Joined, PredictionCache, Predictions
 from mien.evaluate.runner import Classifier, PredictProba, predict, resolved, versions

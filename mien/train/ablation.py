@@ -21,11 +21,10 @@ from mien.report.charts import Difference, differences
 from mien.report.markdown import markdown_table
 from mien.report.svg import sized, standalone
 from mien.train.fit import dry
-from mien.train.folder import DONE, RECIPE, RUN, read_json
+from mien.train.folder import DONE, RECIPE, RUN, environment, read_json
 from mien.train.jobs import Job, Options, Say, result_of, run_jobs
 from mien.train.recipe import Recipe, override
 from mien.train.recipes import get_recipe
-from mien.train.record import environment
 
 #: 97.5 % points of Student's t for 1, 2, … degrees of freedom.
 T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)

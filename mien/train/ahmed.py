@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mien.data.augmentation import AugmentConfig
 from mien.errors import RecipeError, nearest
-from mien.train.recipe import OptimizerConfig, Recipe, ScheduleConfig
+from mien.train.recipe import AugmentConfig, OptimizerConfig, Recipe, ScheduleConfig
 
 #: Registry names -> as the paper spells them: its seven, then the one whose ImageNet weights
 #: install as a package.

@@ -17,16 +17,15 @@ from mien._system import file_sha256
 from mien.atomic import make_folder, write_text
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.duplicates import without_twins
+from mien.data.splits import refuse_seen
 from mien.errors import RecipeError
 from mien.evaluate import Joined, PredictionCache, Predictions, Report, write_report
-from mien.evaluate.guard import refuse_seen
-from mien.evaluate.runner import predict, report_on
-from mien.evaluate.views import VIEWS, check_views
+from mien.evaluate.runner import VIEWS, check_views, predict, report_on
 from mien.report.markdown import markdown_table
 from mien.train.checkpoint import load_checkpoint, read_checkpoint
 from mien.train.distill import ENSEMBLE, Member, find_members
+from mien.train.folder import environment
 from mien.train.precision import choose_device
-from mien.train.record import environment
 
 CHOICES = ("equal", "greedy")
 #: In an ensemble's folder: the test score, and the members' probabilities.

@@ -4,34 +4,99 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mien.atomic import make_folder, write_text
 from mien.data.dataset import FaceDataset, Splits
-from mien.data.loaders import EpochBatches
 from mien.errors import RecipeError
+from mien.evaluate import describe_model, evaluate, to_markdown
 from mien.models.weights import initial_weights
+from mien.report.plots import training_curves
+from mien.report.svg import standalone
 from mien.train import loop
-from mien.train.checkpoint import resume_from, save_checkpoint
+from mien.train.batches import EpochBatches
+from mien.train.checkpoint import load_checkpoint, resume_from, save_checkpoint
 from mien.train.distill import Teachers
-from mien.train.folder import BEST, LAST, RUN, hold, read_json
-from mien.train.learner import Learner
-from mien.train.loop import State
-from mien.train.optimizers import make_optimizer
-from mien.train.precision import PrecisionChoice, choose_device, choose_precision
-from mien.train.progress import ProgressLine
-from mien.train.recipe import Recipe
-from mien.train.record import (
+from mien.train.folder import (
+    BEST,
+    CURVES,
+    LAST,
+    RESULT,
+    RUN,
     beside,
     check_folder,
+    hold,
+    read_curves,
+    read_json,
     record_resumption,
     record_start,
     write_curves,
 )
+from mien.train.learner import Learner
+from mien.train.loop import State
+from mien.train.optimizers import make_optimizer
+from mien.train.precision import PrecisionChoice, choose_device, choose_precision
+from mien.train.recipe import Recipe
 from mien.train.selection import Material, select
+
+_SCORES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+
+
+class ProgressLine:
+    """Shows a run of ``epochs`` × ``batches`` steps on standard error, unless ``quiet``."""
+
+    def __init__(self, epochs: int, batches: int, state: State, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet)
+        self.epochs = epochs
+        self._begun, self._seen, self._first = time.monotonic(), 0, state.epoch
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=quiet or not sys.stderr.isatty(),
+        )
+        steps = epochs * batches
+        self._task = self._bar.add_task("training", total=steps, completed=state.step, rate="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    @property
+    def _rate(self) -> str:
+        return f"{self._seen / max(time.monotonic() - self._begun, 1e-9):,.0f} images/s"
+
+    def step(self, state: State, images: int) -> None:
+        """A step on so many images is done."""
+        self._seen += images
+        if not self._bar.disable:
+            now = f"epoch {state.epoch + 1}"
+            self._bar.update(self._task, completed=state.step, description=now, rate=self._rate)
+
+    def epoch(self, state: State) -> None:
+        """An epoch is scored."""
+        row = state.rows[-1]
+        spent = time.monotonic() - self._begun
+        left = (self.epochs - state.epoch) * spent / (state.epoch - self._first)
+        parts = [f"epoch {state.epoch:3d}/{self.epochs}"]
+        parts += [f"{key} {row[key]:.4f}" for key in _SCORES if key in row]
+        parts += [self._rate, f"{left / 60:.1f} min left"]
+        self.console.print("  ".join(parts), highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -91,7 +156,8 @@ def fit(
         WeightsError: the weights that ``recipe.init`` names cannot be had.
     """
     recipe = dry(recipe) if dry_run else recipe
-    begun = check_folder(folder, recipe, seed, resume, teachers, dataset, splits, unlabelled)
+    taught = None if teachers is None else list(teachers.record)
+    begun = check_folder(folder, recipe, seed, resume, taught, dataset, splits, unlabelled)
     material = select(recipe, dataset, splits, teachers, unlabelled, few=dry_run)
     device = choose_device(device)
     precision = _precision(folder, recipe, device, begun is not None)
@@ -110,7 +176,7 @@ def fit(
                 seed=seed,
                 precision=precision.precision,
                 precision_why=precision.reason,
-                teachers=None if teachers is None else list(teachers.record),
+                teachers=taught,
                 beside=beside(recipe, dataset, unlabelled) or None,
                 training_images=material.used,
                 init=None if start is None else start.record(),
@@ -188,3 +254,41 @@ def _tensorboard(folder: Path) -> Any:
     except ImportError:
         return None
     return SummaryWriter(str(folder / "tensorboard"))
+
+
+def write_run_report(result: FitResult, dataset: FaceDataset, splits: Splits) -> Path:
+    """Write ``report/`` (JSON, Markdown), ``curves.svg`` and ``result.json`` into the run.
+
+    The report is of the validation split, on which the epoch was chosen, and says so; ``mien
+    evaluate`` draws the page of any split, and scores the test split, once. Without a validation
+    split there is no report.
+    """
+    folder = result.folder
+    write_text(folder / "curves.svg", standalone(training_curves(read_curves(folder / CURVES))))
+    record = {
+        "best_epoch": result.best_epoch,
+        "val_accuracy": result.val_accuracy,
+        "seconds": round(result.seconds, 1),
+        "checkpoint": result.checkpoint.name,
+    }
+    val = splits.select(dataset, "val")
+    if len(val):
+        _write_report(result, val, splits)
+    # Last: it says that everything else is there.
+    write_text(folder / RESULT, json.dumps(record, indent=2) + "\n")
+    return folder / "report" if len(val) else folder
+
+
+def _write_report(result: FitResult, val: FaceDataset, splits: Splits) -> None:
+    classifier = load_checkpoint(result.checkpoint)
+    report = evaluate(
+        classifier.predict_proba,
+        val,
+        classes=classifier.info.labels,
+        model={**describe_model(classifier.info), "epoch": result.best_epoch},
+        protocol=splits.protocol,
+        split=f"{splits.published_name('val')} (the epoch was chosen on it)",
+    )
+    folder = make_folder(result.folder / "report")
+    write_text(folder / "report.json", report.to_json() + "\n")
+    write_text(folder / "report.md", to_markdown(report))

@@ -17,9 +17,8 @@ from typing import Any
 from mien.data import make_splits
 from mien.data.dataset import FaceDataset, Splits
 from mien.errors import MienError, RecipeError
-from mien.evaluate.curves import read_curves
 from mien.train.distill import Teachers
-from mien.train.fit import dry, fit
+from mien.train.fit import dry, fit, write_run_report
 from mien.train.folder import (
     BEST,
     CURVES,
@@ -32,13 +31,13 @@ from mien.train.folder import (
     RESULT,
     BusyError,
     busy,
+    check_folder,
     hold,
     note_failure,
+    read_curves,
     read_json,
 )
 from mien.train.recipe import Recipe
-from mien.train.record import check_folder
-from mien.train.report import write_run_report
 
 Say = Callable[[str], None]
 
@@ -208,7 +207,8 @@ def _train(
     recipe, o = _as_begun(job), options
     if job.done:
         wanted = dry(recipe) if o.dry_run else recipe
-        arguments = (job.seed, True, o.teachers, dataset, splits, o.unlabelled)
+        taught = o.teachers.record if o.teachers else None
+        arguments = (job.seed, True, taught, dataset, splits, o.unlabelled)
         check_folder(job.folder, wanted, *arguments)
         return
     say(f"{'training' if job.state == NOT_RUN else 'resuming'} {job.folder.name} ({count})")

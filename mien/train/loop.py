@@ -15,7 +15,7 @@ from functools import partial
 
 import torch
 
-from mien.data.loaders import EpochBatches
+from mien.train.batches import EpochBatches
 from mien.train.learner import Learner
 from mien.train.recipe import Recipe, ScheduleConfig
 

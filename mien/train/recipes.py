@@ -7,10 +7,10 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any
 
-from mien.data.augmentation import AugmentConfig
 from mien.errors import RecipeError, nearest
 from mien.train.ahmed import best_recipes
 from mien.train.recipe import (
+    AugmentConfig,
     DistillConfig,
     LossConfig,
     OptimizerConfig,

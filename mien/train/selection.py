@@ -13,14 +13,17 @@ import torch
 from numpy.typing import NDArray
 
 from mien.data.dataset import FaceDataset, Splits
-from mien.data.duplicates import without_twins
-from mien.data.loaders import EpochBatches
-from mien.data.weighting import sample_weights
-from mien.errors import RecipeError
+from mien.data.duplicates import constant_images, exact_groups, without_twins
+from mien.emotions import FERPLUS_COLUMNS, FERPLUS_EMOTIONS
+from mien.errors import DataError, RecipeError
 from mien.models.registry import get_spec
+from mien.train.batches import EpochBatches
 from mien.train.distill import Teachers
 from mien.train.learner import Learner
-from mien.train.recipe import Recipe
+from mien.train.recipe import Recipe, WeightConfig
+
+#: Rules that read the FER+ votes.
+VOTED = ("not_a_face", "unsupported")
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,60 @@ def training_set(
     )
     ours = np.ones(len(train), np.float32) if weights is None else weights
     return both, np.concatenate([ours, np.zeros(n, np.float32)])
+
+
+def rule_masks(dataset: FaceDataset, rules: tuple[str, ...]) -> dict[str, NDArray[np.bool_]]:
+    """Which images each rule of :class:`WeightConfig` concerns: bool (N,) by rule.
+
+    Raises:
+        DataError: a rule reads FER+ votes and the dataset has none.
+    """
+    masks = {rule: _voted(dataset, rule) for rule in rules if rule in VOTED}
+    if "constant" in rules:
+        masks["constant"] = constant_images(dataset.images)
+    if {"conflicting", "copies"} & set(rules):
+        # The row of each image's first copy, so that labels[groups] is that one's label.
+        groups = exact_groups(dataset.images)
+        differs = dataset.labels != dataset.labels[groups]
+        both = {
+            "conflicting": np.isin(groups, groups[differs]),
+            "copies": (groups != np.arange(len(groups))) & ~differs,
+        }
+        masks |= {rule: mask for rule, mask in both.items() if rule in rules}
+    return masks
+
+
+def _voted(dataset: FaceDataset, rule: str) -> NDArray[np.bool_]:
+    if dataset.votes is None:
+        raise DataError(
+            f"weights.{rule} reads FER+ votes, and {dataset.where} has none: add "
+            f"fer2013new.csv beside the CSV, or train with --set weights.{rule}=1."
+        )
+    votes = dataset.votes
+    if rule == "not_a_face":
+        no_face: NDArray[np.bool_] = votes.argmax(axis=1) == FERPLUS_COLUMNS.index("NF")
+        no_face &= votes.sum(axis=1) > 0
+        return no_face
+    known = [FERPLUS_EMOTIONS.index(c) if c in FERPLUS_EMOTIONS else -1 for c in dataset.classes]
+    column = np.array(known)[dataset.labels]
+    unseen: NDArray[np.bool_] = votes[np.arange(len(votes)), column] == 0
+    unseen &= (column >= 0) & (votes.sum(axis=1) > 0)
+    return unseen
+
+
+def sample_weights(dataset: FaceDataset, config: WeightConfig) -> NDArray[np.float32] | None:
+    """The weight of every image, float32 (N,), or None where ``config`` changes nothing.
+
+    Raises:
+        DataError: as :func:`rule_masks`.
+    """
+    active = config.active
+    if not active:
+        return None
+    weights = np.ones(len(dataset), dtype=np.float32)
+    for rule, mask in rule_masks(dataset, tuple(active)).items():
+        weights[mask] = np.minimum(weights[mask], np.float32(active[rule]))
+    return weights
 
 
 def extra_images(read: FaceDataset, name: str, dataset: FaceDataset) -> FaceDataset:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mien.models.layers import (
+from mien.models.blocks import (
     Add,
     GlobalAveragePooling2D,
     batch_norm,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from mien.models.blocks import conv2d, dense, dropout, relu
 from mien.models.fast import Sequential
-from mien.models.layers import conv2d, dense, dropout, relu
 from mien.models.registry import register_model
 
 

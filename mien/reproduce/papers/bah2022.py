@@ -18,7 +18,7 @@ from mien.data import FaceDataset, Splits, make_splits
 from mien.data.duplicates import exact_groups, near_pairs
 from mien.errors import DataError
 from mien.report.document import NOT_RUN, Section, Table, Text, count
-from mien.reproduce.codec import from_json
+from mien.reproduce.run import from_json
 from mien.reproduce.spec import Extra, load
 
 if TYPE_CHECKING:
