@@ -48,13 +48,6 @@ RUNTIME = {
     *(room for layer in LAYERS[:-3] for room in layer if room not in (*TRAINING, "panel", "web")),
     *("cli.predict", "cli.demo", "cli.video", "cli.live"),
 }
-#: Imports that close a circle of modules, and why each may.
-KNOWN_CIRCLES = {
-    ("reproduce.spec", "reproduce.assemble"): "a type, for the type checker only",
-    ("reproduce.photos", "reproduce.plan"): "a type, for the type checker only",
-    ("reproduce.plan", "reproduce.assemble"): "reproduce() goes from the plan to the report",
-    ("reproduce.plan", "reproduce.report"): "reproduce() goes from the plan to the report",
-}
 RUNTIME_DEPENDENCIES = {
     "numpy",
     "cv2",
@@ -165,13 +158,7 @@ def test_no_circles_between_rooms() -> None:
 
 
 def test_no_circles_between_modules() -> None:
-    for module, name in KNOWN_CIRCLES:
-        assert name in GRAPH.get(module, ()), "gone: take it off the list"
-    graph = {
-        module: {name for name in names if (module, name) not in KNOWN_CIRCLES}
-        for module, names in GRAPH.items()
-    }
-    TopologicalSorter(graph).prepare()
+    TopologicalSorter(GRAPH).prepare()
 
 
 def test_files_stay_small() -> None:

@@ -22,9 +22,10 @@ from helpers_train import drawn_faces
 from mien.data.convert import write_dataset
 from mien.errors import DataError, RecipeError
 from mien.report.document import Section
+from mien.reproduce import reproduce
 from mien.reproduce.datasets import Datasets
 from mien.reproduce.papers.njoku2024 import Mislabelled, mislabelled
-from mien.reproduce.plan import TrainOptions, folder_name, make_plan, reproduce
+from mien.reproduce.plan import TrainOptions, folder_name, make_plan
 from mien.reproduce.record import read_record
 from mien.reproduce.run import Deviation
 from mien.reproduce.spec import (

@@ -19,8 +19,8 @@ from helpers_train import drawn_faces
 from mien.cli import main
 from mien.data.convert import write_dataset
 from mien.errors import MienError
-from mien.reproduce import spec
-from mien.reproduce.plan import TrainOptions, reproduce
+from mien.reproduce import reproduce, spec
+from mien.reproduce.plan import TrainOptions
 from mien.reproduce.spec import Headline, RunSpec, System
 from mien.train.recipe import Recipe
 from mien.train.recipes import get_recipe

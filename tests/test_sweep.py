@@ -28,9 +28,10 @@ from helpers_train import drawn_faces
 from mien.cli import main
 from mien.data.convert import write_dataset
 from mien.errors import RecipeError
+from mien.reproduce import reproduce
 from mien.reproduce.datasets import Datasets
 from mien.reproduce.papers.ahmed2024 import shown_cells
-from mien.reproduce.plan import TrainOptions, reproduce
+from mien.reproduce.plan import TrainOptions
 from mien.reproduce.run import Figures
 from mien.reproduce.spec import get_system
 from mien.reproduce.sweep import (

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from results_page import results_page
+
 from mien import zoo
 from mien.atomic import write_text
 from mien.classify import load_classifier
 from mien.cli import VERBS
-from mien.reproduce.table import results_page
 from mien.train.ablation import picture, to_markdown
 
 SPEED_NAMES = {

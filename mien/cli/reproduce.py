@@ -72,8 +72,8 @@ def reproduce(
     get_system(name)  # an unknown name fails before anything heavy is loaded
     require_extra("train", ("torch", "pyarrow"), "`mien reproduce`")
     relaunch_with_allocator()
+    from mien.reproduce import reproduce as run
     from mien.reproduce.plan import TrainOptions
-    from mien.reproduce.plan import reproduce as run
 
     record, paths = run(
         name,

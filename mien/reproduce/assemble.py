@@ -305,7 +305,9 @@ def _photos(made: Assembly, say: Say) -> tuple[tuple[Photo, ...], PhotosRun | No
     from mien.reproduce.photos import about, predict_portraits
 
     tasks = made.plan.of(run_id)
-    said = PhotosRun(run_id, about(made.plan.system.run(run_id), tasks))
+    said = PhotosRun(
+        run_id, about(made.plan.system.run(run_id), tasks[0].job.folder.name if tasks else "")
+    )
     done = [t for t in tasks if t.state == DONE]
     if not done:
         return (), said

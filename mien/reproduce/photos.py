@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -23,9 +23,6 @@ from mien.report.document import Block, Section, percent, slug
 from mien.report.svg import class_colour, document, num, rect, text
 from mien.reproduce.record import Photo, PhotoFace, Record
 from mien.reproduce.spec import RunSpec
-
-if TYPE_CHECKING:
-    from mien.reproduce.plan import Task
 
 PORTRAIT = "astronaut.jpg"
 
@@ -102,18 +99,18 @@ def _portrait() -> NDArray[np.uint8]:
     return read_image(resources.files("mien").joinpath("assets", PORTRAIT).read_bytes())
 
 
-def about(run: RunSpec, tasks: Sequence[Task]) -> str:
-    """What is to be said of the predictions; "runs/…" stands for the folder of runs."""
+def about(run: RunSpec, folder: str) -> str:
+    """What is to be said of the predictions of the run in ``folder`` of the folder of runs."""
     said = (
         f"{run.label}, first seed, chosen epoch. The faces of the papers' own photos are not free "
         "to show: the portrait is in the public domain, and an average face is nobody's. An "
         "average is smoother than any face that the network learned from, so its answers there are "
         "a curiosity and no measure."
     )
-    if not tasks:
+    if not folder:
         return said
     return (
-        f"{said} On your own photos: mien export runs/{tasks[0].job.folder.name}/best.ckpt --out "
+        f"{said} On your own photos: mien export runs/{folder}/best.ckpt --out "
         f"{run.id}.onnx, then mien predict PHOTO --model {run.id}.onnx, and in front of a webcam "
         f"mien live --model {run.id}.onnx."
     )

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mien.errors import DataError, MienError, RecipeError, nearest, require_extra
+from mien.errors import DataError, MienError, RecipeError, nearest
 from mien.reproduce.datasets import Datasets
-from mien.reproduce.record import Record
 from mien.reproduce.run import DONE, NOT_RUN
-from mien.reproduce.spec import BUDGETS, RunSpec, System, get_system
+from mien.reproduce.spec import BUDGETS, RunSpec, System
 
 if TYPE_CHECKING:
     from mien.train.jobs import Job, Outcome
@@ -244,79 +242,3 @@ def train(
     how = Options(options.device, dry_run=options.dry, quiet=options.quiet)
     fatal = (WeightsError,) if attempts > 1 else ()
     return run_jobs(jobs, datasets.get, how, attempts=attempts, fatal=fatal, say=say)
-
-
-def _failures(outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """Run folder's name -> why it failed; where all that was to be done failed, the error."""
-    from mien.train.jobs import raise_first
-
-    failed = {o.job.folder.name: o.why for o in outcomes if o.error is not None}
-    if failed and len(failed) == len(outcomes):
-        raise_first(outcomes)
-    return failed
-
-
-def reproduce(
-    name: str | System,
-    out: Path,
-    *,
-    runs: Path = Path("runs"),
-    budget: str = "fast",
-    data: Path | None = None,
-    fergit: Path | None = None,
-    seeds: int | None = None,
-    only: Sequence[str] = (),
-    report_only: bool = False,
-    options: TrainOptions = TrainOptions(),
-    command: str = "",
-    say: Say = lambda _: None,
-) -> tuple[Record, dict[str, Path]]:
-    """Reproduce one paper: train what is missing, score it once, write the report.
-
-    Stopped anywhere and called again, it goes on where it was; any number of processes can be
-    given the same folder of runs.
-
-    Args:
-        name: one of :data:`mien.reproduce.spec.PAPERS`, or a system.
-        out, runs: folders of the report and of run folders; those of ``mien train`` count.
-        budget: "fast" or "paper".
-        data, fergit: file or folder of the datasets (None: the default data folder), and FERGIT's
-            file; else FERGIT is looked for, and built where it is needed.
-        seeds: number of seeds of every run without folds, instead of its own.
-        only: ids of the runs to train; what else is there is reported too.
-        report_only: train nothing; what is not there reads "not run".
-        command, say: said in the report; called with one line on what is going on.
-
-    Returns:
-        the record, whose ``failed`` names trainings that failed while others went on, and "json",
-        "markdown", "html" -> path.
-
-    Raises:
-        RecipeError, DataError, ModelError: see the parts. Every training failed: the first error.
-        MissingExtraError: the [train] extra is not installed.
-    """
-    require_extra("train", ("torch", "pyarrow"), "`mien reproduce`")
-    from mien.reproduce.assemble import assemble
-    from mien.reproduce.report import write_reproduction
-
-    if options.dry and report_only:
-        raise RecipeError("--dry-run trains, and --report-only does not; leave one out.")
-    system = get_system(name) if isinstance(name, str) else name
-    # FERGIT takes minutes to build: not for a run that is not wanted.
-    wanted = {run.dataset for run in system.runs if not only or run.id in only}
-    build = not report_only and "fergit" in wanted
-    datasets = Datasets(data, fergit, cache=runs, build=build, dry=options.dry, say=say)
-    planned = partial(
-        make_plan, system, budget, runs, datasets, seeds=seeds, only=only, dry=options.dry
-    )
-    plan, failed = planned(need_data=not report_only), {}
-    for dataset in dict.fromkeys(run.dataset for run in system.runs if run.id in plan.missing):
-        if why := datasets.missing(dataset):
-            say(f"not run: {why}")
-    if not report_only:
-        failed = _failures(train(plan, datasets, options, say, only, attempts=system.attempts))
-        plan = planned()
-    record = assemble(plan, datasets, options.scoring_device, failed, command, say)
-    names = dict.fromkeys(run.dataset for run in system.runs)
-    shown = [datasets.get(name) for name in names if not datasets.missing(name)]
-    return record, write_reproduction(record, out, shown, system.extras)

@@ -13,14 +13,11 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mien.errors import RecipeError, nearest
 from mien.report.document import Section
 from mien.reproduce.run import ClassRow, Deviation, from_json
-
-if TYPE_CHECKING:
-    from mien.reproduce.assemble import Assembly
 
 #: "paper" is the paper's own recipe; "fast" aims at the same headline in a fraction of the time.
 BUDGETS = ("fast", "paper")
@@ -195,13 +192,14 @@ class Extra:
     Attributes:
         key: in the record's "extra".
         kind: the dataclass that holds it; the record has it as plain JSON.
-        make: makes it; where it depends on trained runs or data it must say so itself.
+        make: makes it from a :class:`mien.reproduce.assemble.Assembly`; where it depends on
+            trained runs or data it must say so itself.
         section: shows it.
     """
 
     key: str
     kind: type[Any]
-    make: Callable[[Assembly], Any]
+    make: Callable[[Any], Any]
     section: Callable[[Any], Section]
 
 
