@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import subprocess
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from mien.cli import VERBS
+from mien.cli import app_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
@@ -23,7 +22,7 @@ PAGES += sorted(f"mien/zoo/{page.name}" for page in (ROOT / "mien" / "zoo").glob
 
 def options(verb: str, sub: str = "") -> set[str]:
     """The long options that a verb's help shows."""
-    command: Any = typer.main.get_command(importlib.import_module(VERBS[verb].module).app)
+    command: Any = typer.main.get_command(app_of(verb))
     if sub:
         command = command.commands[sub]
     shown = [p for p in command.params if not getattr(p, "hidden", False)]

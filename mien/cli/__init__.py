@@ -1,9 +1,10 @@
 """The command line: ``mien VERB …``. A verb's module is imported only when that verb is called.
 
-A verb lives in ``mien/cli/<verb>.py`` (dashes become underscores) and exposes ``app``, a
-``typer.Typer``. Exit codes: 0 done, 1 some inputs failed and the rest was done, 2 nothing could be
-done (the reason is one sentence on standard error), 70 a defect of mien's, 130 interrupted, 143
-terminated. ``MIEN_DEBUG=1`` prints a defect's traceback; any other value is a file to add it to.
+A verb is the function of its name in ``mien/cli/<verb>.py``; one of several parts is a
+``typer.Typer`` there, ``app``. Exit codes: 0 done, 1 some inputs failed and the rest was done, 2
+nothing could be done (the reason is one sentence on standard error), 70 a defect of mien's, 130
+interrupted, 143 terminated. ``MIEN_DEBUG=1`` prints a defect's traceback; any other value is
+a file to add it to.
 """
 
 from __future__ import annotations
@@ -86,12 +87,23 @@ def _unknown(word: str) -> int:
     return _fail(f"Unknown verb {word!r}{hint}")
 
 
+def app_of(verb: str) -> Any:
+    """The verb as a ``typer.Typer``; its module is imported."""
+    import typer
+
+    module = importlib.import_module(VERBS[verb].module)
+    if hasattr(module, "app"):
+        return module.app
+    app = typer.Typer(add_completion=False)
+    app.command()(getattr(module, verb))
+    return app
+
+
 def _run(verb: str, arguments: list[str]) -> int:
     """Import the verb's module and run it; typer's own errors come back as exceptions."""
     import typer.main
 
-    app = importlib.import_module(VERBS[verb].module).app
-    command: Any = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app_of(verb))
     names = ["-h", "--help"]
     try:  # not command.main(), which turns Ctrl-C and broken pipes into silent exit codes
         with command.make_context(f"mien {verb}", arguments, help_option_names=names) as context:
@@ -107,9 +119,9 @@ def _complete(arguments: list[str]) -> int:
 
     root = typer.Typer(help="Facial-expression recognition, offline.", no_args_is_help=True)
     for name, verb in VERBS.items():
-        app: typer.Typer = importlib.import_module(verb.module).app
+        app = app_of(name)
         if len(app.registered_commands) == 1 and app.registered_callback is None:
-            root.command(name, help=verb.help)(app.registered_commands[0].callback)  # type: ignore[type-var]
+            root.command(name, help=verb.help)(app.registered_commands[0].callback)
         else:
             root.add_typer(app, name=name, help=verb.help)
     command: Any = typer.main.get_command(root)

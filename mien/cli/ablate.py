@@ -8,23 +8,16 @@ from typing import Annotated
 import typer
 
 from mien.cli._console import say
-from mien.cli._options import Data, DryRun, Json, Name, TrainDevice
+from mien.cli._options import Data, DryRun, Json, Name, TrainDevice, argument, option
 from mien.cli._training import begin
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def ablate(
-    table: Annotated[
-        Path, typer.Argument(help="TOML file: recipe, set, seeds and the table of rows.")
-    ],
+    table: Annotated[Path, argument("TOML file: recipe, set, seeds and the table of rows.")],
     data: Data = None,
     name: Name = None,
-    out: Annotated[Path | None, typer.Option(help="Folder (default: out/TABLE).")] = None,
-    minutes: Annotated[
-        float | None, typer.Option(min=0, help="Start no further run after so long.")
-    ] = None,
+    out: Annotated[Path | None, option("Folder (default: out/TABLE).")] = None,
+    minutes: Annotated[float | None, option("Start no further run after so long.", min=0)] = None,
     device: TrainDevice = "auto",
     dry_run: DryRun = False,
     json: Json = False,

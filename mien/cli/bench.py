@@ -7,20 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from mien.cli._options import Json, Model, OutJson
-
-app = typer.Typer(add_completion=False)
+from mien.cli._options import Json, Model, OutJson, option
 
 
-@app.command()
 def bench(
     model: Model = None,
     photo: Annotated[
-        Path | None, typer.Option(help="A photo with one clear face (default: a bundled one).")
+        Path | None, option("A photo with one clear face (default: a bundled one).")
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Timed runs; their median counts.")] = 20,
+    repeats: Annotated[int, option("Timed runs; their median counts.", min=1)] = 20,
     threads: Annotated[
-        list[int] | None, typer.Option(min=1, help="Classifier threads; may be repeated.")
+        list[int] | None, option("Classifier threads; may be repeated.", min=1)
     ] = None,
     as_json: Json = False,
     out: OutJson = None,

@@ -7,12 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from mien.cli._options import BatchSize, Data, Flip, Json, Name, OutJson, ScoredModel, Split
-
-app = typer.Typer(add_completion=False)
+from mien.cli._options import BatchSize, Data, Flip, Json, Name, OutJson, ScoredModel, Split, option
 
 
-@app.command()
 def blend(
     model: ScoredModel,
     data: Data = None,
@@ -21,9 +18,7 @@ def blend(
     flip: Flip = False,
     temperature: Annotated[
         float | None,
-        typer.Option(
-            min=0.05, max=20, help="The softening to compare (default: PublicTest's best)."
-        ),
+        option("The softening to compare (default: PublicTest's best).", min=0.05, max=20),
     ] = None,
     batch_size: BatchSize = 256,
     as_json: Json = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.cli._console import say as _say
-from mien.cli._options import Data, Fold, Json, Name
+from mien.cli._options import Data, Fold, Json, Name, argument, option
 
 if TYPE_CHECKING:
     from mien.data.dataset import FaceDataset
@@ -17,9 +17,7 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Audit, convert, split and build datasets."
 )
 
-SkipOption = Annotated[
-    bool, typer.Option("--skip-bad", help="Leave bad rows out instead of failing.")
-]
+SkipOption = Annotated[bool, option("Leave bad rows out instead of failing.", "--skip-bad")]
 
 
 def _warn_of_notes(dataset: FaceDataset) -> int:
@@ -37,7 +35,7 @@ def audit(
     name: Name = None,
     json: Json = False,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page with images (the data's licence applies).")
+        Path | None, option("Write a page with images (the data's licence applies).")
     ] = None,
     skip_bad: SkipOption = False,
 ) -> None:
@@ -66,11 +64,9 @@ def audit(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Dataset in any published form.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="x.csv, x.parquet or a new folder.")],
-    to: Annotated[
-        str | None, typer.Option(help="csv, folder or parquet (default: by OUT's name).")
-    ] = None,
+    source: Annotated[Path, argument("Dataset in any published form.", metavar="IN")],
+    out: Annotated[Path, argument("x.csv, x.parquet or a new folder.", metavar="OUT")],
+    to: Annotated[str | None, option("csv, folder or parquet (default: by OUT's name).")] = None,
     name: Name = None,
     skip_bad: SkipOption = False,
 ) -> None:
@@ -90,16 +86,12 @@ def convert(
 
 @app.command()
 def splits(
-    protocol: Annotated[
-        str | None, typer.Option(help="Named protocol; none lists them all.")
-    ] = None,
+    protocol: Annotated[str | None, option("Named protocol; none lists them all.")] = None,
     data: Data = None,
     name: Name = None,
-    seed: Annotated[int, typer.Option(help="Seed of the shuffle.")] = 0,
+    seed: Annotated[int, option("Seed of the shuffle.")] = 0,
     fold: Fold = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Write the ids here (default: standard output).")
-    ] = None,
+    out: Annotated[Path | None, option("Write the ids here (default: standard output).")] = None,
 ) -> None:
     """Split a dataset under a named protocol and save the sample ids of every split."""
     from mien.atomic import write_text
@@ -125,14 +117,10 @@ def splits(
 
 @app.command("build-fergit")
 def build_fergit(
-    out: Annotated[Path, typer.Option(help="x.parquet, x.csv or a new folder.")],
-    data: Annotated[
-        Path | None, typer.Option(help="FER2013, or a folder with it and muxspace.")
-    ] = None,
-    muxspace: Annotated[
-        Path | None, typer.Option(help="muxspace's photos, where they are elsewhere.")
-    ] = None,
-    detector: Annotated[str, typer.Option(help="haar or yunet.")] = "haar",
+    out: Annotated[Path, option("x.parquet, x.csv or a new folder.")],
+    data: Annotated[Path | None, option("FER2013, or a folder with it and muxspace.")] = None,
+    muxspace: Annotated[Path | None, option("muxspace's photos, where they are elsewhere.")] = None,
+    detector: Annotated[str, option("haar or yunet.")] = "haar",
     json: Json = False,
 ) -> None:
     """FER2013 plus the faces of muxspace's photos: detected, cropped, grey, 48 by 48."""

@@ -5,18 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from mien.cli._options import Model
-
-app = typer.Typer(add_completion=False)
+from mien.cli._options import Model, option
 
 
-@app.command()
 def demo(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where the annotated photo goes.")
-    ] = (Path("out/demo.png")),
+    output: Annotated[Path, option("Where the annotated photo goes.", "--output", "-o")] = (
+        Path("out/demo.png")
+    ),
     model: Model = None,
 ) -> None:
     """Analyse a bundled photo, offline, and show the result.

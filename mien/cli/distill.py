@@ -5,25 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from mien.cli._console import say
-from mien.cli._options import Data, DryRun, Name, Resume, RunFolder, Seed, Set, TrainDevice
+from mien.cli._options import (
+    Data,
+    DryRun,
+    Name,
+    Resume,
+    RunFolder,
+    Seed,
+    Set,
+    TrainDevice,
+    argument,
+    option,
+)
 from mien.cli._training import begin, resolved, train_one
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def distill(
-    teachers: Annotated[
-        list[Path], typer.Argument(help="Run folders, checkpoints or an ensemble's folder.")
-    ],
-    recipe: Annotated[str, typer.Option(help="The student's recipe.")] = "mien_distilled",
+    teachers: Annotated[list[Path], argument("Run folders, checkpoints or an ensemble's folder.")],
+    recipe: Annotated[str, option("The student's recipe.")] = "mien_distilled",
     data: Data = None,
     name: Name = None,
     unlabelled: Annotated[
-        Path | None, typer.Option(help="Extra images, for a recipe that takes some: FERGIT.")
+        Path | None, option("Extra images, for a recipe that takes some: FERGIT.")
     ] = None,
     seed: Seed = 0,
     set_: Set = None,

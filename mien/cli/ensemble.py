@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.cli._console import command_line, say
-from mien.cli._options import Data, DryRun, Json, Name, Set, TrainDevice
+from mien.cli._options import Data, DryRun, Json, Name, Set, TrainDevice, argument, option
 from mien.cli._training import begin, resolved
 from mien.errors import RecipeError
 
@@ -16,30 +16,27 @@ if TYPE_CHECKING:
     from mien.data.dataset import FaceDataset, Splits
     from mien.train.recipe import Recipe
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def ensemble(
     members: Annotated[
-        list[Path] | None, typer.Argument(help="Run folders, checkpoints or ensembles.")
+        list[Path] | None, argument("Run folders, checkpoints or ensembles.")
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="Train members by this recipe.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many of them: seeds 0, 1, …")] = 5,
+    recipe: Annotated[str | None, option("Train members by this recipe.")] = None,
+    seeds: Annotated[int, option("How many of them: seeds 0, 1, …", min=1)] = 5,
     set_: Set = None,
-    runs: Annotated[Path, typer.Option(help="Folder of the trainings.")] = Path("runs"),
+    runs: Annotated[Path, option("Folder of the trainings.")] = Path("runs"),
     data: Data = None,
     name: Name = None,
     protocol: Annotated[
-        str | None, typer.Option(help="Named split (default: the recipe's or the members').")
+        str | None, option("Named split (default: the recipe's or the members').")
     ] = None,
     tta: Annotated[
-        str, typer.Option(help="Test-time augmentation: none, flip, or ten (flip × 5 places).")
+        str, option("Test-time augmentation: none, flip, or ten (flip × 5 places).")
     ] = "flip",
     views: Annotated[str, typer.Option(hidden=True)] = "",
-    choose: Annotated[str, typer.Option(help="Shares: equal, or greedy on PublicTest.")] = "equal",
-    test: Annotated[bool, typer.Option("--test", help="Score the test split, once.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the ensemble.")] = Path("out/ensemble"),
+    choose: Annotated[str, option("Shares: equal, or greedy on PublicTest.")] = "equal",
+    test: Annotated[bool, option("Score the test split, once.", "--test")] = False,
+    out: Annotated[Path, option("Folder of the ensemble.")] = Path("out/ensemble"),
     device: TrainDevice = "auto",
     dry_run: DryRun = False,
     json: Json = False,

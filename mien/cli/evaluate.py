@@ -7,47 +7,43 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli._options import BatchSize, Data, Flip, Fold, Name, ScoredModel, Split
+from mien.cli._options import BatchSize, Data, Flip, Fold, Name, ScoredModel, Split, option
 from mien.errors import DataError, ModelError, require_extra
 
 if TYPE_CHECKING:
     from mien.evaluate import Report
 
-app = typer.Typer(add_completion=False)
 
 FORMATS = ("table", "json", "markdown")
 
 
-@app.command()
 def evaluate(
     model: ScoredModel,
     data: Data = None,
     name: Name = None,
     split: Split = "val",
-    protocol: Annotated[
-        str | None, typer.Option(help="Named split (default: the model's own).")
-    ] = None,
+    protocol: Annotated[str | None, option("Named split (default: the model's own).")] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of protocol and bootstrap (default: the model's, else 0).")
+        int | None, option("Of protocol and bootstrap (default: the model's, else 0).")
     ] = None,
     fold: Fold = None,
-    format_: Annotated[str, typer.Option("--format", help="table, json or markdown.")] = "table",
+    format_: Annotated[str, option("table, json or markdown.", "--format")] = "table",
     out: Annotated[
-        Path | None, typer.Option(help="Folder for report.json, report.md and report.html.")
+        Path | None, option("Folder for report.json, report.md and report.html.")
     ] = None,
     flip: Flip = False,
     tta: Annotated[
         str,
-        typer.Option(help="Test-time augmentation: none, flip, or ten (flip × 5 places)."),
+        option("Test-time augmentation: none, flip, or ten (flip × 5 places)."),
     ] = "",
     views: Annotated[str, typer.Option(hidden=True)] = "",
     batch_size: BatchSize = 256,
-    bootstrap: Annotated[int, typer.Option(min=1, help="Resamples of the intervals.")] = 1000,
+    bootstrap: Annotated[int, option("Resamples of the intervals.", min=1)] = 1000,
     exclude_unknown: Annotated[
-        bool, typer.Option("--exclude-unknown", help="Leave out classes the model has not.")
+        bool, option("Leave out classes the model has not.", "--exclude-unknown")
     ] = False,
     record: Annotated[
-        bool, typer.Option("--record", help="Write the figures into the ONNX file's record.")
+        bool, option("Write the figures into the ONNX file's record.", "--record")
     ] = False,
 ) -> None:
     """Score a model on a split; choose on PublicTest (val), score PrivateTest (test) once.

@@ -8,38 +8,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli._options import MODEL_HELP, Detector, Faces, Json
+from mien.cli._options import MODEL_HELP, Detector, Faces, Json, argument, option
 from mien.errors import DataError, ImageError, ModelError
 
 if TYPE_CHECKING:
     from mien.emotions import Emotion
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def explain(
-    photo: Annotated[
-        str | None, typer.Argument(help="An image, or - for one on standard input.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
-    method: Annotated[
-        str, typer.Option(help="occlusion (any model) or gradcam (a .ckpt).")
-    ] = "occlusion",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The image to write.")
-    ] = None,
-    top: Annotated[int, typer.Option(min=1, max=8, help="Classes explained per face.")] = 2,
-    patch: Annotated[int, typer.Option(min=1, help="Side of the covering patch, pixels.")] = 15,
-    stride: Annotated[int, typer.Option(min=1, help="The patch's step, pixels.")] = 3,
+    photo: Annotated[str | None, argument("An image, or - for one on standard input.")] = None,
+    model: Annotated[str | None, option(MODEL_HELP)] = None,
+    method: Annotated[str, option("occlusion (any model) or gradcam (a .ckpt).")] = "occlusion",
+    output: Annotated[Path | None, option("The image to write.", "--output", "-o")] = None,
+    top: Annotated[int, option("Classes explained per face.", min=1, max=8)] = 2,
+    patch: Annotated[int, option("Side of the covering patch, pixels.", min=1)] = 15,
+    stride: Annotated[int, option("The patch's step, pixels.", min=1)] = 3,
     detector: Detector = "yunet",
     faces: Faces = False,
     as_json: Json = False,
     data: Annotated[
-        Path | None, typer.Option(help="Instead of a photo: a dataset, for each class's mean map.")
+        Path | None, option("Instead of a photo: a dataset, for each class's mean map.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Of --data.")] = "PublicTest",
-    per_class: Annotated[int, typer.Option(min=1, help="Faces per class, with --data.")] = 100,
+    split: Annotated[str, option("Of --data.")] = "PublicTest",
+    per_class: Annotated[int, option("Faces per class, with --data.", min=1)] = 100,
 ) -> None:
     """Draw what an answer rests on: maps over each face, or a dataset's mean maps."""
     if (photo is None) == (data is None):

@@ -9,28 +9,21 @@ from typing import Annotated
 import typer
 
 from mien.cli._console import say
-from mien.cli._options import Data, Json
+from mien.cli._options import Data, Json, argument, option
 from mien.errors import ModelError, require_extra
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="best.ckpt of a run.")],
-    out: Annotated[Path | None, typer.Option(help="File to write (default: NAME.onnx).")] = None,
+    checkpoint: Annotated[Path, argument("best.ckpt of a run.")],
+    out: Annotated[Path | None, option("File to write (default: NAME.onnx).")] = None,
     data: Data = None,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Quantise; refused if that loses over 0.3 points.")
+        bool, option("Quantise; refused if that loses over 0.3 points.", "--int8")
     ] = False,
-    name: Annotated[str | None, typer.Option(help="Model name (default: the recipe's).")] = None,
-    licence: Annotated[
-        str, typer.Option(help="Licence of the weights (default: what the data permit).")
-    ] = "",
-    calibration_method: Annotated[
-        str, typer.Option(help="minmax, entropy or percentile.")
-    ] = "minmax",
-    calibration_images: Annotated[int, typer.Option(help="Images that calibrate int8.")] = 1024,
+    name: Annotated[str | None, option("Model name (default: the recipe's).")] = None,
+    licence: Annotated[str, option("Licence of the weights (default: what the data permit).")] = "",
+    calibration_method: Annotated[str, option("minmax, entropy or percentile.")] = "minmax",
+    calibration_images: Annotated[int, option("Images that calibrate int8.")] = 1024,
     json_: Json = False,
 ) -> None:
     """Write a checkpoint as ONNX with its ModelInfo, checked against torch on real faces.

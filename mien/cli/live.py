@@ -9,35 +9,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli._options import Device, Model, Prior, VideoDetector, VideoMinFace
+from mien.cli._options import Device, Model, Prior, VideoDetector, VideoMinFace, option
 from mien.detect import FILM_MIN_FACE
 
 if TYPE_CHECKING:
     from mien.pipeline import Analyzer
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def live(
     camera: Annotated[
         str,
-        typer.Option(
+        option(
+            "Number of the camera, from 0, its device's path or its address (rtsp://…).",
             metavar="N",
-            help="Number of the camera, from 0, its device's path or its address (rtsp://…).",
         ),
     ] = "0",
-    jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="No page: print one JSON object per frame.")
-    ] = False,
+    jsonl: Annotated[bool, option("No page: print one JSON object per frame.", "--jsonl")] = False,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for a camera that is missing, busy or lost.")
+        bool, option("Wait for a camera that is missing, busy or lost.", "--wait")
     ] = False,
-    frames: Annotated[
-        int | None, typer.Option(min=1, help="With --jsonl: stop after so many frames.")
-    ] = None,
+    frames: Annotated[int | None, option("With --jsonl: stop after so many frames.", min=1)] = None,
     browser: Annotated[
-        bool, typer.Option("--browser/--no-browser", help="Open the browser, or only say where.")
+        bool, option("Open the browser, or only say where.", "--browser/--no-browser")
     ] = True,
     model: Model = None,
     detector: VideoDetector = "yunet",

@@ -10,26 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mien.cli._console import say
+from mien.cli._options import option
 from mien.errors import MienError, MissingExtraError, require_extra
 
 if TYPE_CHECKING:
     from mien.models.summary import LayerRow, ModelSummary
 
-app = typer.Typer(add_completion=False)
 
 # What a shipped model's record contributes to the list.
 _FACTS = ("architecture", "precision", "parameters", "multiply_adds", "training_data", "protocol")
 
 
-@app.command()
 def models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[bool, option("Print one JSON object.", "--json")] = False,
     layers: Annotated[
-        str | None, typer.Option("--layers", metavar="NAME", help="Print one network's layers.")
+        str | None, option("Print one network's layers.", "--layers", metavar="NAME")
     ] = None,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the page docs/models.md.")
-    ] = False,
+    markdown: Annotated[bool, option("Print the page docs/models.md.", "--markdown")] = False,
 ) -> None:
     """List the architectures (parameters, MACs, size) and the models that ship.
 

@@ -8,34 +8,25 @@ from typing import Annotated
 
 import typer
 
-from mien.cli._options import Json
-
-app = typer.Typer(add_completion=False)
+from mien.cli._options import Json, argument, option
 
 
-@app.command()
 def panel(
-    model: Annotated[
-        str | None, typer.Argument(help="A shipped model's name or an .onnx file.")
-    ] = None,
+    model: Annotated[str | None, argument("A shipped model's name or an .onnx file.")] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder with London, CK+48, muxspace and FER2013; default MIEN_DATA."),
+        option("Folder with London, CK+48, muxspace and FER2013; default MIEN_DATA."),
     ] = None,
     photos: Annotated[
         list[Path] | None,
-        typer.Option(help="Own photos in folders named by expression; may be repeated."),
+        option("Own photos in folders named by expression; may be repeated."),
     ] = None,
     half: Annotated[
-        str, typer.Option(help="development (to choose on), test (once, at the end) or all.")
+        str, option("development (to choose on), test (once, at the end) or all.")
     ] = "development",
-    condition: Annotated[
-        list[str] | None, typer.Option(help="Only this condition; may be repeated.")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Photos of each class and set at most.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the report.")] = None,
+    condition: Annotated[list[str] | None, option("Only this condition; may be repeated.")] = None,
+    limit: Annotated[int | None, option("Photos of each class and set at most.", min=1)] = None,
+    out: Annotated[Path | None, option("Folder for the report.", "--out", "-o")] = None,
     as_json: Json = False,
 ) -> None:
     """Score a model on the photo panel: detection, accuracy, calibration, groups of people."""

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli._options import Csv, Detector, Device, Faces, MinFace, Model, Parquet, Prior
+from mien.cli._options import (
+    Csv,
+    Detector,
+    Device,
+    Faces,
+    MinFace,
+    Model,
+    Parquet,
+    Prior,
+    argument,
+    option,
+)
 from mien.errors import ImageError, MienError
 from mien.text import counted
 
@@ -25,7 +36,6 @@ if TYPE_CHECKING:
     from mien.sinks import Sink
     from mien.sources import LeftOut
 
-app = typer.Typer(add_completion=False)
 
 #: From this many images on a progress bar is shown on standard error.
 BAR_FROM = 4
@@ -41,13 +51,11 @@ class _NothingReadError(Exception):
 OnError = Callable[[str, MienError], None]
 
 
-@app.command()
 def predict(
     paths: Annotated[
         list[str],
-        typer.Argument(
-            metavar="PATH...",
-            help="Images, folders, quoted globs, or - for an image on standard input.",
+        argument(
+            "Images, folders, quoted globs, or - for an image on standard input.", metavar="PATH..."
         ),
     ],
     model: Model = None,
@@ -57,43 +65,39 @@ def predict(
     device: Device = "cpu",
     prior: Prior = None,
     min_confidence: Annotated[
-        float, typer.Option(help="Leave out faces whose expression is less sure than this, 0 to 1.")
+        float, option("Leave out faces whose expression is less sure than this, 0 to 1.")
     ] = 0.0,
     min_quality: Annotated[
-        float, typer.Option(help="Leave out faces whose photo is worse than this, 0 to 1.")
+        float, option("Leave out faces whose photo is worse than this, 0 to 1.")
     ] = 0.0,
     min_score: Annotated[
-        float | None, typer.Option(help="Lowest detection score, 0 to 1; yunet takes 0.6.")
+        float | None, option("Lowest detection score, 0 to 1; yunet takes 0.6.")
     ] = None,
     top: Annotated[
         int | None,
-        typer.Option(min=1, help="Expressions per face: rows in the table (3), a list in JSON."),
+        option("Expressions per face: rows in the table (3), a list in JSON.", min=1),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON lines, one object per image.")
-    ] = False,
+    as_json: Annotated[bool, option("Print JSON lines, one object per image.", "--json")] = False,
     csv: Csv = None,
     parquet: Parquet = None,
     annotate: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Write annotated copies to this folder.")
+        str | None, option("Write annotated copies to this folder.", metavar="DIR")
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "Write .csv, .parquet or .jsonl by the ending; else annotated copies, a folder.",
             "--output",
             "-o",
             metavar="PATH",
-            help="Write .csv, .parquet or .jsonl by the ending; else annotated copies, a folder.",
         ),
     ] = None,
-    recursive: Annotated[
-        bool, typer.Option("--recursive/--no-recursive", help="Look in sub-folders.")
-    ] = True,
+    recursive: Annotated[bool, option("Look in sub-folders.", "--recursive/--no-recursive")] = True,
     workers: Annotated[
-        int, typer.Option(min=1, max=64, help="Threads that read images and look for faces.")
+        int, option("Threads that read images and look for faces.", min=1, max=64)
     ] = 1,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No table, summary or notes; errors only.")
+        bool, option("No table, summary or notes; errors only.", "--quiet", "-q")
     ] = False,
 ) -> None:
     """Find faces in images and name their expressions.

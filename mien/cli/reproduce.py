@@ -11,46 +11,37 @@ import typer
 
 from mien.cli._allocator import relaunch_with_allocator
 from mien.cli._console import say
-from mien.cli._options import Json, Precision, Runs, TrainDevice
+from mien.cli._options import Json, Precision, Runs, TrainDevice, argument, option
 from mien.cli._training import DEVICES, PRECISIONS, check_choice
 from mien.errors import require_extra
 
 if TYPE_CHECKING:
     from mien.reproduce.record import Record
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def reproduce(
-    name: Annotated[str | None, typer.Argument(help="The paper; none lists them all.")] = None,
+    name: Annotated[str | None, argument("The paper; none lists them all.")] = None,
     budget: Annotated[
-        str, typer.Option(help="paper: the full recipe; fast: aims at the same headlines, sooner.")
+        str, option("paper: the full recipe; fast: aims at the same headlines, sooner.")
     ] = "fast",
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of the report (default: out/NAME, of a dry run out/NAME-dry-run)."
-        ),
+        option("Folder of the report (default: out/NAME, of a dry run out/NAME-dry-run)."),
     ] = None,
     runs: Runs = Path("runs"),
     data: Annotated[
-        Path | None, typer.Option(help="Folder of FER2013, muxspace and CK+, or FER2013 alone.")
+        Path | None, option("Folder of FER2013, muxspace and CK+, or FER2013 alone.")
     ] = None,
-    fergit: Annotated[Path | None, typer.Option(help="FERGIT, where it is built.")] = None,
-    seeds: Annotated[
-        int | None, typer.Option(help="Seeds of every run (default: the run's own).")
-    ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(help="Train this run alone; may be repeated.")
-    ] = None,
+    fergit: Annotated[Path | None, option("FERGIT, where it is built.")] = None,
+    seeds: Annotated[int | None, option("Seeds of every run (default: the run's own).")] = None,
+    only: Annotated[list[str] | None, option("Train this run alone; may be repeated.")] = None,
     device: TrainDevice = "auto",
     precision: Precision = "auto",
     report_only: Annotated[
-        bool, typer.Option("--report-only", help="Train nothing; report what is there.")
+        bool, option("Train nothing; report what is there.", "--report-only")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Two epochs of everything on a few images.")
+        bool, option("Two epochs of everything on a few images.", "--dry-run")
     ] = False,
     json: Json = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli._options import BatchSize, Data, Flip, Json, Name, ScoredModelOrNone, Split
+from mien.cli._options import BatchSize, Data, Flip, Json, Name, ScoredModelOrNone, Split, option
 from mien.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,36 +20,33 @@ if TYPE_CHECKING:
     #: --corruption, --severity, --limit and --flip.
     Grid = tuple[list[str] | None, list[int] | None, int | None, bool]
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def robustness(
     model: ScoredModelOrNone = None,
     data: Data = None,
     name: Name = None,
     split: Split = "PublicTest",
     corruption: Annotated[
-        list[str] | None, typer.Option(help="Only this corruption; may be repeated.")
+        list[str] | None, option("Only this corruption; may be repeated.")
     ] = None,
     severity: Annotated[
-        list[int] | None, typer.Option(min=1, max=5, help="Only this one; may be repeated.")
+        list[int] | None, option("Only this one; may be repeated.", min=1, max=5)
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many faces.")] = None,
+    limit: Annotated[int | None, option("Only so many faces.", min=1)] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the report and the cells; resumes there.")
+        Path | None, option("Folder for the report and the cells; resumes there.")
     ] = None,
     baseline: Annotated[
-        Path | None, typer.Option(help="Another model's robustness.json to compare with.")
+        Path | None, option("Another model's robustness.json to compare with.")
     ] = None,
     flip: Flip = False,
     batch_size: BatchSize = 256,
     as_json: Json = False,
     sheet: Annotated[
-        Path | None, typer.Option(help="Write a contact sheet of all corruptions of --photo.")
+        Path | None, option("Write a contact sheet of all corruptions of --photo.")
     ] = None,
     photo: Annotated[
-        Path | None, typer.Option(help="Photo of a face for --sheet (else the bundled one).")
+        Path | None, option("Photo of a face for --sheet (else the bundled one).")
     ] = None,
 ) -> None:
     """Score a model on FER2013-C: 13 corruptions, 5 severities, made from your copy of FER2013."""

@@ -11,19 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.cli._console import say
-from mien.cli._options import Device, Model, Prior, VideoDetector, VideoMinFace
+from mien.cli._options import Device, Model, Prior, VideoDetector, VideoMinFace, option
 from mien.detect import FILM_MIN_FACE
 
 if TYPE_CHECKING:
     from mien.web.settings import Settings
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
+    host: Annotated[str, option("Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, option("Port; 0 takes a free one.")] = 8000,
     model: Model = None,
     detector: VideoDetector = "yunet",
     min_face: VideoMinFace = FILM_MIN_FACE,
@@ -31,24 +28,24 @@ def serve(
     prior: Prior = None,
     token: Annotated[
         str | None,
-        typer.Option(
-            help="What clients must show; needed beyond this machine. 'auto' makes one. A value "
+        option(
+            "What clients must show; needed beyond this machine. 'auto' makes one. A value "
             "given here can be read by every user of this machine: prefer --token-file or the "
             "environment variable MIEN_TOKEN."
         ),
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A file that holds the token.")
+        Path | None, option("A file that holds the token.", metavar="FILE")
     ] = None,
     origin: Annotated[
         list[str] | None,
-        typer.Option(help="A web page's origin that may call, e.g. https://example.org."),
+        option("A web page's origin that may call, e.g. https://example.org."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Threads that analyse images; default one per core.")
+        int | None, option("Threads that analyse images; default one per core.")
     ] = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Log one line per request, never an image.")
+        bool, option("Log one line per request, never an image.", "--verbose", "-v")
     ] = False,
 ) -> None:
     """Serve the web page, REST and WebSocket until Ctrl-C or SIGTERM.

@@ -11,7 +11,7 @@ import typer
 
 from mien.cli._allocator import relaunch_with_allocator
 from mien.cli._console import say
-from mien.cli._options import Precision, Runs, TrainDevice
+from mien.cli._options import Precision, Runs, TrainDevice, argument, option
 from mien.cli._training import DEVICES, PRECISIONS, check_choice
 from mien.errors import RecipeError, require_extra
 from mien.reproduce.spec import BUDGETS
@@ -19,47 +19,39 @@ from mien.reproduce.spec import BUDGETS
 if TYPE_CHECKING:
     from mien.reproduce.sweep import Row
 
-app = typer.Typer(add_completion=False)
 
 _NAME = "ahmed2024"
 
 
-@app.command()
 def sweep(
-    name: Annotated[str, typer.Argument(help="The grid; there is one: ahmed2024.")],
+    name: Annotated[str, argument("The grid; there is one: ahmed2024.")],
     budget: Annotated[
-        str, typer.Option(help="fast: about an hour on two cores; paper: 128 cells in full.")
+        str, option("fast: about an hour on two cores; paper: 128 cells in full.")
     ] = "fast",
     init: Annotated[
         str | None,
-        typer.Option(help="imagenet, random or a file of weights (default: the budget's)."),
+        option("imagenet, random or a file of weights (default: the budget's)."),
     ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(help="backbone=resnet50,batch=64; repeated: or.")
-    ] = None,
-    grid: Annotated[
-        bool, typer.Option("--grid", help="The whole grid, not only the budget's plan.")
-    ] = False,
+    only: Annotated[list[str] | None, option("backbone=resnet50,batch=64; repeated: or.")] = None,
+    grid: Annotated[bool, option("The whole grid, not only the budget's plan.", "--grid")] = False,
     best: Annotated[
-        bool, typer.Option("--best", help="The paper's best cell of every row of its tables.")
+        bool, option("The paper's best cell of every row of its tables.", "--best")
     ] = False,
     runs: Runs = Path("runs"),
-    data: Annotated[Path | None, typer.Option(help="FER2013 in any published form.")] = None,
-    seeds: Annotated[int, typer.Option(help="Seeds of every cell.")] = 1,
-    jobs: Annotated[
-        int, typer.Option(help="Processes at a time; 0: one for each GPU, else one.")
-    ] = 0,
+    data: Annotated[Path | None, option("FER2013 in any published form.")] = None,
+    seeds: Annotated[int, option("Seeds of every cell.")] = 1,
+    jobs: Annotated[int, option("Processes at a time; 0: one for each GPU, else one.")] = 0,
     device: TrainDevice = "auto",
     precision: Precision = "auto",
     list_: Annotated[
-        bool, typer.Option("--list", help="Train nothing; print the table as it stands.")
+        bool, option("Train nothing; print the table as it stands.", "--list")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Two epochs of every cell on a few images.")
+        bool, option("Two epochs of every cell on a few images.", "--dry-run")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Write the table: .csv, .json or .md.")] = None,
+    out: Annotated[Path | None, option("Write the table: .csv, .json or .md.")] = None,
     form: Annotated[
-        str | None, typer.Option("--format", help="Print the table: csv, json or markdown.")
+        str | None, option("Print the table: csv, json or markdown.", "--format")
     ] = None,
     worker: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
@@ -120,16 +112,16 @@ def _check(
 ) -> None:
     if name != _NAME:
         raise RecipeError(f"Unknown sweep {name!r}; there is one: {_NAME}.")
-    for option, value, known in (
+    for key, value, known in (
         ("budget", budget, BUDGETS),
         ("device", device, DEVICES),
         ("precision", precision, PRECISIONS),
         ("format", form, (None, *_FORMS.values())),
     ):
-        check_choice(option, value, known)
-    for option, number, least in (("seeds", seeds, 1), ("jobs", jobs, 0)):
+        check_choice(key, value, known)
+    for key, number, least in (("seeds", seeds, 1), ("jobs", jobs, 0)):
         if number < least:
-            raise RecipeError(f"--{option} must be {least} or more, not {number}.")
+            raise RecipeError(f"--{key} must be {least} or more, not {number}.")
     if out is not None and out.suffix not in _FORMS:
         raise RecipeError(f"--out {out}: give a name ending in {', '.join(_FORMS)}.")
 

@@ -6,30 +6,39 @@ from typing import Annotated
 
 import typer
 
-from mien.cli._options import Data, DryRun, Fold, Name, Resume, RunFolder, Seed, Set, TrainDevice
+from mien.cli._options import (
+    Data,
+    DryRun,
+    Fold,
+    Name,
+    Resume,
+    RunFolder,
+    Seed,
+    Set,
+    TrainDevice,
+    argument,
+    option,
+)
 from mien.cli._training import begin, resolved, train_one
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def train(
-    recipe: Annotated[str | None, typer.Argument(help="Recipe name; none lists them all.")] = None,
+    recipe: Annotated[str | None, argument("Recipe name; none lists them all.")] = None,
     data: Data = None,
     name: Name = None,
-    protocol: Annotated[str | None, typer.Option(help="Named split; default: recipe's.")] = None,
+    protocol: Annotated[str | None, option("Named split; default: recipe's.")] = None,
     fold: Fold = None,
     seed: Seed = 0,
     set_: Set = None,
     init: Annotated[
         str | None,
-        typer.Option(help="imagenet, random or a file of weights (default: the recipe's)."),
+        option("imagenet, random or a file of weights (default: the recipe's)."),
     ] = None,
     out: RunFolder = None,
     resume: Resume = False,
     dry_run: DryRun = False,
     device: TrainDevice = "auto",
-    show: Annotated[bool, typer.Option("--show", help="Print the resolved recipe; stop.")] = False,
+    show: Annotated[bool, option("Print the resolved recipe; stop.", "--show")] = False,
 ) -> None:
     """Train a named recipe; the run folder holds everything needed to resume and to trust it.
 

@@ -14,7 +14,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mien.cli._options import Csv, Device, Model, Parquet, Prior, VideoDetector, VideoMinFace
+from mien.cli._options import (
+    Csv,
+    Device,
+    Model,
+    Parquet,
+    Prior,
+    VideoDetector,
+    VideoMinFace,
+    argument,
+    option,
+)
 from mien.detect import FILM_MIN_FACE
 from mien.emotions import PALETTE, Emotion
 from mien.errors import MienError
@@ -32,84 +42,75 @@ if TYPE_CHECKING:
     from mien.video.run import VideoRun
 
 
-app = typer.Typer(add_completion=False)
-
 #: Without a terminal a line of progress is printed every so many seconds.
 PLAIN_SECONDS = 30.0
 
 
-@app.command()
 def video(
     films: Annotated[
-        list[str], typer.Argument(metavar="FILM...", help="Films, folders of films, quoted globs.")
+        list[str], argument("Films, folders of films, quoted globs.", metavar="FILM...")
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write an annotated film; a folder for several films."),
+        option("Write an annotated film; a folder for several films.", metavar="FILE"),
     ] = None,
     csv: Csv = None,
     jsonl: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Write JSON lines, one object per frame; - prints them."),
+        option("Write JSON lines, one object per frame; - prints them.", metavar="FILE"),
     ] = None,
     parquet: Parquet = None,
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a timeline page; a folder for several films."),
+        option("Write a timeline page; a folder for several films.", metavar="FILE"),
     ] = None,
-    every: Annotated[int, typer.Option(min=1, help="Look at every N-th frame.")] = 1,
+    every: Annotated[int, option("Look at every N-th frame.", min=1)] = 1,
     start: Annotated[
-        str, typer.Option("--from", metavar="TIME", help="Begin here: seconds, M:SS or H:MM:SS.")
+        str, option("Begin here: seconds, M:SS or H:MM:SS.", "--from", metavar="TIME")
     ] = "0",
-    end: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="Stop before this time.")
-    ] = None,
+    end: Annotated[str | None, option("Stop before this time.", "--to", metavar="TIME")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a stopped run of the same command.")
+        bool, option("Go on with a stopped run of the same command.", "--resume")
     ] = False,
     checkpoint: Annotated[
-        float, typer.Option(min=0, help="Seconds between savings: what a killed run loses.")
+        float, option("Seconds between savings: what a killed run loses.", min=0)
     ] = 20.0,
     smooth: Annotated[
-        float, typer.Option(min=0, help="Smoothing's time constant in seconds; 0 is --no-smooth.")
+        float, option("Smoothing's time constant in seconds; 0 is --no-smooth.", min=0)
     ] = 0.4,
     no_smooth: Annotated[
-        bool, typer.Option("--no-smooth", help="Raw scores only: no smoothing, no hysteresis.")
+        bool, option("Raw scores only: no smoothing, no hysteresis.", "--no-smooth")
     ] = False,
     margin: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Lead another expression needs to take over the name."),
+        option("Lead another expression needs to take over the name.", min=0, max=1),
     ] = 0.1,
     max_gap: Annotated[
-        float, typer.Option(min=0, help="Seconds a face may be hidden and keep its number.")
+        float, option("Seconds a face may be hidden and keep its number.", min=0)
     ] = 1.0,
     min_track: Annotated[
-        float, typer.Option(min=0, help="Seconds a face must be seen; else it is passing by.")
+        float, option("Seconds a face must be seen; else it is passing by.", min=0)
     ] = 1.0,
     everyone: Annotated[
         bool,
-        typer.Option("--everyone", help="Keep passers-by, and faces smaller than --min-face."),
+        option("Keep passers-by, and faces smaller than --min-face.", "--everyone"),
     ] = False,
     cuts: Annotated[
         bool,
-        typer.Option("--cuts/--no-cuts", help="New numbers where the video cuts to another shot."),
+        option("New numbers where the video cuts to another shot.", "--cuts/--no-cuts"),
     ] = True,
-    bars: Annotated[
-        bool, typer.Option("--bars/--no-bars", help="Paint the panels of probabilities.")
-    ] = True,
-    batch: Annotated[
-        int, typer.Option(min=1, help="Frames whose faces are classified in one call.")
-    ] = 16,
+    bars: Annotated[bool, option("Paint the panels of probabilities.", "--bars/--no-bars")] = True,
+    batch: Annotated[int, option("Frames whose faces are classified in one call.", min=1)] = 16,
     model: Model = None,
     detector: VideoDetector = "yunet",
     min_face: VideoMinFace = FILM_MIN_FACE,
     device: Device = "cpu",
     prior: Prior = None,
     min_confidence: Annotated[
-        float, typer.Option(help="Name no expression that is less probable than this, 0 to 1.")
+        float, option("Name no expression that is less probable than this, 0 to 1.")
     ] = 0.0,
     min_quality: Annotated[
-        float, typer.Option(help="Name no expression by frames whose face is worse, 0 to 1.")
+        float, option("Name no expression by frames whose face is worse, 0 to 1.")
     ] = 0.0,
 ) -> None:
     """Find, follow and name the expressions in films.
