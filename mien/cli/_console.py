@@ -8,10 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import rich.table
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn
-from rich.table import Column, Table
+from rich.table import Column
+from rich.text import Text
 
+from mien.report.document import Table
 from mien.text import printable
 
 
@@ -61,15 +64,22 @@ def command_line() -> str:
     return shlex.join(["mien", *sys.argv[1:]])
 
 
-def figures_table(*columns: str, title: str | None = None) -> Table:
-    """A table without a frame: words in the first column, figures in the others."""
-    table = Table(box=None, header_style="dim", title=title)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
-    return table
+def print_table(table: Table, title: str = "", console: Console | None = None) -> None:
+    """Print a report's table without a frame: words in its first columns, then figures."""
+    shown = rich.table.Table(box=None, header_style="dim", title=title or None)
+    for number, name in enumerate(table.header):
+        left = number < table.left or number in table.wrap
+        shown.add_column(Text(name), justify="left" if left else "right")
+    for row in table.rows:
+        shown.add_row(*map(Text, row))
+    (console or Console()).print(shown)
 
 
-def print_notes(console: Console, notes: Iterable[str]) -> None:
-    """Print a report's notes, one a line."""
+def print_report(title: str, tables: Iterable[Table], notes: Iterable[str] = ()) -> None:
+    """Print a report for people: its title, tables and notes."""
+    console = Console(highlight=False, markup=False)
+    console.print(title, style="bold")
+    for table in tables:
+        print_table(table, console=console)
     for note in notes:
-        console.print(f"[yellow]note[/yellow] {note}", highlight=False)
+        console.print(f"note: {note}", style="yellow")

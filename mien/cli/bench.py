@@ -43,39 +43,28 @@ def bench(
 
 
 def _print_tables(result: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from mien.cli._console import print_table
+    from mien.report.document import Table
 
-    console = Console()
-    system = result["system"]
-    console.print(
+    system, speeds = result["system"], result["classifier"]
+    typer.echo(
         f"mien {system['mien']}, {system['processor']}, {system['cores']} cores, "
         f"Python {system['python']}, onnxruntime {system['onnxruntime']}, "
         f"load before {system['load_before']}"
     )
-    speeds = Table(title="Classifier, faces/s by batch")
-    speeds.add_column("threads")
-    batches = list(next(iter(result["classifier"].values())))
-    for batch in batches:
-        speeds.add_column(batch, justify="right")
-    for threads, row in result["classifier"].items():
-        speeds.add_row(threads, *(f"{row[batch]:,.0f}" for batch in batches))
-    console.print(speeds)
-    photos = Table(title="Photo 1024×1024, array in, result out (ms)")
-    for column in ("threads", "1 face", "4 faces"):
-        photos.add_column(column, justify="right")
-    for threads, row in result["photo"].items():
-        photos.add_row(threads, f"{row['1']:.1f}", f"{row['4']:.1f}")
-    console.print(photos)
-    summary = Table(title="Targets")
-    for column in ("figure", "value", "target", ""):
-        summary.add_column(column)
-    for row in result["summary"]:
-        sign = "≥" if row["better"] == "higher" else "≤"
-        summary.add_row(
+    header = ["threads", *next(iter(speeds.values()))]
+    rows = [[threads, *(f"{v:,.0f}" for v in row.values())] for threads, row in speeds.items()]
+    print_table(Table(header, rows), "Classifier, faces/s by batch")
+    rows = [[t, f"{row['1']:.1f}", f"{row['4']:.1f}"] for t, row in result["photo"].items()]
+    title = "Photo 1024×1024, array in, result out (ms)"
+    print_table(Table(["threads", "1 face", "4 faces"], rows), title)
+    rows = [
+        [
             row["name"],
             f"{row['value']:,} {row['unit']}",
-            f"{sign} {row['target']:,}",
-            "[green]met[/]" if row["met"] else "[red]missed[/]",
-        )
-    console.print(summary)
+            f"{'≥' if row['better'] == 'higher' else '≤'} {row['target']:,}",
+            "met" if row["met"] else "missed",
+        ]
+        for row in result["summary"]
+    ]
+    print_table(Table(["figure", "value", "target", ""], rows, left=4), "Targets")

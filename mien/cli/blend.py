@@ -54,44 +54,39 @@ def blend(
 
 
 def _print(record: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    from mien.cli._console import figures_table, print_notes
-    from mien.report.document import percent
+    from mien.cli._console import print_report
+    from mien.report.document import Table, figure, percent
     from mien.results import BLEND_GAP
 
-    console = Console(highlight=False)
     others = "" if "contempt" in record["classes"] else "contempt, "  # that no model's class is
-    console.print(
-        f"[bold]{escape(record['model']['name'])}, {record['data']['split']}[/bold]: "
+    title = (
+        f"{record['model']['name']}, {record['data']['split']}: "
         f"{record['kept']:,} of {record['images']:,} images have two votes left; "
         f"{100 * record['votes_dropped']:.1f} % of their votes are for {others}unknown or no face"
     )
-    table = figures_table("nats", "KL of all votes", "JS", "KL of the other raters")
-    for key, value in record["one_rater"]["kl"].items():
-        whole = record["kl"].get(key)
-        cells = ("–", "–") if whole is None else (f"{whole:.3f}", f"{record['js'][key]:.3f}")
-        table.add_row(key, *cells, f"{value:.3f}")
-    console.print(table)
+    rows = [
+        [key, figure(record["kl"].get(key)), figure(record["js"].get(key)), figure(value)]
+        for key, value in record["one_rater"]["kl"].items()
+    ]
+    header = ["nats", "KL of all votes", "JS", "KL of the other raters"]
+    print_report(title, [Table(header, rows)], record["notes"])
     agree, pair, rule = record["agreement"], record["top2"], record["blend"]
-    console.print(
+    typer.echo(
         f"agrees with a random rater: model {percent(agree['model'], 1)}, another rater "
         f"{percent(agree['rater'], 1)}, the most voted class {percent(agree['most_voted'], 1)}"
     )
-    console.print(
+    typer.echo(
         f"the same two leading classes: {percent(pair['same_pair'], 1)} of {pair['images']:,}; "
         f"people's first among the model's two: {percent(pair['leader_in_two'], 1)} of "
         f"{pair['images_with_one_leader']:,}"
     )
-    console.print(
+    typer.echo(
         f"blend: said of {percent(rule['said'], 1)}, votes split on {percent(rule['split'], 1)}; "
         f"precision {percent(rule['precision'], 1)}, recall {percent(rule['recall'], 1)}, same "
         f"pair where both {percent(rule['same_pair_where_both'], 1)}"
     )
     if record["gap_as_often_as_raters"] is not None:
-        console.print(
+        typer.echo(
             f"a gap of {record['gap_as_often_as_raters']:.2f} would say blend as often as votes "
             f"split (in use: {BLEND_GAP:.2f})"
         )
-    print_notes(console, record["notes"])

@@ -42,12 +42,11 @@ def audit(
     """Count images, find duplicates, label conflicts, constant images and what FER+ says."""
     from json import dumps
 
-    from rich.console import Console
-
     from mien.atomic import write_text
+    from mien.cli._console import print_report
     from mien.data import default_data_path
     from mien.data.audit import audit as examine
-    from mien.data.audit_report import render_html, render_text
+    from mien.data.audit_report import render_html, tables
     from mien.data.readers import read_for_audit
 
     dataset = read_for_audit(data or default_data_path(), name, skip_bad=skip_bad)
@@ -58,7 +57,7 @@ def audit(
     if json:
         typer.echo(dumps(found.to_dict()))
     else:
-        Console().print(render_text(found))
+        print_report(f"{found.name}, SHA-256 {found.sha256}", tables(found))
     raise typer.Exit(_warn_of_notes(dataset))
 
 

@@ -121,38 +121,13 @@ def _record(model: str, report: Report, other: str) -> None:
 
 
 def _print(report: Report) -> None:
-    """The terminal's view: summary, per-class table, confusion matrix."""
-    from rich.console import Console
-    from rich.markup import escape
+    """The terminal's view: the tables of the page, and where the figures are from."""
+    from mien.cli._console import print_report
+    from mien.evaluate.page import class_table, confusion_table, figures_table
+    from mien.evaluate.report import provenance, title
+    from mien.report.document import Table
 
-    from mien.cli._console import figures_table, print_notes
-    from mien.evaluate.report import provenance, summary_cells, title
-    from mien.report.document import figure
-
-    console = Console()
-    console.print(f"[bold]{escape(title(report))}[/bold]", highlight=False)
-    for key, value in provenance(report)[:4]:
-        console.print(f"[dim]{key}[/dim] {value}", highlight=False)
-    both = [s for s in (report.scores, report.twin_free) if s is not None]
-    kinds = zip(both, ("faces", "without duplicates"), strict=False)
-    table = figures_table("", *(f"{scores.n:,} {kind}" for scores, kind in kinds))
-    for key in ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "top2_accuracy"):
-        if key in both[0].summary:
-            cells = ("{}  [dim]{}[/dim]".format(*summary_cells(s, key, True)) for s in both)
-            table.add_row(key.replace("_", " "), *cells)
-    for key in ("ece", "nll", "brier", "aurc"):
-        if key in both[0].summary:
-            table.add_row(key.upper(), *(figure(s.summary[key]) for s in both))
-    console.print(table)
-    columns = ("class", "precision", "recall", "F1", "support")
-    names = (emotion.value[:3] for emotion in report.scores.classes)
-    per_class = figures_table(*columns, *names, title="rows: true class; columns: predicted")
-    for i, (emotion, row) in enumerate(report.scores.per_class.items()):
-        counts = [
-            f"[bold]{c}[/bold]" if i == j else f"[dim]{c}[/dim]"
-            for j, c in enumerate(report.scores.confusion[i].tolist())
-        ]
-        rates = map(figure, (row.precision, row.recall, row.f1))
-        per_class.add_row(emotion.value, *rates, f"{row.support:,}", *counts)
-    console.print(per_class)
-    print_notes(console, report.notes)
+    scores = report.scores
+    made = Table(["", ""], provenance(report)[:4], left=2)
+    tables = (made, figures_table(report), class_table(scores), confusion_table(scores))
+    print_report(title(report), tables, report.notes)

@@ -93,13 +93,12 @@ def reproduce(
 
 def _print(record: Record) -> None:
     """The headline table, to standard output."""
-    from rich.console import Console
-    from rich.table import Table
+    from mien.cli._console import print_table
+    from mien.report.document import Table
 
-    table = Table(box=None, header_style="dim", title=f"{record.system}, {record.budget}")
-    for column in ("figure", "paper", "ours", ""):
-        table.add_column(column)
     words = {True: "met", False: "missed", None: ""}
-    for mark in record.headlines:
-        table.add_row(mark.label, mark.paper_text, mark.ours_text, words[mark.met])
-    Console().print(table, highlight=False)
+    rows = [
+        [m.label, m.paper_text or "", m.ours_text or "", words[m.met]] for m in record.headlines
+    ]
+    table = Table(["figure", "paper", "ours", ""], rows, left=4)
+    print_table(table, f"{record.system}, {record.budget}")

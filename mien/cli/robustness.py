@@ -147,44 +147,21 @@ def _progress(corruptions: list[str] | None, severities: list[int] | None) -> It
 
 
 def _print(report: RobustnessReport, against: dict[str, Any] | None) -> None:
-    from rich.console import Console
-    from rich.markup import escape
+    from mien.cli._console import print_report
+    from mien.report.document import figure
+    from mien.robustness.page import framing_table, grid_table
+    from mien.robustness.report import title
 
-    from mien.cli._console import figures_table, print_notes
-    from mien.report.document import figure as number
-    from mien.report.document import percent
-    from mien.robustness.corruptions import CORRUPTIONS
-    from mien.robustness.report import points, title
-
-    console = Console()
-    console.print(f"[bold]{escape(title(report))}[/bold], {report.run['version']}", highlight=False)
-    table = figures_table("corruption", *map(str, report.severities), "mean", "of clean")
-    blank = [""] * len(report.severities)
-    table.add_row("clean", *blank, percent(report.clean.accuracy, 1), "")
-    for name in report.corruptions:
-        levels = (f"{100 * report.cell(name, s).accuracy:.1f}" for s in report.severities)
-        mean = report.corruption(name).accuracy
-        kept = percent(mean / report.clean.accuracy, 0) if report.clean.accuracy else "–"
-        table.add_row(CORRUPTIONS[name].title, *levels, percent(mean, 1), kept)
-    table.add_row(
-        "[bold]all", *blank, percent(report.mean.accuracy, 1), percent(report.retained, 0)
-    )
-    console.print(table)
-    if report.framing:
-        rows = figures_table("crop", "accuracy", "points")
-        for crop, figure in report.framing.items():
-            rows.add_row(crop, percent(figure.accuracy, 1), points(figure))
-        console.print(rows)
-    if against is not None:
-        console.print(
-            f"corruption error relative to {against['baseline']}: mean {number(against['mce'])}, "
-            f"relative {number(against['relative_mce'])}",
-            highlight=False,
-        )
+    notes = [*report.notes]
     if differs := report.generator.get("differs"):
-        listed = ", ".join(differs)
-        print_notes(console, [f"this machine makes other images than published: {listed}"])
-    print_notes(console, report.notes)
+        notes.append(f"this machine makes other images than published: {', '.join(differs)}")
+    tables = [grid_table(report), *([framing_table(report)] if report.framing else [])]
+    print_report(f"{title(report)}, {report.run['version']}", tables, notes)
+    if against is not None:
+        typer.echo(
+            f"corruption error relative to {against['baseline']}: mean {figure(against['mce'])}, "
+            f"relative {figure(against['relative_mce'])}"
+        )
 
 
 def _write_sheet(path: Path, photo: Path | None) -> None:

@@ -132,24 +132,17 @@ _FORMS = {".csv": "csv", ".json": "json", ".md": "markdown"}
 def _show(rows: list[Row], title: str) -> None:
     """The table for people, on standard error."""
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(box=None, header_style="dim", title=title)
-    for column in ("data", "backbone", "cell", "state"):
-        table.add_column(column)
-    for column in ("accuracy", "precision", "recall", "F1"):
-        table.add_column(column, justify="right")
-    table.add_column("the paper's best cell")
-    for row in rows:
-        table.add_row(*row.cells())
+    from mien.cli._console import print_table
+    from mien.reproduce.sweep import table_of
+
     console = Console(stderr=True)
     if not console.is_terminal:
         console.width = 160  # in a log nothing needs to fit a screen
-    console.print(table, highlight=False, markup=False)
+    print_table(table_of(rows), title, console)
     for row in rows:
         if row.why and row.state == "failed":
-            name = f"{row.backbone}, {row.optimizer} {row.batch}, {row.data}"
-            console.print(f"failed: {name}: {row.why}", highlight=False, markup=False)
+            say(f"failed: {row.backbone}, {row.optimizer} {row.batch}, {row.data}: {row.why}")
 
 
 def _write(rows: list[Row], out: Path | None, form: str | None) -> None:

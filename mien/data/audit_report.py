@@ -1,12 +1,10 @@
-"""An audit as a table for the terminal and as a page with images."""
+"""An audit as two tables and as a page with images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from rich.console import Group, RenderableType
-from rich.table import Table as TextTable
 
 from mien.data.audit import Audit
 from mien.data.dataset import FaceDataset
@@ -55,21 +53,14 @@ def findings(audit: Audit) -> list[tuple[str, str]]:
     return rows
 
 
-def render_text(audit: Audit) -> RenderableType:
-    """Two tables: images by split and class, and the findings."""
-    counts = TextTable(title=f"{audit.name}: images by split and class", title_justify="left")
-    counts.add_column("split")
-    for name in [*audit.classes, "all"]:
-        counts.add_column(name, justify="right")
-    for split, by_class in audit.counts.items():
-        values = list(by_class.values())
-        counts.add_row(split or "(none)", *(f"{v:,}" for v in [*values, sum(values)]))
-    table = TextTable(title="Findings", title_justify="left")
-    table.add_column("what")
-    table.add_column("figure", justify="right")
-    for what, figure in findings(audit):
-        table.add_row(what, figure)
-    return Group(counts, table, f"SHA-256 of images, labels and ids: {audit.sha256}")
+def tables(audit: Audit) -> tuple[Table, Table]:
+    """Images by split and class, and the findings."""
+    counts = [
+        [split or "(none)", *(f"{v:,}" for v in by.values()), f"{sum(by.values()):,}"]
+        for split, by in audit.counts.items()
+    ]
+    header = ["split", *audit.classes, "all"]
+    return Table(header, counts), Table(["what", "figure"], findings(audit))
 
 
 def render_html(audit: Audit, dataset: FaceDataset, limit: int = 60) -> str:
@@ -99,14 +90,10 @@ def render_html(audit: Audit, dataset: FaceDataset, limit: int = 60) -> str:
     if audit.not_a_face is not None:
         said = "FER+ raters gave “not a face” more votes than anything else."
         found.append(("Not a face", said, [[i] for i in audit.not_a_face]))
-    counts = [
-        [split or "(none)", *(f"{v:,}" for v in by.values()), f"{sum(by.values()):,}"]
-        for split, by in audit.counts.items()
-    ]
-    header = ["split", *audit.classes, "all"]
+    counts, figures = tables(audit)
     sections = [
-        Section("counts", "Images by split and class", [Table(header, counts)]),
-        Section("findings", "Findings", [Table(["what", "figure"], findings(audit))]),
+        Section("counts", "Images by split and class", [counts]),
+        Section("findings", "Findings", [figures]),
         *(_section(dataset, *finding, limit) for finding in found),
     ]
     footer = f"SHA-256 of images, labels and ids: {audit.sha256}"

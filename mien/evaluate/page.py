@@ -37,17 +37,14 @@ from mien.report.html import write_files
 
 def document(report: Report) -> Document:
     """The report as sections of text, tables and charts; images of the dataset in HTML only."""
-    counts = zip(report.scores.classes, report.scores.confusion.tolist(), strict=True)
-    names = [c.value for c in report.scores.classes]
-    rows = [[c.value, *map(str, row)] for c, row in counts]
-    matrix = Table(["label \\ predicted", *names], rows, chips=True)
+    matrix = confusion_table(report.scores)
     sections = [
         Section("confusion", "What is taken for what", [Charts(_answers(report.scores))]),
-        Section("classes", "Figures by class", [_class_table(report.scores)]),
+        Section("classes", "Figures by class", [class_table(report.scores)]),
         Section("confidence", "Can the confidence be believed?", [Charts(_trust(report.scores))]),
         Section("curves", "Each class against the rest", [Charts(_one_vs_rest(report.scores))]),
         _mistakes(report.mistakes),
-        Section("figures", "All figures", [_figures(report)]),
+        Section("figures", "All figures", [figures_table(report)]),
         Section("matrix", "Confusion matrix as a table", [matrix], folded=True),
         Section("how", "How this was made", [Pairs(provenance(report))]),
     ]
@@ -164,7 +161,15 @@ def _one_vs_rest(scores: Scores) -> list[Chart]:
     ]
 
 
-def _class_table(scores: Scores) -> Table:
+def confusion_table(scores: Scores) -> Table:
+    """The confusion matrix: a row a label, a column an answer."""
+    counts = zip(scores.classes, scores.confusion.tolist(), strict=True)
+    rows = [[c.value, *map(str, row)] for c, row in counts]
+    return Table(["label \\ predicted", *(c.value for c in scores.classes)], rows, chips=True)
+
+
+def class_table(scores: Scores) -> Table:
+    """Every class's figures, and their means."""
     rows = [
         [
             c.value,
@@ -186,7 +191,8 @@ def _class_table(scores: Scores) -> Table:
     return Table(header, rows, chips=True)
 
 
-def _figures(report: Report) -> Table:
+def figures_table(report: Report) -> Table:
+    """Every figure, on all samples and on those without an exact duplicate."""
     header = ["figure", f"all {report.n:,}", "95 % interval"]
     scores = [report.scores]
     if report.twin_free is not None:

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 
 from mien.errors import RecipeError, nearest
+from mien.report.document import Table
+from mien.report.markdown import markdown_table
 from mien.reproduce.datasets import Datasets
 from mien.reproduce.plan import Plan, Say, Task, TrainOptions, make_plan, train
 from mien.reproduce.run import DONE, NOT_RUN, PARTIAL, Figures, mean, std
@@ -328,8 +330,6 @@ COLUMNS = tuple(column.name for column in fields(Row))
 
 def render(rows: Sequence[Row], form: str) -> str:
     """The table as "csv", "json" or "markdown"; what was not run is empty, null or "not run"."""
-    from mien.report.markdown import markdown_table
-
     if form not in FORMATS:
         raise RecipeError(f"--format must be one of {', '.join(FORMATS)}, not {form!r}.")
     records = [asdict(row) for row in rows]
@@ -341,5 +341,11 @@ def render(rows: Sequence[Row], form: str) -> str:
         writer.writeheader()
         writer.writerows(records)
         return text.getvalue()
+    table = table_of(rows)
+    return markdown_table(table.header, table.rows, table.left, table.wrap) + "\n"
+
+
+def table_of(rows: Sequence[Row]) -> Table:
+    """The table for people."""
     header = ["data", "backbone", "cell", "state", *FIGURES, "the paper's best cell"]
-    return markdown_table(header, [row.cells() for row in rows], left=4, words=(8,)) + "\n"
+    return Table(header, [row.cells() for row in rows], left=4, wrap=(8,))

@@ -36,7 +36,7 @@ def document(report: RobustnessReport, against: Mapping[str, Any] | None = None)
         f"Clean: {percent(report.clean.accuracy)}. Mean of the corruptions: "
         f"{percent(report.mean.accuracy)}, {percent(report.retained, 1)} of the clean accuracy."
     )
-    accuracy: list[Block] = [Text(said), _grid(report)]
+    accuracy: list[Block] = [Text(said), grid_table(report)]
     if against is not None:
         accuracy.append(
             Text(
@@ -51,14 +51,12 @@ def document(report: RobustnessReport, against: Mapping[str, Any] | None = None)
         Section("how", "How this was made", [Pairs(provenance(report))]),
     ]
     if report.framing:
-        rows = [["as published", percent(report.clean.accuracy, 1), ""]]
-        rows += [[name, percent(f.accuracy, 1), points(f)] for name, f in report.framing.items()]
         said = (
             "Points lost, ± twice the paired standard error. FER2013 has nothing outside its "
             "frame: the edge is repeated."
         )
-        table = Table(["crop", "accuracy", "points"], rows)
-        sections.insert(2, Section("framing", "When the crop misses", [table, Text(said)]))
+        blocks = [framing_table(report), Text(said)]
+        sections.insert(2, Section("framing", "When the crop misses", blocks))
     subtitle = f"{report.run['version']} · {report.n:,} faces · {report.created[:10]}"
     cards = _cards(report, against)
     return Document(title(report), subtitle, sections, cards, _FOOTER, report.notes)
@@ -105,7 +103,7 @@ def _cards(
     return cards
 
 
-def _grid(report: RobustnessReport) -> Table:
+def grid_table(report: RobustnessReport) -> Table:
     """Accuracy by corruption and severity; the shade is the share of the clean accuracy lost."""
     clean = report.clean.accuracy
     rows, shades = [], []
@@ -122,6 +120,13 @@ def _grid(report: RobustnessReport) -> Table:
     shades.append([])
     header = ["corruption", "strength", *(f"severity {s}" for s in report.severities)]
     return Table([*header, "mean", "of clean"], rows, left=2, shades=shades)
+
+
+def framing_table(report: RobustnessReport) -> Table:
+    """What is lost when the crop misses."""
+    rows = [["as published", percent(report.clean.accuracy, 1), ""]]
+    rows += [[name, percent(f.accuracy, 1), points(f)] for name, f in report.framing.items()]
+    return Table(["crop", "accuracy", "points"], rows)
 
 
 def to_markdown(report: RobustnessReport, against: Mapping[str, Any] | None = None) -> str:
