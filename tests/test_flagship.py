@@ -31,9 +31,9 @@ from mien.train.optimizers import Muon, orthogonalise
 from mien.train.recipe import AugmentConfig, LossConfig, Recipe, WeightConfig, override
 from mien.train.recipes import get_recipe
 from mien.train.selection import rule_masks, sample_weights, training_set
-from mien.train.speedrun import timed_run
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks" / "flagship"))
+from timed_run import timed_run
 from timing import FILE, add_test, claim, save_network, sentence, speedrun
 
 sys.path.pop(0)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timed_run import timed_run
 
 from mien._system import processor
 from mien.data.dataset import FaceDataset, Splits
@@ -21,7 +22,6 @@ from mien.train.checkpoint import TorchClassifier, write_weights
 from mien.train.folder import environment
 from mien.train.precision import choose_precision
 from mien.train.recipe import Recipe
-from mien.train.speedrun import timed_run
 
 #: What was measured; written by ``speedrun.py --claim``, and repeated in the recipes.
 FILE = Path(__file__).with_name("claims.json")

@@ -108,15 +108,8 @@ def _record(model: str, report: Report, other: str) -> None:
     require_extra("train", ("onnx",), "--record")
     from mien.export import record_scores
 
-    figures: dict[str, float] = {
-        **{key: round(report.scores.summary[key], 6) for key in ("accuracy", "macro_f1", "ece")},
-        "n": report.n,
-    }
-    if report.twin_free is not None:
-        figures["twin_free_accuracy"] = round(report.twin_free.summary["accuracy"], 6)
-        figures["twin_free_n"] = report.twin_free.n
     split = other + report.split + ("" if report.tta == "none" else f" ({report.tta})")
-    record_scores(model, split, figures)
+    record_scores(model, split, report.figures())
     typer.echo(f"recorded {split} in {model}", err=True)
 
 

@@ -17,6 +17,8 @@ from mien.evaluate.scores import Scores, plain
 from mien.modelinfo import ModelInfo
 from mien.report.document import figure, percent
 
+_KEPT = ("accuracy", "macro_f1", "ece")
+
 
 @dataclass(frozen=True)
 class Mistake:
@@ -94,6 +96,15 @@ class Report:
     def faces_per_second(self) -> float:
         """Throughput of the model alone."""
         return self.n / self.seconds if self.seconds > 0 else float("nan")
+
+    def figures(self) -> dict[str, float]:
+        """The few figures that a record of a model keeps, to six digits."""
+        scores = {key: round(self.scores.summary[key], 6) for key in _KEPT}
+        found: dict[str, float] = {**scores, "n": self.n}
+        if self.twin_free is not None:
+            found["twin_free_accuracy"] = round(self.twin_free.summary["accuracy"], 6)
+            found["twin_free_n"] = self.twin_free.n
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """The whole report for JSON: no images; undefined figures are null."""

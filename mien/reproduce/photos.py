@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from importlib import resources
-from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import FaceDataset
+from mien.evaluate.runner import Classifier
 from mien.images import read_image
 from mien.report import charts
 from mien.report import document as doc
@@ -28,16 +28,6 @@ PORTRAIT = "astronaut.jpg"
 
 _WIDTH = 440
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 82]
-
-
-class Classifier(Protocol):
-    """A network with its classes: :class:`mien.train.checkpoint.TorchClassifier`."""
-
-    info: Any
-
-    def predict_proba(self, faces: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
-        """uint8 (N, 48, 48) -> probabilities (N, K)."""
-        ...
 
 
 def predict_portraits(classifier: Classifier, fer2013: FaceDataset | None) -> tuple[Photo, ...]:
@@ -57,9 +47,8 @@ def predict_portraits(classifier: Classifier, fer2013: FaceDataset | None) -> tu
         faces.append(_said(classifier, crop_square(image, found.box), (x, y, w, h)))
     source = "Eileen Collins, NASA, public domain; found and cropped with Haar"
     photos = [Photo(PORTRAIT, tuple(faces), source)] if faces else []
-    known = [] if fer2013 is None else [fer2013]
-    for emotion in (c for data in known for c in data.classes):
-        chosen = _of_class(known, emotion.value)
+    for emotion in () if fer2013 is None else fer2013.classes:
+        chosen = _of_class([fer2013], emotion.value)
         if chosen is not None:
             said = (_said(classifier, _average(chosen)),)
             source = f"mean of the {len(chosen)} {emotion.value} images of PublicTest"

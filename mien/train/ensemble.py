@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from mien._system import file_sha256
 from mien.atomic import make_folder, write_text
 from mien.data.dataset import FaceDataset, Splits
-from mien.data.duplicates import without_twins
 from mien.data.splits import refuse_seen
 from mien.errors import RecipeError
 from mien.evaluate import Joined, PredictionCache, Predictions, Report, write_report
@@ -139,9 +138,9 @@ def build_ensemble(
     members = _members(paths, splits, choose)
     check_views(views)
     scorer = _Scorer(members, make_folder(out / PROBABILITIES), choose_device(device), command)
-    val = _Split.of("val", dataset, splits)
+    val = Samples(dataset, splits, "val")
     found = scorer.predictions(val, views, say)
-    joined = [one.join(val.faces) for one in found]
+    joined = [one.join(val.chosen) for one in found]
     weights = np.full(len(members), 1 / len(members))
     if choose == "greedy":
         weights = greedy_weights(np.stack([j.probabilities for j in joined]), joined[0].labels)
@@ -153,14 +152,14 @@ def build_ensemble(
         "choose": choose,
         "data": {"name": dataset.name, "sha256": dataset.sha256},
         "members": [_entry(*one, out) for one in zip(members, weights, joined, strict=True)],
-        "val": {"split": val.name, **_figures(report)},
+        "val": {"split": val.split, **_figures(report)},
         "command": command,
         **environment(),
     }
     scored = _kept_test(out, record)
     if test and not scored:
         say(f"scoring {splits.published_name('test')}, once")
-        scored = _score_test(scorer, _Split.of("test", dataset, splits), weights, record, out)
+        scored = _score_test(scorer, Samples(dataset, splits, "test"), weights, record, out)
     record |= {"test": scored} if scored else {}
     write_report(report, out / "report")
     write_text(out / ENSEMBLE, json.dumps(record, indent=2) + "\n")
@@ -193,23 +192,6 @@ def _entry(member: Member, weight: float, joined: Joined, out: Path) -> dict[str
 
 
 @dataclass(frozen=True)
-class _Split:
-    """A split to score; ``unique``: its ids without exact duplicates in the splits before it."""
-
-    name: str
-    protocol: str
-    faces: FaceDataset
-    unique: NDArray[np.str_]
-
-    @classmethod
-    def of(cls, role: str, dataset: FaceDataset, splits: Splits) -> _Split:
-        faces = splits.select(dataset, role)
-        before = ("train",) if role == "val" else ("train", "val")
-        unique = without_twins(faces, *(splits.select(dataset, r) for r in before))
-        return cls(splits.published_name(role), splits.protocol, faces, unique)
-
-
-@dataclass(frozen=True)
 class _Scorer:
     """The members, and with what they are scored."""
 
@@ -219,51 +201,41 @@ class _Scorer:
     command: str
 
     def predictions(
-        self, split: _Split, views: str, say: Say = lambda line: None
+        self, split: Samples, views: str, say: Say = lambda line: None
     ) -> list[Predictions]:
         """Every member's. Raises RecipeError for one of other classes, say of FER+'s eight."""
         found = []
         for member in self.members:
-            say(f"{member.name} on {split.name}")
-            found.append(member_predictions(member, split.faces, views, self.folder, self.device))
-            own, wanted = found[-1].classes, split.faces.classes
+            say(f"{member.name} on {split.split}")
+            found.append(member_predictions(member, split.chosen, views, self.folder, self.device))
+            own, wanted = found[-1].classes, split.chosen.classes
             if set(own) != set(wanted):
                 raise RecipeError(
                     f"{member.path} knows {', '.join(c.value for c in own)}, and protocol "
-                    f"{split.protocol!r} has {', '.join(c.value for c in wanted)}; give the "
+                    f"{split.splits.protocol!r} has {', '.join(c.value for c in wanted)}; give the "
                     "--protocol that its members were trained by."
                 )
         return found
 
     def report(
-        self, split: _Split, found: Predictions, views: str, name: str = "", note: str = ""
+        self, split: Samples, found: Predictions, views: str, name: str = "", note: str = ""
     ) -> Report:
         """The report of a member's predictions, or without a ``name`` of the ensemble's."""
         ensemble = {"name": "ensemble", "members": len(self.members)}
         return report_on(
             found,
-            split.faces,
-            twin_free_ids=split.unique,
+            split.chosen,
+            twin_free_ids=split.twin_free,
             views=views,
             model={"name": name} if name else ensemble,
-            protocol=split.protocol,
-            split=split.name + note,
+            protocol=split.splits.protocol,
+            split=split.split + note,
             command=self.command,
         )
 
 
 def _figures(report: Report) -> dict[str, Any]:
-    figures: dict[str, Any] = {
-        "n": report.n,
-        "accuracy": round(report.accuracy, 6),
-        "accuracy_ci": list(report.to_dict()["accuracy_ci"]),
-        "macro_f1": round(report.macro_f1, 6),
-        "ece": round(report.scores.summary["ece"], 6),
-    }
-    if report.twin_free is not None:
-        figures["twin_free_accuracy"] = round(report.twin_free.summary["accuracy"], 6)
-        figures["twin_free_n"] = report.twin_free.n
-    return figures
+    return {**report.figures(), "accuracy_ci": list(report.to_dict()["accuracy_ci"])}
 
 
 def _choice(record: dict[str, Any]) -> str:
@@ -294,7 +266,7 @@ def _kept_test(out: Path, record: dict[str, Any]) -> dict[str, Any]:
 
 def _score_test(
     scorer: _Scorer,
-    test: _Split,
+    test: Samples,
     weights: NDArray[np.float64],
     record: dict[str, Any],
     out: Path,
@@ -307,13 +279,13 @@ def _score_test(
     write_report(report, out / "test")
     singles = [
         _figures(scorer.report(test, one, record["views"], member.name))
-        | {"by_views": {v: round(by_views[v][k].join(test.faces).accuracy, 6) for v in VIEWS}}
+        | {"by_views": {v: round(by_views[v][k].join(test.chosen).accuracy, 6) for v in VIEWS}}
         for k, (member, one) in enumerate(zip(scorer.members, found, strict=True))
     ]
     accuracies = [single["accuracy"] for single in singles]
     figures = {
         "choice": _choice(record),
-        "split": test.name,
+        "split": test.split,
         **_figures(report),
         "members": singles,
         "member_accuracies": accuracies,
