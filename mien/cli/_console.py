@@ -80,6 +80,7 @@ def print_report(title: str, tables: Iterable[Table], notes: Iterable[str] = ())
     console = Console(highlight=False, markup=False)
     console.print(title, style="bold")
     for table in tables:
+        console.print()
         print_table(table, console=console)
     for note in notes:
         console.print(f"note: {note}", style="yellow")

@@ -148,7 +148,7 @@ def _progress(corruptions: list[str] | None, severities: list[int] | None) -> It
 
 def _print(report: RobustnessReport, against: dict[str, Any] | None) -> None:
     from mien.cli._console import print_report
-    from mien.report.document import figure
+    from mien.report.document import figure, percent
     from mien.robustness.page import framing_table, grid_table
     from mien.robustness.report import title
 
@@ -156,7 +156,8 @@ def _print(report: RobustnessReport, against: dict[str, Any] | None) -> None:
     if differs := report.generator.get("differs"):
         notes.append(f"this machine makes other images than published: {', '.join(differs)}")
     tables = [grid_table(report), *([framing_table(report)] if report.framing else [])]
-    print_report(f"{title(report)}, {report.run['version']}", tables, notes)
+    clean = f"{report.run['version']}, clean {percent(report.clean.accuracy, 1)}"
+    print_report(f"{title(report)}, {clean}", tables, notes)
     if against is not None:
         typer.echo(
             f"corruption error relative to {against['baseline']}: mean {figure(against['mce'])}, "

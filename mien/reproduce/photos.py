@@ -47,8 +47,9 @@ def predict_portraits(classifier: Classifier, fer2013: FaceDataset | None) -> tu
         faces.append(_said(classifier, crop_square(image, found.box), (x, y, w, h)))
     source = "Eileen Collins, NASA, public domain; found and cropped with Haar"
     photos = [Photo(PORTRAIT, tuple(faces), source)] if faces else []
-    for emotion in () if fer2013 is None else fer2013.classes:
-        chosen = _of_class([fer2013], emotion.value)
+    known = [] if fer2013 is None else [fer2013]
+    for emotion in (c for data in known for c in data.classes):
+        chosen = _of_class(known, emotion.value)
         if chosen is not None:
             said = (_said(classifier, _average(chosen)),)
             source = f"mean of the {len(chosen)} {emotion.value} images of PublicTest"

@@ -55,8 +55,8 @@ def document(report: RobustnessReport, against: Mapping[str, Any] | None = None)
             "Points lost, ± twice the paired standard error. FER2013 has nothing outside its "
             "frame: the edge is repeated."
         )
-        blocks = [framing_table(report), Text(said)]
-        sections.insert(2, Section("framing", "When the crop misses", blocks))
+        table = framing_table(report)
+        sections.insert(2, Section("framing", "When the crop misses", [table, Text(said)]))
     subtitle = f"{report.run['version']} · {report.n:,} faces · {report.created[:10]}"
     cards = _cards(report, against)
     return Document(title(report), subtitle, sections, cards, _FOOTER, report.notes)

@@ -20,6 +20,7 @@ from mien.data.splits import refuse_seen
 from mien.errors import RecipeError
 from mien.evaluate import Joined, PredictionCache, Predictions, Report, write_report
 from mien.evaluate.runner import VIEWS, check_views, predict, report_on
+from mien.evaluate.samples import Samples
 from mien.report.markdown import markdown_table
 from mien.train.checkpoint import load_checkpoint, read_checkpoint
 from mien.train.distill import ENSEMBLE, Member, find_members
