@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.cli._console import command_line, say
-from mien.cli._options import Data, DryRun, Json, Name, Set, TrainDevice, argument, option
+from mien.cli._options import (
+    Data,
+    DryRun,
+    Json,
+    Name,
+    Set,
+    TrainDevice,
+    Tta,
+    Views,
+    argument,
+    option,
+)
 from mien.cli._training import begin, resolved
 from mien.errors import RecipeError
 
@@ -30,10 +41,8 @@ def ensemble(
     protocol: Annotated[
         str | None, option("Named split (default: the recipe's or the members').")
     ] = None,
-    tta: Annotated[
-        str, option("Test-time augmentation: none, flip, or ten (flip × 5 places).")
-    ] = "flip",
-    views: Annotated[str, typer.Option(hidden=True)] = "",
+    tta: Tta = "flip",
+    views: Views = "",
     choose: Annotated[str, option("Shares: equal, or greedy on PublicTest.")] = "equal",
     test: Annotated[bool, option("Score the test split, once.", "--test")] = False,
     out: Annotated[Path, option("Folder of the ensemble.")] = Path("out/ensemble"),

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli._options import BatchSize, Data, Flip, Fold, Name, ScoredModel, Split, option
+from mien.cli._options import (
+    BatchSize,
+    Data,
+    Flip,
+    Fold,
+    Name,
+    ScoredModel,
+    Split,
+    Tta,
+    Views,
+    option,
+)
 from mien.errors import DataError, ModelError, require_extra
 
 if TYPE_CHECKING:
@@ -32,11 +43,8 @@ def evaluate(
         Path | None, option("Folder for report.json, report.md and report.html.")
     ] = None,
     flip: Flip = False,
-    tta: Annotated[
-        str,
-        option("Test-time augmentation: none, flip, or ten (flip × 5 places)."),
-    ] = "",
-    views: Annotated[str, typer.Option(hidden=True)] = "",
+    tta: Tta = "",
+    views: Views = "",
     batch_size: BatchSize = 256,
     bootstrap: Annotated[int, option("Resamples of the intervals.", min=1)] = 1000,
     exclude_unknown: Annotated[

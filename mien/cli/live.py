@@ -16,14 +16,12 @@ if TYPE_CHECKING:
     from mien.pipeline import Analyzer
 
 
+_HELP = "Number of the camera, from 0, its device's path or its address (rtsp://…)."
+Camera = Annotated[str, option(_HELP, metavar="N")]
+
+
 def live(
-    camera: Annotated[
-        str,
-        option(
-            "Number of the camera, from 0, its device's path or its address (rtsp://…).",
-            metavar="N",
-        ),
-    ] = "0",
+    camera: Camera = "0",
     jsonl: Annotated[bool, option("No page: print one JSON object per frame.", "--jsonl")] = False,
     wait: Annotated[
         bool, option("Wait for a camera that is missing, busy or lost.", "--wait")

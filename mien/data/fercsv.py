@@ -127,9 +127,8 @@ def read_fer2013_csv(path: Path, *, skip_bad: bool = False) -> FaceDataset:
         rows_in_file = number + 1
         try:
             if len(fields) != len(header):
-                raise DataError(
-                    f"{len(fields)} fields, expected {len(header)}; is it half-written?"
-                )
+                wanted = f"expected {len(header)}; is it half-written?"
+                raise DataError(f"{len(fields)} fields, {wanted}")
             image = parse_pixels(fields[pixels])
             emotion = parse_label(fields[label])
             split = from_cell(fields[usage].strip()) if usage is not None else ""
@@ -142,9 +141,8 @@ def read_fer2013_csv(path: Path, *, skip_bad: bool = False) -> FaceDataset:
         emotions.append(emotion)
         numbers.append(number)
         splits.append(split)
-        ids.append(
-            from_cell(fields[id_column]) if id_column is not None else f"fer2013:{number:05d}"
-        )
+        own = None if id_column is None else from_cell(fields[id_column])
+        ids.append(f"fer2013:{number:05d}" if own is None else own)
         groups.append(from_cell(fields[group]) if group is not None else "")
     notes = bad.check()
     beside = find_ferplus(path, any_name=id_column is None)

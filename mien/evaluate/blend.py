@@ -56,6 +56,17 @@ def shared_votes(votes: NDArray[np.floating[Any]], classes: Sequence[Emotion]) -
     return np.asarray(votes, np.float64)[:, columns]
 
 
+def _counted(
+    votes: NDArray[np.floating[Any]], classes: Sequence[Emotion], what: str
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """The votes of the images that have enough of them, and which these are; DataError: none."""
+    counts = shared_votes(votes, classes)
+    keep = counts.sum(axis=1) >= MIN_VOTES
+    if not keep.any():
+        raise DataError(f"No {what} has two FER+ votes for the model's classes.")
+    return counts[keep], keep
+
+
 def _normalised(values: Floats) -> Floats:
     total: Floats = values.sum(axis=1, keepdims=True)
     return np.asarray(values / total, np.float64)
@@ -167,16 +178,12 @@ def blend(
         reference_votes=training.votes,
         temperature=temperature,
     )
+    where = {"protocol": samples.splits.protocol, "split": samples.split}
     gap = None if private else choose_gap(found.probabilities, votes, found.classes)
     return BlendReport(
         {
             "model": dict(model or {}),
-            "data": {
-                "name": chosen.name,
-                "sha256": chosen.sha256,
-                "protocol": samples.splits.protocol,
-                "split": samples.split,
-            },
+            "data": {"name": chosen.name, "sha256": chosen.sha256, **where},
             "tta": views,
             **scores.record,
             "gap_as_often_as_raters": None if gap is None else round(gap, 4),
@@ -211,17 +218,10 @@ def blend_scores(
     """
     if len(probabilities) != len(votes):
         raise DataError(f"{len(probabilities)} predictions came with votes of {len(votes)} images.")
-    all_counts = shared_votes(votes, classes)
-    keep = all_counts.sum(axis=1) >= MIN_VOTES
-    if not keep.any():
-        raise DataError("No image has two FER+ votes for the model's classes.")
-    counts = all_counts[keep]
+    counts, keep = _counted(votes, classes, "image")
     p = _normalised(np.asarray(probabilities, np.float64)[keep])
     v = _normalised(counts)
-    reference = shared_votes(reference_votes, classes)
-    reference = reference[reference.sum(axis=1) >= MIN_VOTES]
-    if not len(reference):
-        raise DataError("No reference image has two FER+ votes for the model's classes.")
+    reference, _ = _counted(reference_votes, classes, "reference image")
     prior = np.broadcast_to(_normalised(reference).mean(axis=0), p.shape)
     uniform = np.full_like(p, 1 / p.shape[1])
     tried = TEMPERATURES if temperature is None else (temperature,)
@@ -337,9 +337,8 @@ def choose_gap(
     None where no face's two leading expressions have :data:`mien.results.BLEND_SUM` together.
     :data:`mien.results.BLEND_GAP` was chosen like this, on PublicTest.
     """
-    counts = shared_votes(votes, classes)
-    keep = counts.sum(axis=1) >= MIN_VOTES
-    v, p = _normalised(counts[keep]), np.asarray(probabilities, np.float64)[keep]
+    counts, keep = _counted(votes, classes, "image")
+    v, p = _normalised(counts), np.asarray(probabilities, np.float64)[keep]
     wanted = int(_people_split(v).sum())
     ranked = -np.sort(-p, axis=1)
     fits = ranked[:, 0] + ranked[:, 1] >= BLEND_SUM

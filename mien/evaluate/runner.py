@@ -189,14 +189,7 @@ def report_on(
         scores=scores,
         twin_free=twin_free,
         model=dict(model or {}),
-        data={
-            "name": dataset.name,
-            "source": dataset.source,
-            "sha256": dataset.sha256,
-            "n": len(dataset),
-            "classes": [c.value for c in dataset.classes],
-            "excluded": {c.value: n for c, n in joined.excluded.items()},
-        },
+        data=_about(dataset, joined),
         protocol=protocol,
         split=split,
         tta=views,
@@ -209,6 +202,17 @@ def report_on(
         command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _about(dataset: FaceDataset, joined: Joined) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "source": dataset.source,
+        "sha256": dataset.sha256,
+        "n": len(dataset),
+        "classes": [c.value for c in dataset.classes],
+        "excluded": {c.value: n for c, n in joined.excluded.items()},
+    }
 
 
 def predict(

@@ -146,13 +146,11 @@ def make_plan(
             missing[run.id] = f"The dataset {run.dataset} was not there."
             continue
         recipe = shorten(recipe) if dry else recipe
-        repeats: list[tuple[int, int | None]]
-        repeats = [(seed, None) for seed in range(seeds or run.seeds.get(budget, 1))]
-        repeats = [(0, fold) for fold in range(run.folds)] if run.folds else repeats
+        repeats: list[tuple[int, int | None]] = [(0, fold) for fold in range(run.folds)]
+        repeats = repeats or [(seed, None) for seed in range(seeds or run.seeds.get(budget, 1))]
         for seed, fold in repeats[:1] if dry else repeats:
-            usual = Job(
-                recipe, seed, home / folder_name(run, recipe, seed, fold), fold, run.dataset
-            )
+            folder = home / folder_name(run, recipe, seed, fold)
+            usual = Job(recipe, seed, folder, fold, run.dataset)
             task = _task(run, usual, datasets.get(run.dataset).sha256, found)
             if wanted and task.state == NOT_RUN and (usual.folder / LAST).exists():
                 raise RecipeError(

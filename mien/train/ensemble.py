@@ -136,8 +136,7 @@ def build_ensemble(
             validation or test splits, or the test split was scored for another choice here.
         ModelError: a path is no member.
     """
-    members = _members(paths, splits, choose)
-    check_views(views)
+    members = _members(paths, splits, choose, views)
     scorer = _Scorer(members, make_folder(out / PROBABILITIES), choose_device(device), command)
     val = Samples(dataset, splits, "val")
     found = scorer.predictions(val, views, say)
@@ -168,10 +167,11 @@ def build_ensemble(
     return record
 
 
-def _members(paths: Sequence[Path], splits: Splits, choose: str) -> list[Member]:
+def _members(paths: Sequence[Path], splits: Splits, choose: str, views: str) -> list[Member]:
     """The members behind ``paths``, where they can be chosen by ``choose`` on these splits."""
     if choose not in CHOICES:
         raise RecipeError(f"--choose must be one of {', '.join(CHOICES)}, not {choose!r}.")
+    check_views(views)
     if not len(splits.ids["val"]):
         raise RecipeError(f"Protocol {splits.protocol!r} has no validation split to choose on.")
     members = find_members(paths)

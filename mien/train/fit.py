@@ -164,28 +164,24 @@ def fit(
     # Fetched before anything is written: where there are none, the run stops here.
     start = None if begun else initial_weights(recipe.model, recipe.init)
     learner = material.learner(recipe, seed, device, teachers)
-    if begun is None:
-        learner.initialise(material.first(), start)
+    facts = {
+        "seed": seed,
+        "precision": precision.precision,
+        "precision_why": precision.reason,
+        "teachers": taught,
+        "beside": beside(recipe, dataset, unlabelled) or None,
+        "training_images": material.used,
+        "init": None if start is None else start.record(),
+    }
     with hold(folder):
         if begun is None:
-            record_start(
-                folder,
-                recipe,
-                dataset,
-                splits,
-                seed=seed,
-                precision=precision.precision,
-                precision_why=precision.reason,
-                teachers=taught,
-                beside=beside(recipe, dataset, unlabelled) or None,
-                training_images=material.used,
-                init=None if start is None else start.record(),
-            )
+            learner.initialise(material.first(), start)
+            record_start(folder, recipe, dataset, splits, **facts)
         else:
             record_resumption(folder, precision.precision, device)
         name = dataset.name + (f" + {unlabelled.name} (unlabelled)" if unlabelled else "")
-        facts = {"sha256": dataset.sha256, "protocol": splits.protocol, "fold": splits.fold}
-        data = {"name": name, **facts}
+        about = {"sha256": dataset.sha256, "protocol": splits.protocol, "fold": splits.fold}
+        data = {"name": name, **about}
         state = _train(learner, material, folder, begun, device, precision.precision, data, quiet)
     return FitResult(folder, state.best_epoch, state.best, state.seconds, folder / BEST)
 
