@@ -41,7 +41,7 @@ from worker import save_dataset, say, sha256_of
 
 from mien._system import file_sha256
 from mien.atomic import make_folder
-from mien.cli._allocator import ALLOCATOR
+from mien.cli._training import ALLOCATOR
 from mien.data.dataset import FaceDataset
 from mien.errors import MienError, RecipeError
 

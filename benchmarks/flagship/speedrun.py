@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from mien.cli._allocator import ALLOCATOR
+from mien.cli._training import ALLOCATOR
 
 #: A claim's runs had the machine to themselves but for this share of it.
 OTHERS = 0.1

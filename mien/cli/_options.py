@@ -1,4 +1,4 @@
-"""Options and arguments that several verbs share."""
+"""Options and arguments that several verbs share, and the model that an argument names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from mien.errors import require_extra
 
 
 def option(help: str, *names: str, **more: Any) -> Any:
@@ -16,6 +18,18 @@ def option(help: str, *names: str, **more: Any) -> Any:
 def argument(help: str, **more: Any) -> Any:
     """An argument, and what it is."""
     return typer.Argument(help=help, **more)
+
+
+def load_model(model: str) -> Any:
+    """Anything with ``info`` and ``predict_proba``; torch is imported for a checkpoint only."""
+    if model.endswith(".ckpt"):
+        require_extra("train", ("torch",), "A checkpoint")
+        from mien.train import load_checkpoint
+
+        return load_checkpoint(model)
+    from mien.classify import load_classifier
+
+    return load_classifier(model)
 
 
 Device = Annotated[

@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from mien.cli._options import BatchSize, Data, Flip, Json, Name, OutJson, ScoredModel, Split, option
+from mien.cli._options import (
+    BatchSize,
+    Data,
+    Flip,
+    Json,
+    Name,
+    OutJson,
+    ScoredModel,
+    Split,
+    load_model,
+    option,
+)
 
 
 def blend(
@@ -27,7 +38,6 @@ def blend(
     """Compare the probabilities, taken as a mixture, with what ten people voted (FER+)."""
     from mien import atomic
     from mien.cli._console import command_line, wrote
-    from mien.cli._model import load_model
     from mien.evaluate.blend import blend as score
     from mien.evaluate.report import facts_of
     from mien.evaluate.samples import samples_of

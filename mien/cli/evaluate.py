@@ -17,6 +17,7 @@ from mien.cli._options import (
     Split,
     Tta,
     Views,
+    load_model,
     option,
 )
 from mien.errors import DataError, ModelError, require_extra
@@ -71,7 +72,6 @@ def evaluate(
     if record and not model.endswith(".onnx"):
         raise ModelError(f"--record writes into an .onnx file, and {model} is none.")
     from mien.cli._console import command_line, wrote
-    from mien.cli._model import load_model
     from mien.evaluate import describe_model, to_markdown, write_report
     from mien.evaluate import evaluate as score
     from mien.evaluate.samples import samples_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli._options import MODEL_HELP, Detector, Faces, Json, argument, option
+from mien.cli._options import MODEL_HELP, Detector, Faces, Json, argument, load_model, option
 from mien.errors import DataError, ImageError, ModelError
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ def explain(
         raise DataError("Nothing would be shown; give --output FILE, --json or both.")
     from mien import zoo
     from mien.cli._console import wrote
-    from mien.cli._model import load_model
     from mien.cli._picture import check_name, write_picture
 
     if output is not None:

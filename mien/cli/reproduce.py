@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli._allocator import relaunch_with_allocator
 from mien.cli._console import say
 from mien.cli._options import Json, Precision, Runs, TrainDevice, argument, option
-from mien.cli._training import DEVICES, PRECISIONS, check_choice
+from mien.cli._training import (
+    DEVICES,
+    PRECISIONS,
+    check_choice,
+    relaunch_with_allocator,
+)
 from mien.errors import require_extra
 
 if TYPE_CHECKING:

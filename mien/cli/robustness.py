@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli._options import BatchSize, Data, Flip, Json, Name, ScoredModelOrNone, Split, option
+from mien.cli._options import (
+    BatchSize,
+    Data,
+    Flip,
+    Json,
+    Name,
+    ScoredModelOrNone,
+    Split,
+    load_model,
+    option,
+)
 from mien.errors import DataError
 
 if TYPE_CHECKING:
@@ -59,7 +69,6 @@ def robustness(
             raise DataError("Name a MODEL to score, or --sheet FILE to see the corruptions.")
         return
     from mien.cli._console import command_line, wrote
-    from mien.cli._model import load_model
     from mien.evaluate.report import facts_of
     from mien.evaluate.samples import samples_of
     from mien.robustness import corruption_error, read_report, write_report
