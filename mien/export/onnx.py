@@ -212,7 +212,8 @@ def _classifier(data: bytes) -> Classifier:
 
 
 def _scores_of(path: Path, proto: onnx.ModelProto) -> Mapping[str, Any]:
-    """The recorded figures of an earlier export of this very network at ``path``; else {}."""
+    """The recorded figures of an earlier export of this very network at ``path``; else {}: the same
+    network again, say with another licence, is not scored anew."""
 
     def bare(model: onnx.ModelProto) -> bytes:
         copy = onnx.ModelProto()
@@ -311,7 +312,6 @@ def export_onnx(
         info,
         temperature=fit_temperature(logits, val.labels),
         precision="int8" if int8 else "float32",
-        # The same network again, say with another licence: what was scored once stays.
         scores={**_scores_of(path, proto), val_name: found, **info.scores},
     )
     data = _with_info(proto, info)

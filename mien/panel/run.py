@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mien.detect import load_detector
+from mien.detect import Detector, load_detector
 from mien.emotions import Emotion
 from mien.errors import DataError, MienError
 from mien.evaluate.metrics import averages, reliability
@@ -140,7 +140,7 @@ def run_panel(
     half: str = "development",
     limit: int | None = None,
     conditions: Sequence[str] | None = None,
-    progress: Callable[[str, str], None] = lambda name, condition: None,
+    progress: Callable[[str, str], None] = lambda name, photo: None,
 ) -> PanelReport:
     """Score ``ask`` on one half of every set, under every condition.
 
@@ -149,7 +149,7 @@ def run_panel(
         half: "development" to choose on, "test" to report once, "all".
         limit: photos of each class and set at most.
         conditions: names of :data:`CONDITIONS`; all by default.
-        progress: called before every cell.
+        progress: called before every photo: its set, and "3 of 120".
 
     Raises:
         DataError: an unknown condition or half, or nothing is left to score.
@@ -165,54 +165,44 @@ def run_panel(
     used = [s for s in used if s.photos]
     if not used:
         raise DataError(f"No photo of the panel is in the {half} half.")
-    unreadable = 0
+    unreadable, close = 0, load_detector("yunet", 0.0125, 0.5)
     for panel_set in used:
-        placed, bad = _placed(panel_set)
-        unreadable += bad
-        for condition in chosen:
-            if panel_set.crops and not condition.crops:
+        seen: dict[Condition, list[_Seen]]
+        seen = {c: [] for c in chosen if c.crops or not panel_set.crops}
+        for number, photo in enumerate(panel_set.photos, 1):
+            progress(panel_set.name, f"{number} of {len(panel_set.photos)}")
+            try:
+                image = photo.image()
+            except MienError:
+                unreadable += 1
                 continue
-            progress(panel_set.name, condition.name)
-            seen = [_look(ask, panel_set, photo, place, condition) for photo, place in placed]
-            if not seen:
-                continue
-            cells.append(_score(panel_set.name, condition, seen))
-            if condition.name == "clean":
-                groups += _groups(panel_set.name, seen)
+            place = _place(image, None if panel_set.crops else close)
+            for condition, answers in seen.items():
+                answers.append(_look(ask, panel_set.crops, photo, image, place, condition))
+        for condition, answers in seen.items():
+            cells += [_score(panel_set.name, condition, answers)] if answers else []
+            groups += _groups(panel_set.name, answers) if condition.name == "clean" else []
     remarks = {s.name: s.remark for s in used}
     return PanelReport(VERSION, model, half, tuple(cells), tuple(groups), remarks, unreadable)
 
 
-def _placed(panel_set: PanelSet) -> tuple[list[tuple[PanelPhoto, Place]], int]:
-    """Each photo with the place of its face, and how many could not be read.
-
-    The place is found once, on the photo as it is, by a detector that looks closely: where it finds
-    none, the middle of the image stands for it.
-    """
-    close = load_detector("yunet", 0.0125, 0.5)
-    out, bad = [], 0
-    for photo in panel_set.photos:
-        try:
-            image = photo.image()
-        except MienError:
-            bad += 1
-            continue
-        height, width = image.shape[:2]
-        place = (width / 2, height / 2, float(min(width, height)))
-        found = [] if panel_set.crops else close.detect(image)
-        if found:
-            box = max(found, key=lambda d: d.box.area).box
-            place = (*box.center, math.sqrt(box.area))
-        out.append((photo, place))
-    return out, bad
+def _place(image: Image, detector: Detector | None) -> Place:
+    """Where the face is on the photo as it is, by a detector that looks closely; where that finds
+    none, the middle of the image stands for it."""
+    found = [] if detector is None else detector.detect(image)
+    if found:
+        box = max(found, key=lambda d: d.box.area).box
+        return (*box.center, math.sqrt(box.area))
+    height, width = image.shape[:2]
+    return width / 2, height / 2, float(min(width, height))
 
 
 def _look(
-    ask: Ask, panel_set: PanelSet, photo: PanelPhoto, place: Place, condition: Condition
+    ask: Ask, crop: bool, photo: PanelPhoto, image: Image, place: Place, condition: Condition
 ) -> _Seen:
-    image, (x, y, side) = condition.change(photo.image(), place, photo.id)
-    answers = ask(image, panel_set.crops)
-    if not panel_set.crops:
+    changed, (x, y, side) = condition.change(image, place, photo.id)
+    answers = ask(changed, crop)
+    if not crop:
         answers = [a for a in answers if math.hypot(a.x - x, a.y - y) < side / 2]
         answers = sorted(answers, key=lambda a: math.hypot(a.x - x, a.y - y))
     return _Seen(photo, answers[0] if answers else None)
