@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mien.emotions import Emotion
     from mien.errors import MienError
     from mien.images import read_image
+    from mien.own.result import FinetuneResult
+    from mien.own.run import finetune
     from mien.pipeline import Analyzer, predict
     from mien.results import Box, Face, Result
 
@@ -27,9 +29,11 @@ __all__ = [
     "Box",
     "Emotion",
     "Face",
+    "FinetuneResult",
     "MienError",
     "Result",
     "__version__",
+    "finetune",
     "load_classifier",
     "predict",
     "read_image",
@@ -42,6 +46,8 @@ _HOMES = {
     "Face": "mien.results",
     "MienError": "mien.errors",
     "Result": "mien.results",
+    "FinetuneResult": "mien.own.result",
+    "finetune": "mien.own.run",
     "load_classifier": "mien.classify",
     "predict": "mien.pipeline",
     "read_image": "mien.images",

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.emotions import PALETTE, Emotion
+from mien.emotions import Label, colour_of
 from mien.results import Box, Face, Result, blend_of
+from mien.text import drawable
 
 Image = NDArray[np.uint8]
 Rect = tuple[int, int, int, int]  # x, y, width, height
@@ -22,6 +23,9 @@ Bgr = tuple[int, int, int]
 
 #: Pictures with a shorter long side are enlarged before they are painted on.
 MIN_LONG_SIDE = 480
+
+#: Bars in a panel.
+MOST_BARS = 10
 
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _CAP = 22.0  # Height in pixels of a capital letter of this font at scale 1.
@@ -31,9 +35,9 @@ _PAPER: Bgr = (245, 242, 240)
 _FAINT: Bgr = (178, 170, 166)
 
 
-def color_of(emotion: Emotion) -> Bgr:
+def color_of(emotion: Label) -> Bgr:
     """The palette's colour of ``emotion`` as (blue, green, red), each 0..255."""
-    value = PALETTE[emotion].lstrip("#")
+    value = colour_of(emotion).lstrip("#")
     red, green, blue = (int(value[i : i + 2], 16) for i in (0, 2, 4))
     return blue, green, red
 
@@ -139,20 +143,20 @@ def _label(face: Face, cap: float, mixed: bool = True) -> _Sprite:
     """
     emotion, probabilities = face.shown
     number = "" if face.track is None else f"{face.track}  "
-    name, value = emotion.value, f"{100 * probabilities[emotion]:.0f}%"
+    name, value = drawable(emotion), f"{100 * probabilities[emotion]:.0f}%"
     unsure = face.unsure if face.smoothed is None else face.steady is None
     if unsure:
         name = "unsure"
     pair = blend_of(probabilities) if mixed and not unsure else None
     if pair is not None and emotion in pair:
         other = pair[1] if emotion == pair[0] else pair[0]
-        name = f"{name} / {other.value}"
+        name = f"{name} / {drawable(other)}"
         value = f"{value[:-1]} + {100 * probabilities[other]:.0f}%"
     return _tag(f"{number}{name}", value, emotion, cap)
 
 
 @functools.lru_cache(maxsize=256)
-def _tag(name: str, value: str, emotion: Emotion, cap: float) -> _Sprite:
+def _tag(name: str, value: str, emotion: Label, cap: float) -> _Sprite:
     """Kept, because a film shows the same few tags in frame after frame."""
     color = color_of(emotion)
     pad, gap = 0.75 * cap, 0.6 * cap
@@ -184,10 +188,13 @@ def _empty_bars(names: tuple[str, ...], cap: float) -> tuple[_Canvas, float]:
 
 
 def _bars(face: Face, cap: float) -> _Sprite:
-    """The panel with a bar for every class, in the model's order."""
+    """The panel with a bar for every class, in the model's order; of many the most probable."""
     cap = cap * 0.78
     shown, probabilities = face.shown
-    empty, left = _empty_bars(tuple(e.value for e in probabilities), cap)
+    if len(probabilities) > MOST_BARS:  # the first by probability
+        top = sorted(probabilities.items(), key=lambda item: -item[1])[:MOST_BARS]
+        probabilities = dict(top)
+    empty, left = _empty_bars(tuple(map(drawable, probabilities)), cap)
     canvas = empty.copy()
     pad, row, track = 0.95 * cap, 1.95 * cap, 6.2 * cap
     for index, (emotion, value) in enumerate(probabilities.items()):
@@ -195,7 +202,7 @@ def _bars(face: Face, cap: float) -> _Sprite:
         ink = _FAINT
         if emotion == shown:
             ink = _PAPER
-            canvas.text(emotion.value, pad, top + cap, cap, ink)
+            canvas.text(drawable(emotion), pad, top + cap, cap, ink)
         length = max(0.35 * cap, track * min(1.0, max(0.0, value)))
         canvas.rounded((left, top, length, cap), cap * 0.3, color_of(emotion))
         number = f"{100 * value:.0f}"

@@ -5,14 +5,35 @@ Every name and index in mien comes from here; a dataset's codes are mapped when 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import colorsys
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from types import MappingProxyType
+from typing import Any
 
 from mien.errors import DataError, nearest
 
 
-class Emotion(str, Enum):
+class Label(str):
+    """A class's name: an :class:`Emotion`, or any name that somebody gave a class of their own."""
+
+    __slots__ = ()
+
+    @property
+    def value(self) -> str:
+        """The name as a plain string."""
+        return str.__str__(self)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Callable[[Any], Any]) -> Any:
+        """FastAPI's and pydantic's: text, read back by :func:`to_label`."""
+        if issubclass(cls, Enum):
+            return handler(source)
+        read = {"type": "no-info", "function": to_label}
+        return {"type": "function-after", "function": read, "schema": {"type": "str"}}
+
+
+class Emotion(Label, Enum):
     """An expression label. The value is the canonical lower-case name used in every output."""
 
     ANGRY = "angry"
@@ -41,7 +62,7 @@ FER2013: tuple[Emotion, ...] = (
 
 #: Share of each class in FER2013's Training split: 3995, 436, 4097, 7215, 4830, 3171 and 4965 of
 #: 28,709 images.
-FER2013_PRIOR: Mapping[Emotion, float] = MappingProxyType(
+FER2013_PRIOR: Mapping[Label, float] = MappingProxyType(
     {
         emotion: count / 28709
         for emotion, count in zip(FER2013, (3995, 436, 4097, 7215, 4830, 3171, 4965), strict=True)
@@ -101,6 +122,56 @@ FERPLUS_COLUMNS: tuple[str, ...] = (
     "NF",
 )
 
+
+def to_label(name: str) -> Label:
+    """The field's :class:`Emotion` of exactly that name, else a :class:`Label` of one's own."""
+    return _EMOTIONS.get(name) or Label(name)
+
+
+def to_labels(names: Iterable[str]) -> tuple[Label, ...]:
+    """Every name through :func:`to_label`; their colours are told apart in this order."""
+    labels = tuple(to_label(name) for name in names)
+    for label in labels:
+        colour_of(label)
+    return labels
+
+
+_EMOTIONS: dict[str, Emotion] = {e.value: e for e in Emotion}
+#: Names of one's own in the order in which this process met them, for their colours.
+_MET: dict[str, int] = {}
+
+
+def colour_of(label: str, on_light: bool = False) -> str:
+    """ "#rrggbb" of a class: the palette's; names of one's own get further hues, in the order met.
+
+    Those have a luminance of 0.2, which gives a contrast of 3.5 or more against white and against
+    the dark pages alike.
+    """
+    emotion = _EMOTIONS.get(label)
+    if emotion is not None:
+        return (PALETTE_ON_LIGHT if on_light else PALETTE)[emotion]
+    hue = (0.58 + 0.381966 * _MET.setdefault(str(label), len(_MET))) % 1  # by the golden angle
+    low, high = 0.0, 1.0
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        rgb = colorsys.hls_to_rgb(hue, middle, 0.7)
+        red, green, blue = (c / 12.92 if c < 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb)
+        low, high = (
+            (low, middle)
+            if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.2
+            else (
+                middle,
+                high,
+            )
+        )
+    return "#" + "".join(f"{round(255 * c):02X}" for c in rgb)
+
+
+def has_colour(name: str) -> bool:
+    """Whether ``name`` is an expression, or a class of a model that this process has met."""
+    return name in _EMOTIONS or name in _MET
+
+
 _ALIASES: dict[str, Emotion] = {
     "anger": Emotion.ANGRY,
     "disgusted": Emotion.DISGUST,
@@ -111,7 +182,7 @@ _ALIASES: dict[str, Emotion] = {
     "sadness": Emotion.SAD,
     "surprised": Emotion.SURPRISE,
     "neutrality": Emotion.NEUTRAL,
-    **{e.value: e for e in Emotion},
+    **_EMOTIONS,
 }
 
 #: FER+ vote column -> Emotion, for the eight columns that are emotions.

@@ -120,13 +120,20 @@ def _text(value: memoryview) -> str:
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Number and content of each field: the bytes of a message or text, empty for 0, b"1" for
     other numbers. Raises IndexError or ValueError where it ends too early or is no protobuf."""
+    return ((field, content) for field, content, _ in fields(message))
+
+
+def fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
+    """Number, content (as :func:`_fields`) and the whole encoded field, key included."""
     at, end = 0, len(message)
     while at < end:
+        start = at
         key, at = _varint(message, at)
         kind = key & 7
         if kind == 0:
             number, at = _varint(message, at)
-            yield key >> 3, message[:0] if number == 0 else message[:1]
+            content = message[:0] if number == 0 else message[:1]
+            yield key >> 3, content, message[start:at]
             continue
         if kind == 2:
             size, at = _varint(message, at)
@@ -136,8 +143,9 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
             raise ValueError(f"wire type {kind}")
         if at + size > end:
             raise ValueError("ends too early")
-        yield key >> 3, message[at : at + size]
+        content = message[at : at + size]
         at += size
+        yield key >> 3, content, message[start:at]
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:

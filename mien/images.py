@@ -121,7 +121,8 @@ def is_array(source: object) -> bool:
 def is_pil(source: object) -> bool:
     """Whether ``source`` is a ``PIL.Image.Image``."""
     module = sys.modules.get("PIL.Image")
-    return module is not None and isinstance(source, module.Image)
+    image = getattr(module, "Image", None)  # lacking while another thread imports Pillow
+    return image is not None and isinstance(source, image)
 
 
 def _from_pil(image: Any, name: str) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from mien.emotions import FER2013_PRIOR, Emotion
+from mien.emotions import FER2013_PRIOR, Label, to_label, to_labels
 from mien.errors import ModelError
 from mien.text import printable
 
@@ -20,8 +20,9 @@ METADATA_KEY = "mien"
 FORMAT_VERSION = 1
 
 #: What the numbers of a record may be. A file is not trusted because it can be read.
+SIDES = (8, 512)
 _WHOLE = {
-    "input_size": (8, 512),
+    "input_size": SIDES,
     "channels": (1, 3),
     "parameters": (0, 10**12),
     "multiply_adds": (0, 10**15),
@@ -39,6 +40,7 @@ _TEXT = (
     "architecture",
     "recipe",
     "training_data",
+    "data_sha256",
     "protocol",
     "licence",
     "precision",
@@ -72,12 +74,15 @@ class ModelInfo:
         precision: "float32" or "int8".
         prior: share of each class among what it was trained on, label -> 0..1, or empty where that
             is not known; see :func:`prior_weights`.
+        data_sha256: of the training data as read (:attr:`mien.data.FaceDataset.sha256`), or "".
+        learned: of a model of one's own classes, the fingerprints of the faces that it learned
+            from or was chosen on (:func:`mien.data.dataset.fingerprint`): they are never scored.
         scores: measured figures, e.g. {"PublicTest": {"accuracy": .71, "n": 3589}}.
         created_with: version of mien that wrote the file.
     """
 
     name: str
-    labels: tuple[Emotion, ...]
+    labels: tuple[Label, ...]
     input_size: int = 48
     channels: int = 1
     mean: float = 0.0
@@ -94,7 +99,9 @@ class ModelInfo:
     parameters: int = 0
     multiply_adds: int = 0
     precision: str = "float32"
-    prior: Mapping[Emotion, float] = field(default_factory=dict)
+    prior: Mapping[Label, float] = field(default_factory=dict)
+    data_sha256: str = ""
+    learned: tuple[str, ...] = ()
     scores: Mapping[str, Any] = field(default_factory=dict)
     created_with: str = ""
     format_version: int = FORMAT_VERSION
@@ -103,11 +110,12 @@ class ModelInfo:
         self._check_values()
         for name in _TEXT:  # they are shown in tables, reports and messages
             object.__setattr__(self, name, printable(getattr(self, name)))
-        object.__setattr__(self, "labels", tuple(Emotion(label) for label in self.labels))
+        object.__setattr__(self, "labels", to_labels(map(printable, self.labels)))
+        object.__setattr__(self, "learned", tuple(self.learned))
         if len(set(self.labels)) != len(self.labels) or len(self.labels) < 2:
             raise ModelError(f"Model {self.name!r} needs at least two distinct labels.")
         if self.prior:
-            prior = {Emotion(label): share for label, share in self.prior.items()}
+            prior = {to_label(label): share for label, share in self.prior.items()}
             if prior.keys() != set(self.labels) or not _is_distribution(prior.values()):
                 raise ModelError(f"Model {self.name!r} has a prior that does not fit its labels.")
             object.__setattr__(self, "prior", prior)
@@ -130,6 +138,10 @@ class ModelInfo:
             isinstance(label, str) for label in self.labels
         ):
             raise ModelError(f"labels are {_short(self.labels)}; expected a list of names.")
+        if not isinstance(self.learned, (list, tuple)) or not all(
+            isinstance(mark, str) and len(mark) <= 64 for mark in self.learned
+        ):
+            raise ModelError(f"learned is {_short(self.learned)}; expected a list of fingerprints.")
         for name in ("scores", "prior"):
             if not isinstance(value := getattr(self, name), Mapping) or not _is_flat(value):
                 raise ModelError(f"{name} is {_short(value)}; expected a table.")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from mien.emotions import Emotion
+from mien.emotions import Emotion, Label, to_label
 from mien.pose import Point, Pose, pose_of
 from mien.shown import Shown
 
@@ -27,7 +27,7 @@ def is_blend(probabilities: Iterable[float]) -> bool:
     return first - second < BLEND_GAP and first + second >= BLEND_SUM
 
 
-def blend_of(probabilities: Mapping[Emotion, float]) -> tuple[Emotion, Emotion] | None:
+def blend_of(probabilities: Mapping[Label, float]) -> tuple[Label, Label] | None:
     """The two leading expressions, stronger first, where neither dominates; else None."""
     if not is_blend(probabilities.values()):
         return None
@@ -122,18 +122,18 @@ class Face:
     """
 
     box: Box
-    probabilities: Mapping[Emotion, float]
+    probabilities: Mapping[Label, float]
     detection_score: float | None = None
     landmarks: tuple[Point, ...] = ()
     track: int | None = None
-    smoothed: Mapping[Emotion, float] | None = None
-    steady: Emotion | None = None
+    smoothed: Mapping[Label, float] | None = None
+    steady: Label | None = None
     parts: Quality | None = None
     unsure: bool = False
 
     # Fields, not properties, and with defaults: whatever turns dataclasses into JSON (FastAPI,
     # pydantic) keeps them. What is given is overwritten.
-    emotion: Emotion = Emotion.NEUTRAL
+    emotion: Label = Emotion.NEUTRAL
     confidence: float = 0.0
 
     def __post_init__(self) -> None:
@@ -158,19 +158,19 @@ class Face:
         return pose_of(self.landmarks) if self.landmarks else None
 
     @property
-    def blend(self) -> tuple[Emotion, Emotion] | None:
+    def blend(self) -> tuple[Label, Label] | None:
         """The two leading expressions, stronger first, where neither dominates; else None."""
         return blend_of(self.probabilities)
 
     @property
-    def shown(self) -> tuple[Emotion, Mapping[Emotion, float]]:
+    def shown(self) -> tuple[Label, Mapping[Label, float]]:
         """What to show a viewer: the smoothed expression and probabilities, else the raw ones."""
         if self.smoothed is None:
             return self.emotion, self.probabilities
         best = max(self.smoothed, key=self.smoothed.__getitem__)
         return self.steady or best, self.smoothed
 
-    def top(self, k: int = 3) -> tuple[tuple[Emotion, float], ...]:
+    def top(self, k: int = 3) -> tuple[tuple[Label, float], ...]:
         """The ``k`` most probable classes with their probabilities, best first."""
         ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
         return tuple(ranked[:k])
@@ -215,7 +215,7 @@ class Face:
             landmarks=tuple((float(x), float(y)) for x, y in data.get("landmarks", ())),
             track=None if track is None else int(track),
             smoothed=None if smoothed is None else _probabilities(smoothed),
-            steady=None if steady is None else Emotion(steady),
+            steady=None if steady is None else to_label(steady),
             parts=None if parts is None else Quality.from_dict(parts),
             unsure=bool(data.get("unsure", False)),
         )
@@ -227,12 +227,12 @@ def _angles(pose: Pose | None) -> dict[str, float | None]:
     return {"roll": round(pose.roll, 1), "yaw": round(pose.yaw, 1), "pitch": round(pose.pitch, 1)}
 
 
-def _rounded(values: Mapping[Emotion, float]) -> dict[str, float]:
+def _rounded(values: Mapping[Label, float]) -> dict[str, float]:
     return {e.value: round(p, 6) for e, p in values.items()}
 
 
-def _probabilities(values: Mapping[str, Any]) -> dict[Emotion, float]:
-    return {Emotion(k): float(v) for k, v in values.items()}
+def _probabilities(values: Mapping[str, Any]) -> dict[Label, float]:
+    return {to_label(k): float(v) for k, v in values.items()}
 
 
 @dataclass(frozen=True, slots=True, repr=False)

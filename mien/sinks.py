@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 from mien._system import import_pyarrow_parquet
 from mien.atomic import atomic_path, lock, make_folder, open_atomic, write_bytes
-from mien.emotions import FER2013, Emotion
+from mien.emotions import FER2013, Label
 from mien.errors import OutputError
 from mien.results import Quality, Result
 from mien.sources import real_path
@@ -148,7 +148,7 @@ class CsvSink(_TextSink):
         self,
         target: str | os.PathLike[str] | IO[str],
         *,
-        labels: Sequence[Emotion] = FER2013,
+        labels: Sequence[Label] = FER2013,
         film: bool = False,
     ) -> None:
         super().__init__(target)
@@ -188,7 +188,7 @@ class ParquetSink(Sink):
         self,
         path: str | os.PathLike[str],
         *,
-        labels: Sequence[Emotion] = FER2013,
+        labels: Sequence[Label] = FER2013,
         film: bool = False,
         locked: bool = False,
     ) -> None:
@@ -302,7 +302,7 @@ def annotated(image: Image, result: Result, suffix: str = ".png") -> bytes:
     return bytes(data.tobytes())
 
 
-def columns(labels: Sequence[Emotion] = FER2013, film: bool = False) -> tuple[str, ...]:
+def columns(labels: Sequence[Label] = FER2013, film: bool = False) -> tuple[str, ...]:
     """The columns of :class:`CsvSink` and :class:`ParquetSink`, in order.
 
     Args:

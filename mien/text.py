@@ -49,6 +49,17 @@ def _escape(c: str) -> str:
     )
 
 
+def drawable(name: str, most: int = 24) -> str:
+    """``name`` in what OpenCV's stroke fonts can draw, ASCII, and not longer than ``most``.
+
+    Accents go; what has no Latin letter is a "?". Tables and pages show the whole name.
+    """
+    plain = unicodedata.normalize("NFKD", name)
+    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    plain = "".join(c if 32 <= ord(c) < 127 else "?" for c in plain)
+    return plain if len(plain) <= most else f"{plain[: most - 2]}.."
+
+
 def counted(number: int, word: str) -> str:
     """ "1 face", "2,000 faces"."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"

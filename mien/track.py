@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any
 
-from mien.emotions import Emotion
+from mien.emotions import Label, to_label
 from mien.errors import MienError
 from mien.results import Box, Face
 
@@ -141,8 +141,8 @@ class _Score:
         doubt: share of the recent frames that were unsure, 0..1.
     """
 
-    values: dict[Emotion, float]
-    steady: Emotion | None
+    values: dict[Label, float]
+    steady: Label | None
     time: float
     voted: float | None = None
     doubt: float = 0.0
@@ -223,8 +223,8 @@ class Smoother:
         """Go on from :meth:`state`."""
         self._scores = {
             int(track): _Score(
-                {Emotion(k): float(v) for k, v in s["values"].items()},
-                None if s["steady"] is None else Emotion(s["steady"]),
+                {to_label(k): float(v) for k, v in s["values"].items()},
+                None if s["steady"] is None else to_label(s["steady"]),
                 *(s["time"], s["voted"], s["doubt"]),
             )
             for track, s in state.items()

@@ -31,18 +31,28 @@ LAYERS = [
     layer.split()
     for layer in (
         "_fork _system _version atomic backend errors graph shown text",
-        "codecs decoding emotions images modelinfo pixels pose report results sources",
+        "codecs decoding emotions head images modelinfo pixels pose report results sources",
         "classify detect draw preprocess quality sinks track zoo",
         "data models pipeline",
         "evaluate video",
         "bench panel robustness train web",
-        "explain export reproduce",
+        "explain export own reproduce",
         "mien",  # the public names, loaded on first use
         "cli",
         "__main__ _pyinstaller",
     )
 ]
-TRAINING = ("data", "models", "train", "evaluate", "export", "reproduce", "robustness", "explain")
+TRAINING = (
+    "data",
+    "models",
+    "train",
+    "evaluate",
+    "export",
+    "own",
+    "reproduce",
+    "robustness",
+    "explain",
+)
 #: The runtime half, what `mien predict` needs: neither of training nor of an extra.
 RUNTIME = {
     *(room for layer in LAYERS[:-3] for room in layer if room not in (*TRAINING, "panel", "web")),

@@ -84,6 +84,7 @@ WORDS = {
     "models": [["{name}"]],
     "data audit": [["--data", "{file}"], ["--data", "{name}"]],
     "data convert": [["{file}", "{name}.csv"], ["{name}", "o.csv"]],
+    "finetune": [["{name}", "--out", "o.onnx"], ["{file}", "--out", "{name}.onnx"]],
     "train": [["{name}"], ["mien_fast", "--data", "{file}"]],
     "ensemble": [["{name}"]],
     "distill": [["{name}"]],

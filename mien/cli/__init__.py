@@ -42,6 +42,7 @@ VERBS: dict[str, Verb] = {
     "serve": Verb("mien.cli.serve", "Serve the web page, REST and WebSocket."),
     "models": Verb("mien.cli.models", "List the architectures and the shipped models."),
     "data": Verb("mien.cli.data", "Audit, convert, split and build datasets."),
+    "finetune": Verb("mien.cli.finetune", "Teach a model your own classes from your photos."),
     "train": Verb("mien.cli.train", "Train a classifier from a named recipe."),
     "sweep": Verb("mien.cli.sweep", "Train a grid of ImageNet backbones."),
     "ensemble": Verb("mien.cli.ensemble", "Average networks; train those that are missing."),

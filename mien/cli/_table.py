@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mien.emotions import PALETTE
+from mien.emotions import colour_of
 from mien.results import Face, Result
 from mien.text import shown
 
@@ -77,7 +77,7 @@ def _rows(name: str, result: Result, top: int, width: int, plain: bool) -> Itera
                 Text(name),
                 Text(place),
                 Text(f"{emotion.value}{doubt}", style="bold" if rank == 0 and not doubt else ""),
-                Text(bar(value, width, plain), style=PALETTE[emotion]),
+                Text(bar(value, width, plain), style=colour_of(emotion)),
                 Text(f"{100 * value:.1f}", style="bold" if rank == 0 else "dim"),
             ]
             name = place = ""

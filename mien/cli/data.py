@@ -114,6 +114,45 @@ def splits(
         _say(f"Wrote {out}.")
 
 
+@app.command()
+def crop(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Folder of photos, or a table.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    size: Annotated[int, typer.Option(help="Side of a crop in pixels.")] = 48,
+    largest: Annotated[
+        bool, typer.Option("--largest", help="Only the largest face of a photo.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Find, level and cut the faces of photos, one PNG a face; faces.csv says which is whose."""
+    from json import dumps
+
+    from rich.progress import MofNCompleteColumn, TextColumn
+
+    from mien.cli._console import messages, progress
+    from mien.data.crop import crop_photos
+    from mien.data.own_faces import NO_FACE
+
+    with progress(messages(), TextColumn("photos"), MofNCompleteColumn(), hidden=json) as bar:
+        task = bar.add_task("photos", total=None)
+        report = crop_photos(
+            source,
+            out,
+            size=size,
+            largest=largest,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    for name, reason in report.left_out[:10]:
+        _say(f"left out: {name}: {reason}")
+    if len(report.left_out) > 10:
+        _say(f"left out: {len(report.left_out) - 10:,} more")
+    _say(f"Wrote {report.table}.")
+    typer.echo(
+        dumps(report.to_dict()) if json else f"{report.faces:,} faces of {report.photos:,} photos"
+    )
+    raise typer.Exit(1 if any(r not in NO_FACE for _, r in report.left_out) else 0)
+
+
 @app.command("build-fergit")
 def build_fergit(
     out: Annotated[Path, option("x.parquet, x.csv or a new folder.")],

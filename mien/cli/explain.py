@@ -12,7 +12,7 @@ from mien.cli._options import MODEL_HELP, Detector, Faces, Json, argument, load_
 from mien.errors import DataError, ImageError, ModelError
 
 if TYPE_CHECKING:
-    from mien.emotions import Emotion
+    from mien.emotions import Label
 
 
 def explain(
@@ -101,7 +101,7 @@ def _mean(
 
     call, classes = resolved(classifier)
 
-    def said(emotion: Emotion, count: int) -> None:
+    def said(emotion: Label, count: int) -> None:
         typer.echo(f"{emotion}: {count} faces", err=True)
 
     found = mean_maps(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import FaceDataset
-from mien.emotions import ALL, CKPLUS, FER2013, Emotion
+from mien.emotions import ALL, CKPLUS, FER2013, Label
 from mien.errors import DataError
 
 #: Largest side of a face in a dataset, in pixels.
@@ -75,12 +75,12 @@ def decode_face(data: bytes | None) -> NDArray[np.uint8]:
     if max(height, width) > MAX_SIDE:
         raise ValueError(
             f"the image has {width}×{height} pixels, and faces already cut out have at most "
-            f"{MAX_SIDE} a side"
+            f"{MAX_SIDE} a side (mien data crop IN OUT cuts faces out of photos)"
         )
     return image
 
 
-def class_vocabulary(present: set[Emotion]) -> tuple[Emotion, ...]:
+def class_vocabulary(present: set[Label]) -> tuple[Label, ...]:
     """The smallest of FER2013's, CK+'s and the full vocabulary that holds every label present."""
     for classes in (FER2013, CKPLUS):
         if present <= set(classes):
@@ -92,7 +92,7 @@ def content_sha256(
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     ids: NDArray[np.str_],
-    classes: tuple[Emotion, ...],
+    classes: tuple[Label, ...],
 ) -> str:
     """SHA-256 over shape, then id, label name and pixels of every sample in the order of the ids.
 
@@ -108,14 +108,14 @@ def content_sha256(
 def assemble(
     *,
     images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
-    emotions: Sequence[Emotion],
+    emotions: Sequence[Label],
     ids: Sequence[str],
     name: str,
     source: Path | str,
     splits: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
     votes: NDArray[np.float32] | None = None,
-    classes: tuple[Emotion, ...] | None = None,
+    classes: tuple[Label, ...] | None = None,
     notes: tuple[str, ...] = (),
     lossless: NDArray[np.bool_] | None = None,
 ) -> FaceDataset:
@@ -135,8 +135,8 @@ def assemble(
     if len(sizes) > 1:
         listed = ", ".join(f"{s[1]}×{s[0]}" for s in sorted(sizes)[:3])
         raise DataError(
-            f"{source} holds images of {len(sizes)} sizes ({listed}, …), expected one; crop and "
-            "resize the faces first (for muxspace photos: mien data build-fergit)."
+            f"{source} holds images of {len(sizes)} sizes ({listed}, …), expected one; make crops "
+            f"of one size with: mien data crop {source} OUT"
         )
     id_array = np.array(ids, dtype=np.str_)
     unique, counts = np.unique(id_array, return_counts=True)

@@ -12,10 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.emotions import Emotion
+from mien.emotions import Label
 from mien.errors import DataError
 
 ROLES = ("train", "val", "test")
+#: Protocols by which own photos, and own crops, are divided: ``mien finetune``.
+PROTOCOLS_OF_OWN = ("own-photos", "own-faces")
+
+
+def fingerprint(face: NDArray[np.uint8]) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of a face's pixels."""
+    return hashlib.sha256(face.tobytes()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +31,7 @@ class Sample:
 
     id: str
     image: NDArray[np.uint8]
-    emotion: Emotion
+    emotion: Label
     split: str = ""
     group: str = ""
     votes: NDArray[np.float32] | None = None
@@ -52,7 +59,7 @@ class FaceDataset:
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     ids: NDArray[np.str_]
-    classes: tuple[Emotion, ...]
+    classes: tuple[Label, ...]
     name: str
     splits: NDArray[np.str_]
     groups: NDArray[np.str_]

@@ -13,6 +13,7 @@ from mien.data import fercsv, folders, parquet, photos
 from mien.data.dataset import FaceDataset
 from mien.data.ferplus import majority_view
 from mien.errors import DataError
+from mien.text import printable
 
 _DATA_SUFFIXES = (".csv", ".parquet", ".pq")
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
@@ -117,6 +118,12 @@ def locate(path: Path, name: str | None = None) -> Candidate:
         for file in folders.list_folder(path)[1]:
             if file.suffix.lower() in _DATA_SUFFIXES:
                 sniff_file(file)  # says what is wrong with it
+        own = [f.name for f in folders.list_folder(path)[0] if folders.list_folder(f)[1]]
+        if len(own) > 1:
+            raise DataError(
+                f"{path} has the folders {', '.join(map(printable, own[:5]))}, and none has an "
+                f"expression's name; for classes of your own: mien finetune {path} --out mine.onnx"
+            )
         raise DataError(
             f"{path} holds no dataset that mien knows; expected a FER2013 CSV, a parquet file, "
             "class folders such as train/angry, or muxspace's images with data/legend.csv."

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.dataset import FaceDataset, Splits
+from mien.data.dataset import PROTOCOLS_OF_OWN, FaceDataset, Splits, fingerprint
 from mien.errors import DataError, RecipeError, nearest
 
 #: FER2013's published splits and what they serve for.
@@ -300,6 +300,12 @@ def refuse_trained_on(model: Any, dataset: FaceDataset, splits: Splits | None = 
     if info is None or not len(dataset):
         return
     path = Path(getattr(owner, "path", None) or info.name)
+    if info.protocol in PROTOCOLS_OF_OWN:
+        learned_from = frozenset(info.learned)
+        count = sum(fingerprint(face) in learned_from for face in dataset.images)
+        if count:
+            raise DataError(f"{path} learned from {count:,} of these {len(dataset):,} faces.")
+        return
     seen = seen_beside(path, dataset.ids) if path.suffix == ".ckpt" else None
     if seen:
         raise DataError(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.splits import refuse_trained_on
-from mien.emotions import FERPLUS_EMOTIONS, Emotion
+from mien.emotions import FERPLUS_EMOTIONS, Label
 from mien.errors import DataError
 from mien.evaluate.metrics import share
 from mien.evaluate.runner import Classifier, predict, versions
@@ -39,7 +39,7 @@ _TINY = 1e-9
 _PRIVATE = "PrivateTest: score it once, after every choice was made on PublicTest."
 
 
-def shared_votes(votes: NDArray[np.floating[Any]], classes: Sequence[Emotion]) -> Floats:
+def shared_votes(votes: NDArray[np.floating[Any]], classes: Sequence[Label]) -> Floats:
     """The votes for ``classes``, float64 (N, K), from FER+'s ten columns.
 
     Args:
@@ -57,7 +57,7 @@ def shared_votes(votes: NDArray[np.floating[Any]], classes: Sequence[Emotion]) -
 
 
 def _counted(
-    votes: NDArray[np.floating[Any]], classes: Sequence[Emotion], what: str
+    votes: NDArray[np.floating[Any]], classes: Sequence[Label], what: str
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """The votes of the images that have enough of them, and which these are; DataError: none."""
     counts = shared_votes(votes, classes)
@@ -197,7 +197,7 @@ def blend(
 def blend_scores(
     probabilities: NDArray[np.floating[Any]],
     votes: NDArray[np.floating[Any]],
-    classes: Sequence[Emotion],
+    classes: Sequence[Label],
     *,
     reference_votes: NDArray[np.floating[Any]],
     temperature: float | None = None,

@@ -18,7 +18,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.emotions import Emotion
+from mien.emotions import Label
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -257,7 +257,7 @@ def cohen_kappa(confusion: Ints) -> float:
     return float("nan") if chance == 1 else float((np.trace(confusion) / n - chance) / (1 - chance))
 
 
-def suspicions(confusion: Ints, classes: Sequence[Emotion]) -> list[str]:
+def suspicions(confusion: Ints, classes: Sequence[Label]) -> list[str]:
     """Signs that labels and predictions do not belong together, each as one sentence.
 
     Published reports have been wrong by comparing labels with predictions in another order

@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mien.emotions import Emotion
+import numpy as np
+
+from mien.emotions import Label
 from mien.evaluate import metrics
 from mien.evaluate.report import (
     SUMMARY_ROWS,
@@ -38,6 +40,8 @@ from mien.report.html import write_files
 def document(report: Report) -> Document:
     """The report as sections of text, tables and charts; images of the dataset in HTML only."""
     matrix = confusion_table(report.scores)
+    if len(report.scores.classes) > MOST_CLASSES:
+        return _of_many(report)
     sections = [
         Section("confusion", "What is taken for what", [Charts(_answers(report.scores))]),
         Section("classes", "Figures by class", [class_table(report.scores)]),
@@ -51,6 +55,26 @@ def document(report: Report) -> Document:
     return Document(
         title(report), _subtitle(report), sections, _cards(report), _FOOTER, report.notes
     )
+
+
+#: With more classes the charts that show each of them would be a blur: tables stand for them.
+MOST_CLASSES = 24
+MOST_CONFUSIONS = 40
+
+
+def _of_many(report: Report) -> Document:
+    """The same for many classes: the most frequent confusions instead of the whole matrix."""
+    scores = report.scores
+    sections = [
+        Section("confusion", "What is most often taken for what", [confusion_table(scores)]),
+        Section("confidence", "Can the confidence be believed?", [Charts(_trust(scores))]),
+        _mistakes(report.mistakes),
+        Section("figures", "All figures", [figures_table(report)]),
+        Section("classes", "Figures by class", [class_table(scores)], folded=True),
+        Section("how", "How this was made", [Pairs(provenance(report))]),
+    ]
+    cards = _cards(report)
+    return Document(title(report), _subtitle(report), sections, cards, _FOOTER, report.notes)
 
 
 _FOOTER = (
@@ -146,7 +170,7 @@ def risk_at(curve: metrics.Curve, coverage: float) -> float:
 
 
 def _one_vs_rest(scores: Scores) -> list[Chart]:
-    def thinned(curves: Mapping[Emotion, metrics.Curve | None]) -> list[plots.ClassCurve]:
+    def thinned(curves: Mapping[Label, metrics.Curve | None]) -> list[plots.ClassCurve]:
         found = [(c, metrics.thin(v, 201)) for c, v in curves.items() if v is not None]
         return [(c.value, list(v.x), list(v.y), v.area) for c, v in found]
 
@@ -162,7 +186,15 @@ def _one_vs_rest(scores: Scores) -> list[Chart]:
 
 
 def confusion_table(scores: Scores) -> Table:
-    """The confusion matrix: a row a label, a column an answer."""
+    """The confusion matrix: a row a label, a column an answer; of many classes the most frequent
+    confusions."""
+    if len(scores.classes) > MOST_CLASSES:
+        wrong = scores.confusion - np.diag(np.diag(scores.confusion))
+        first = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSIONS]
+        pairs = [divmod(int(k), len(wrong)) for k in first if wrong.flat[k]]
+        names = [c.value for c in scores.classes]
+        confused = [[names[i], names[j], f"{wrong[i, j]:,}"] for i, j in pairs]
+        return Table(["label", "predicted", "faces"], confused, left=2)
     counts = zip(scores.classes, scores.confusion.tolist(), strict=True)
     rows = [[c.value, *map(str, row)] for c, row in counts]
     return Table(["label \\ predicted", *(c.value for c in scores.classes)], rows, chips=True)

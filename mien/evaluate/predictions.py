@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mien.atomic import atomic_path, make_folder
 from mien.data.dataset import FaceDataset
-from mien.emotions import Emotion
+from mien.emotions import Label, to_label
 from mien.errors import DataError
 
 
@@ -42,8 +42,8 @@ class Joined:
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float64]
-    classes: tuple[Emotion, ...]
-    excluded: dict[Emotion, int]
+    classes: tuple[Label, ...]
+    excluded: dict[Label, int]
 
     @property
     def accuracy(self) -> float:
@@ -66,12 +66,12 @@ class Predictions:
 
     ids: NDArray[np.str_]
     probabilities: NDArray[np.floating[Any]]
-    classes: tuple[Emotion, ...]
+    classes: tuple[Label, ...]
 
     def __post_init__(self) -> None:
         ids = np.asarray(self.ids, dtype=np.str_)
         probabilities = np.asarray(self.probabilities, dtype=np.float64)
-        classes = tuple(Emotion(c) for c in self.classes)
+        classes = tuple(to_label(c) for c in self.classes)
         if len(set(classes)) != len(classes):
             raise DataError(f"The predictions name a class twice: {_names(classes)}.")
         if probabilities.shape != (len(ids), len(classes)):
@@ -123,7 +123,7 @@ class Predictions:
             classes=classes,
         )
 
-    def reorder(self, classes: tuple[Emotion, ...]) -> Predictions:
+    def reorder(self, classes: tuple[Label, ...]) -> Predictions:
         """The same predictions with columns in the order of ``classes``, matched by name."""
         if set(classes) != set(self.classes) or len(classes) != len(self.classes):
             raise DataError(
@@ -250,7 +250,7 @@ class PredictionCache:
 def _read(path: Path) -> tuple[Predictions, float]:
     try:
         with np.load(path) as kept:
-            classes = tuple(Emotion(str(c)) for c in kept["classes"])
+            classes = tuple(to_label(str(c)) for c in kept["classes"])
             seconds = float(kept["seconds"]) if "seconds" in kept else 0.0
             return Predictions(kept["ids"], kept["probabilities"], classes), seconds
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
@@ -272,5 +272,5 @@ def _normalised(probabilities: NDArray[np.float64], ids: NDArray[np.str_]) -> ND
     return normalised
 
 
-def _names(classes: Iterable[Emotion]) -> str:
+def _names(classes: Iterable[Label]) -> str:
     return ", ".join(c.value for c in classes)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien._system import file_sha256
-from mien.emotions import Emotion
+from mien.emotions import Label
 from mien.evaluate.scores import Scores, plain
 from mien.modelinfo import ModelInfo
 from mien.report.document import figure, percent
@@ -25,8 +25,8 @@ class Mistake:
     """One wrong prediction; ``image`` is uint8 (H, W) and never leaves the HTML page."""
 
     id: str
-    true: Emotion
-    predicted: Emotion
+    true: Label
+    predicted: Label
     confidence: float
     probability_of_true: float
     image: NDArray[np.uint8]

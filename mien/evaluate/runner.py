@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mien import _system
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.splits import refuse_trained_on
-from mien.emotions import Emotion
+from mien.emotions import Label
 from mien.errors import DataError, ModelError
 from mien.evaluate.metrics import suspicions
 from mien.evaluate.predictions import Joined, Predictions
@@ -98,7 +98,7 @@ def evaluate(
     predict_proba: PredictProba | Classifier,
     dataset: FaceDataset,
     *,
-    classes: Sequence[Emotion] | None = None,
+    classes: Sequence[Label] | None = None,
     batch_size: int = 256,
     flip: bool = False,
     views: str = "",
@@ -218,7 +218,7 @@ def _about(dataset: FaceDataset, joined: Joined) -> dict[str, Any]:
 def predict(
     predict_proba: PredictProba | Classifier,
     dataset: FaceDataset,
-    classes: Sequence[Emotion] | None = None,
+    classes: Sequence[Label] | None = None,
     *,
     batch_size: int = 256,
     views: str = "none",
@@ -255,8 +255,8 @@ def predict(
 
 
 def resolved(
-    model: PredictProba | Classifier, classes: Sequence[Emotion] | None = None
-) -> tuple[PredictProba, Sequence[Emotion]]:
+    model: PredictProba | Classifier, classes: Sequence[Label] | None = None
+) -> tuple[PredictProba, Sequence[Label]]:
     """The callable and its classes; a classifier enlarges faces where it takes another size."""
     if not isinstance(model, Classifier):
         if classes is None:

@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.dataset import FaceDataset, Splits
+from mien.data.dataset import PROTOCOLS_OF_OWN, FaceDataset, Splits, fingerprint
 from mien.data.duplicates import without_twins
-from mien.data.readers import read_for_protocol
+from mien.data.own import list_photos
+from mien.data.own_faces import read_own
+from mien.data.readers import default_data_path, read_for_protocol
 from mien.data.splits import make_splits, refuse_trained_on
+from mien.errors import DataError
+from mien.pipeline import Analyzer
 
 #: What was trained or chosen on before a role is scored.
 _BEFORE = {"train": (), "val": ("train",), "test": ("train", "val")}
@@ -52,6 +56,35 @@ class Samples:
         return without_twins(self.chosen, *(self.splits.select(self.dataset, r) for r in before))
 
 
+def unseen(classifier: Any, dataset: FaceDataset) -> FaceDataset:
+    """The faces that a model of own classes neither learned from nor was chosen on.
+
+    Raises:
+        DataError: it has seen all of them.
+    """
+    learned = frozenset(classifier.info.learned)
+    new = np.array([fingerprint(face) not in learned for face in dataset.images], np.bool_)
+    if not new.any():
+        raise DataError(
+            f"{dataset.where}: {classifier.info.name} learned from all of its {len(dataset):,} "
+            "faces; give photos that it has not seen."
+        )
+    return dataset.take(np.flatnonzero(new))
+
+
+def _own_samples(classifier: Any, data: Path | None, split: str) -> Samples:
+    """Photos for a model of own classes: what it has not seen, or for "train" what it has."""
+    source, protocol = data or default_data_path(), classifier.info.protocol
+    analyzer = Analyzer(classifier.path, turns=False)
+    listing = list_photos(source)
+    faces = protocol == PROTOCOLS_OF_OWN[1]
+    dataset = read_own(listing, Path(source), analyzer, faces=faces).dataset
+    test = unseen(classifier, dataset).ids
+    ids = {"train": np.setdiff1d(dataset.ids, test), "val": test[:0], "test": test}
+    splits = Splits(protocol, classifier.info.seed or 0, ids)
+    return Samples(dataset, splits, "train" if split == "train" else "test")
+
+
 def samples_of(
     classifier: Any,
     data: Path | None,
@@ -74,6 +107,8 @@ def samples_of(
     Raises:
         DataError: the data cannot be read, or the model may have been trained on the split.
     """
+    if classifier.info.protocol in PROTOCOLS_OF_OWN:
+        return _own_samples(classifier, data, split)
     if protocol is None:
         own = classifier.info.protocol
         protocol = own if own == "ferplus-majority" else "fer2013"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mien.emotions import Emotion
+from mien.emotions import Label
 from mien.evaluate import metrics
 from mien.evaluate.metrics import Curve, Floats, Ints, Reliability
 
@@ -36,15 +36,15 @@ class Scores:
     """
 
     n: int
-    classes: tuple[Emotion, ...]
+    classes: tuple[Label, ...]
     summary: dict[str, float]
     intervals: dict[str, tuple[float, float]]
-    per_class: dict[Emotion, ClassScores]
+    per_class: dict[Label, ClassScores]
     confusion: Ints
     reliability: Reliability
     risk: Curve
-    roc: dict[Emotion, Curve | None]
-    pr: dict[Emotion, Curve | None]
+    roc: dict[Label, Curve | None]
+    pr: dict[Label, Curve | None]
 
     def to_dict(self) -> dict[str, Any]:
         """Scalars, intervals, per-class table and confusion matrix, ready for JSON (no curves)."""
@@ -99,7 +99,7 @@ def plain(value: Any) -> Any:
 def score(
     labels: Ints,
     probabilities: Floats,
-    classes: Sequence[Emotion],
+    classes: Sequence[Label],
     *,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -148,10 +148,10 @@ def score(
 
 def _class_table(
     confusion: Ints,
-    classes: Sequence[Emotion],
-    roc: dict[Emotion, Curve | None],
-    pr: dict[Emotion, Curve | None],
-) -> dict[Emotion, ClassScores]:
+    classes: Sequence[Label],
+    roc: dict[Label, Curve | None],
+    pr: dict[Label, Curve | None],
+) -> dict[Label, ClassScores]:
     precision, recall, f1 = metrics.precision_recall_f1(confusion)
 
     def area(curve: Curve | None) -> float:

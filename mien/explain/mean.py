@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.dataset import FaceDataset
-from mien.emotions import Emotion
+from mien.emotions import Label
 from mien.errors import DataError
 from mien.evaluate.runner import PredictProba
 from mien.explain.occlusion import PATCH, STRIDE, occlusion_maps
@@ -32,8 +32,8 @@ class MeanMaps:
 
     face: NDArray[np.uint8]
     averaged: int
-    maps: dict[Emotion, NDArray[np.float32]]
-    counts: dict[Emotion, int]
+    maps: dict[Label, NDArray[np.float32]]
+    counts: dict[Label, int]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; maps with four decimals."""
@@ -47,13 +47,13 @@ class MeanMaps:
 def mean_maps(
     predict_proba: PredictProba,
     dataset: FaceDataset,
-    classes: Sequence[Emotion],
+    classes: Sequence[Label],
     *,
     per_class: int = 100,
     patch: int = PATCH,
     stride: int = STRIDE,
     seed: int = 0,
-    on_class: Callable[[Emotion, int], None] | None = None,
+    on_class: Callable[[Label, int], None] | None = None,
 ) -> MeanMaps:
     """Average the occlusion maps of each class's correctly classified faces.
 
@@ -75,8 +75,8 @@ def mean_maps(
         raise DataError(f"per_class is {per_class}; it must be at least 1.")
     order = np.argsort(dataset.ids, kind="stable")
     rng = np.random.default_rng(seed)
-    maps: dict[Emotion, NDArray[np.float32]] = {}
-    counts: dict[Emotion, int] = {}
+    maps: dict[Label, NDArray[np.float32]] = {}
+    counts: dict[Label, int] = {}
     for column, emotion in enumerate(classes):
         if emotion not in dataset.classes:
             continue

@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.draw import color_of
-from mien.emotions import Emotion
+from mien.emotions import Label
 from mien.explain.mean import MeanMaps
 from mien.explain.photo import Explanation
+from mien.text import drawable
 
 Image = NDArray[np.uint8]
 Bgr = tuple[int, int, int]
 
 _SIDE, _GAP, _HEAD, _FOOT = 220, 16, 34, 46
-_BARS = 250
+_BARS, _MOST_BARS = 250, 8
 _PAPER: Bgr = (252, 250, 250)
 _INK: Bgr = (40, 32, 30)
 _MUTED: Bgr = (120, 112, 108)
@@ -46,6 +47,7 @@ def text(
     end: bool = False,
 ) -> None:
     """Write ``words`` on their baseline from (x, y), or where they ``end`` up to it."""
+    words = drawable(words)
     scale, thick = cap * _SUPER / 22, max(1, round(cap * _SUPER * 0.075))
     (width, height), below = cv2.getTextSize(words, _FONT, scale, thick)
     w, h = -(-width // _SUPER) + 2, -(-(height + below) // _SUPER) + 4
@@ -111,8 +113,8 @@ def _tint(grey: Any, strength: Any) -> Image:
     return np.asarray(np.clip(np.rint(grey * (1 - alpha) + ink * alpha), 0, 255), np.uint8)
 
 
-def _bars(sheet: Image, probabilities: Mapping[Emotion, float], x: int, y: int) -> None:
-    ranked = sorted(probabilities.items(), key=lambda item: -item[1])
+def _bars(sheet: Image, probabilities: Mapping[Label, float], x: int, y: int) -> None:
+    ranked = sorted(probabilities.items(), key=lambda item: -item[1])[:_MOST_BARS]
     for i, (emotion, value) in enumerate(ranked):
         base = y + 20 + 30 * i
         text(sheet, emotion.value, x, base)
@@ -179,7 +181,7 @@ def paint_mean(found: MeanMaps) -> Image:
     Returns:
         uint8 (H, W, 3), BGR.
     """
-    shown: list[tuple[Emotion, Any]] = list(found.maps.items())
+    shown: list[tuple[Label, Any]] = list(found.maps.items())
     columns = min(4, max(1, len(shown)))
     rows = -(-len(shown) // columns)
     height = rows * (_SIDE + _HEAD + 8) + _FOOT

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.detect import Detection, Detector
-from mien.emotions import Emotion
+from mien.emotions import Label
 from mien.errors import ModelError
 from mien.explain.occlusion import PATCH, STRIDE, occlusion_maps
 from mien.preprocess import crop_face, face_square, whole_face
@@ -37,8 +37,8 @@ class Explanation:
 
     box: Box
     crop: NDArray[np.uint8]
-    probabilities: Mapping[Emotion, float]
-    maps: Mapping[Emotion, NDArray[np.float32]]
+    probabilities: Mapping[Label, float]
+    maps: Mapping[Label, NDArray[np.float32]]
     method: str
 
     def to_dict(self) -> dict[str, Any]:

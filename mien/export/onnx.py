@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import math
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -23,8 +22,9 @@ from mien.backend import onnxruntime
 from mien.classify import Classifier
 from mien.data.dataset import FaceDataset
 from mien.errors import ModelError
+from mien.evaluate.temperature import fit_temperature
 from mien.modelinfo import ModelInfo
-from mien.preprocess import normalize, softmax
+from mien.preprocess import normalize
 from mien.train.checkpoint import TorchClassifier
 
 #: Largest difference of a float32 logit between torch and onnxruntime on real faces.
@@ -81,30 +81,6 @@ class ExportResult:
         }
 
 
-def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """The softmax temperature that minimises the negative log-likelihood (Guo et al. 2017).
-
-    Args:
-        logits: (N, K). labels: (N,), 0..K-1.
-
-    Golden-section search on log T in [1/10, 10]: the likelihood is unimodal in it.
-    """
-
-    def nll(log_t: float) -> float:
-        p = softmax(logits, math.exp(log_t))
-        return float(-np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-12)).mean())
-
-    low, high = math.log(0.1), math.log(10.0)
-    ratio = (math.sqrt(5) - 1) / 2
-    for _ in range(40):
-        a, b = high - ratio * (high - low), low + ratio * (high - low)
-        if nll(a) < nll(b):
-            high = b
-        else:
-            low = a
-    return round(math.exp((low + high) / 2), 4)
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter prints pages about torchvision and opsets that no user can act on."""
@@ -157,6 +133,14 @@ def _with_info(proto: onnx.ModelProto, info: ModelInfo) -> bytes:
     return bytes(proto.SerializeToString())
 
 
+def _in_float(proto: onnx.ModelProto) -> list[str]:
+    """Nodes that int8 leaves alone: pooling and head, and what standardises a face before the first
+    convolution, where 256 steps would swallow the epsilon of its deviation."""
+    nodes = list(proto.graph.node)
+    first = next((i for i, n in enumerate(nodes) if n.op_type == "Conv"), 0)
+    return [n.name for i, n in enumerate(nodes) if i < first or n.op_type in _HEAD]
+
+
 def _quantize(
     proto: onnx.ModelProto, faces: NDArray[np.uint8], info: ModelInfo, method: str
 ) -> onnx.ModelProto:
@@ -199,7 +183,7 @@ def _quantize(
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=methods[method],
-            nodes_to_exclude=[n.name for n in proto.graph.node if n.op_type in _HEAD],
+            nodes_to_exclude=_in_float(proto),
         )
         return onnx.load(target)
 

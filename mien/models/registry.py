@@ -120,17 +120,33 @@ def register_model(
 
 
 def get_spec(name: str) -> ModelSpec:
-    """The specification of one architecture.
+    """The specification of one architecture, or of the network in a model file (``.onnx``).
 
     Raises:
         ModelError: no such name (the message offers the nearest one).
         MissingExtraError: torch is not installed.
     """
     _load_providers()
+    if name.endswith(".onnx"):
+        return _of_file(name)
     if name not in _REGISTRY:
         hint = nearest(name, _REGISTRY, "; see `mien models` for the list.")
         raise ModelError(f"Unknown model {name!r}{hint}")
     return _REGISTRY[name]
+
+
+def _of_file(path: str) -> ModelSpec:
+    """The network of a model file."""
+    require_extra("train", ("onnx",), "To train a model file further")
+    from mien.classify import Classifier
+    from mien.models.from_onnx import OnnxNetwork
+
+    def build(num_classes: int, dropout: float = 0.2) -> nn.Module:
+        return OnnxNetwork(path, num_classes, dropout)
+
+    info = Classifier(path, threads=1).info
+    size = (info.channels, info.input_size, info.input_size)
+    return ModelSpec(path, info.name, size, len(info.labels), info.architecture, build)
 
 
 def create_model(name: str, num_classes: int | None = None, **kwargs: Any) -> nn.Module:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mien.detect import Detector, load_detector
-from mien.emotions import Emotion
+from mien.emotions import Label
 from mien.errors import DataError, MienError
 from mien.evaluate.metrics import averages, reliability
 from mien.panel.conditions import CONDITIONS, VERSION, Condition, Image, Place
@@ -27,7 +27,7 @@ class Answer:
 
     x: float
     y: float
-    probabilities: Mapping[Emotion, float]
+    probabilities: Mapping[Label, float]
     unsure: bool = False
 
 
@@ -123,7 +123,7 @@ class _Seen:
     answer: Answer | None
 
     @property
-    def said(self) -> Emotion | None:
+    def said(self) -> Label | None:
         p = self.answer.probabilities if self.answer else {}
         return max(p, key=lambda e: p[e]) if p else None
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mien.data import read_dataset
 from mien.data.parquet import image_bytes, parquet_schema, read_table
 from mien.data.readers import read_photo_dataset
-from mien.emotions import Emotion, parse_emotion
+from mien.emotions import Emotion, Label, parse_emotion
 from mien.errors import DataError
 from mien.images import read_image
 
@@ -56,7 +56,7 @@ class PanelPhoto:
     """
 
     id: str
-    label: Emotion
+    label: Label
     person: str
     image: Callable[[], Image]
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class PanelSet:
         if count is None:
             return self
         ordered = sorted(self.photos, key=lambda p: _hash(p.id))
-        taken: dict[Emotion, int] = {}
+        taken: dict[Label, int] = {}
         kept = []
         for photo in ordered:
             taken[photo.label] = taken.get(photo.label, 0) + 1

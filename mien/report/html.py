@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.atomic import make_folder, write_text
-from mien.emotions import Emotion
+from mien.emotions import has_colour
 from mien.errors import OutputError
 from mien.report.document import (
     VERDICTS,
@@ -31,8 +31,6 @@ from mien.report.document import (
 )
 from mien.report.markdown import to_markdown
 from mien.report.svg import STYLE, class_colour, page_style
-
-_EXPRESSIONS = frozenset(emotion.value for emotion in Emotion)
 
 
 def to_html(document: Document) -> str:
@@ -175,10 +173,10 @@ def _shaded(text: str, shade: float) -> str:
 
 
 def _chip(name: str) -> str:
-    """``name`` after its colour, if it is an expression."""
-    if name not in _EXPRESSIONS:
+    """``name`` after its colour, if it is a class."""
+    if not has_colour(name):
         return escape(name)
-    return f'<i class="chip" style="background:{class_colour(name)}"></i>{name}'
+    return f'<i class="chip" style="background:{class_colour(name)}"></i>{escape(name)}'
 
 
 def _gallery(gallery: Gallery) -> str:

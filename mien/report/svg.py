@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from importlib import resources
 
-from mien.emotions import PALETTE, PALETTE_ON_LIGHT, Emotion, parse_emotion
+from mien.emotions import PALETTE, PALETTE_ON_LIGHT, colour_of, parse_emotion
 from mien.errors import DataError
 
 _LIGHT = {
@@ -60,11 +60,11 @@ QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def class_colour(name: str) -> str:
-    """The CSS colour of a class; grey for a name that is no expression."""
+    """The CSS colour of a class; a hue of its own for a name that is no expression."""
     try:
         return f"var(--c-{parse_emotion(name).value})"
     except DataError:
-        return f"var(--c-{Emotion.NEUTRAL.value})"
+        return colour_of(name)
 
 
 def wide(words: str, size: float = 5.8) -> float:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.splits import refuse_trained_on
-from mien.emotions import Emotion
+from mien.emotions import Label, to_label
 from mien.errors import DataError
 from mien.evaluate.metrics import reliability
 from mien.evaluate.predictions import Joined, PredictionCache, Predictions
@@ -46,7 +46,7 @@ def robustness(
     predict_proba: PredictProba | Classifier,
     dataset: FaceDataset,
     *,
-    classes: Sequence[Emotion] | None = None,
+    classes: Sequence[Label] | None = None,
     corruptions: Sequence[str] | None = None,
     severities: Sequence[int] = SEVERITIES,
     limit: int | None = None,
@@ -153,7 +153,7 @@ def subset(dataset: FaceDataset, limit: int | None) -> FaceDataset:
 def identity(
     dataset: FaceDataset,
     model: Mapping[str, Any],
-    classes: Sequence[Emotion],
+    classes: Sequence[Label],
     *,
     split: str = "",
     protocol: str = "",
@@ -167,7 +167,7 @@ def identity(
     return {
         "version": VERSION,
         "model": dict(model),
-        "classes": [Emotion(c).value for c in classes],
+        "classes": [to_label(c).value for c in classes],
         "data": dataset.name,
         "data_sha256": dataset.sha256,
         "ids_sha256": dataset.ids_sha256,

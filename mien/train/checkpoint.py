@@ -15,7 +15,7 @@ from torch import nn
 
 from mien._version import __version__
 from mien.atomic import open_atomic
-from mien.emotions import Emotion
+from mien.emotions import to_label
 from mien.errors import ModelError, OutputError, RecipeError, first_line
 from mien.modelinfo import ModelInfo
 from mien.models import count_multiply_adds, count_parameters, create_model
@@ -71,7 +71,7 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> TorchClassifier:
     record, state = read_checkpoint(path)
     try:
         recipe = Recipe.from_dict(record["recipe"])
-        classes = tuple(Emotion(c) for c in record["classes"])
+        classes = tuple(to_label(c) for c in record["classes"])
         mean, std, seed = float(record["mean"]), float(record["std"]), int(record["seed"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} has a damaged record ({first_line(error)}).") from None

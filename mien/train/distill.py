@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mien._system import file_sha256
-from mien.emotions import Emotion
+from mien.emotions import Label
 from mien.errors import ModelError, RecipeError
 from mien.train.checkpoint import TorchClassifier, load_checkpoint
 from mien.train.folder import BEST, LAST, RECIPE, RESULT
@@ -125,7 +125,7 @@ class Teachers:
     record: Sequence[dict[str, Any]] = ()
 
     @property
-    def classes(self) -> tuple[Emotion, ...]:
+    def classes(self) -> tuple[Label, ...]:
         return self.members[0].info.labels
 
     def to(self, device: str) -> Teachers:
@@ -135,7 +135,7 @@ class Teachers:
             member.device = device
         return self
 
-    def check(self, classes: tuple[Emotion, ...]) -> None:
+    def check(self, classes: tuple[Label, ...]) -> None:
         """Raise RecipeError unless the teachers name ``classes`` in this order."""
         if self.classes != classes:
             raise RecipeError(

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from mien.emotions import FERPLUS_EMOTIONS, Emotion
+from mien.emotions import FERPLUS_EMOTIONS, Label
 from mien.errors import RecipeError
 from mien.models import create_model
 from mien.models.weights import InitialWeights
@@ -117,7 +117,7 @@ class Learner(nn.Module):
     def __init__(
         self,
         recipe: Recipe,
-        classes: tuple[Emotion, ...],
+        classes: tuple[Label, ...],
         mean: float,
         std: float,
         class_weights: Tensor | None = None,

@@ -246,7 +246,8 @@ def _check_images(recipe: Recipe, dataset: FaceDataset, splits: Splits, train: F
         sides = "×".join(map(str, train.images.shape[1:]))
         raise RecipeError(
             f"The images of {dataset.source or dataset.name} are {sides}, and {recipe.model} "
-            f"takes {wanted[0]}×{wanted[1]}; resize them."
+            f"takes {wanted[0]}×{wanted[1]}; make such crops with: mien data crop IN OUT --size "
+            f"{wanted[0]}"
         )
     if not len(train):
         raise RecipeError(f"Protocol {splits.protocol!r} leaves no training images.")

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from mien.emotions import PALETTE, PALETTE_ON_LIGHT, Emotion
+from mien.emotions import Label, colour_of
 from mien.report.html import page
+from mien.report.svg import class_colour
 from mien.text import counted
 from mien.video.timeline import FaceTrack, Timeline, clock, encoded
 
@@ -43,12 +44,9 @@ def to_html(timeline: Timeline, title: str, details: Sequence[tuple[str, str]] =
         "faces": [_face_data(t, timeline.smoothed, timeline.width) for t in shown],
     }
     assets = resources.files("mien").joinpath("assets")
-    colours = {e.value: [PALETTE_ON_LIGHT[e], PALETTE[e]] for e in timeline.labels}
+    colours = {e.value: [colour_of(e, True), colour_of(e)] for e in timeline.labels}
     body = Template(assets.joinpath("timeline.html").read_text(encoding="utf-8")).substitute(
-        key="".join(
-            f'<li><i class="chip" style="background:var(--c-{e.value})"></i>{e.value}</li>'
-            for e in timeline.labels
-        ),
+        key="".join(f"<li>{_chip(e)}{escape(e)}</li>" for e in timeline.labels),
         faces="".join(_section(t, timeline.labels) for t in main) or _NOBODY,
         brief=_brief(shown[len(main) :], timeline.labels),
         rest=escape(_rest(timeline, len(ranked) - len(shown))),
@@ -68,7 +66,7 @@ _FOOTER = (
 )
 
 
-def _brief(tracks: Sequence[FaceTrack], labels: Sequence[Emotion]) -> str:
+def _brief(tracks: Sequence[FaceTrack], labels: Sequence[Label]) -> str:
     """Faces that came by, folded."""
     if not tracks:
         return ""
@@ -119,26 +117,25 @@ def _face_data(track: FaceTrack, smoothed: bool, width: float) -> dict[str, Any]
     }
 
 
-def _section(track: FaceTrack, labels: Sequence[Emotion]) -> str:
+def _section(track: FaceTrack, labels: Sequence[Label]) -> str:
     total = track.seconds or 1.0
     shares = {e: track.shares.get(e, 0.0) / total for e in labels}
     best = max(shares, key=shares.__getitem__)
     bar = "".join(
-        f'<span style="width:{100 * s:.2f}%;background:var(--c-{e.value})" '
-        f'title="{e.value} {s:.0%}"></span>'
+        f'<span style="width:{100 * s:.2f}%;background:{class_colour(e)}" '
+        f'title="{escape(e, quote=True)} {s:.0%}"></span>'
         for e, s in shares.items()
         if s > 0
     )
     ranked = sorted((s, e) for e, s in shares.items() if s >= 0.005)[::-1]
-    words = ", ".join(f"{e.value} {s:.0%}" for s, e in ranked)
+    words = ", ".join(f"{escape(e)} {s:.0%}" for s, e in ranked)
     if (unsure := track.unsure / total) >= 0.005:
         words += f"; unsure {unsure:.0%} of the time"
     face = max((c for c in track.changes if c.jpeg), key=lambda c: c.confidence, default=None)
     portrait = _img(face.jpeg, f"face {track.track}", "portrait") if face and face.jpeg else ""
     strip = "".join(
         f'<figure data-time="{c.time:.3f}">{_img(c.jpeg, c.emotion.value)}'
-        f'<figcaption><i class="chip" style="background:var(--c-{c.emotion.value})"></i>'
-        f"{c.emotion.value}<span>{clock(c.time)}</span></figcaption></figure>"
+        f"<figcaption>{_chip(c.emotion)}{escape(c.emotion)}<span>{clock(c.time)}</span></figcaption></figure>"
         for c in track.changes
         if c.jpeg
     )
@@ -157,6 +154,10 @@ def _section(track: FaceTrack, labels: Sequence[Emotion]) -> str:
         f'<div class="chart"><canvas role="img" tabindex="0" aria-label="{label}"></canvas>'
         f'<output aria-live="polite"></output></div><div class="strip">{strip}</div></section>'
     )
+
+
+def _chip(label: Label) -> str:
+    return f'<i class="chip" style="background:{class_colour(label)}"></i>'
 
 
 def _img(jpeg: bytes | None, alt: str, cls: str = "") -> str:

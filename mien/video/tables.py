@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from mien.atomic import make_folder, open_atomic, remove, told_of
-from mien.emotions import Emotion
+from mien.emotions import Label
 from mien.errors import VideoError, require_extra
 from mien.results import Result
 from mien.sinks import CsvSink, JsonLinesSink, ParquetSink, Sink
@@ -86,7 +86,7 @@ class Tables:
         MissingExtraError: Parquet without pyarrow.
     """
 
-    def __init__(self, targets: Mapping[str, str], labels: Sequence[Emotion], token: str) -> None:
+    def __init__(self, targets: Mapping[str, str], labels: Sequence[Label], token: str) -> None:
         self._labels = labels
         self._streams = {kind: t for kind, t in targets.items() if is_stream(t)}
         self._files = {kind: t for kind, t in targets.items() if kind not in self._streams}

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.emotions import Emotion
+from mien.emotions import Label, to_label
 from mien.results import Face, Result
 
 BINS, CHANGES, FACES = 800, 16, 64
@@ -36,7 +36,7 @@ class Change:
     """A stay in one expression: when it began, and the clearest picture of it so far."""
 
     time: float
-    emotion: Emotion
+    emotion: Label
     confidence: float
     jpeg: bytes | None
 
@@ -65,7 +65,7 @@ class FaceTrack:
     frames: int = 0
     passer: bool = False
     unsure: float = 0.0
-    shares: dict[Emotion, float] = field(default_factory=dict)
+    shares: dict[Label, float] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
 
     @property
@@ -80,7 +80,7 @@ class Timeline:
     ``passers``: whether a face counts as passing by until :meth:`stays` says otherwise.
     """
 
-    def __init__(self, labels: Sequence[Emotion], *, passers: bool = False) -> None:
+    def __init__(self, labels: Sequence[Label], *, passers: bool = False) -> None:
         self.labels, self._passers = tuple(labels), passers
         self.tracks: dict[int, FaceTrack] = {}
         self.width = FINEST
@@ -197,9 +197,9 @@ class Timeline:
         track = FaceTrack(**saved)
         track.sums = sums.reshape(BINS, 2, len(self.labels)).copy()
         track.counts = np.frombuffer(_unpack(saved["counts"]), np.int32).copy()
-        track.shares = {Emotion(e): s for e, s in saved["shares"].items()}
+        track.shares = {to_label(e): s for e, s in saved["shares"].items()}
         track.changes = [
-            Change(at, Emotion(name), sure, base64.b64decode(jpeg) or None)
+            Change(at, to_label(name), sure, base64.b64decode(jpeg) or None)
             for at, name, sure, jpeg in saved["changes"]
         ]
         return track
@@ -210,7 +210,7 @@ _KEPT = ("width", "begin", "end", "frames", "faceless", "dropped", "passed", "sm
 
 
 def _change(
-    track: FaceTrack, time: float, emotion: Emotion, confidence: float, picture: Image | None
+    track: FaceTrack, time: float, emotion: Label, confidence: float, picture: Image | None
 ) -> None:
     """Begin a new stay when the expression changed; keep the clearest picture of each."""
     changes = track.changes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from mien._version import __version__
-from mien.emotions import PALETTE, Emotion
+from mien.emotions import Label, colour_of
 from mien.sinks import LANDMARKS, columns
 
 _TYPES = {
@@ -33,7 +33,7 @@ class PageFile:
         return f'"{hashlib.sha256(self.data).hexdigest()[:24]}"'
 
 
-def page_files(labels: Sequence[Emotion]) -> dict[str, PageFile]:
+def page_files(labels: Sequence[Label]) -> dict[str, PageFile]:
     """Every address of the page ("/" and "/static/…") with its file, for a model's labels."""
     out = {}
     for entry in resources.files("mien.web").joinpath("static").iterdir():
@@ -45,11 +45,11 @@ def page_files(labels: Sequence[Emotion]) -> dict[str, PageFile]:
     return out
 
 
-def _facts(labels: Sequence[Emotion]) -> str:
+def _facts(labels: Sequence[Label]) -> str:
     """Emotions, their colours and the columns of the CSV: one source, :mod:`mien`."""
     values = {
         "VERSION": __version__,
-        "PALETTE": {label.value: PALETTE[label] for label in labels},
+        "PALETTE": {label.value: colour_of(label) for label in labels},
         "LANDMARKS": LANDMARKS,
         "CSV_COLUMNS": columns(labels),
         "FILM_COLUMNS": columns(labels, film=True),

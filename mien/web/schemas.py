@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mien.emotions import FER2013, Emotion
+from mien.emotions import FER2013, Emotion, Label
 from mien.results import Box, Face, Result
 
 
@@ -42,10 +42,10 @@ class BoxSchema(_Strict):
 class FaceSchema(_Strict):
     """One face with its expression."""
 
-    emotion: Emotion
+    emotion: Label
     confidence: float = Field(ge=0, le=1)
-    probabilities: dict[Emotion, float]
-    blend: tuple[Emotion, Emotion] | None = Field(
+    probabilities: dict[Label, float]
+    blend: tuple[Label, Label] | None = Field(
         None, description="The two leading expressions where neither dominates."
     )
     box: BoxSchema
@@ -60,8 +60,8 @@ class FaceSchema(_Strict):
     yaw: float | None = Field(None, description="Degrees, to the viewer's right; rough.")
     pitch: float | None = Field(None, description="Degrees, down; rough.")
     track: int | None = Field(None, description="In a stream: the same face, the same number.")
-    smoothed: dict[Emotion, float] | None = Field(None, description="Averaged over time.")
-    steady: Emotion | None = Field(None, description="The name of the smoothed expression.")
+    smoothed: dict[Label, float] | None = Field(None, description="Averaged over time.")
+    steady: Label | None = Field(None, description="The name of the smoothed expression.")
 
 
 class ResultSchema(_Strict):
@@ -108,7 +108,7 @@ class ModelSchema(_Strict):
     loaded: bool
     description: str
     sha256: str
-    labels: list[Emotion]
+    labels: list[Label]
     input_size: int
     precision: str
     parameters: int
@@ -135,7 +135,7 @@ class HealthSchema(_Strict):
 
 def example_result() -> Result:
     """A result to show in the documentation."""
-    rest = dict.fromkeys(FER2013, 0.01)
+    rest: dict[Label, float] = dict.fromkeys(FER2013, 0.01)
     face = Face(
         box=Box(184.0, 63.5, 92.0, 118.0),
         probabilities={**rest, Emotion.HAPPY: 0.94},

@@ -1,0 +1,106 @@
+"""``mien finetune PHOTOS --out mine.onnx``: classes of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mien import zoo
+from mien.cli._options import Faces, Json
+
+if TYPE_CHECKING:
+    from mien.data.own_faces import Findings
+
+app = typer.Typer(add_completion=False)
+
+GroupBy = Annotated[
+    str | None,
+    typer.Option(metavar="REGEX", help="What in a photo's path names the person or film it shows."),
+]
+
+
+@app.command()
+def finetune(
+    photos: Annotated[
+        Path,
+        typer.Argument(help="Class folders of photos, or a CSV, Parquet or JSON lines of them."),
+    ],
+    out: Annotated[Path, typer.Option(help="The model file to write, .onnx.")],
+    start: Annotated[
+        str, typer.Option("--from", help="Model to start from: shipped name or .onnx file.")
+    ] = zoo.DEFAULT,
+    faces: Faces = False,
+    group_by: GroupBy = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="linear (seconds, no torch), network (needs mien[train]), or auto: the network "
+            "where it can be trained, there are 20 faces a class and it is better."
+        ),
+    ] = "auto",
+    epochs: Annotated[int, typer.Option(min=1, help="Most epochs of the network.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Of the division and the training.")] = 0,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for report.html, report.md and report.json.")
+    ] = None,
+    licence: Annotated[str, typer.Option(help="What the file says of its weights.")] = "",
+    json: Json = False,
+) -> None:
+    """Teach a model your own classes from your own photos.
+
+    PHOTOS holds a folder a class, or train/, val/ and test/ (any two) with class folders in them;
+    or is a table with columns path and label, and where wanted group, split and box.
+    """
+    from json import dumps
+
+    from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    from mien.cli._console import command_line, messages, progress, say, wrote
+    from mien.own import finetune as run
+    from mien.own.page import found_lines, would_help
+
+    def found(findings: Findings) -> None:
+        for line in found_lines(findings):
+            say(line)
+
+    bar = progress(
+        messages(),
+        TextColumn("looking for faces"),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        hidden=json,
+    )
+    with bar:
+        task = bar.add_task("photos", total=None)
+        result = run(
+            photos,
+            out=out,
+            start=start,
+            faces=faces,
+            group_by=group_by,
+            method=method,
+            epochs=epochs,
+            seed=seed,
+            report=report,
+            licence=licence,
+            on_found=found,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            command=command_line(),
+            quiet=json,
+        )
+    for warning in result.warnings:
+        say(f"note: {warning}")
+    wrote(result.path, *result.pages.values())
+    if json:
+        typer.echo(dumps(result.to_dict(), ensure_ascii=False))
+    else:
+        low, high = result.report.scores.intervals["accuracy"]
+        typer.echo(
+            f"{result.report.split}: {result.accuracy:.1%} of {result.report.n:,} faces "
+            f"(95 % interval {100 * low:.1f}–{100 * high:.1f}); by chance "
+            f"{1 / len(result.info.labels):.1%}; {result.method}, {result.seconds:.1f} s"
+        )
+        typer.echo(would_help(result.curve))
+    raise typer.Exit(1 if result.findings.unread else 0)

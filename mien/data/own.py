@@ -1,0 +1,283 @@
+"""Anybody's own photos with classes of their own: folders or a table, listed before any is read."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mien._system import import_pyarrow_parquet
+from mien.data.folders import NO_SPLIT, SPLIT_FOLDERS, list_folder
+from mien.data.parquet import image_bytes, image_column, parquet_schema
+from mien.errors import DataError, ImageError, first_line
+from mien.results import Box
+from mien.sources import SUFFIXES, LeftOut, find_images
+from mien.text import from_cell, printable
+
+#: Most classes of a model.
+MOST_CLASSES = 1000
+
+#: What a table's columns may be called, the best name first.
+COLUMNS = {
+    "path": ("path", "file", "filename", "image", "source"),
+    "label": ("label", "class", "emotion", "expression"),
+    "group": ("group", "subject", "person", "user", "user_id", "user.id"),
+    "split": ("split", "usage"),
+}
+_BOX = ("box_x", "box_y", "box_width", "box_height")  # as `mien predict --csv` calls them
+_ROLES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "publictest"), "val"),
+    **dict.fromkeys(("test", "testing", "privatetest"), "test"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photo that is to be read.
+
+    Attributes:
+        name: its path below the folder, or as the table has it; the sample's id.
+        source: where it is, or its bytes.
+        label: the class's name as its owner writes it.
+        group: person, film or other source that must not lie in two splits, or "".
+        split: "train", "val", "test" or "".
+        box: which face is meant, in pixels; None takes the largest.
+    """
+
+    name: str
+    source: Path | bytes
+    label: str
+    group: str = ""
+    split: str = ""
+    box: Box | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The photos, and what was left out before any was read: (name, reason)."""
+
+    photos: tuple[Photo, ...]
+    left_out: tuple[tuple[str, str], ...]
+    empty: tuple[str, ...] = ()
+
+
+def list_photos(path: str | Path, group_by: str | None = None) -> Listing:
+    """The photos of a folder of class folders, or of a table.
+
+    Args:
+        path: class folders, directly or below ``train/``, ``val/`` and ``test/`` (or some of
+            them); or a CSV, Parquet or JSON lines file with columns path and label, and where
+            wanted group, split and box (``x,y,width,height``).
+        group_by: a regular expression; what its first group, or the whole, matches in a photo's
+            path names the person or film that it shows.
+
+    Raises:
+        DataError: nothing usable is there, fewer than two classes or more than 1,000; the
+            expression is none.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist; give a folder of class folders, or a table.")
+    listing = _folder(path) if path.is_dir() else list_table(path)
+    if group_by is not None:
+        try:
+            pattern = re.compile(group_by)
+        except re.error as error:
+            raise DataError(f"--group-by {group_by!r} is no regular expression: {error}.") from None
+        listing = replace(
+            listing, photos=tuple(_grouped(photo, pattern) for photo in listing.photos)
+        )
+    classes = len({photo.label for photo in listing.photos})
+    if not listing.photos:
+        why = f" ({listing.left_out[0][0]}: {listing.left_out[0][1]})" if listing.left_out else ""
+        raise DataError(f"{path} holds no labelled photos{why}; give class folders of photos.")
+    if classes < 2:
+        label = printable(listing.photos[0].label)
+        raise DataError(f"{path} holds one class alone, {label!r}; a second one is needed.")
+    if classes > MOST_CLASSES:
+        raise DataError(f"{path} holds {classes:,} classes; at most {MOST_CLASSES:,} are learned.")
+    return listing
+
+
+def _grouped(photo: Photo, pattern: re.Pattern[str]) -> Photo:
+    found = pattern.search(photo.name)
+    if found is None:
+        return photo
+    return replace(photo, group=(found.group(1) if pattern.groups else found.group()) or "")
+
+
+def class_name(text: str) -> str:
+    """A class's name as every output shows it: composed, without blanks at its ends."""
+    return printable(unicodedata.normalize("NFC", text).strip())
+
+
+def _folder(root: Path) -> Listing:
+    folders, files = list_folder(root)
+    left = [(f.name, "lies in no class folder") for f in files if f.suffix.lower() in SUFFIXES]
+    splits = [f for f in folders if f.name.lower() in SPLIT_FOLDERS and list_folder(f)[0]]
+    if splits and len(splits) < len(folders):
+        others = ", ".join(printable(f.name) for f in folders if f not in splits)
+        raise DataError(
+            f"{root} holds {splits[0].name}/ with class folders beside {others}; move one kind "
+            "away."
+        )
+    found: list[tuple[str, Path]] = [("", f) for f in folders]
+    if splits:
+        found = [(s.name, f) for s in splits for f in list_folder(s)[0]]
+    photos: list[Photo] = []
+    empty: list[str] = []
+    for split, folder in found:
+        before = len(photos)
+        # A photo of the class may lie any number of folders deep.
+        for file in _images(folder, root, left):
+            name = printable(file.relative_to(root).as_posix())
+            role = "" if split.lower() == NO_SPLIT else _ROLES.get(split.lower(), "")
+            photos.append(Photo(name, file, class_name(folder.name), split=role))
+        if len(photos) == before:
+            empty.append(class_name(folder.name))
+    known = {photo.label for photo in photos}
+    return Listing(tuple(photos), tuple(left), tuple(dict.fromkeys(set(empty) - known)))
+
+
+def _images(folder: Path, root: Path, left: list[tuple[str, str]]) -> Iterator[Path]:
+    def passed(file: LeftOut) -> None:
+        left.append((file.path.relative_to(root).as_posix(), file.reason))
+
+    try:
+        for found in find_images([folder], on_left_out=passed, on_error=lambda name, error: None):
+            yield Path(found)
+    except ImageError:
+        return
+
+
+def list_table(path: Path) -> Listing:
+    """The photos of a table. Raises DataError: it is none."""
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; give a folder of photos, or a table of them.")
+    kind = path.suffix.lower()
+    with path.open("rb") as file:
+        parquet = file.read(4) == b"PAR1"
+    if parquet:
+        rows: Iterator[Mapping[str, Any]] = _parquet(path)
+    elif kind in (".jsonl", ".ndjson", ".json"):
+        rows = _json_lines(path)
+    elif kind in (".csv", ".tsv", ".txt"):
+        rows = _csv(path)
+    else:
+        raise DataError(
+            f"{path} is no table of photos; expected .csv, .parquet or .jsonl with path and label, "
+            "or a folder of class folders."
+        )
+    photos: list[Photo] = []
+    left: list[tuple[str, str]] = []
+    seen: Counter[str] = Counter()
+    for number, row in enumerate(rows, 1):
+        try:
+            photo = _photo(path, number, row)
+        except ValueError as error:
+            left.append((f"row {number}", str(error)))
+            continue
+        seen[photo.name] += 1
+        if seen[photo.name] > 1:  # another face of the photo, or a copy
+            photo = replace(photo, name=f"{photo.name}#{seen[photo.name]}")
+        photos.append(photo)
+    return Listing(tuple(photos), tuple(left))
+
+
+def _photo(table: Path, number: int, row: Mapping[str, Any]) -> Photo:
+    """Raises ValueError with what is wrong with the row."""
+
+    def cell(column: str) -> str:
+        value = next((row[n] for n in COLUMNS[column] if row.get(n) not in (None, "")), "")
+        return str(value).strip()
+
+    name, label, split = cell("path"), class_name(cell("label")), cell("split").lower()
+    data = row.get("_bytes")
+    if not label:
+        raise ValueError("the label is missing")
+    if not name and not data:
+        raise ValueError("the path is missing")
+    if split and split not in _ROLES:
+        raise ValueError(f"the split {split[:40]!r} is none of train, val and test")
+    source = data if isinstance(data, bytes) else table.parent / name
+    if isinstance(source, Path) and not source.is_file():
+        raise ValueError(f"there is no file {name!r}")
+    role, marked = _ROLES.get(split, ""), _box(row)
+    name = printable(name) or f"row {number}"
+    return Photo(name, source, label, cell("group"), role, marked)
+
+
+def _box(row: Mapping[str, Any]) -> Box | None:
+    given = row.get("box")
+    if given in (None, ""):
+        given = [row.get(name) for name in _BOX]
+        if any(value in (None, "") for value in given):
+            return None
+    if isinstance(given, Mapping):
+        given = [given.get(k) for k in ("x", "y", "width", "height")]
+    if isinstance(given, str):
+        given = re.split(r"[,;\s]+", given.strip("[]() "))
+    try:
+        x, y, width, height = map(float, given)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ValueError(f"the box {str(given)[:40]!r} is not x, y, width, height") from None
+    if not (width > 0 and height > 0 and abs(x) < 1e6 and abs(y) < 1e6):
+        raise ValueError("the box has no size")
+    return Box(x, y, width, height)
+
+
+def _need(path: Path, names: list[str]) -> None:
+    for column in ("path", "label"):
+        if not set(COLUMNS[column]) & set(names):
+            raise DataError(
+                f"{path} has no column {column!r} (columns: {printable(', '.join(names))}); "
+                "expected path and label, and where wanted group, split and box."
+            )
+
+
+def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, "excel-tab" if path.suffix.lower() == ".tsv" else "excel")
+            header = [name.strip().lower() for name in next(rows, [])]
+            _need(path, header)
+            for row in rows:
+                if row:
+                    yield dict(zip(header, map(from_cell, row), strict=False))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV ({first_line(error)}).") from None
+
+
+def _json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+            if not line.strip():
+                continue
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise DataError(f"{path}, line {number} is no JSON object; expected one per line.")
+            row = {str(key).lower(): value for key, value in row.items()}
+            if number == 1:
+                _need(path, list(row))
+            yield row
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as JSON lines ({first_line(error)}).") from None
+
+
+def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
+    pq, schema = import_pyarrow_parquet(), parquet_schema(path)
+    pictures = image_column(schema)
+    names = [str(name).lower() for name in schema.names]
+    _need(path, [*names, "path"] if pictures else names)
+    table = pq.read_table(path)
+    blobs = image_bytes(table[pictures]) if pictures else [None] * len(table)
+    kept = table.select([name for name in schema.names if name != pictures])
+    for row, blob in zip(kept.to_pylist(), blobs, strict=True):
+        yield {**{str(key).lower(): value for key, value in row.items()}, "_bytes": blob}

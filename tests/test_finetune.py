@@ -1,0 +1,279 @@
+"""Classes of one's own: every way in, what hostile folders do, and the file that comes out."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+import mien
+from mien.classify import load_classifier
+from mien.cli import main
+from mien.data.own import list_photos
+from mien.errors import DataError, MienError, ModelError
+from mien.head import find_head, with_head, without_head
+from mien.own.divide import folds
+from mien.own.linear import fit
+from mien.zoo import model_path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def drawn(folder: Path, count: int = 12) -> Path:
+    """The example's pictures: one person, three things drawn on the face."""
+    spec = importlib.util.spec_from_file_location("own", ROOT / "examples" / "own_classes.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.draw_pictures(folder, count)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return drawn(tmp_path_factory.mktemp("photos") / "mine")
+
+
+@pytest.fixture(scope="module")
+def made(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> mien.FinetuneResult:
+    folder = tmp_path_factory.mktemp("made")
+    return mien.finetune(
+        photos, out=folder / "mine.onnx", method="linear", report=folder / "report"
+    )
+
+
+def crops(folder: Path, classes: dict[str, int], seed: int = 0) -> Path:
+    """Crops whose class can be told by where they are dark; a name may hold any character."""
+    rng = np.random.default_rng(seed)
+    for k, (name, count) in enumerate(classes.items()):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            face = rng.integers(90, 160, (48, 48)).astype(np.uint8)
+            face[8 * k : 8 * k + 14, 6:42] //= 4
+            cv2.imwrite(str(folder / name / f"{i}.png"), face)
+    return folder
+
+
+def test_it_learns_what_was_drawn(made: mien.FinetuneResult, photos: Path) -> None:
+    assert made.accuracy >= 0.7
+    assert made.findings.photos == 36
+    assert made.findings.faces >= 34
+    assert made.info.labels == ("bar", "glasses", "plain")
+    assert set(made.info.scores) == {"mine: test"}
+    seen = mien.predict(photos / "glasses" / "00.jpg", model=made.path)
+    assert seen.faces[0].emotion == "glasses"
+    again = mien.Result.from_dict(json.loads(json.dumps(seen.to_dict())))
+    assert again.faces[0].probabilities == pytest.approx(seen.faces[0].probabilities, abs=1e-5)
+    assert again.faces[0].emotion == "glasses"
+
+
+def test_the_file_is_a_sound_onnx(made: mien.FinetuneResult) -> None:
+    model = onnx.load(made.path)
+    onnx.checker.check_model(model, full_check=True)
+    assert model.graph.output[0].type.tensor_type.shape.dim[1].dim_value == 3
+
+
+def test_a_head_put_back_changes_nothing() -> None:
+    data = model_path("mien_photo").read_bytes()
+    head, info = find_head(data, "x"), load_classifier("mien_photo").info
+    tensors = {
+        t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(model_path()).graph.initializer
+    }
+    again = onnx.load_from_string(
+        with_head(data, head, tensors[head.weight], tensors[head.bias], info)
+    )
+    before = onnx.load_from_string(data)
+    assert {t.name: t for t in again.graph.initializer} == {
+        t.name: t for t in before.graph.initializer
+    }
+    assert list(again.graph.node) == list(before.graph.node)
+    bare = onnx.load_from_string(without_head(data, head, info))
+    assert bare.graph.output[0].name == head.features
+    assert len(bare.graph.node) == len(before.graph.node) - 1
+
+
+def test_evaluate_repeats_the_figures(
+    made: mien.FinetuneResult, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(made.path), "--data", str(photos), "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["accuracy"], found["n"]) == (
+        pytest.approx(made.accuracy, abs=1e-6),
+        made.report.n,
+    )
+    assert found["confusion"] == made.report.scores.confusion.tolist()
+
+
+def test_same_seed_same_file(photos: Path, made: mien.FinetuneResult, tmp_path: Path) -> None:
+    again = mien.finetune(photos, out=tmp_path / "mine.onnx", method="linear")
+    assert again.path.read_bytes() == made.path.read_bytes()
+
+
+def test_without_torch_and_onnx(photos: Path, tmp_path: Path) -> None:
+    script = """
+        import sys
+        for name in ("torch", "onnx", "scipy", "sklearn", "pyarrow"):
+            sys.modules[name] = None
+        from mien.cli import main
+        sys.exit(main(sys.argv[1:]))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), "finetune", str(photos)]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "x.onnx"), "--json"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["accuracy"] >= 0.7
+
+
+HOSTILE = ("<script>alert(1)</script>", "=1+1", "x..%2Fx", "😀", "ж" * 100, "__proto__")
+
+
+def test_hostile_class_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [name.replace("/", "∕") for name in HOSTILE]
+    data = crops(tmp_path / "photos", dict.fromkeys(names[:4], 8))
+    made = mien.finetune(
+        data, out=tmp_path / "m.onnx", faces=True, method="linear", report=tmp_path / "r"
+    )
+    assert {label.value for label in made.info.labels} == set(names[:4])
+    page = made.pages["html"].read_text(encoding="utf-8")
+    assert "<script" not in page
+    crop = str(data / names[1] / "0.png")
+    csv = tmp_path / "a.csv"
+    assert main(["predict", crop, "--faces", "--model", str(made.path), "--csv", str(csv)]) == 0
+    assert "\n=" not in csv.read_text()
+    assert ",=" not in csv.read_text()
+    assert (
+        main(
+            [
+                "predict",
+                crop,
+                "--faces",
+                "--model",
+                str(made.path),
+                "--annotate",
+                str(tmp_path / "a"),
+            ]
+        )
+        == 0
+    )
+    capsys.readouterr()
+
+
+def test_a_label_of_300_characters_in_a_table(tmp_path: Path) -> None:
+    data = crops(tmp_path / "photos", {"a": 8, "b": 8})
+    rows = [{"path": f"photos/{c}/{i}.png", "label": c * 300} for c in "ab" for i in range(8)]
+    rows += [{"path": "photos/none.png", "label": "a"}, {"path": "photos/a/0.png", "label": ""}]
+    table = tmp_path / "t.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = mien.finetune(table, out=tmp_path / "m.onnx", faces=True, method="linear")
+    assert [len(label) for label in made.info.labels] == [300, 300]
+    assert sum(map(len, made.findings.left_out.values())) == 2
+    assert data.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [({"alone": 8}, "one class alone"), ({}, "no labelled photos"), ({"a": 8, "b": 0}, "alone")],
+)
+def test_too_few_classes(tmp_path: Path, classes: dict[str, int], said: str) -> None:
+    (tmp_path / "photos").mkdir()
+    data = crops(tmp_path / "photos", classes)
+    with pytest.raises(DataError, match=said):
+        mien.finetune(data, out=tmp_path / "m.onnx", faces=True)
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_an_empty_class_is_named_and_left_out(tmp_path: Path) -> None:
+    data = crops(tmp_path / "photos", {"a": 10, "b": 10, "nobody": 0})
+    made = mien.finetune(data, out=tmp_path / "m.onnx", faces=True, method="linear")
+    assert made.findings.empty == ("nobody",)
+    assert made.info.labels == ("a", "b")
+
+
+def test_two_classes_with_the_same_photos(tmp_path: Path) -> None:
+    data = crops(tmp_path / "photos", {"a": 12})
+    (data / "b").mkdir()
+    for file in sorted((data / "a").iterdir()):
+        (data / "b" / file.name).write_bytes(file.read_bytes())
+    made = mien.finetune(data, out=tmp_path / "m.onnx", faces=True, method="linear")
+    assert len(made.findings.conflicts) == 12
+    assert made.accuracy == pytest.approx(0.5)  # never both sides of a copy in two splits
+    assert any("two classes" in warning for warning in made.warnings)
+
+
+def test_no_face_in_half_the_photos(photos: Path, tmp_path: Path) -> None:
+    data = tmp_path / "photos"
+    for name in ("glasses", "bar"):
+        (data / name).mkdir(parents=True)
+        for i, file in enumerate(sorted((photos / name).iterdir())):
+            blank = np.full((200, 200, 3), 127, np.uint8)
+            cv2.imwrite(str(data / name / f"blank{i}.png"), blank)
+            (data / name / file.name).write_bytes(file.read_bytes())
+    made = mien.finetune(data, out=tmp_path / "m.onnx", method="linear")
+    assert len(made.findings.left_out["no face found"]) >= 24
+    assert made.findings.unread == 0
+
+
+def test_given_splits_are_kept(tmp_path: Path) -> None:
+    crops(tmp_path / "d" / "train", {"a": 12, "b": 12})
+    crops(tmp_path / "d" / "val", {"a": 5, "b": 5}, seed=1)
+    made = mien.finetune(tmp_path / "d", out=tmp_path / "m.onnx", faces=True, method="linear")
+    assert made.report.split == "val"
+    assert made.report.n == 10
+    assert made.info.scores.keys() == {"d: val"}
+
+
+def test_groups_are_never_torn_apart() -> None:
+    rng = np.random.default_rng(0)
+    labels, together = rng.integers(0, 3, 300), rng.integers(0, 40, 300)
+    found = folds(labels, together, 5, 0)
+    assert all(len(set(found[together == g])) == 1 for g in range(40))
+    counts = np.array([np.bincount(labels[found == k], minlength=3) for k in range(5)])
+    assert counts.min() >= 8
+
+
+def test_the_fit_is_at_the_minimum() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 10)).astype(np.float32)
+    y = (x[:, 0] + 0.5 * rng.normal(size=200) > 0).astype(np.int64) + (x[:, 1] > 1)
+    head = fit(x, y, 3, 0.01)
+    z = head.logits(x)
+    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    p[np.arange(200), y] -= 1
+    p /= np.bincount(y)[y][:, None] * 3
+    assert np.abs(p.T @ x + 0.01 * head.weight).max() < 2e-3
+
+
+def test_group_by_and_tables(tmp_path: Path) -> None:
+    data = crops(tmp_path / "p", {"a": 3, "b": 3})
+    listing = list_photos(data, r"(\d)\.png")
+    assert {photo.group for photo in listing.photos} == {"0", "1", "2"}
+    with pytest.raises(DataError, match="regular expression"):
+        list_photos(data, "(")
+    table = tmp_path / "t.csv"
+    table.write_text(
+        "Path,Label,subject,Usage,box\np/a/0.png,x,s1,Training,1 2 30 40\np/b/0.png,y,,,\n"
+    )
+    one, two = list_photos(table).photos
+    assert (one.group, one.split, one.box) == ("s1", "train", mien.Box(1, 2, 30, 40))
+    assert (two.group, two.split, two.box) == ("", "", None)
+    table.write_text("name,label\nx,y\n")
+    with pytest.raises(DataError, match="no column 'path'"):
+        list_photos(table)
+
+
+def test_a_model_without_a_dense_layer_is_refused(tmp_path: Path, photos: Path) -> None:
+    with pytest.raises(ModelError, match="shipped model"):
+        mien.finetune(photos, out=tmp_path / "m.onnx", start="nothing")
+    with pytest.raises(MienError, match=r"name it \.onnx"):
+        mien.finetune(photos, out=tmp_path / "m.txt")
