@@ -192,8 +192,8 @@ def _bars(face: Face, cap: float) -> _Sprite:
     cap = cap * 0.78
     shown, probabilities = face.shown
     if len(probabilities) > MOST_BARS:  # the first by probability
-        top = sorted(probabilities.items(), key=lambda item: -item[1])[:MOST_BARS]
-        probabilities = dict(top)
+        best = sorted(probabilities.items(), key=lambda item: -item[1])[:MOST_BARS]
+        probabilities = dict(best)
     empty, left = _empty_bars(tuple(map(drawable, probabilities)), cap)
     canvas = empty.copy()
     pad, row, track = 0.95 * cap, 1.95 * cap, 6.2 * cap

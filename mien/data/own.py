@@ -225,7 +225,7 @@ def _box(row: Mapping[str, Any]) -> Box | None:
     if isinstance(given, str):
         given = re.split(r"[,;\s]+", given.strip("[]() "))
     try:
-        x, y, width, height = map(float, given)  # type: ignore[arg-type]
+        x, y, width, height = map(float, given)
     except (TypeError, ValueError):
         raise ValueError(f"the box {str(given)[:40]!r} is not x, y, width, height") from None
     if not (width > 0 and height > 0 and abs(x) < 1e6 and abs(y) < 1e6):

@@ -75,7 +75,8 @@ class OnnxNetwork(nn.Module):
         if node.op_type == "Constant":
             known[output] = _tensor(attributes["value"])
         elif node.op_type == "DequantizeLinear" and inputs[0] in known:
-            known[output] = _dequantised(*(known[i] for i in inputs), attributes.get("axis", 1))
+            values, scale, zero = (known[i] for i in inputs)
+            known[output] = _dequantised(values, scale, zero, attributes.get("axis", 1))
         elif node.op_type == "QuantizeLinear":
             # Unsigned numbers from zero on: whatever is below is cut off, as by a ReLU.
             zero = known[inputs[2]]
@@ -146,7 +147,7 @@ def _layer(
         layer = Conv2d(
             weight.shape[1] * group,
             weight.shape[0],
-            tuple(weight.shape[2:]),
+            (weight.shape[2], weight.shape[3]),
             tuple(attributes.get("strides", (1, 1))),
             tuple(pads[:2]),
             tuple(attributes.get("dilations", (1, 1))),
@@ -154,7 +155,7 @@ def _layer(
             bias is not None,
         )
     with torch.no_grad():
-        layer.weight.copy_(weight)  # type: ignore[operator,union-attr]
+        layer.weight.copy_(weight)
         if bias is not None:
-            layer.bias.copy_(bias)  # type: ignore[operator,union-attr]
+            layer.bias.copy_(bias)
     return layer
