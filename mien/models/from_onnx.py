@@ -157,5 +157,5 @@ def _layer(
     with torch.no_grad():
         layer.weight.copy_(weight)
         if bias is not None:
-            layer.bias.copy_(bias)
+            layer.bias.copy_(bias)  # type: ignore[union-attr]
     return layer
