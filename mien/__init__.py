@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from mien._version import __version__
 
 if TYPE_CHECKING:
+    from mien.batch import batch
     from mien.classify import load_classifier
     from mien.emotions import Emotion
     from mien.errors import MienError
@@ -33,6 +34,7 @@ __all__ = [
     "MienError",
     "Result",
     "__version__",
+    "batch",
     "finetune",
     "load_classifier",
     "predict",
@@ -48,6 +50,7 @@ _HOMES = {
     "Result": "mien.results",
     "FinetuneResult": "mien.own.result",
     "finetune": "mien.own.run",
+    "batch": "mien.batch",
     "load_classifier": "mien.classify",
     "predict": "mien.pipeline",
     "read_image": "mien.images",

@@ -201,14 +201,9 @@ class ParquetSink(Sink):
         self._rows: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        text = ("source", "model", "detector", "emotion", "steady", *_ORIGIN)
-        whole = ("width", "height", "faces", "face", "frame", "skipped", "track")
-        kinds = {name: pa.string() for name in text} | {name: pa.int32() for name in whole}
-        kinds |= {"time": pa.float64(), "unsure": pa.bool_()}
-        self._schema = pa.schema([(c, kinds.get(c, pa.float32())) for c in self._columns])
+        self._schema = parquet_schema(self._columns)
         if not self._locked:
             self._stack.enter_context(lock(self._path))
         temporary = self._stack.enter_context(atomic_path(self._path))
@@ -231,6 +226,17 @@ class ParquetSink(Sink):
         if self._rows:
             self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
             self._rows = []
+
+
+def parquet_schema(names: Iterable[str]) -> Any:
+    """The ``pyarrow.Schema`` of these :func:`columns`."""
+    import pyarrow as pa
+
+    text = ("source", "model", "detector", "emotion", "steady", *_ORIGIN)
+    whole = ("width", "height", "faces", "face", "frame", "skipped", "track")
+    kinds = {name: pa.string() for name in text} | {name: pa.int32() for name in whole}
+    kinds |= {"time": pa.float64(), "unsure": pa.bool_()}
+    return pa.schema([(name, kinds.get(name, pa.float32())) for name in names])
 
 
 class AnnotatedSink(Sink):

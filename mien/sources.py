@@ -89,9 +89,29 @@ def find_videos(
     return _Finder("videos", VIDEO_SUFFIXES, recursive, on_error, on_left_out).find(inputs)
 
 
+def find_media(
+    inputs: Iterable[str | Path],
+    more: Iterable[str] = (),
+    *,
+    on_error: OnError | None = None,
+    on_left_out: OnLeftOut | None = None,
+) -> Iterator[str | Path]:
+    """Expand files, folders and globs to the images and videos they mean; see :func:`find_images`.
+
+    ``more`` are further file endings to look for in folders.
+    """
+    suffixes = SUFFIXES.union(VIDEO_SUFFIXES, more)
+    return _Finder("images or videos", suffixes, True, on_error, on_left_out).find(inputs)
+
+
+def is_address(text: str) -> bool:
+    """Whether ``text`` is an address: "https://…", "s3://…"."""
+    return _ADDRESS.match(text) is not None
+
+
 def refuse_address(text: str) -> None:
     """Raise ImageError where ``text`` is an address."""
-    if _ADDRESS.match(text):
+    if is_address(text):
         raise ImageError(
             f"{text} is an address, and mien fetches none; pipe the image in: "
             f"curl -s {shlex.quote(text)} | mien predict -"
@@ -143,7 +163,7 @@ class _Finder:
                 )
             yield from chain([first], files)
         elif path.exists():
-            if self.what == "images" and path.suffix.lower() in VIDEO_SUFFIXES:
+            if path.suffix.lower() in VIDEO_SUFFIXES - self.suffixes:
                 raise ImageError(f"{path} is a video; analyse it with: mien video {path}")
             yield path
         else:
@@ -177,7 +197,7 @@ class _Finder:
                     yield from self._walk(path, seen)
             elif why := self._reason(path):
                 wanted = path.suffix.lower() in self.suffixes and not path.name.startswith("._")
-                unread = self.what == "images" and path.suffix.lower() in UNREAD_SUFFIXES
+                unread = self.what != "videos" and path.suffix.lower() in UNREAD_SUFFIXES
                 self._leave(path, why, wanted or unread)
             else:
                 yield path

@@ -35,7 +35,7 @@ LAYERS = [
         "classify detect draw preprocess quality sinks track zoo",
         "data models pipeline",
         "evaluate video",
-        "bench panel robustness train web",
+        "batch bench panel robustness train web",
         "explain export own reproduce",
         "mien",  # the public names, loaded on first use
         "cli",
@@ -56,7 +56,7 @@ TRAINING = (
 #: The runtime half, what `mien predict` needs: neither of training nor of an extra.
 RUNTIME = {
     *(room for layer in LAYERS[:-3] for room in layer if room not in (*TRAINING, "panel", "web")),
-    *("cli.predict", "cli.demo", "cli.video", "cli.live"),
+    *("cli.predict", "cli.demo", "cli.video", "cli.live", "cli.batch"),
 }
 RUNTIME_DEPENDENCIES = {
     "numpy",
@@ -138,7 +138,7 @@ def test_the_runtime_never_imports_the_training_half() -> None:
 
 
 def test_the_runtime_uses_only_the_base_dependencies() -> None:
-    theirs = {"pyarrow", "pandas", "IPython"}  # ParquetSink, to_df, _repr_html_
+    theirs = {"pyarrow", "pandas", "IPython", "fsspec"}  # ParquetSink, to_df, _repr_html_, batch
     allowed = RUNTIME_DEPENDENCIES | set(sys.stdlib_module_names) | theirs
     wrong = [
         f"{module} imports {name}"

@@ -37,6 +37,7 @@ class Verb(NamedTuple):
 VERBS: dict[str, Verb] = {
     "predict": Verb("mien.cli.predict", "Find faces in images and name their expressions."),
     "video": Verb("mien.cli.video", "Follow faces through videos and name their expressions."),
+    "batch": Verb("mien.cli.batch", "Analyse archives of photos and videos into Parquet tables."),
     "demo": Verb("mien.cli.demo", "Analyse a bundled photo, offline, and show the result."),
     "live": Verb("mien.cli.live", "Watch this machine's camera, on a page or as JSON lines."),
     "serve": Verb("mien.cli.serve", "Serve the web page, REST and WebSocket."),

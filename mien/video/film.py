@@ -133,6 +133,27 @@ class Film:
                 else:
                     lost += 1
 
+    def frames_near(self, seconds: float) -> Iterator[Frame]:
+        """Every frame from about ``seconds`` after the first one on, found by seeking.
+
+        The numbers are those of a film whose rate does not vary. It may begin later, and with
+        damaged pictures: the caller has to compare (see :meth:`frames`).
+        """
+        capture = self._open()
+        with ExitStack() as stack:
+            stack.callback(capture.release)
+            if isinstance(capture, Animation) or not capture.set(
+                cv2.CAP_PROP_POS_MSEC, 1000 * seconds
+            ):
+                return
+            shift: int | None = None
+            for number, time, lost in self._stamps(capture):
+                shift = round(time * self.fps) - number if shift is None else shift
+                good, image = capture.retrieve()
+                if good and image is not None:
+                    picture = np.asarray(image, np.uint8)
+                    yield Frame(number + shift, time + self.offset, picture, lost)
+
     def _stamps(self, capture: cv2.VideoCapture | Animation) -> Iterator[tuple[int, float, int]]:
         """Number and seconds from the first of each frame, which waits to be retrieved, and how
         many damaged ones came before it.

@@ -124,13 +124,19 @@ class OneFilm:
                     painter.drain()
                     save(self.state())
                     saved = time.monotonic()
-                result = self._take(seen)
+                result = self.follow(seen)
                 painter.paint(seen.image, result)
-                yield from map(self.timeline.stays, self.passers.update(result))
+                yield from self.decided(result)
             painter.drain()
-            yield from map(self.timeline.stays, self.passers.finish())
+            yield from self.decided(None)
 
-    def _take(self, seen: Seen) -> Result:
+    def decided(self, result: Result | None) -> Iterator[Result]:
+        """The results whose passers-by are known now that ``result`` is: all of them with None."""
+        known = self.passers.finish() if result is None else self.passers.update(result)
+        return map(self.timeline.stays, known)
+
+    def follow(self, seen: Seen) -> Result:
+        """The next frame's result, tracked and smoothed."""
         result, now = seen.result, seen.result.time or 0.0
         if self.cuts is not None and self.cuts.update(seen.glance, now):
             self.tracker.cut()

@@ -1,0 +1,15 @@
+"""Archives of photos and films -> Parquet tables, each source once, on all cores or a cluster.
+
+    import mien
+    mien.batch(["archive/", "interviews/*.mp4"], out="rows")
+
+``mien batch`` is the same on the command line. :mod:`mien.batch.dataset` says how a killed run
+goes on.
+"""
+
+from __future__ import annotations
+
+from mien.batch.run import Estimate, Summary, batch, estimate, join
+from mien.batch.worker import Options
+
+__all__ = ["Estimate", "Options", "Summary", "batch", "estimate", "join"]

@@ -1,0 +1,157 @@
+"""Who works: processes of this machine, or actors of a Ray cluster; the same tasks, in order."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
+from typing import Any, Protocol
+
+from mien.batch.worker import Opened, Opening, Options, PartSeen, Photos, Source, Task
+from mien.errors import MienError
+
+#: Tasks given out or waiting for their turn, for each worker: what bounds the memory.
+WINDOW = 3
+
+#: So many workers may die without a task done in between; then something else is wrong.
+MOST_DEATHS = 50
+
+DIED = "{} could not be analysed: the process died over it, or ran out of memory."
+
+
+class WorkerDied(Exception):  # noqa: N818 - an event
+    """A worker is gone, and the task that it had with it."""
+
+
+class Remote(Protocol):
+    """A worker somewhere else."""
+
+    def work(self, task: Task) -> bytes:
+        """The pickled outcome. Raises WorkerDied."""
+
+    def close(self) -> None: ...
+
+
+class Process:
+    """A worker in a process of its own; it ends when its standard input does."""
+
+    def __init__(self, options: Options) -> None:
+        path = os.pathsep.join(p or os.getcwd() for p in sys.path)  # noqa: PTH109
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "from mien.batch.worker import main; main()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        )
+        try:
+            problem = pickle.loads(self.work(options))  # type: ignore[arg-type]
+        except WorkerDied:
+            problem = "A worker process cannot be started; what it said stands above."
+        if problem is not None:
+            self.close()
+            raise MienError(problem)
+
+    def work(self, task: Task) -> bytes:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            pickle.dump(task, self._process.stdin)
+            self._process.stdin.flush()
+            outcome: bytes = pickle.load(self._process.stdout)
+            return outcome
+        except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            raise WorkerDied from error
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):
+                pipe and pipe.close()
+
+
+class Engine:
+    """Gives tasks to ``workers`` remotes, each made by ``start`` and driven by a thread.
+
+    A worker that dies is replaced, and its task tried once more; of several photos each alone. A
+    task that kills a second one has an error for its outcome.
+    """
+
+    def __init__(self, start: Callable[[], Remote], workers: int) -> None:
+        self._start, self.workers = start, workers
+        self._own = threading.local()
+        self._remotes: set[Remote] = set()
+        self._closed = False
+        self._deaths = 0
+
+    def run(self, tasks: Iterator[Task], take: Callable[[Task, Any], list[Task]]) -> None:
+        """Hand every task's outcome to ``take``, in order; what it returns is done next.
+
+        Raises what ``tasks`` and ``take`` raise, and MienError where no worker can be started.
+        """
+        order: deque[tuple[Task, Future[bytes] | None]] = deque()
+        size = WINDOW * self.workers + 2
+        with ThreadPoolExecutor(self.workers, "mien-batch") as threads:
+            try:
+                while True:
+                    for task in islice(tasks, max(0, size - len(order))):
+                        order.append((task, None))
+                    if not order:
+                        return
+                    for place in range(min(size, len(order))):
+                        if order[place][1] is None:
+                            task = order[place][0]
+                            order[place] = task, threads.submit(self._call, task)
+                    task, future = order.popleft()
+                    assert future is not None
+                    more = take(task, pickle.loads(future.result()))
+                    order.extendleft((task, None) for task in reversed(more))
+            finally:
+                self._closed = True
+                threads.shutdown(wait=False, cancel_futures=True)
+                for remote in list(self._remotes):
+                    remote.close()
+
+    def _call(self, task: Task) -> bytes:
+        for _ in range(2):
+            remote: Remote | None = getattr(self._own, "remote", None)
+            if remote is None:
+                self._own.remote = remote = self._start()
+                self._remotes.add(remote)
+            try:
+                outcome = remote.work(task)
+                self._deaths = 0
+                return outcome
+            except WorkerDied:
+                self._deaths += 1
+                if self._deaths >= MOST_DEATHS:
+                    raise MienError(
+                        f"{MOST_DEATHS} workers died one after the other; what they said stands "
+                        "above."
+                    ) from None
+                self._own.remote = None
+                self._remotes.discard(remote)
+                remote.close()
+                if self._closed:
+                    break
+                if isinstance(task, Photos) and len(task.items) > 1:
+                    alone = (pickle.loads(self._call(Photos((item,)))) for item in task.items)
+                    return pickle.dumps([row for rows in alone for row in rows])
+        return pickle.dumps(_died(task))
+
+
+def _died(task: Task) -> object:
+    """The outcome of a task that killed its workers."""
+    if isinstance(task, Photos):
+        return [(Source(i.name, "photo", error=DIED.format(i.name)), None) for i in task.items]
+    why = DIED.format(task.item.name)
+    if isinstance(task, Opening):
+        return Opened(Source(task.item.name, "film", error=why))
+    return PartSeen(error=why)

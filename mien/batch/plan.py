@@ -1,0 +1,252 @@
+"""What there is to do: every photo and film that the sources mean, one at a time.
+
+Nothing is kept of what was given: a list of a million paths takes as much memory as one of ten.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import os
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from mien._system import import_pyarrow_parquet
+from mien.codecs import MAX_MEMORY
+from mien.errors import ImageError, MienError, MissingExtraError, first_line
+from mien.sources import STDIN, SUFFIXES, VIDEO_SUFFIXES, LeftOut, find_media, is_address
+from mien.text import shown
+
+#: Endings of archives, which are looked into, and of lists, which are read where they are named.
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+ZIPS = (".zip",)
+LISTS = (".txt", ".lst", ".csv", ".tsv", ".parquet", ".pq")
+#: The column of a table that holds the paths, where none is named.
+COLUMNS = ("path", "file", "filename", "file_name", "image", "source", "url", "uri")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A photo or a film, and where its bytes are.
+
+    Attributes:
+        name: what it is called in the tables; it is done once under that name.
+        path: a file or an address; of an archive where ``member`` or ``span`` is given.
+        film: whether it is one, by its ending.
+        member: its name in a zip file.
+        span: its offset and length in a tar file.
+        data: its bytes, read already.
+        problem: why it cannot be read, known already.
+    """
+
+    name: str
+    path: str
+    film: bool = False
+    member: str | None = None
+    span: tuple[int, int] | None = None
+    data: bytes | None = None
+    problem: str | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file of its own on this machine."""
+        return not (self.member or self.span or self.data) and not is_address(self.path)
+
+
+Wanted = Callable[[str], bool]
+
+
+def find_items(sources: Iterable[str | Path], wanted: Wanted, column: str = "") -> Iterator[Item]:
+    """Every photo and film that ``sources`` mean and whose name is ``wanted``, lazily.
+
+    Args:
+        sources: files, folders, globs, lists, archives, addresses; "-" is a list on standard input.
+        wanted: asked once for every name; what it refuses is not read.
+        column: of lists that are tables; one of ``COLUMNS`` if empty.
+
+    Raises:
+        MienError: a source is not there, or a list cannot be read.
+    """
+    for source in map(str, sources):
+        if source == STDIN:
+            for line in sys.stdin:
+                yield from _entry(line.strip(), Path(), wanted)
+        elif source.lower().endswith(LISTS):
+            for entry in _list(source, column):
+                yield from _entry(entry, Path(source).parent, wanted)
+        elif is_address(source):
+            yield from _address(source, wanted)
+        else:
+            yield from _local(source, wanted)
+
+
+def check_sources(sources: Iterable[str | Path]) -> None:
+    """Raise MienError where one of the sources on this machine is not there."""
+    for source in map(str, sources):
+        path = Path(source)
+        if source == STDIN or is_address(source) or glob.has_magic(source) or path.exists():
+            continue
+        raise ImageError(f"{source} does not exist.")
+
+
+def _local(source: str, wanted: Wanted) -> Iterator[Item]:
+    problems: list[Item] = []
+
+    def report(name: str, error: MienError) -> None:
+        name = shown(os.path.abspath(name))  # noqa: PTH100 - links stay as they are
+        if wanted(name):
+            problems.append(Item(name, name, problem=str(error)))
+
+    def leave(file: LeftOut) -> None:
+        if file.wanted:
+            report(str(file.path), ImageError(f"{file.path} is left out: {file.reason}."))
+
+    for path in find_media([source], (*TARS, *ZIPS), on_error=report, on_left_out=leave):
+        yield from _file(os.path.abspath(path), wanted)  # noqa: PTH100
+        while problems:
+            yield problems.pop(0)
+    yield from problems
+
+
+def _entry(entry: str, folder: Path, wanted: Wanted) -> Iterator[Item]:
+    """A line of a list; what is no address is looked for beside the list."""
+    if entry:
+        here = is_address(entry)
+        yield from _file(entry if here else os.path.abspath(folder / entry), wanted)  # noqa: PTH100
+
+
+def _file(path: str, wanted: Wanted) -> Iterator[Item]:
+    """One file or address: a photo, a film, or an archive of them."""
+    lower = path.lower()
+    if lower.endswith((*TARS, *ZIPS)):
+        yield from _archive(path, wanted)
+    elif wanted(name := shown(path)):
+        yield Item(name, path, lower.endswith(tuple(VIDEO_SUFFIXES)))
+
+
+def _archive(path: str, wanted: Wanted) -> Iterator[Item]:
+    try:
+        if path.lower().endswith(ZIPS):
+            with open_source(path) as file, zipfile.ZipFile(file) as archive:
+                for name in archive.namelist():
+                    yield from _member(path, name, wanted, lambda name: {"member": name})
+        else:
+            yield from _tar(path, wanted)
+    except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError) as error:
+        name = shown(path)
+        if wanted(name):
+            yield Item(name, path, problem=f"{name} cannot be read: {first_line(error)}.")
+
+
+def _member(
+    path: str, name: str, wanted: Wanted, place: Callable[[str], dict[str, Any]]
+) -> Iterator[Item]:
+    suffix = Path(name).suffix.lower()
+    if suffix not in SUFFIXES | VIDEO_SUFFIXES or Path(name).name.startswith("."):
+        return
+    if wanted(called := shown(f"{path}::{name}")):
+        yield Item(called, path, suffix in VIDEO_SUFFIXES, **place(name))
+
+
+def _tar(path: str, wanted: Wanted) -> Iterator[Item]:
+    """The members: where they lie, or their bytes where that would mean reading from the start."""
+    plain = path.lower().endswith(".tar") and not is_address(path)
+    with (
+        open_source(path) as file,
+        tarfile.open(fileobj=file, mode="r:" if plain else "r|*") as tar,
+    ):
+
+        def place(name: str) -> dict[str, Any]:
+            assert member is not None
+            if plain:
+                return {"span": (member.offset_data, member.size)}
+            if member.size > MAX_MEMORY:
+                return {"problem": f"{name} is too large for a compressed or remote archive."}
+            with closing(tar.extractfile(member) or io.BytesIO()) as part:
+                return {"data": part.read()}
+
+        while (member := tar.next()) is not None:
+            tar.members = []  # type: ignore[attr-defined] - it would keep them all
+            if member.isfile() and not member.issparse():
+                yield from _member(path, member.name, wanted, place)
+
+
+def _address(source: str, wanted: Wanted) -> Iterator[Item]:
+    lower = source.lower()
+    if lower.endswith((*TARS, *ZIPS, *SUFFIXES, *VIDEO_SUFFIXES)) and not glob.has_magic(source):
+        yield from _file(source, wanted)
+        return
+    system, path = import_fsspec().core.url_to_fs(source)
+    try:
+        names = system.glob(path) if glob.has_magic(path) else system.find(path)
+    except Exception as error:  # every store has errors of its own
+        raise ImageError(f"{shown(source)} cannot be listed: {first_line(error)}.") from None
+    known = (*TARS, *ZIPS, *SUFFIXES, *VIDEO_SUFFIXES)
+    found = [name for name in sorted(names) if name.lower().endswith(known)]
+    if not found:
+        raise ImageError(f"{shown(source)} holds no images or videos.")
+    for name in found:
+        yield from _file(system.unstrip_protocol(name), wanted)
+
+
+def import_fsspec() -> Any:
+    """``fsspec``. Raises MissingExtraError when it is not installed."""
+    try:
+        import fsspec
+    except ImportError:
+        raise MissingExtraError(
+            "Addresses need fsspec, and the package of their store (s3fs, gcsfs, adlfs, …); "
+            "install it with: pip install fsspec"
+        ) from None
+    return fsspec
+
+
+def open_source(path: str) -> IO[bytes]:
+    """Open a file or an address for reading bytes. Raises OSError, MissingExtraError."""
+    if is_address(path):
+        opened: IO[bytes] = import_fsspec().open(path, "rb").open()
+        return opened
+    return Path(path).open("rb")
+
+
+def _list(source: str, column: str) -> Iterator[str]:
+    lower = source.lower()
+    try:
+        with open_source(source) as file:
+            if lower.endswith((".parquet", ".pq")):
+                table = import_pyarrow_parquet().ParquetFile(file)
+                name = _column(source, table.schema_arrow.names, column)
+                for batch in table.iter_batches(8192, columns=[name]):
+                    yield from (str(v) for v in batch.column(0).to_pylist() if v is not None)
+                return
+            text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+            if not lower.endswith((".csv", ".tsv")):
+                yield from map(str.strip, text)
+                return
+            rows = csv.reader(text, delimiter="\t" if lower.endswith(".tsv") else ",")
+            head = next(rows, [])
+            at = head.index(_column(source, head, column))
+            yield from (row[at].strip() for row in rows if len(row) > at)
+    except (OSError, ValueError, csv.Error) as error:  # ArrowInvalid is a ValueError
+        raise ImageError(
+            f"{shown(source)} cannot be read as a list: {first_line(error)}."
+        ) from None
+
+
+def _column(source: str, names: list[str], column: str) -> str:
+    wanted = (column,) if column else COLUMNS
+    for name in wanted:
+        for given in names:
+            if given.strip().lower() == name.lower():
+                return given
+    raise ImageError(
+        f"{shown(source)} has no column {' or '.join(wanted)}; it has {', '.join(names)}: "
+        "name one with --column."
+    )

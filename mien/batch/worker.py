@@ -1,0 +1,386 @@
+"""What a worker does: photos and parts of films in, results out. It keeps nothing but its models.
+
+As a program (:func:`main`) it takes pickled tasks on standard input and gives
+pickled outcomes on standard output, until its input ends: so it does not outlive its driver.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import signal
+import stat
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+from mien import zoo
+from mien.batch.plan import Item, open_source
+from mien.codecs import MAX_MEMORY
+from mien.detect import FILM_MIN_FACE
+from mien.errors import ImageError, MienError, VideoError, first_line
+from mien.pipeline import Analyzer, Found
+from mien.results import Result
+from mien.video.cuts import glance
+from mien.video.film import Film, Frame
+from mien.video.flow import Seen, analyze_frames
+from mien.video.options import Options as VideoOptions
+
+#: Seconds of a film in one task, and how much earlier reading begins, to compare with the part
+#: before it.
+PART_SECONDS = 30.0
+RUN_UP = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How photos and films are analysed: what is alike in all rows of a folder.
+
+    Attributes:
+        model, detector, min_face, min_score, min_confidence, min_quality, prior: of
+            :class:`mien.Analyzer`; ``min_face`` is that of photos.
+        film_min_face: the same for films.
+        faces: the photos already are faces.
+        film: how films are followed (:class:`mien.video.options.Options`).
+        device: where the classifier runs; not compared when a run goes on.
+    """
+
+    model: str = zoo.DEFAULT
+    detector: str = "yunet"
+    min_face: float | None = None
+    min_score: float | None = None
+    min_confidence: float = 0.0
+    min_quality: float = 0.0
+    prior: str | None = None
+    film_min_face: float = FILM_MIN_FACE
+    faces: bool = False
+    film: VideoOptions = field(default_factory=VideoOptions)
+    device: str = "cpu"
+
+    def analyzer(self, films: bool = False) -> Analyzer:
+        """The analyzer of photos or of films, with one thread. Raises ModelError."""
+        return Analyzer(
+            self.model,
+            self.detector,
+            min_face=self.film_min_face if films else self.min_face,
+            min_score=self.min_score,
+            min_confidence=self.min_confidence,
+            min_quality=self.min_quality,
+            turns=not films,
+            threads=1,
+            providers=self.device,
+            prior=self.prior,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A row of the table of sources; ``error`` is a sentence where it could not be read.
+
+    ``sha256`` and ``size`` (bytes) are those of the content, ``modified`` is the file's time,
+    ``seconds`` what the analysis took.
+    """
+
+    source: str
+    kind: str
+    sha256: str | None = None
+    size: int | None = None
+    modified: datetime | None = None
+    seconds: float = 0.0
+    frames: int = 0
+    faces: int = 0
+    skipped: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Photos:
+    """A task: several photos."""
+
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A task: open a film; what is no file of its own is analysed on the way."""
+
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A task: the frames of an opened film from ``start`` to ``end``, seconds after its first.
+
+    Attributes:
+        first: number of its first frame, where that is known.
+        exact: read the film from its beginning: what seeking gave was not what was before.
+    """
+
+    item: Item
+    film: Film
+    start: float = 0.0
+    end: float | None = None
+    first: int | None = None
+    exact: bool = True
+
+
+Task = Photos | Opening | Part
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The outcome of :class:`Opening`."""
+
+    source: Source
+    film: Film | None = None
+    part: PartSeen | None = None
+
+
+@dataclass(slots=True)
+class PartSeen:
+    """The outcome of :class:`Part`.
+
+    Attributes:
+        seen: its frames after analysis.
+        before, last: time and :func:`mien.video.cuts.glance` of the frame before the part and of
+            its last one; None where there is none.
+        first, frames: number of its first frame, as far as is known here, and how many there are.
+    """
+
+    seen: list[Seen] = field(default_factory=list)
+    before: tuple[float, bytes] | None = None
+    last: tuple[float, bytes] | None = None
+    first: int = 0
+    frames: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+
+
+class Worker:
+    """Does tasks; one per process. Raises ModelError where the models cannot be loaded."""
+
+    def __init__(self, options: Options) -> None:
+        import cv2
+
+        cv2.utils.logging.setLogLevel(0)
+        cv2.setNumThreads(1)
+        self._options = options
+        self._photos = options.analyzer()
+
+    @cached_property
+    def _films(self) -> Analyzer:
+        return self._options.analyzer(films=True)
+
+    def work(self, task: Task) -> Any:
+        """The outcome: [(Source, Result or None), …], :class:`Opened` or :class:`PartSeen`."""
+        if isinstance(task, Photos):
+            return self._look(task.items)
+        return self._open(task.item) if isinstance(task, Opening) else self._part(task)
+
+    def _look(self, items: Sequence[Item]) -> list[tuple[Source, Result | None]]:
+        out: list[tuple[Source, Result | None]] = []
+        found: list[Found] = []
+        places: list[int] = []
+        for item in items:
+            begun = time.perf_counter()
+            source, data = read(item)
+            if data is not None:
+                try:
+                    seen = self._photos.find(data, faces=self._options.faces, source=item.name)
+                    places.append(len(out))
+                    found.append(seen)
+                except MienError as error:
+                    source = replace(source, error=str(error))
+            out.append((replace(source, seconds=time.perf_counter() - begun), None))
+        begun = time.perf_counter()
+        results = self._photos.classify(found)
+        share = (time.perf_counter() - begun) / max(1, len(found))
+        for place, result in zip(places, results, strict=True):
+            source = out[place][0]
+            took, faces = source.seconds + share, len(result.faces)
+            out[place] = replace(source, seconds=took, frames=1, faces=faces), result
+        return out
+
+    def _open(self, item: Item) -> Opened:
+        begun = time.perf_counter()
+        source = Source(item.name, "film", error=item.problem)
+        if item.problem:
+            return Opened(source)
+        try:
+            with ExitStack() as stack:
+                path = Path(item.path)
+                if item.is_file:
+                    if not stat.S_ISREG(path.stat().st_mode):
+                        raise VideoError(f"{item.name} is no regular file.")
+                else:
+                    path = stack.enter_context(_fetched(item))
+                with path.open("rb") as file:
+                    status = os.fstat(file.fileno())
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                when = _time(status.st_mtime) if item.is_file else None
+                source = replace(source, sha256=digest, size=status.st_size, modified=when)
+                film = Film(path)
+                part = None if item.is_file else self._part(Part(item, film))
+        except (MienError, OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+            took = time.perf_counter() - begun
+            return Opened(replace(source, error=_sentence(item, error), seconds=took))
+        return Opened(replace(source, seconds=time.perf_counter() - begun), film, part)
+
+    def _part(self, task: Part) -> PartSeen:
+        begun = time.perf_counter()
+        out = PartSeen(first=task.first or 0)
+        try:
+            stream = analyze_frames(
+                self._films,
+                _frames(task, out, self._options.film.every),
+                source=task.item.name,
+                frame_bytes=task.film.width * task.film.height * 3,
+                workers=1,
+            )
+            out.seen = list(stream)
+        except (MienError, OSError) as error:
+            out.error = _sentence(task.item, error)
+        out.last = out.last or out.before
+        out.seconds = time.perf_counter() - begun
+        return out
+
+
+def _frames(task: Part, out: PartSeen, every: int) -> Iterator[Frame]:
+    """The frames of a part to be looked at; ``out`` is told of the others."""
+    film, start = task.film, task.start + task.film.offset
+    near = film.frames() if task.exact else film.frames_near(max(0.0, task.start - RUN_UP))
+    before: Frame | None = None
+    lost, shift = 0, 0
+    for frame in near:
+        if frame.time < start:
+            before = frame
+            continue
+        if not out.frames:
+            if task.exact:
+                out.first = frame.number - frame.skipped
+            else:
+                if before is None:  # it begins too late
+                    return
+                out.first = frame.number - frame.skipped if task.first is None else task.first
+                shift = out.first - (frame.number - frame.skipped)
+            out.before = None if before is None else _mark(before)
+        if task.end is not None and frame.time >= task.end + film.offset:
+            break
+        number, lost = frame.number + shift, lost + frame.skipped
+        out.frames, out.last = number + 1 - out.first, _mark(frame)
+        if number % every == 0:
+            yield replace(frame, number=number, skipped=lost)
+            lost = 0
+    if before is not None and out.before is None:
+        out.before = _mark(before)
+
+
+def _mark(frame: Frame) -> tuple[float, bytes]:
+    return frame.time, glance(frame.image).tobytes()
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _sentence(item: Item, error: Exception) -> str:
+    if isinstance(error, MienError):
+        return str(error)
+    if isinstance(error, FileNotFoundError):
+        return f"{item.name} does not exist."
+    return f"{item.name} cannot be read: {getattr(error, 'strerror', None) or first_line(error)}."
+
+
+@contextmanager
+def _opened(item: Item) -> Iterator[IO[bytes]]:
+    """The file of ``item``, or what it is a part of, at the item's beginning."""
+    with ExitStack() as stack:
+        if not is_plain(item):
+            raise ImageError(f"{item.name} is no regular file.")
+        file = stack.enter_context(open_source(item.path))
+        if item.member is not None:
+            archive = stack.enter_context(zipfile.ZipFile(file))
+            file = stack.enter_context(archive.open(item.member))
+        elif item.span is not None:
+            file.seek(item.span[0])
+        yield file
+
+
+def is_plain(item: Item) -> bool:
+    """Whether reading comes to an end: no pipe, no device. Raises OSError."""
+    local = "://" not in item.path
+    return not local or stat.S_ISREG(Path(item.path).stat().st_mode)
+
+
+def read(item: Item) -> tuple[Source, bytes | None]:
+    """The bytes of a photo and what is known of it; None where it cannot be read."""
+    source = Source(item.name, "photo", error=item.problem)
+    if item.problem:
+        return source, None
+    limit = MAX_MEMORY + 1 if item.span is None else min(item.span[1], MAX_MEMORY + 1)
+    try:
+        if item.data is not None:
+            data, when = item.data, None
+        else:
+            with _opened(item) as file:
+                data = file.read(limit)
+                when = _time(os.fstat(file.fileno()).st_mtime) if item.is_file else None
+    except Exception as error:  # every store has errors of its own
+        return replace(source, error=_sentence(item, error)), None
+    if len(data) > MAX_MEMORY:
+        why = f"{item.name} is larger than {MAX_MEMORY >> 20} MiB: no picture that mien reads."
+        return replace(source, error=why), None
+    digest = hashlib.sha256(data).hexdigest()
+    return replace(source, sha256=digest, size=len(data), modified=when), data
+
+
+@contextmanager
+def _fetched(item: Item) -> Iterator[Path]:
+    """A film of an archive or a store as a file, for as long as it is needed."""
+    suffix = Path(item.member or item.name).suffix
+    with tempfile.TemporaryDirectory(prefix="mien-") as folder:
+        path = Path(folder) / f"film{suffix}"
+        with path.open("wb") as out:
+            if item.data is not None:
+                out.write(item.data)
+            else:
+                with _opened(item) as file:
+                    left = item.span[1] if item.span else sys.maxsize
+                    while left and (block := file.read(min(left, 1 << 20))):
+                        out.write(block)
+                        left -= len(block)
+        yield path
+
+
+def main() -> None:
+    """Serve one driver: options first, then tasks."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not get among the answers
+    tasks = sys.stdin.buffer
+
+    def answer(outcome: object) -> None:
+        pickle.dump(pickle.dumps(outcome), answers)
+        answers.flush()
+
+    try:
+        worker = Worker(pickle.load(tasks))
+    except MienError as error:
+        return answer(str(error))
+    answer(None)
+    while True:
+        try:
+            task = pickle.load(tasks)
+        except EOFError:
+            return None
+        answer(worker.work(task))
