@@ -181,20 +181,23 @@ class Face:
         "track", "smoothed" and "steady" are there only where they are known; "steady" is null where
         no expression leads clearly.
         """
+        points = tuple((round(x, 2), round(y, 2)) for x, y in self.landmarks)
+        parts = None if self.parts is None else self.parts.to_dict()
         out: dict[str, Any] = {
             "emotion": self.emotion.value,
             "confidence": round(self.confidence, 6),
             "probabilities": _rounded(self.probabilities),
             "blend": None if self.blend is None else [e.value for e in self.blend],
             "box": self.box.to_dict(),
-            "landmarks": [[round(x, 2), round(y, 2)] for x, y in self.landmarks],
+            "landmarks": [list(point) for point in points],
             "detection_score": None
             if self.detection_score is None
             else round(self.detection_score, 6),
             "unsure": self.unsure,
-            "quality": None if self.quality is None else round(self.quality, 3),
-            "quality_parts": None if self.parts is None else self.parts.to_dict(),
-            **_angles(self.pose),
+            # Of what stands here, so that a record that was read is written alike.
+            "quality": None if parts is None else round(math.prod(parts.values()), 3),
+            "quality_parts": parts,
+            **_angles(pose_of(points) if points else None),
         }
         if self.track is not None:
             out["track"] = self.track

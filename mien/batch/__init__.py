@@ -9,7 +9,19 @@ goes on.
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 from mien.batch.run import Estimate, Summary, batch, estimate, join
 from mien.batch.worker import Options
 
 __all__ = ["Estimate", "Options", "Summary", "batch", "estimate", "join"]
+
+
+class _Package(ModuleType):
+    """Importing a package makes it an attribute of mien's: it has to be the function, too."""
+
+    __call__ = staticmethod(batch)
+
+
+sys.modules[__name__].__class__ = _Package

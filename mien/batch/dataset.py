@@ -20,7 +20,7 @@ from mien._version import __version__
 from mien.atomic import atomic_path, make_folder, output_error, write_text
 from mien.batch.worker import Options, Source
 from mien.emotions import Emotion
-from mien.errors import OutputError, first_line
+from mien.errors import OutputError, first_line, require_extra
 from mien.results import Result
 from mien.sinks import columns, face_rows, parquet_schema
 
@@ -51,6 +51,7 @@ class Dataset:
 
     def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
         self.folder, self.record = folder, dict(record)
+        require_extra("scale", ("pyarrow",), "`mien batch`")
         self._pq = import_pyarrow_parquet()
         old = read_record(folder)
         if old is None:

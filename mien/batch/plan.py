@@ -173,7 +173,7 @@ def _tar(path: str, wanted: Wanted) -> Iterator[Item]:
                 return {"data": part.read()}
 
         while (member := tar.next()) is not None:
-            tar.members = []  # type: ignore[attr-defined] - it would keep them all
+            vars(tar)["members"] = []  # it would keep them all
             if member.isfile() and not member.issparse():
                 yield from _member(path, member.name, wanted, place)
 

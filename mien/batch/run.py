@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -349,35 +349,38 @@ class _Filler:
         if part.error is None and (again := film.mismatch(task, part)) is not None:
             return [again]
         if part.error is None:
-            for result in film.take(part):
-                self._part.add_frame(result)
+            self._add(film.take(part))
         if part.error is None and task.end is not None:
             return []
         source, self._film = film.source, None
         if part.error is not None:
+            self.summary.frames -= source.frames
+            self.summary.faces -= source.faces
             if task.start:  # rows of its earlier parts are there, and nothing else
                 self._part.discard()
                 self._part = self._dataset.next_part()
             self._finish(replace(source, error=part.error, frames=0, faces=0, skipped=0), [])
             return []
-        for result in film.rest():
-            self._part.add_frame(result)
+        self._add(film.rest())
         self._finish(film.source, [])
         return []
 
-    def _finish(self, source: Source, results: Sequence[Result]) -> None:
+    def _add(self, results: Iterable[Result]) -> None:
         for result in results:
             self._part.add_frame(result)
+            self.summary.frames += 1
+            self.summary.faces += len(result.faces)
+
+    def _finish(self, source: Source, results: Iterable[Result]) -> None:
+        self._add(results)
         self._part.add(source)
         s = self.summary
-        if source.error is None:
-            s.photos, s.films = (
-                s.photos + (source.kind == "photo"),
-                s.films + (source.kind == "film"),
-            )
-            s.frames, s.faces = s.frames + source.frames, s.faces + source.faces
-        else:
+        if source.error is not None:
             s.failed, s.error = s.failed + 1, s.error or source.error
+        elif source.kind == "film":
+            s.films += 1
+        else:
+            s.photos += 1
 
     def _commit(self) -> None:
         self._part.commit()

@@ -148,12 +148,13 @@ class _Watch:
     def show(self, s: Summary) -> None:
         from mien.video.timeline import clock
 
-        done = s.before + s.done
-        rate = s.done / max(1e-9, s.seconds)
-        line = f"{counted(done, 'file')}, {rate:.1f} files/s"
-        if s.total is not None:
-            left = max(0, s.total - done) / max(1e-9, rate)
-            line = f"{done:,} of {s.total:,} files, {rate:.1f} files/s, {clock(left)} left"
+        done, seconds = s.before + s.done, max(1e-9, s.seconds)
+        of = "" if s.total is None else f" of {s.total:,}"
+        line = f"{done:,}{of} files, {s.done / seconds:.1f} files/s"
+        if s.frames > s.photos:
+            line += f", {s.frames / seconds:.0f} frames/s"
+        if s.total is not None and s.done:
+            line += f", {clock(max(0, s.total - done) * seconds / s.done)} left"
         if s.failed:
             line += f", {s.failed:,} failed"
         self._bar.update(self._task, description=line, completed=done, total=s.total)

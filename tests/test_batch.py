@@ -1,0 +1,406 @@
+"""``mien batch``: every source once, whatever happens, with the rows of predict and video."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import zipfile
+from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from helpers_video import draw_frame, ffmpeg, walking, write_film
+from numpy.typing import NDArray
+
+import mien
+from mien.batch import Options, Summary, batch, estimate, join
+from mien.cli import main
+from mien.errors import ImageError, MienError, OutputError
+from mien.pipeline import Analyzer
+from mien.sinks import face_rows
+from mien.video import analyze_video
+from mien.video.options import Options as FilmOptions
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+Image = NDArray[np.uint8]
+
+
+@pytest.fixture
+def options(model: Path) -> Options:
+    return Options(model=str(model))
+
+
+@pytest.fixture
+def photos(tmp_path: Path, portrait: Image) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    for number in range(20):
+        cv2.imwrite(str(folder / f"{number:02d}.jpg"), np.roll(portrait, 3 * number, axis=1))
+    cv2.imwrite(str(folder / "sub" / "none.png"), portrait[300:])
+    (folder / "bad.jpg").write_bytes(b"no picture")
+    (folder / "notes.md").write_text("no picture by its ending")
+    os.mkfifo(folder / "pipe.png")
+    return folder
+
+
+def table(folder: Path, name: str) -> list[dict[str, Any]]:
+    """A table's rows, without what differs from run to run."""
+    rows = pq.read_table(folder / name).to_pylist()
+    for row in rows:
+        row.pop("seconds", None)
+    return sorted(rows, key=lambda r: (r["source"], r.get("frame") or 0, r.get("face") or 0))
+
+
+def tables(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    return {name: table(folder, name) for name in ("sources", "frames", "faces")}
+
+
+def as_written(results: Any) -> list[dict[str, Any]]:
+    """The rows of results as a table of floats of four bytes gives them back."""
+    floats = [row for result in results for row in face_rows(result) if row.get("face")]
+    return [
+        {
+            k: float(np.float32(v)) if isinstance(v, float) and k != "time" else v
+            for k, v in row.items()
+            if v is not None
+        }
+        for row in floats
+    ]
+
+
+def known(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if v is not None} for row in rows]
+
+
+def test_the_rows_are_those_of_predict(
+    photos: Path, options: Options, tmp_path: Path, model: Path
+) -> None:
+    out = tmp_path / "out"
+    done = mien.batch(photos, out, options=options, workers=2)
+    assert (done.photos, done.failed, done.before) == (21, 2, 0)
+    sources = {Path(row["source"]).name: row for row in table(out, "sources")}
+    assert len(sources) == 23
+    assert (
+        sources["bad.jpg"]["error"].endswith("bad.jpg is not an image.")
+        or sources["bad.jpg"]["error"]
+    )
+    assert "no regular file" in sources["pipe.png"]["error"]
+    assert sources["00.jpg"]["size"] == (photos / "00.jpg").stat().st_size
+    analyzer = Analyzer(str(model), threads=1)
+    good = [
+        path for path in sorted(photos.rglob("*.*g")) if path.name not in ("bad.jpg", "pipe.png")
+    ]
+    expected = as_written(map(analyzer.analyze, map(str, good)))
+    assert known(table(out, "faces")) == expected
+    assert len(expected) > 15
+    frames = table(out, "frames")
+    assert sum(row["faces"] for row in frames) == len(expected)
+    assert {row["source"] for row in frames} == {str(path) for path in good}
+    metadata = pq.ParquetFile(next((out / "faces").iterdir())).schema_arrow.metadata
+    assert metadata[b"mien.model_sha256"].decode() == analyzer.classifier.sha256
+    assert metadata[b"mien.format"] == b"1"
+
+
+def test_what_is_done_is_not_done_again(photos: Path, options: Options, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    batch(photos, out, options=options, workers=1)
+    before = tables(out)
+    again = batch([photos, photos / "00.jpg"], out, options=options, workers=1)
+    assert (again.done, again.before) == (0, 23)
+    (photos / "bad.jpg").write_bytes((photos / "00.jpg").read_bytes())
+    (photos / "new.jpg").write_bytes((photos / "01.jpg").read_bytes())
+    grown = batch(photos, out, options=options, workers=1)
+    assert (grown.photos, grown.failed) == (1, 0)
+    mended = batch(photos, out, options=options, workers=1, retry=True)
+    assert (mended.photos, mended.failed) == (1, 1)
+    after = tables(out)
+    assert len(after["sources"]) == len({row["source"] for row in after["sources"]}) == 24
+    assert all(row in after["faces"] for row in before["faces"])
+    assert len(after["faces"]) == len(before["faces"]) + 2
+    with pytest.raises(OutputError, match="begun with other faces"):
+        batch(photos, out, options=Options(options.model, faces=True))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    with pytest.raises(OutputError, match="is not empty and no batch's"):
+        batch(photos, tmp_path / "mine", options=options)
+
+
+@pytest.fixture
+def film(tmp_path: Path, portrait: Image) -> Path:
+    """70 seconds with B frames and few key frames; its rate is the same throughout."""
+    plain = write_film(
+        tmp_path / "plain.mp4", (draw_frame(portrait, n % 300) for n in range(700)), 10
+    )
+    path = tmp_path / "films" / "long.mp4"
+    path.parent.mkdir()
+    ffmpeg(
+        "-i",
+        str(plain),
+        "-c:v",
+        "libx264",
+        "-bf",
+        "3",
+        "-g",
+        "90",
+        "-preset",
+        "veryfast",
+        str(path),
+    )
+    return path
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_film_in_parts_is_the_film(
+    film: Path, options: Options, tmp_path: Path, model: Path, every: int
+) -> None:
+    out = tmp_path / "out"
+    options = Options(options.model, film=FilmOptions(every=every))
+    done = batch(film, out, options=options, workers=2)
+    assert (done.films, done.failed) == (1, 0)
+    analyzer = Analyzer(str(model), min_face=options.film_min_face, turns=False, threads=1)
+    results = list(analyze_video(film, analyzer, every=every))
+    assert known(table(out, "faces")) == as_written(results)
+    frames = table(out, "frames")
+    assert [row["frame"] for row in frames] == [result.frame for result in results]
+    [source] = table(out, "sources")
+    assert (source["frames"], source["error"]) == (len(results), None)
+    assert max(row["track"] for row in table(out, "faces")) >= 2
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_film_whose_rate_varies(
+    film: Path, options: Options, tmp_path: Path, model: Path, every: int
+) -> None:
+    """The number of a frame in the middle cannot be told from its time."""
+    varying = film.with_name("varying.mp4")
+    drop = "select='not(between(t,5,40)*mod(n,3))'"
+    ffmpeg("-i", str(film), "-vf", drop, "-vsync", "vfr", "-c:v", "libx264", str(varying))
+    out = tmp_path / "out"
+    batch(varying, out, options=Options(options.model, film=FilmOptions(every=every)), workers=2)
+    analyzer = Analyzer(str(model), min_face=options.film_min_face, turns=False, threads=1)
+    results = list(analyze_video(varying, analyzer, every=every))
+    assert known(table(out, "faces")) == as_written(results)
+    assert 100 < len(results) < 470
+
+
+@pytest.fixture
+def archive(photos: Path, tmp_path: Path, portrait: Image) -> Path:
+    """Two shards and a zip, each with 00.jpg, 01.jpg and a film; and what is no archive."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    short = write_film(tmp_path / "short.avi", walking(portrait, 30))
+    for name, mode in (("a.tar", "w"), ("b.tar.gz", "w:gz")):
+        with tarfile.open(folder / name, mode) as tar:
+            for file in ("00.jpg", "01.jpg", "notes.md"):
+                tar.add(photos / file, f"deep/{file}")
+            tar.add(short, "short.avi")
+    with zipfile.ZipFile(folder / "c.zip", "w") as archive:
+        for file in ("00.jpg", "01.jpg"):
+            archive.write(photos / file, file)
+        archive.write(short, "short.avi")
+    (folder / "d.tar").write_bytes(b"no archive")
+    return folder
+
+
+def test_archives(archive: Path, photos: Path, options: Options, tmp_path: Path) -> None:
+    out, plain = tmp_path / "out", tmp_path / "plain"
+    done = batch(archive, out, options=options, workers=2)
+    assert (done.photos, done.films, done.failed) == (6, 3, 1)
+    batch([photos / "00.jpg", photos / "01.jpg", tmp_path / "short.avi"], plain, options=options)
+    found = tables(out)
+    for row in found["faces"]:
+        row["source"] = row["source"].rpartition("::")[2].removeprefix("deep/")
+    wanted = table(plain, "faces")
+    for row in wanted:
+        row["source"] = Path(row["source"]).name
+    for row in wanted:
+        assert found["faces"].count(row) == 3
+    assert len(found["faces"]) == 3 * len(wanted) > 60
+    hashes = {row["sha256"] for row in table(plain, "sources")}
+    assert {row["sha256"] for row in found["sources"]} == {*hashes, None}
+    [bad] = [row for row in found["sources"] if row["error"]]
+    assert bad["source"] == str(archive / "d.tar")
+
+
+def test_lists_and_addresses(photos: Path, archive: Path, options: Options, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    names = [f"{n:02d}.jpg" for n in range(8)]
+    (photos / "list.txt").write_text("\n".join(names[:2]) + "\n\ngone.jpg\n")
+    with (photos / "list.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["id", "Path"], *([1, name] for name in names[2:4])])
+    pq.write_table(pa.table({"where": names[4:6]}), photos / "list.parquet")
+    done = batch([photos / "list.txt", photos / "list.csv"], tmp_path / "out", options=options)
+    assert (done.photos, done.failed) == (4, 1)
+    assert done.error == f"{photos / 'gone.jpg'} does not exist."
+    with pytest.raises(ImageError, match=r"has no column path or .* it has where"):
+        batch(photos / "list.parquet", tmp_path / "out", options=options)
+    done = batch(photos / "list.parquet", tmp_path / "out", options=options, column="where")
+    assert done.photos == 2
+    address = archive.as_uri()
+    there = batch(address, tmp_path / "there", options=options, workers=2)
+    assert (there.photos, there.films, there.failed) == (6, 3, 1)
+
+
+def test_a_web_server(photos: Path, options: Options, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    pytest.importorskip("aiohttp")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(photos))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        root = f"http://user:secret@127.0.0.1:{server.server_port}"
+        done = batch([f"{root}/00.jpg", f"{root}/no.jpg"], tmp_path / "out", options=options)
+    finally:
+        server.shutdown()
+    assert (done.photos, done.failed) == (1, 1)
+    assert "secret" not in repr(table(tmp_path / "out", "sources"))
+
+
+def test_shards_are_joined(photos: Path, options: Options, tmp_path: Path) -> None:
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    batch(photos, whole, options=options)
+    for n in (1, 3):
+        batch(photos, out, options=options, shard=f"{n}/3", workers=1)
+    with pytest.raises(MienError, match=r"holds 2 of 3 shards; number 2 is missing"):
+        join(out)
+    batch(photos, out, options=options, shard="2/3", workers=1)
+    assert main(["batch", "--merge", "--out", str(out)]) == 1  # two sources could not be read
+    assert tables(out) == tables(whole)
+    assert len(list((out / "faces").iterdir())) <= 3
+    again = join(out)
+    assert (again.done, again.before) == (0, 23)
+    twice = join(tmp_path / "both", [out, whole])
+    assert (twice.photos, twice.failed) == (21, 2)
+    assert tables(tmp_path / "both") == tables(whole)
+
+
+def start(sources: list[Path], out: Path, model: Path, *more: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "mien", "batch", *map(str, sources), "--out", str(out)]
+    return subprocess.Popen(
+        [*command, "--model", str(model), "--workers", "2", "--checkpoint", "0", *more],
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def committed(out: Path) -> int:
+    return sum(pq.ParquetFile(p).metadata.num_rows for p in (out / "sources").glob("[!.]*.parquet"))
+
+
+def test_killed_anywhere(photos: Path, film: Path, model: Path, tmp_path: Path) -> None:
+    for number in range(20, 90):
+        data = (photos / f"{number % 20:02d}.jpg").read_bytes()
+        (photos / f"{number}.jpg").write_bytes(data)
+    sources, out, whole = [photos, film], tmp_path / "out", tmp_path / "whole"
+    assert start(sources, whole, model).wait() == 1
+    kills = 0
+    for delay in (1.5, 2.0, 2.3, 2.6, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0):
+        process = start(sources, out, model)
+        time.sleep(delay)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert kills >= 2
+    assert start(sources, out, model).wait() == 1
+    assert tables(out) == tables(whole)
+    assert not list(out.rglob(".*"))
+
+
+def test_workers_that_die(photos: Path, options: Options, tmp_path: Path) -> None:
+    """Killed from outside: the photo is tried again. One that always kills has an error."""
+    out, whole, killed = tmp_path / "out", tmp_path / "whole", []
+    batch(photos, whole, options=options)
+    me = str(os.getpid())
+
+    def kill(summary: Summary) -> None:
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+                line = (process / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if parent == me and b"mien.batch.worker" in line and len(killed) < 2:
+                killed.append(int(process.name))
+                os.kill(int(process.name), signal.SIGKILL)
+
+    batch(photos, out, options=options, workers=2, on_progress=kill)
+    assert len(killed) == 2
+    assert tables(out) == tables(whole)
+
+
+def test_a_full_disk(photos: Path, model: Path, tmp_path: Path) -> None:
+    import resource
+
+    command = [sys.executable, "-m", "mien", "batch", str(photos), "--model", str(model)]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "out"), "--workers", "1"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: Cannot write")
+    assert "size limit" in done.stderr
+    assert committed(tmp_path / "out") == 0
+    assert batch(photos, tmp_path / "out", options=Options(str(model))).photos == 21
+
+
+def test_bad_calls(
+    photos: Path, options: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    calls: list[tuple[Callable[[], object], str]] = [
+        (lambda: batch(tmp_path / "no", out, options=options), "no does not exist"),
+        (lambda: batch(photos, out, options=options, shard="4/3"), "'4/3' is no shard"),
+        (lambda: batch(photos, out, options=options, engine="spark"), "Unknown engine 'spark'"),
+        (lambda: batch(photos, out, options=options, workers=0), "workers is 0"),
+        (lambda: join(out), "holds no shards"),
+    ]
+    for call, sentence in calls:
+        with pytest.raises(MienError, match=sentence):
+            call()
+    assert main(["batch", str(photos)]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_dry_run(
+    photos: Path, film: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["batch", str(photos), str(film), "--model", str(model), "--dry-run"]) == 0
+    assert "23 photos, 1 video (about 1:10)." in capsys.readouterr().out
+    found = estimate([photos, film], options=Options(str(model)), workers=2)
+    assert (found.photos, found.films, found.before) == (23, 1, 0)
+    assert 0.001 < found.photo_seconds < 5
+    assert found.film_seconds == pytest.approx(70, abs=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_pyarrow(photos: Path, model: Path, tmp_path: Path) -> None:
+    script = """
+import sys
+sys.modules["pyarrow"] = None
+from mien.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    arguments = ["batch", str(photos), "--out", str(tmp_path / "out"), "--model", str(model)]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "mien[scale]" in done.stderr
