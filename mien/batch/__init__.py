@@ -12,7 +12,9 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-from mien.batch.run import Estimate, Summary, batch, estimate, join
+from mien.batch.estimate import Estimate, estimate
+from mien.batch.fill import Summary
+from mien.batch.run import batch, join
 from mien.batch.worker import Options
 
 __all__ = ["Estimate", "Options", "Summary", "batch", "estimate", "join"]

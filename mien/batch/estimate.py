@@ -1,0 +1,97 @@
+"""A dry run: how much there is to do, and how long a sample of it takes."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mien.batch.dataset import read_record
+from mien.batch.plan import Item, check_sources, find_items
+from mien.batch.run import DEFAULT, open_dataset, unseen
+from mien.batch.worker import Opening, Options, Part, Photos, Worker
+from mien.classify import available_cores
+
+#: Photos and films that are tried, and the seconds of a film that are looked at.
+TRIED_PHOTOS, TRIED_FILMS, TRIED_SECONDS = 32, 4, 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a dry run found: how much there is to do, and how long that will take.
+
+    Attributes:
+        before: sources that are done already, and not counted in the others.
+        photo_seconds: of one core for one photo.
+        film_seconds: length of all films, by what was sampled.
+        film_cost: seconds of one core for one second of film.
+        workers: processes; ``seconds`` is the time with so many.
+    """
+
+    photos: int
+    films: int
+    before: int
+    photo_seconds: float
+    film_seconds: float
+    film_cost: float
+    workers: int
+
+    @property
+    def seconds(self) -> float:
+        work = self.photos * self.photo_seconds + self.film_seconds * self.film_cost
+        return work / self.workers
+
+
+def estimate(
+    sources: Sequence[str | Path] | str | Path,
+    out: str | Path | None = None,
+    *,
+    options: Options = DEFAULT,
+    workers: int | None = None,
+    column: str = "",
+    seed: int = 0,
+) -> Estimate:
+    """Count what there is to do and try a sample of it in this process: nothing is written.
+
+    Args:
+        sources, options, workers, column: as for :func:`batch`.
+        out: the folder, to leave out what is done.
+
+    Raises:
+        MienError: as :func:`batch`.
+    """
+    sources = [sources] if isinstance(sources, (str, Path)) else list(sources)
+    check_sources(sources)
+    seen: set[bytes] = set()
+    if out is not None and read_record(Path(out)) is not None:
+        seen = set(open_dataset(Path(out), options, options.analyzer()).done())
+    before, chance = len(seen), random.Random(seed)
+    counts = [0, 0]
+    samples: tuple[list[Item], list[Item]] = ([], [])
+    for item in find_items(sources, unseen(seen, 1, 1), column):
+        sample, most = samples[item.film], (TRIED_PHOTOS, TRIED_FILMS)[item.film]
+        counts[item.film] += 1
+        if len(sample) < most:
+            sample.append(item)
+        elif (place := chance.randrange(counts[item.film])) < most:
+            sample[place] = item
+    worker = Worker(options)
+    worker.work(Photos(tuple(samples[0][:1])))  # the first call takes longer
+    begun = time.perf_counter()
+    worker.work(Photos(tuple(samples[0])))
+    photo = (time.perf_counter() - begun) / max(1, len(samples[0]))
+    length = looked_at = took = 0.0
+    opened = [Opening(item) for item in samples[1]]
+    for task in opened:
+        film = worker.work(task).film
+        if film is not None:
+            seconds = film.seconds_expected or 0.0
+            part = worker.work(Part(task.item, film, 0.0, min(seconds, TRIED_SECONDS)))
+            length, took = length + seconds, took + part.seconds
+            looked_at += min(seconds, TRIED_SECONDS)
+    film_seconds = length / max(1, len(opened)) * counts[1]
+    cost = took / looked_at if looked_at else 0.0
+    cores = workers or available_cores()
+    return Estimate(counts[0], counts[1], before, photo, film_seconds, cost, cores)
