@@ -19,7 +19,7 @@ from mien._system import import_pyarrow_parquet
 from mien._version import __version__
 from mien.atomic import atomic_path, make_folder, output_error, write_text
 from mien.batch.worker import Options, Source
-from mien.emotions import Emotion
+from mien.emotions import Label, to_labels
 from mien.errors import OutputError, first_line, require_extra
 from mien.results import Result
 from mien.sinks import columns, face_rows, parquet_schema
@@ -112,7 +112,7 @@ class Dataset:
         text, whole = pa.string(), pa.int64()
         kinds = {"size": whole, "modified": pa.timestamp("us", tz="UTC"), "seconds": pa.float64()}
         kinds |= dict.fromkeys(("frames", "faces", "skipped"), pa.int32())
-        labels = [Emotion(label) for label in self.record["labels"]]
+        labels = to_labels(self.record["labels"])
         schemas = {
             "sources": pa.schema([(f.name, kinds.get(f.name, text)) for f in fields(Source)]),
             "frames": parquet_schema(FRAMES),
@@ -210,7 +210,7 @@ class _Dropped(Exception):  # noqa: N818 - an event
     """Thrown into the writers of a part that is not wanted."""
 
 
-def record_of(options: Options, labels: Sequence[Emotion], sha256: str) -> dict[str, Any]:
+def record_of(options: Options, labels: Sequence[Label], sha256: str) -> dict[str, Any]:
     """What is alike in all rows of a folder, JSON-ready."""
     chosen = asdict(options)
     film = chosen.pop("film")
@@ -221,7 +221,7 @@ def record_of(options: Options, labels: Sequence[Emotion], sha256: str) -> dict[
         "format": FORMAT,
         "mien_version": __version__,
         "model_sha256": sha256,
-        "labels": [label.value for label in labels],
+        "labels": [str(label) for label in labels],
         "options": {**chosen, **{f"film_{name}": value for name, value in film.items()}},
     }
 

@@ -143,6 +143,7 @@ def parse_shard(shard: str | None) -> tuple[int, int]:
 
 
 def open_dataset(out: Path, options: Options, analyzer: Analyzer) -> Dataset:
+    """The folder for rows of these options. Raises OutputError."""
     return Dataset(out, record_of(options, analyzer.info.labels, analyzer.classifier.sha256))
 
 
