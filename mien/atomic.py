@@ -38,20 +38,25 @@ _HINTS = {
     errno.EACCES: "permission denied; choose a folder you may write to",
     errno.EPERM: "permission denied; choose a folder you may write to",
     errno.EROFS: "the file system is read-only; choose another folder",
+    errno.EBADF: "it is closed",
     errno.EISDIR: "it is a folder; give the name of a file",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
+
+
+def reason(error: OSError) -> str:
+    """Why a write failed, and what helps."""
+    return _HINTS.get(error.errno or 0) or error.strerror or str(error) or "unknown error"
 
 
 def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
     """The one sentence for a failed write of ``path``."""
     target = Path(path)
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        reason = f"its folder {str(target.parent)!r} does not exist; create it first"
+        why = f"its folder {str(target.parent)!r} does not exist; create it first"
     else:
-        code = error.errno or 0
-        reason = _HINTS.get(code) or error.strerror or str(error) or "unknown error"
-    return OutputError(f"Cannot write {os.fspath(target)!r}: {reason}.")
+        why = reason(error)
+    return OutputError(f"Cannot write {os.fspath(target)!r}: {why}.")
 
 
 @contextmanager
@@ -255,6 +260,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.replace(target)
             with suppress(OSError):  # Not every file system can sync a folder.
                 _sync(target.parent)
+    except BrokenPipeError:
+        raise  # no file's, but that of a stream which is written to beside it
     except OSError as error:
         # Writes carry no file name at all; another name is that of a file of the caller's.
         if error.filename is None or str(error.filename) in (str(temporary), str(target)):

@@ -6,6 +6,7 @@ A file appears under its name only when the block ends without an error (see :mo
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from mien._system import import_pyarrow_parquet
-from mien.atomic import atomic_path, lock, make_folder, open_atomic, write_bytes
+from mien.atomic import atomic_path, lock, make_folder, open_atomic, reason, write_bytes
 from mien.emotions import FER2013, Label
 from mien.errors import OutputError
 from mien.results import Quality, Result
@@ -109,8 +110,8 @@ def _flush(stream: IO[str]) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        name = "standard output" if stream.name == "<stdout>" else repr(stream.name)
-        raise OutputError(f"Cannot write to {name}: {error.strerror or error}.") from error
+        name = "standard output" if stream is sys.stdout else repr(stream.name)
+        raise OutputError(f"Cannot write to {name}: {reason(error)}.") from error
 
 
 class JsonLinesSink(_TextSink):

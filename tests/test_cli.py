@@ -148,10 +148,13 @@ def test_a_defect_is_one_sentence_and_a_traceback_on_request(
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes them")
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams(closed: str, tmp_path: Path, jpeg: bytes) -> None:
-    """What a library prints does not end up in a file that got a closed stream's number."""
+    """What a library prints does not end up in a file that got a closed stream's number; the exit
+    code tells when results had nowhere to go."""
     photo, table = tmp_path / "a.jpg", tmp_path / "t.csv"
     photo.write_bytes(jpeg)
-    commands = {f"predict {photo} --csv {table}": 0, "models": 0, "predict none.jpg": 2}
+    commands = {f"predict {photo} --quiet --csv {table}": 0, "predict none.jpg": 2}
+    printing = ("models", f"predict {photo}", f"predict {photo} --json", "--version", "video -h")
+    commands |= dict.fromkeys(printing, 2 if ">&-" in closed.split() else 0)
     if "<&-" in closed:
         commands["predict -"] = 2
     for words, code in commands.items():
@@ -165,6 +168,7 @@ def test_closed_standard_streams(closed: str, tmp_path: Path, jpeg: bytes) -> No
         assert "Traceback" not in done.stderr
         if code and "2>" not in closed:
             assert done.stderr.startswith("error: ")
+            assert done.stderr.count("\n") == 1
     assert len(table.read_text(encoding="utf-8").splitlines()) == 2
 
 

@@ -349,16 +349,23 @@ def test_standard_output_on_a_full_disk(photos: Path, model: str) -> None:
         done = program("predict", str(photos / "a.jpg"), "--model", model, "--json", stdout=full)
     assert done.returncode == 2
     assert done.stderr.decode() == (
-        "error: Cannot write to standard output: No space left on device.\n"
+        "error: Cannot write to standard output: the disk is full; free some space and run it "
+        "again.\n"
     )
 
 
-def test_a_reader_that_goes_away(photos: Path, model: str) -> None:
+@pytest.mark.parametrize("words", ["", "--json", "--json --csv t.csv", "--help"])
+def test_a_reader_that_goes_away(
+    words: str, photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     read, write = os.pipe()
     os.close(read)
+    command = ["predict", str(photos / "a.jpg"), "--model", model, *words.split()]
     with os.fdopen(write, "wb") as pipe:
-        done = program("predict", str(photos / "a.jpg"), "--model", model, "--json", stdout=pipe)
+        done = program(*command, stdout=pipe)
     assert done.returncode == 141
+    assert done.stderr == b""
     assert b"Traceback" not in done.stderr
     assert b"Exception ignored" not in done.stderr
 

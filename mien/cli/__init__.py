@@ -157,11 +157,12 @@ def _os_failure(error: OSError) -> int:
     if isinstance(error, BrokenPipeError):
         _silence_stdout()
         return 141  # What a shell reports for a program stopped by SIGPIPE.
-    reason = error.strerror or str(error)
+    from mien.atomic import reason
+
     if error.filename is None:
         _silence_stdout()
-        return _fail(f"Cannot write to standard output: {reason}.")
-    return _fail(f"Cannot use {os.fsdecode(error.filename)!r}: {reason}.")
+        return _fail(f"Cannot write to standard output: {reason(error)}.")
+    return _fail(f"Cannot use {os.fsdecode(error.filename)!r}: {error.strerror or error}.")
 
 
 def _unexpected(error: Exception) -> int:
@@ -199,6 +200,8 @@ def _guarded(arguments: list[str]) -> int:
     except OSError as error:
         return _os_failure(error)
     except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # rich's
+            return _os_failure(error.__context__)
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
     except Exception as error:
         if problem := package_problem(error):
@@ -222,19 +225,18 @@ def _open_closed_streams() -> None:
     """Give a standard stream that the caller closed (``>&-``) to the null device.
 
     Else the next file that is opened would get its number, and what a library prints would end
-    up in it.
+    up in it. Standard output gets it for reading alone: results that nobody can take are an error.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is not None:
             continue
+        access = os.O_RDONLY if name == "stdout" else os.O_RDWR
+        null = os.open(os.devnull, access)
         try:
             os.fstat(number)
         except OSError:
-            null = os.open(os.devnull, os.O_RDWR)
-            if null != number:
-                os.dup2(null, number)
-                os.close(null)
-        setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
+            os.dup2(null, number)
+        setattr(sys, name, open(null, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 class _Terminated(KeyboardInterrupt):
