@@ -275,10 +275,11 @@ class _Watch:
 
     def _first(self, film: Film, result: Result) -> None:
         o, seconds = self._options, film.seconds_expected
+        start = max(0.0, o.start - film.offset)
         if seconds is not None:
-            span = min(o.end or seconds, seconds) - o.start
-            self._total = max(1, round(span * film.fps / o.every))
-        self._before = max(0, ((result.frame or 0) - round(o.start * film.fps)) // o.every)
+            end = seconds if o.end is None else min(o.end - film.offset, seconds)
+            self._total = max(1, round((end - start) * film.fps / o.every))
+        self._before = max(0, ((result.frame or 0) - round(start * film.fps)) // o.every)
         self._started = time.monotonic()
         total = self._total or None
         self.bar.update(self._task, description=shown(film.path.name), total=total)
@@ -324,7 +325,8 @@ def _tell(summary: FilmSummary, console: Console) -> None:
     if summary.resumed:
         console.print(f"{name}: went on at frame {summary.resumed:,}.")
     if not summary.timeline.frames:
-        console.print(f"{name}: no frame lies in the chosen time.")
+        begins = f"; it begins at {summary.offset:.3f} s" if summary.offset else ""
+        console.print(f"{name}: no frame lies in the chosen time{begins}.")
     if summary.skipped:
         one = summary.skipped == 1
         frames = "1 damaged frame was" if one else f"{summary.skipped:,} damaged frames were"

@@ -47,8 +47,7 @@ class Film:
         fps: mean frames a second as the container says, or ``USUAL_FPS``.
         frames_expected: how many frames the container promises; None if it does not say. Right for
             most files, but only an estimate: good for a progress bar.
-        offset: seconds of the first frame on the container's clock, which its sound shares. In a
-            transport or program stream, whose clock begins anywhere, 0.
+        offset: seconds at which the video begins on the container's clock, which its sound shares.
 
     Args:
         path: a file. Addresses are not fetched.
@@ -177,15 +176,15 @@ class Film:
             number, last, damaged = number + 1, time, 0
 
     def _offset(self, capture: cv2.VideoCapture | Animation) -> float:
-        """See the attribute; ``capture`` has its first frame."""
+        """See the attribute; ``capture`` has its first readable frame."""
         stamp = capture.get(getattr(cv2, "CAP_PROP_PTS", -1)) / self.fps  # rounded to frames
-        with self.path.open("rb") as file:
-            head = file.read(5)
-        streams = head[:1] == b"G" or head[4:] == b"G" or head[:4] == b"\0\0\1\xba"
-        if not (math.isfinite(stamp) and stamp > 0) or (streams and head[:4] != b"GIF8"):
+        offset = stamp - max(0.0, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+        if not (stamp > 0 and offset > 0):  # NaN neither
             return 0.0
         exact = picture_start(self.path)
-        return exact if exact is not None and abs(exact - stamp) <= 1 / self.fps else stamp
+        if exact is not None and abs(exact - offset) <= 1 / self.fps:
+            return max(0.0, exact)
+        return offset if offset > 0.5 / self.fps else 0.0
 
     def _open(self) -> cv2.VideoCapture | Animation:
         if is_animation(self.path):

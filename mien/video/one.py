@@ -42,6 +42,7 @@ class FilmSummary:
         skipped: damaged frames that were left out.
         video, plot: what was written, or None.
         encoder: what wrote ``video``, in words.
+        offset: seconds at which the film begins on its clock.
     """
 
     film: Path
@@ -52,6 +53,7 @@ class FilmSummary:
     video: Path | None = None
     plot: Path | None = None
     encoder: str = ""
+    offset: float = 0.0
 
 
 class OneFilm:
@@ -179,6 +181,7 @@ class OneFilm:
             self.outputs.video if made else None,
             self.outputs.plot,
             self.writer.codec if self.writer is not None else "",
+            self.film.offset,
         )
 
     def _cut_short(self) -> bool:
