@@ -25,7 +25,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ImageError, first_line
-from mien.pixels import bgr_from, bgr_of, check_size, exif_orientation, to_eight, upright
+from mien.pixels import (
+    bgr_from,
+    bgr_of,
+    check_size,
+    exif_orientation,
+    glance,
+    highest,
+    to_eight,
+    upright,
+)
 
 Pixels = NDArray[np.uint8]
 
@@ -267,7 +276,7 @@ class _File:
         deep = _low_bytes(image)
         image.load()
         check_size(image.size, self.shown)
-        if deep and max(high for _, high in image.getextrema()) < 64:
+        if deep and highest(glance(image)) < 64:
             low = self._open()
             low.tile = deep
             return bgr_of(image, low)

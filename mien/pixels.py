@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Any
 
@@ -51,7 +52,7 @@ def full_scale(highest: float) -> float:
     return float(2 ** (bits + bits % 2) - 1)
 
 
-def _highest(values: NDArray[Any]) -> float:
+def highest(values: NDArray[Any]) -> float:
     """The largest value but for one in a thousand: a few hot pixels say nothing of the scale."""
     flat = values.reshape(-1)
     sample = flat[:: max(1, flat.size >> 20)]
@@ -60,16 +61,26 @@ def _highest(values: NDArray[Any]) -> float:
     return float(np.quantile(sample, 0.999, method="higher")) if sample.size else 0.0
 
 
+def scale_of(values: NDArray[Any]) -> float:
+    """:func:`full_scale` by the :func:`highest` of ``values``; whole numbers are no fractions."""
+    return full_scale(highest(values) if values.dtype.kind == "f" else max(2, highest(values)))
+
+
+def glance(image: Any) -> NDArray[Any]:
+    """About a million pixels of a ``PIL.Image.Image``, without alpha: always the same ones."""
+    step = max(1, math.isqrt(image.width * image.height >> 20))
+    few = image.resize((max(1, image.width // step), max(1, image.height // step)), 0)
+    pixels = np.asarray(few)
+    return pixels[..., :3] if image.mode == "RGBA" else pixels
+
+
 def to_eight(values: NDArray[Any], scale: float | None = None) -> Pixels:
-    """``values`` from 0..scale to 0..255, uint8; without a scale, by :func:`full_scale`.
+    """``values`` from 0..scale to 0..255, uint8; without a scale, by :func:`scale_of`.
 
     What lies outside is cut; what is no number counts as 0.
     """
     if scale is None:
-        highest = _highest(values)
-        if values.dtype.kind != "f":
-            highest = max(2, highest)  # a whole number is no fraction
-        scale = full_scale(highest)
+        scale = scale_of(values)
     if scale == 255 and values.dtype == np.uint8:
         return values
     table = None
@@ -112,11 +123,8 @@ def bgr_of(image: Any, low: Any = None) -> Pixels:
         return bgr_from(to_eight(np.asarray(image)), "L")
     width, height = image.size
     if low is not None:
-        low.load()
-        highest = max(high for _, high in image.getextrema())
-        lowest = max(high for _, high in low.getextrema())
-        scale = full_scale(max(2, 256 * highest + lowest))
-        table = to_eight(np.arange(1 << 16, dtype=np.uint32), scale)
+        seen = glance(image) * np.uint16(256) + glance(low)
+        table = to_eight(np.arange(1 << 16, dtype=np.uint32), scale_of(seen))
     out = np.empty((height, width, 3), np.uint8)
     if image.mode == "RGB" and low is None and not image.has_transparency_data:
         _pack(image, "BGR", out)

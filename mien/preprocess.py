@@ -65,6 +65,17 @@ def levelling(face: Detection | Box) -> float:
     return roll if abs(roll) > LEVEL_FROM else 0.0
 
 
+def crop_square(face: Detection | Box, info: ModelInfo) -> tuple[Box, float]:
+    """The square that :func:`crop_face` cuts out, and the degrees by which it turns it back
+    around its centre."""
+    square, turn = face_square(face), levelling(face)
+    side = max(1.0, square.width * info.crop_scale)
+    x, y = square.center
+    x -= square.width * info.crop_shift_y * math.sin(math.radians(turn))
+    y += square.width * info.crop_shift_y * math.cos(math.radians(turn))
+    return Box(x - side / 2, y - side / 2, side, side), turn
+
+
 def crop_face(
     image: NDArray[np.uint8], face: Detection | Box, info: ModelInfo
 ) -> NDArray[np.uint8]:
@@ -87,14 +98,11 @@ def crop_face(
 
 
 def _cut(image: NDArray[np.uint8], face: Detection | Box, info: ModelInfo) -> NDArray[np.uint8]:
-    square, size, turn = face_square(face), info.input_size, levelling(face)
-    side = max(1.0, square.width * info.crop_scale)
-    x, y = square.center
-    x -= square.width * info.crop_shift_y * math.sin(math.radians(turn))
-    y += square.width * info.crop_shift_y * math.cos(math.radians(turn))
+    square, turn = crop_square(face, info)
+    side, size = square.width, info.input_size
     if turn:
-        return _levelled(image, (x, y), side, turn, size)
-    left, top = x - side / 2, y - side / 2
+        return _levelled(image, square.center, side, turn, size)
+    left, top = square.x, square.y
     if side < 2 * size:  # few pixels: place the square exactly
         matrix = np.array([[size / side, 0, 0], [0, size / side, 0]])
         matrix[:, 2] = (0.5 - left) * size / side - 0.5, (0.5 - top) * size / side - 0.5

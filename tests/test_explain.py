@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from helpers_onnx import make_onnx
@@ -190,6 +191,28 @@ def test_a_photo_is_explained(portrait: NDArray[np.uint8]) -> None:
     assert record["unit"].startswith("loss")
     assert explain_photo(np.zeros((90, 90, 3), np.uint8), model, load_detector("yunet")) == ()
     assert len(explain_photo(portrait, model, None, patch=20, stride=20)) == 1
+
+
+@pytest.mark.parametrize("angle", [60, 180])
+def test_a_leaning_face_stands_level_beside_its_maps(
+    portrait: NDArray[np.uint8], angle: int
+) -> None:
+    """The face in colour is the square that the maps are of."""
+    from mien.detect import load_detector
+    from mien.explain.paint import _cut
+
+    height, width = portrait.shape[:2]
+    turn = cv2.getRotationMatrix2D((224, 118), angle, 1)
+    leaning = np.asarray(
+        cv2.warpAffine(portrait, turn, (width, height), borderMode=cv2.BORDER_REFLECT), np.uint8
+    )
+    model = load_classifier("mien_distilled")
+    (found,) = explain_photo(leaning, model, load_detector("yunet"), patch=20, stride=20)
+    assert abs(abs(found.turn) - angle) < 20
+    grey = cv2.cvtColor(_cut(leaning, found), cv2.COLOR_BGR2GRAY)
+    shown = cv2.resize(grey, found.crop.shape, interpolation=cv2.INTER_AREA)
+    assert np.corrcoef(shown.ravel(), found.crop.ravel())[0, 1] > 0.98
+    assert found.to_dict()["turn"] == round(found.turn, 1)
 
 
 def test_the_command(

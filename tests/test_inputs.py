@@ -435,10 +435,21 @@ def test_a_cut_animation_is_no_short_video(portrait, tmp_path):
         list(Film(tmp_path / "a.png").frames())
 
 
-def test_hot_pixels_do_not_darken_a_deep_picture(portrait, tmp_path: Path):
-    deep = cv2.cvtColor(portrait, cv2.COLOR_BGR2GRAY).astype(np.uint16) * 4  # 10 bits
+@pytest.mark.parametrize("ending", ["png", "tif", "ppm"])
+@pytest.mark.parametrize("kind", ["grey", "colour", "alpha"])
+@pytest.mark.parametrize("bits", [10, 12])
+def test_hot_pixels_do_not_darken_a_deep_picture(
+    portrait, tmp_path: Path, kind: str, bits: int, ending: str
+):
+    deep = portrait.astype(np.uint16) << (bits - 8)
+    if kind == "grey":
+        deep = cv2.cvtColor(deep, cv2.COLOR_BGR2GRAY)
+    if kind == "alpha":
+        deep = np.dstack([deep, np.full(deep.shape[:2], 65535, np.uint16)])
     deep[3, 5] = deep[100, 7] = 65535
-    path = tmp_path / "hot.png"
+    if ending == "ppm" and kind != "colour":
+        pytest.skip("it holds colour alone")
+    path = tmp_path / f"hot.{ending}"
     cv2.imwrite(str(path), deep)
     assert abs(read_image(path).mean() - portrait.mean()) < 12
 

@@ -89,7 +89,7 @@ def test_time_stamps_come_from_the_container(tmp_path: Path, suffix: str) -> Non
     stamps = [float(t) for t in probe(path, "v", "frame=best_effort_timestamp_time")]
     assert len(set(np.diff(stamps).round(3))) > 1  # it does vary
     times = [f.time for f in Film(path).frames()]
-    assert times == pytest.approx([t - stamps[0] for t in stamps], abs=1e-5)
+    assert times == pytest.approx(stamps, abs=1e-5)
 
 
 def test_bad_films_get_one_sentence(tmp_path: Path) -> None:
@@ -497,6 +497,53 @@ def test_damaged_frames_are_skipped_counted_and_marked(
     assert marked == [0, 0, 0, 2, 0, 0, 0, 1, 0, 0]
 
 
+#: Container, codec, and where a packet's bytes begin after what ffprobe calls its place.
+CODINGS = [
+    (".avi", "mjpeg", 0),
+    (".mkv", "mjpeg", 4),
+    (".mp4", "mpeg4", 0),
+    (".webm", "libvpx", 4),
+]
+
+
+@pytest.mark.parametrize(("suffix", "codec", "skip"), CODINGS)
+@pytest.mark.parametrize("garble", [False, True])
+def test_damage_anywhere_is_counted(
+    film: Path, tmp_path: Path, suffix: str, codec: str, skip: int, garble: bool
+) -> None:
+    """The first, a middle and the last frame; of VP8 the last alone, for others need the first."""
+    path = tmp_path / f"f{suffix}"
+    coding = ("-t", "2", "-c:v", codec, "-b:v", "1M", "-pix_fmt", "yuvj420p")
+    ffmpeg("-i", str(film), *coding, str(path))
+    whole = [f.time for f in Film(path).frames()]
+    places = zip(probe(path, "v", "packet=pos"), probe(path, "v", "packet=size"), strict=True)
+    packets = [(int(at) + skip, int(size)) for at, size in places]
+    assert len(whole) == len(packets)
+    spoilt = (-1,) if codec == "libvpx" else (0, 20, -1)
+    data = bytearray(path.read_bytes())
+    for number in spoilt:
+        at, size = packets[number]
+        data[at : at + size] = np.random.default_rng(0).bytes(size) if garble else bytes(size)
+    path.write_bytes(data)
+    opened = Film(path)
+    frames = list(opened.frames())
+    assert sum(f.skipped for f in frames) == len(spoilt) - 1
+    assert opened.skipped_last == 1
+    kept = [t for n, t in enumerate(whole) if n not in spoilt and n - len(whole) not in spoilt]
+    assert [f.time for f in frames] == pytest.approx(kept)
+
+
+def test_a_trimmed_film_is_not_damaged(film: Path, tmp_path: Path) -> None:
+    """Cut without encoding anew an MP4 keeps packets that are not to be shown."""
+    whole, path = tmp_path / "whole.mp4", tmp_path / "trimmed.mp4"
+    ffmpeg("-i", str(film), "-c:v", "mpeg4", "-g", "12", str(whole))
+    ffmpeg("-ss", "0.7", "-i", str(whole), "-c", "copy", str(path))
+    opened = Film(path)
+    frames = list(opened.frames())
+    assert len(frames) < (opened.frames_expected or 0)
+    assert opened.skipped_last == sum(f.skipped for f in frames) == 0
+
+
 def test_a_film_without_a_readable_frame_is_an_error(
     portrait: NDArray[np.uint8],
     film: Path,
@@ -512,6 +559,13 @@ def test_a_film_without_a_readable_frame_is_an_error(
     assert main(["video", str(path), str(film), *base, "--every", "20"]) == 1
     with pytest.raises(VideoError, match="no readable frame"):
         analyze_video(path)
+
+
+def test_a_damaged_first_frame_is_no_late_start(film: Path, tmp_path: Path) -> None:
+    path = damage(write_film(tmp_path / "f.avi", [f.image for f in Film(film).frames()][:20]), 0)
+    opened = Film(path)
+    assert opened.offset == 0
+    assert next(opened.frames()).time == pytest.approx(1 / FPS)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".ts", ".mpg"])

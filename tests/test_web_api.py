@@ -670,3 +670,21 @@ def test_mistakes_on_the_command_line(server: Running, capsys: pytest.CaptureFix
         assert part in error
         assert error.splitlines()[-1].startswith("error: ")
         assert len([x for x in error.splitlines() if not x.startswith("warning: ")]) == 1
+
+
+def test_photos_are_looked_at_closely_and_frames_quickly(
+    client: httpx.Client, server: Running, portrait: NDArray[np.uint8], model: Path
+) -> None:
+    """A face of 3 % of the long side, which the setting for films leaves out."""
+    little = np.full((1800, 2400, 3), 120, np.uint8)
+    face = cv2.resize(portrait[20:220, 130:330], (100, 100), interpolation=cv2.INTER_AREA)
+    little[800:900, 1100:1200] = face
+    photo = cv2.imencode(".png", little)[1].tobytes()
+    wanted = Analyzer(model, threads=1).analyze(photo)
+    assert len(wanted.faces) == 1
+    answer = client.post("/v1/predict", content=photo, headers={"content-type": "image/png"})
+    (got,) = answer.json()["results"]
+    assert got["faces"] == wanted.to_dict()["faces"]
+    pair = server.app.state.workers._analyzers[0]
+    assert pair.film.analyze(little, color="bgr").faces == ()
+    assert pair.film.classifier is pair.photo.classifier

@@ -236,7 +236,7 @@ def _open_closed_streams() -> None:
             os.fstat(number)
         except OSError:
             os.dup2(null, number)
-        setattr(sys, name, open(null, mode, encoding="utf-8"))  # noqa: SIM115
+        setattr(sys, name, open(null, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
 
 
 class _Terminated(KeyboardInterrupt):

@@ -69,7 +69,7 @@ def live(
         Settings(port=0),
         model=model,
         detector=detector,
-        min_face=min_face,
+        min_face=None if min_face == FILM_MIN_FACE else min_face,  # photos are dropped there too
         device=device,
         prior=prior,
         query=f"?camera={int(camera)}{'&wait' if wait else ''}",

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.cli._console import say
-from mien.cli._options import Device, Model, Prior, VideoDetector, VideoMinFace, option
-from mien.detect import FILM_MIN_FACE
+from mien.cli._options import Device, MinFace, Model, Prior, VideoDetector, option
 
 if TYPE_CHECKING:
     from mien.web.settings import Settings
@@ -23,7 +22,7 @@ def serve(
     port: Annotated[int, option("Port; 0 takes a free one.")] = 8000,
     model: Model = None,
     detector: VideoDetector = "yunet",
-    min_face: VideoMinFace = FILM_MIN_FACE,
+    min_face: MinFace = None,
     device: Device = "cpu",
     prior: Prior = None,
     token: Annotated[
@@ -100,7 +99,7 @@ def start(
     *,
     model: str | None,
     detector: str = "yunet",
-    min_face: float = FILM_MIN_FACE,
+    min_face: float | None = None,
     device: str = "cpu",
     prior: str | None = None,
     verbose: bool = False,

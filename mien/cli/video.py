@@ -330,7 +330,11 @@ def _tell(summary: FilmSummary, console: Console) -> None:
     if summary.skipped:
         one = summary.skipped == 1
         frames = "1 damaged frame was" if one else f"{summary.skipped:,} damaged frames were"
-        console.print(f"{name}: {frames} skipped; the tables say where, in column skipped.")
+        where = "the tables say where, in column skipped"
+        if summary.skipped_last:
+            end = f"{summary.skipped_last:,} at the end"
+            where = end if summary.skipped_last == summary.skipped else f"{where}, and {end}"
+        console.print(f"{name}: {frames} skipped; {where}.")
     if summary.cut_short:
         console.print(
             f"{name}: ends at {_clock(summary.timeline.end)}, before its container says; "

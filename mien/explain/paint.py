@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -127,10 +128,12 @@ def _bars(sheet: Image, probabilities: Mapping[Label, float], x: int, y: int) ->
 
 def _cut(image: Image, explanation: Explanation) -> Image:
     """The face in the image's own colours, the square that the network saw."""
-    box = explanation.box
+    box, turn = explanation.box, math.radians(explanation.turn)
     side = max(1.0, box.width)
-    matrix = np.array([[_SIDE / side, 0, 0], [0, _SIDE / max(1.0, box.height), 0]])
-    matrix[:, 2] = -box.x * matrix[0, 0], -box.y * matrix[1, 1]
+    matrix = np.zeros((2, 3))
+    matrix[:, :2] = [math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]
+    matrix[:, :2] *= np.array([[_SIDE / side], [_SIDE / max(1.0, box.height)]])
+    matrix[:, 2] = _SIDE / 2 - matrix[:, :2] @ box.center
     how = cv2.INTER_AREA if side > _SIDE else cv2.INTER_LINEAR
     if side > 2 * _SIDE:  # averaged first: warpAffine itself skips pixels
         factor = 2 * _SIDE / side

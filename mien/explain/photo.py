@@ -13,7 +13,7 @@ from mien.detect import Detection, Detector
 from mien.emotions import Label
 from mien.errors import ModelError
 from mien.explain.occlusion import PATCH, STRIDE, occlusion_maps
-from mien.preprocess import crop_face, face_square, whole_face
+from mien.preprocess import crop_face, crop_square, whole_face
 from mien.results import Box
 
 #: What a map's values mean, by method.
@@ -29,6 +29,7 @@ class Explanation:
 
     Attributes:
         box: the square that was cut out, in pixels of the image.
+        turn: degrees by which it was turned back around its centre, as a face that leans is.
         crop: uint8 (S, S), the face as the network saw it.
         probabilities: of every class.
         maps: class -> float32 (S, S), for the classes explained, best first.
@@ -40,11 +41,13 @@ class Explanation:
     probabilities: Mapping[Label, float]
     maps: Mapping[Label, NDArray[np.float32]]
     method: str
+    turn: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; maps are rows from top to bottom, four decimals."""
         return {
             "box": self.box.to_dict(),
+            "turn": round(self.turn, 1),
             "probabilities": {e.value: round(p, 6) for e, p in self.probabilities.items()},
             "method": self.method,
             "unit": METHODS[self.method],
@@ -61,6 +64,7 @@ def explain_faces(
     top: int = 2,
     patch: int = PATCH,
     stride: int = STRIDE,
+    turns: Sequence[float] | None = None,
 ) -> tuple[Explanation, ...]:
     """Explain the ``top`` most probable classes of each face.
 
@@ -71,6 +75,7 @@ def explain_faces(
         method: "occlusion" or "gradcam".
         top: classes a face.
         patch, stride: of the occlusion, in pixels of the crop.
+        turns: degrees by which each crop was turned back; None where none was.
 
     Raises:
         ModelError: unknown method; or Grad-CAM for a model without gradients.
@@ -90,7 +95,8 @@ def explain_faces(
         rows, maps = occlusion_maps(classifier.predict_proba, crops, patch=patch, stride=stride)
     labels = classifier.info.labels
     explained = []
-    for crop, box, row, stack in zip(crops, boxes, rows, maps, strict=True):
+    turns = [0.0] * len(crops) if turns is None else turns
+    for crop, box, turn, row, stack in zip(crops, boxes, turns, rows, maps, strict=True):
         best = np.argsort(-row, kind="stable")[: max(1, top)].tolist()
         explained.append(
             Explanation(
@@ -99,6 +105,7 @@ def explain_faces(
                 probabilities=dict(zip(labels, row.tolist(), strict=True)),
                 maps={labels[k]: stack[k] for k in best},
                 method=method,
+                turn=turn,
             )
         )
     return tuple(explained)
@@ -124,11 +131,11 @@ def explain_photo(
     info = classifier.info
     height, width = image.shape[:2]
     if detector is None:
-        crops, boxes = [whole_face(image, info)], [Box(0.0, 0.0, float(width), float(height))]
-    else:
-        found: tuple[Detection, ...] = detector.detect(image)
-        crops = [crop_face(image, d, info) for d in found]
-        boxes = [face_square(d) for d in found]
-    if not crops:
+        whole = Box(0.0, 0.0, float(width), float(height))
+        return explain_faces(classifier, whole_face(image, info)[None], [whole], **options)
+    found: tuple[Detection, ...] = detector.detect(image)
+    if not found:
         return ()
-    return explain_faces(classifier, np.stack(crops), boxes, **options)
+    crops = np.stack([crop_face(image, d, info) for d in found])
+    boxes, turns = zip(*(crop_square(d, info) for d in found), strict=True)
+    return explain_faces(classifier, crops, boxes, turns=turns, **options)

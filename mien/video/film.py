@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ class Film:
         frames_expected: how many frames the container promises; None if it does not say. Right for
             most files, but only an estimate: good for a progress bar.
         offset: seconds at which the video begins on the container's clock, which its sound shares.
+        skipped_last: damaged frames at the film's end, once it was read to there; no frame comes
+            after them that could tell.
 
     Args:
         path: a file. Addresses are not fetched.
@@ -77,6 +80,7 @@ class Film:
                     "pictures are damaged or cut off."
                 )
             self.offset = self._offset(capture)
+            self.skipped_last = 0
         finally:
             capture.release()
 
@@ -111,7 +115,7 @@ class Film:
         first: int | None = None
         with ExitStack() as stack:
             stack.callback(capture.release)
-            lost = 0
+            number, lost = -1, 0
             for number, time, damaged in self._stamps(capture):
                 time, lost = time + self.offset, lost + damaged
                 if end is not None and time >= end:
@@ -131,6 +135,9 @@ class Film:
                     lost = 0
                 else:
                     lost += 1
+            if number + 1 < (self.frames_expected or math.inf):
+                lost += self._lost_last(capture)
+            self.skipped_last = lost
 
     def frames_near(self, seconds: float) -> Iterator[Frame]:
         """Every frame from about ``seconds`` after the first one on, found by seeking.
@@ -160,20 +167,39 @@ class Film:
         Raw streams without time stamps, and stamps that do not rise, are filled in at the mean
         rate. A damaged frame and the end of the file look the same: only a frame after it tells.
         """
-        number, last, damaged = 0, -1.0, 0
+        number, last, due, failures = 0, -1.0, 0.0, 0
         while True:
+            missing = (self.frames_expected or 0) - number
             if not capture.grab():
-                damaged += 1
-                missing = (self.frames_expected or 0) - number
-                if damaged > min(max(missing, LEAST_TRIES), MOST_TRIES):
+                failures += 1
+                if failures > min(max(missing, LEAST_TRIES), MOST_TRIES):
                     return
                 continue
-            number += damaged
-            time = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            time, damaged = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, failures
             if not math.isfinite(time) or time <= last:
-                time = last + (1 + damaged) / self.fps if number else 0.0
+                time = due + damaged / self.fps
+            elif damaged:  # some decoders lose all up to the next key frame
+                damaged = max(damaged, min(missing - 1, round((time - due) * self.fps)))
+            number += damaged
             yield number, time, damaged
-            number, last, damaged = number + 1, time, 0
+            number, last, due, failures = number + 1, time, time + 1 / self.fps, 0
+
+    def _lost_last(self, capture: cv2.VideoCapture | Animation) -> int:
+        """How many frames lie in the file after the last one that ``capture`` could read."""
+        if isinstance(capture, Animation) or _is_trimmed(self.path):
+            return 0
+        last = capture.get(cv2.CAP_PROP_PTS)
+        packets = cv2.VideoCapture(
+            str(self.path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1]
+        )
+        end, failures = last, 0
+        while failures <= LEAST_TRIES:
+            if packets.grab():
+                end, failures = max(end, packets.get(cv2.CAP_PROP_PTS)), 0
+            else:
+                failures += 1
+        packets.release()
+        return round(end - last)
 
     def _offset(self, capture: cv2.VideoCapture | Animation) -> float:
         """See the attribute; ``capture`` has its first readable frame."""
@@ -198,3 +224,22 @@ class Film:
             why = "it is empty" if size == 0 else "it is no film, or damaged, or cut short"
             raise VideoError(f"{self.path} cannot be read as a film: {why}.")
         return capture
+
+
+def _is_trimmed(path: Path) -> bool:
+    """Whether an MP4 or MOV has an edit list (ISO 14496-12, 8.6.6) that begins later than its
+    frames: what was cut off is still among the packets."""
+    with path.open("rb") as file:
+        while len(head := file.read(8)) == 8:
+            size, kind = struct.unpack(">I4s", head)
+            size = struct.unpack(">Q", file.read(8).ljust(8))[0] - 8 if size == 1 else size
+            if not kind.isalnum() or size < 8:
+                return False
+            if kind == b"moov":
+                for part in file.read(min(size, 1 << 26)).split(b"elst")[1:]:
+                    form = ">3xI8xq" if part[:1] == b"\1" else ">3xI4xi"
+                    if len(part) > 24 and struct.unpack_from(form, part, 1)[1] > 0:
+                        return True
+                return False
+            file.seek(size - 8, os.SEEK_CUR)
+    return False

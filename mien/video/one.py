@@ -39,7 +39,7 @@ class FilmSummary:
     Attributes:
         resumed: number of the first frame looked at by this run; 0 unless it went on with another.
         cut_short: the film gave clearly fewer frames than its container promises.
-        skipped: damaged frames that were left out.
+        skipped, skipped_last: damaged frames that were left out, and those of them at the end.
         video, plot: what was written, or None.
         encoder: what wrote ``video``, in words.
         offset: seconds at which the film begins on its clock.
@@ -50,6 +50,7 @@ class FilmSummary:
     resumed: int = 0
     cut_short: bool = False
     skipped: int = 0
+    skipped_last: int = 0
     video: Path | None = None
     plot: Path | None = None
     encoder: str = ""
@@ -177,7 +178,8 @@ class OneFilm:
             self.timeline,
             self.resumed,
             self._cut_short(),
-            self.skipped,
+            self.skipped + self.film.skipped_last,
+            self.film.skipped_last,
             self.outputs.video if made else None,
             self.outputs.plot,
             self.writer.codec if self.writer is not None else "",

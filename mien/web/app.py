@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from collections.abc import AsyncIterator, Sequence
@@ -19,7 +20,7 @@ from mien._system import file_sha256
 from mien._version import __version__
 from mien.backend import Provider
 from mien.classify import Classifier
-from mien.detect import FILM_MIN_FACE
+from mien.detect import FILM_MIN_FACE, load_detector
 from mien.errors import MienError
 from mien.modelinfo import ModelInfo
 from mien.pipeline import Analyzer
@@ -32,7 +33,7 @@ from mien.web.problems import Problem
 from mien.web.settings import Settings
 from mien.web.stream import serve_stream
 from mien.web.uploads import read_uploads
-from mien.web.work import Workers
+from mien.web.work import Analyzers, Workers
 
 logger = logging.getLogger("mien.web")
 
@@ -50,7 +51,7 @@ def create_app(
     *,
     model: str | Path = zoo.DEFAULT,
     detector: str = "yunet",
-    min_face: float = FILM_MIN_FACE,
+    min_face: float | None = None,
     providers: str | Sequence[Provider] = "cpu",
     prior: str | None = None,
 ) -> FastAPI:
@@ -58,18 +59,24 @@ def create_app(
 
     Args:
         settings: who may call and how much; :class:`Settings` by default.
-        model, detector, min_face, providers, prior: as for :class:`mien.Analyzer`.
+        model, detector, providers, prior: as for :class:`mien.Analyzer`.
+        min_face: the same, for photos and live frames; None looks at photos as closely as is cheap,
+            and at frames for ``FILM_MIN_FACE``.
 
     Raises:
         ModelError: unknown or unusable model or detector.
     """
     settings = settings or Settings()
-    workers = Workers(
-        lambda: Analyzer(
+
+    def make() -> Analyzers:
+        photo = Analyzer(
             model, detector, min_face=min_face, threads=1, providers=providers, prior=prior
-        ),
-        settings.workers,
-    )
+        )
+        film = copy.copy(photo)  # one classifier serves both
+        film.detector = load_detector(detector, min_face or FILM_MIN_FACE, turns=False)
+        return Analyzers(photo, film)
+
+    workers = Workers(make, settings.workers)
     metrics = Metrics(__version__, workers.info.name)
 
     @asynccontextmanager

@@ -40,6 +40,14 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
+class Analyzers:
+    """A thread's own: for still photos, and for live frames, whose every one is looked at."""
+
+    photo: Analyzer
+    film: Analyzer
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one :class:`Upload`: a result, or the sentence that says why not."""
 
@@ -52,18 +60,20 @@ class Workers:
     """Runs work on pictures in ``count`` threads; nothing is queued here without a waiter.
 
     Args:
-        make: builds an analyser; called once a thread, now, so that a bad model fails at start.
+        make: builds analysers; called once a thread, now, so that a bad model fails at start.
         count: threads; None takes one a core.
     """
 
-    def __init__(self, make: Callable[[], Analyzer], count: int | None = None) -> None:
+    def __init__(self, make: Callable[[], Analyzers], count: int | None = None) -> None:
         self.count = count or available_cores()
         analyzers = [make() for _ in range(self.count)]
-        self.info: ModelInfo = analyzers[0].info
-        self.model = Path(analyzers[0].classifier.path)
-        self.detector: str = analyzers[0].detector.name
-        for analyzer in analyzers:
-            _warm(analyzer)
+        first = analyzers[0].photo
+        self.info: ModelInfo = first.info
+        self.model = Path(first.classifier.path)
+        self.detector: str = first.detector.name
+        for pair in analyzers:
+            _warm(pair.photo)
+            _warm(pair.film)
         self._analyzers = analyzers
         self.after_fork()
         self._decoders = DecodePool(self.count)
@@ -75,21 +85,21 @@ class Workers:
     def after_fork(self) -> None:
         """In a child of a server that loads and then forks: the parent's threads are gone."""
         self._pool = ThreadPoolExecutor(self.count, "mien-web")
-        self._idle: queue.SimpleQueue[Analyzer] = queue.SimpleQueue()
-        for analyzer in self._analyzers:
-            self._idle.put(analyzer)
+        self._idle: queue.SimpleQueue[Analyzers] = queue.SimpleQueue()
+        for analyzers in self._analyzers:
+            self._idle.put(analyzers)
 
-    async def run(self, work: Callable[[Analyzer], T]) -> T:
+    async def run(self, work: Callable[[Analyzers], T]) -> T:
         """Run ``work`` in a thread. A cancelled wait leaves the queue."""
         future = self._pool.submit(self._borrowed, work)
         return await asyncio.wrap_future(future)
 
-    def _borrowed(self, work: Callable[[Analyzer], T]) -> T:
-        analyzer = self._idle.get()
+    def _borrowed(self, work: Callable[[Analyzers], T]) -> T:
+        analyzers = self._idle.get()
         try:
-            return work(analyzer)
+            return work(analyzers)
         finally:
-            self._idle.put(analyzer)
+            self._idle.put(analyzers)
 
     async def look(
         self, uploads: list[Upload], *, faces: bool, min_confidence: float, pixels: int
@@ -104,13 +114,13 @@ class Workers:
         return out
 
     def _look(
-        self, upload: Upload, faces: bool, min_confidence: float, pixels: int, analyzer: Analyzer
+        self, upload: Upload, faces: bool, min_confidence: float, pixels: int, analyzers: Analyzers
     ) -> Outcome:
         start = time.perf_counter()
         try:
             name = upload.name or "The picture"
             image = self._decoders.read_image(upload.data, name=name, max_pixels=pixels)
-            result = analyzer.analyze(image, color="bgr", faces=faces, source=upload.name)
+            result = analyzers.photo.analyze(image, color="bgr", faces=faces, source=upload.name)
         except ImageError as error:
             return Outcome(time.perf_counter() - start, error=str(error))
         kept = tuple(face for face in result.faces if face.confidence >= min_confidence)
