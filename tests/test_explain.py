@@ -204,7 +204,7 @@ def test_a_leaning_face_stands_level_beside_its_maps(
     height, width = portrait.shape[:2]
     turn = cv2.getRotationMatrix2D((224, 118), angle, 1)
     leaning = np.asarray(
-        cv2.warpAffine(portrait, turn, (width, height), borderMode=cv2.BORDER_REFLECT), np.uint8
+        cv2.warpAffine(portrait, turn, (width, height), borderMode=cv2.BORDER_REPLICATE), np.uint8
     )
     model = load_classifier("mien_distilled")
     (found,) = explain_photo(leaning, model, load_detector("yunet"), patch=20, stride=20)
