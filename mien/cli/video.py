@@ -330,11 +330,12 @@ def _tell(summary: FilmSummary, console: Console) -> None:
     if summary.skipped:
         one = summary.skipped == 1
         frames = "1 damaged frame was" if one else f"{summary.skipped:,} damaged frames were"
-        where = "the tables say where, in column skipped"
-        if summary.skipped_last:
-            end = f"{summary.skipped_last:,} at the end"
-            where = end if summary.skipped_last == summary.skipped else f"{where}, and {end}"
-        console.print(f"{name}: {frames} skipped; {where}.")
+        where = "; the tables say where, in column skipped"
+        if summary.skipped_last == summary.skipped:
+            where = " at the end"
+        elif summary.skipped_last:
+            where += f", and {summary.skipped_last:,} at the end"
+        console.print(f"{name}: {frames} skipped{where}.")
     if summary.cut_short:
         console.print(
             f"{name}: ends at {_clock(summary.timeline.end)}, before its container says; "
