@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mien.cli._console import say
 from mien.errors import RecipeError, require_extra
@@ -70,29 +70,18 @@ def train_one(
     out: Path | None,
     *,
     seed: int,
-    resume: bool,
     dry_run: bool,
-    device: str,
     teachers: Teachers | None = None,
-    unlabelled: FaceDataset | None = None,
+    **options: Any,
 ) -> None:
-    """Train, write the run's report, say where it ended."""
+    """Train, write the run's report, say where it ended; ``options`` are further ones of fit."""
     from mien.train.fit import fit, write_run_report
     from mien.train.folder import default_folder
     from mien.train.jobs import run_name
 
-    result = fit(
-        recipe,
-        dataset,
-        splits,
-        out or default_folder(Path("runs"), run_name(recipe, seed), dry_run),
-        seed=seed,
-        resume=resume,
-        dry_run=dry_run,
-        device=device,
-        teachers=teachers,
-        unlabelled=unlabelled,
-    )
+    folder = out or default_folder(Path("runs"), run_name(recipe, seed), dry_run)
+    how = {"seed": seed, "dry_run": dry_run, "teachers": teachers, **options}
+    result = fit(recipe, dataset, splits, folder, **how)
     write_run_report(result, dataset, splits)
     chosen = "the last, for there is no validation split"
     if result.val_accuracy is not None:

@@ -83,7 +83,7 @@ def sweep(
     from mien.train.jobs import share_out
     from mien.train.precision import gpu_count
 
-    options = TrainOptions(device, precision, dry_run, quiet=False)
+    options = TrainOptions(device, precision, dry_run)
     datasets = Datasets(data, cache=runs, build=False, dry=dry_run, say=say)
     made = cells_of.Sweep(cells, budget, runs, datasets, options, seeds, say)
     ended = True

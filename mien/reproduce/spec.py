@@ -1,7 +1,7 @@
 """What a reproduction is made of: a paper's system, its runs, its scores and its printed figures.
 
 A paper is ``papers/NAME.toml`` (what it prints, and how it was read), ``papers/NAME.md`` (what in
-it could not be right) and :mod:`mien.reproduce.papers.NAME` with its :class:`System`:
+it could not be right) and, where only code can say more, :mod:`mien.reproduce.papers.NAME`:
 :mod:`mien.reproduce.plan` finds or trains its runs, :mod:`mien.reproduce.scoring` scores them
 once, :mod:`mien.reproduce.assemble` sets our figures beside the paper's.
 """
@@ -266,8 +266,9 @@ def load(name: str) -> System:
     return replace(found, runs=tuple(runs), remarks=remarks)
 
 
-#: The papers, in the order of the results page; each is a module of :mod:`mien.reproduce.papers`.
+#: The papers, in the order of the results page, and those with a module of their own.
 PAPERS = ("debnath2021", "njoku2024", "ahmed2024", "bah2022", "mondal2022")
+_CODED = ("njoku2024", "ahmed2024", "bah2022")
 
 
 def get_system(name: str) -> System:
@@ -278,5 +279,7 @@ def get_system(name: str) -> System:
     """
     if name not in PAPERS:
         raise RecipeError(f"Unknown system {name!r}{nearest(name, PAPERS)}")
+    if name not in _CODED:
+        return load(name)
     system: System = importlib.import_module(f"mien.reproduce.papers.{name}").SYSTEM
     return system
