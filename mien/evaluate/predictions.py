@@ -106,23 +106,6 @@ class Predictions:
         """What :meth:`save` wrote; None where there is no file. Raises DataError: damaged."""
         return _read(path)[0] if path.exists() else None
 
-    @classmethod
-    def concatenate(cls, parts: Iterable[Predictions]) -> Predictions:
-        """All parts as one; their classes may stand in different orders.
-
-        Raises:
-            DataError: no parts, different sets of classes, or an id in two parts.
-        """
-        listed = list(parts)
-        if not listed:
-            raise DataError("There are no predictions to put together.")
-        classes = listed[0].classes
-        return cls(
-            ids=np.concatenate([p.ids for p in listed]),
-            probabilities=np.concatenate([p.reorder(classes).probabilities for p in listed]),
-            classes=classes,
-        )
-
     def reorder(self, classes: tuple[Label, ...]) -> Predictions:
         """The same predictions with columns in the order of ``classes``, matched by name."""
         if set(classes) != set(self.classes) or len(classes) != len(self.classes):
