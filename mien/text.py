@@ -49,6 +49,12 @@ def _escape(c: str) -> str:
     )
 
 
+def brief(name: str, most: int = 32) -> str:
+    """``name`` as a terminal shows it, not longer than ``most``."""
+    plain = printable(name)
+    return plain if len(plain) <= most else f"{plain[: most - 1]}…"
+
+
 def drawable(name: str, most: int = 24) -> str:
     """``name`` in what OpenCV's stroke fonts can draw, ASCII, and not longer than ``most``.
 

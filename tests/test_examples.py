@@ -63,9 +63,17 @@ def panel_of_another(folder: Path) -> None:
     assert "100.0" in report
 
 
+def own_classes(folder: Path) -> None:
+    said = run("own_classes.py", folder).splitlines()
+    assert int(said[0].split("%")[0]) >= 70
+    assert said[1].startswith("glasses ")
+    assert (folder / "mine.onnx").is_file()
+
+
 TESTS: list[Callable[[Path], None]] = [
     folder_to_csv,
     one_photo,
+    own_classes,
     own_detector,
     panel_of_another,
     stream,

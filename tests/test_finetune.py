@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
+import signal
 import subprocess
 import sys
 import textwrap
@@ -18,6 +20,7 @@ import pytest
 import mien
 from mien.classify import load_classifier
 from mien.cli import main
+from mien.data import read_dataset
 from mien.data.own import list_photos
 from mien.errors import DataError, MienError, ModelError
 from mien.head import find_head, with_head, without_head
@@ -277,3 +280,86 @@ def test_a_model_without_a_dense_layer_is_refused(tmp_path: Path, photos: Path) 
         mien.finetune(photos, out=tmp_path / "m.onnx", start="nothing")
     with pytest.raises(MienError, match=r"name it \.onnx"):
         mien.finetune(photos, out=tmp_path / "m.txt")
+
+
+def test_crops_keep_names_and_folders(photos: Path, tmp_path: Path) -> None:
+    two = tmp_path / "in" / "pair"
+    two.mkdir(parents=True)
+    face = cv2.imread(str(photos / "plain" / "00.jpg"))
+    cv2.imwrite(str(two / "both.jpg"), np.hstack([face, face[:, ::-1]]))
+    cv2.imwrite(str(two / "nobody.png"), np.full((90, 90, 3), 127, np.uint8))
+    (two / "broken.jpg").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    assert main(["data", "crop", str(tmp_path / "in"), str(out), "--size", "64"]) == 1
+    assert sorted(p.name for p in (out / "pair").iterdir()) == ["both-2.png", "both.png"]
+    crop = cv2.imread(str(out / "pair" / "both.png"), cv2.IMREAD_UNCHANGED)
+    assert crop.shape == (64, 64)
+    with (out / "faces.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["path"], row["source"], row["faces"]) for row in rows] == [
+        ("pair/both.png", "pair/both.jpg", "2"),
+        ("pair/both-2.png", "pair/both.jpg", "2"),
+    ]
+    assert [row["label"] for row in rows] == ["pair", "pair"]
+    assert main(["data", "crop", str(tmp_path / "in"), str(tmp_path / "in" / "out")]) == 2
+
+
+def test_a_folder_of_other_names_is_sent_to_finetune(tmp_path: Path) -> None:
+    crops(tmp_path / "p", {"bored": 2, "keen": 2})
+    with pytest.raises(DataError, match="mien finetune"):
+        read_dataset(tmp_path / "p")
+
+
+NETWORK = """
+    import sys
+    from pathlib import Path
+    import mien, mien.train.checkpoint as checkpoint
+    stop, write = int(sys.argv[3]), checkpoint.write_weights
+    def killed(path, found):
+        global stop
+        write(path, found)
+        stop -= 1
+        if stop == 0:
+            import os, signal
+            os.kill(os.getpid(), signal.SIGKILL)
+    checkpoint.write_weights = killed
+    made = mien.finetune(sys.argv[1], out=sys.argv[2], faces=True, method="network", epochs=3)
+    print(made.method)
+"""
+
+
+def test_a_killed_network_goes_on_and_ends_with_the_same_weights(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    data = crops(tmp_path / "photos", {"a": 24, "b": 24})
+
+    def run(out: str, stop: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", textwrap.dedent(NETWORK), str(data), str(tmp_path / out)]
+        return subprocess.run([*command, str(stop)], capture_output=True, text=True)
+
+    whole = run("whole.onnx", 0)
+    assert whole.returncode == 0, whole.stderr
+    for stop in (2, 1):  # a checkpoint of the first epoch, and one behind it
+        assert run("m.onnx", stop).returncode == -signal.SIGKILL
+    assert not (tmp_path / "m.onnx").exists()
+    assert run("m.onnx", 0).returncode == 0
+    one, two = (onnx.load(tmp_path / name) for name in ("whole.onnx", "m.onnx"))
+    del one.metadata_props[:], two.metadata_props[:]  # the record names the file
+    assert one == two
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["photos"]
+
+
+def test_weights_are_read_back_from_int8() -> None:
+    torch = pytest.importorskip("torch")
+    from mien.models import create_model
+    from mien.preprocess import normalize
+
+    shipped = load_classifier("mien_photo")
+    network = create_model(str(model_path("mien_photo")), num_classes=7).eval()
+    network.standardise = False
+    faces = np.random.default_rng(0).integers(0, 255, (64, 12, 12)).astype(np.uint8)
+    faces = np.stack([cv2.resize(f, (48, 48), interpolation=cv2.INTER_CUBIC) for f in faces])
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(normalize(faces, shipped.info))).numpy()
+    told = shipped.logits(faces)
+    assert (logits.argmax(1) == told.argmax(1)).mean() >= 0.9
+    assert np.corrcoef(logits.ravel(), told.ravel())[0, 1] > 0.98

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from mien.emotions import colour_of
 from mien.results import Face, Result
-from mien.text import shown
+from mien.text import brief, shown
 
 #: Widths of the columns beside the name and the bar, with their gaps.
 _PLACE, _EXPRESSION, _PERCENT = 24, 15, 7
@@ -76,7 +76,7 @@ def _rows(name: str, result: Result, top: int, width: int, plain: bool) -> Itera
             yield [
                 Text(name),
                 Text(place),
-                Text(f"{emotion.value}{doubt}", style="bold" if rank == 0 and not doubt else ""),
+                Text(f"{brief(emotion)}{doubt}", style="bold" if rank == 0 and not doubt else ""),
                 Text(bar(value, width, plain), style=colour_of(emotion)),
                 Text(f"{100 * value:.1f}", style="bold" if rank == 0 else "dim"),
             ]

@@ -28,7 +28,7 @@ from mien.cli._options import (
 from mien.detect import FILM_MIN_FACE
 from mien.emotions import colour_of
 from mien.errors import MienError
-from mien.text import shown
+from mien.text import brief, shown
 from mien.video.timeline import Timeline, clock
 
 if TYPE_CHECKING:
@@ -366,7 +366,7 @@ def print_film(timeline: Timeline, name: str, faces: int = 12) -> None:
         shares = sorted(((s / total, e.value) for e, s in track.shares.items()), reverse=True)
         words = Text()
         for share, emotion in shares[:3]:
-            words.append(f"{emotion} {share:.0%}  ", colour_of(emotion))
+            words.append(f"{brief(emotion)} {share:.0%}  ", colour_of(emotion))
         if track.unsure / total >= 0.005:
             words.append(f"unsure {track.unsure / total:.0%}", "dim")
         row = (str(track.track), f"{track.seconds:.1f} s", clock(track.first), clock(track.last))

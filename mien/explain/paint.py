@@ -118,7 +118,7 @@ def _bars(sheet: Image, probabilities: Mapping[Label, float], x: int, y: int) ->
     ranked = sorted(probabilities.items(), key=lambda item: -item[1])[:_MOST_BARS]
     for i, (emotion, value) in enumerate(ranked):
         base = y + 20 + 30 * i
-        text(sheet, emotion.value, x, base)
+        text(sheet, drawable(emotion, 11), x, base)
         left, right = x + 84, x + _BARS - 50
         cv2.rectangle(sheet, (left, base - 9), (right, base), (232, 228, 226), -1)
         end = left + round((right - left) * min(1.0, max(0.0, value)))
@@ -167,7 +167,7 @@ def paint(image: Image, explanations: Sequence[Explanation]) -> Image:
         most = _most(explained.maps.values(), explained.method)
         for j, (emotion, values) in enumerate(explained.maps.items(), start=1):
             left = _GAP + j * (_SIDE + _GAP)
-            text(sheet, emotion.value, left, top - 10)
+            text(sheet, drawable(emotion, 18), left, top - 10)
             shown = f"{100 * explained.probabilities[emotion]:.0f} %"
             text(sheet, shown, left + _SIDE, top - 10, end=True)
             sheet[top : top + _SIDE, left : left + _SIDE] = overlay(

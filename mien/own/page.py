@@ -15,7 +15,7 @@ from mien.evaluate.page import document as evaluation
 from mien.own.result import FinetuneResult
 from mien.report.document import Block, Chart, Charts, Document, Pairs, Section, Table, Text
 from mien.report.html import write_files
-from mien.report.svg import Axes, percent_tick, round_ticks
+from mien.report.svg import Axes, percent_tick, round_ticks, sized
 from mien.text import counted
 
 #: A class with fewer scored faces says next to nothing: one more right answer moves it by more
@@ -124,7 +124,8 @@ def document(result: FinetuneResult) -> Document:
     curve: list[Block] = [Text(would_help(result.curve))]
     if len(result.curve) > 1:
         words = "A linear head on frozen features, by cross-validation in the training part."
-        curve.append(Charts([Chart("", curve_chart(result.curve), "Learning curve", words)]))
+        drawn = sized(curve_chart(result.curve))
+        curve.append(Charts([Chart("", drawn, "Learning curve", words)]))
     how: Mapping[str, Any] = {"Method": result.method, "Cross-validated": f"{result.validated:.1%}"}
     sections = [
         Section("found", "What was found", blocks),
