@@ -1,6 +1,7 @@
 """When is an answer unsure? Fits the rule of ``mien.quality`` and measures what it costs and saves.
 
     python benchmarks/trust.py [--data FOLDER] [--model NAME_OR_ONNX] [--faces N] [--write]
+        [--json FILE] [--plot FILE]
 
 PublicTest faces, and Training faces under every condition of the photo panel (turned, dark,
 blurred, small, covered, masked), are pasted into scenes and go through the pipeline. Only faces
@@ -28,6 +29,7 @@ from mien.data.ferplus import majority_labels
 from mien.emotions import ALL, Emotion
 from mien.panel.conditions import CONDITIONS
 from mien.pipeline import Analyzer
+from mien.report.plots import Panel, panels
 from mien.results import Face, Quality
 
 #: Share of the clean right answers that the rule may mark unsure (a margin below 5 %).
@@ -142,6 +144,19 @@ def curve(rule: quality.Rule, answers: list[Answer], right: np.ndarray) -> dict[
     return out
 
 
+def drawn(curves: dict[str, list[float]]) -> str:
+    """The two risk–coverage curves as one SVG."""
+    names = {"confidence": "by confidence alone", "rule": "by confidence and quality (unsure)"}
+    points = {
+        names[key]: list(zip(range(10, 101, 10), risks, strict=True))
+        for key, risks in curves.items()
+    }
+    top = 0.1 * (int(10 * max(max(risks) for risks in curves.values())) + 1)
+    title = "Wrong among the most trusted answers, by percent answered"
+    panel = Panel(title, points, [top * k / 4 for k in range(5)])
+    return panels([panel], [0, 25, 50, 75, 100], title, dots=True)
+
+
 def write(rule: quality.Rule) -> None:
     path = Path(quality.__file__)
     values = ", ".join(f"{k}={v}" for k, v in asdict(rule).items())
@@ -157,6 +172,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path, help="the risk–coverage curves as SVG")
     args = parser.parse_args()
     dataset = read_dataset(args.data or default_data_path(), name="fer2013")
     answers = list(collect(Analyzer(args.model), dataset, args.faces, args.seed))
@@ -165,6 +181,8 @@ def main() -> None:
     print(json.dumps(out, indent=1))
     if args.json:
         args.json.write_text(json.dumps(out, indent=1) + "\n", encoding="utf-8")
+    if args.plot:
+        args.plot.write_text(drawn(out["judged"]["curve"]), encoding="utf-8")
     if args.write:
         write(rule)
 

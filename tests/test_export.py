@@ -9,18 +9,22 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 
 from helpers_train import drawn_faces, drawn_splits, small_recipe
+from onnx import numpy_helper
 
 from mien.classify import Classifier
 from mien.cli import main
 from mien.errors import ModelError
 from mien.export import default_licence, export_onnx, fit_temperature, record_scores
+from mien.export.saturation import largest_pair, rounded
 from mien.preprocess import softmax
 from mien.train.checkpoint import TorchClassifier, load_checkpoint
 from mien.train.fit import fit
 from mien.train.recipe import AugmentConfig
+from mien.zoo import model_path
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +73,36 @@ def test_int8_is_smaller_and_gated(trained: TorchClassifier, tmp_path: Path) -> 
     assert not (tmp_path / "no.onnx").exists()
     with pytest.raises(ModelError, match="minmax, entropy, percentile"):
         export_onnx(trained, tmp_path / "no.onnx", train, val, int8=True, method="magic")
+
+
+def pairs(path: Path) -> list[float]:
+    """Of every convolution in an int8 file the largest sum of two neighbouring weights."""
+    weights = [numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer]
+    return [float(largest_pair(w.astype(float)).max()) for w in weights if w.dtype == np.int8]
+
+
+def test_no_processor_saturates_in_an_int8_file(trained: TorchClassifier, tmp_path: Path) -> None:
+    """Without VNNI two products of uint8 and int8 are added in 16 bits: 255 * 128 fits."""
+    train, val = split("train"), split("val")
+    out = tmp_path / "small.onnx"
+    export_onnx(trained, out, train, val, int8=True, tolerance=1.0)
+    for path in (out, model_path("mien_distilled"), model_path("mien_ferplus")):
+        found = pairs(path)
+        assert len(found) > 3
+        assert max(found) <= 128
+
+
+def test_weights_are_rounded_to_the_nearest_step_that_fits() -> None:
+    weight = np.random.default_rng(0).normal(size=(64, 16, 3, 3)).astype(np.float32)
+    weight[0] = 1  # neighbours that add up to twice the largest
+    weight[1, :, 0, 0], weight[2] = 0, 0
+    steps, scale = rounded(weight)
+    assert largest_pair(steps.astype(float)).max() <= 128
+    error = np.abs(steps * scale.reshape(-1, 1, 1, 1) - weight)
+    assert (error <= 0.5001 * scale.reshape(-1, 1, 1, 1)).all()
+    alone = np.abs(weight).reshape(64, -1).max(axis=1) / 127
+    assert (scale[alone > 0] <= 2.01 * alone[alone > 0]).all()
+    assert (scale < 1.02 * alone).any()  # not coarser than it must be
 
 
 def test_parity_gate_catches_a_wrong_network(trained: TorchClassifier, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from mien.classify import Classifier
 from mien.data.dataset import FaceDataset
 from mien.errors import ModelError
 from mien.evaluate.temperature import fit_temperature
+from mien.export.saturation import prevent
 from mien.modelinfo import ModelInfo
 from mien.preprocess import normalize
 from mien.train.checkpoint import TorchClassifier
@@ -185,7 +186,9 @@ def _quantize(
             calibrate_method=methods[method],
             nodes_to_exclude=_in_float(proto),
         )
-        return onnx.load(target)
+        quantised = onnx.load(target)
+    prevent(quantised, proto)
+    return quantised
 
 
 def _classifier(data: bytes) -> Classifier:
