@@ -16,7 +16,7 @@ COVERAGE ?= $(if $(filter sysmon,$(COVERAGE_CORE)),--cov=mien --cov-report=term:
 
 SOURCES := pyproject.toml $(shell find mien -name '*.py' -o -name '*.onnx' -o -name '*.json' -o -name '*.jpg' -o -path '*/static/*')
 .DEFAULT_GOAL := help
-.PHONY: fuzz hostile help demo test browser check format docs site clean FORCE
+.PHONY: fuzz hostile mutants help demo test browser check format docs site clean FORCE
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -56,7 +56,12 @@ site: $(SITE_VENV)/.stamp ## build the pages of docs/ and the API reference into
 hostile: $(DEV_VENV)/.stamp ## damaged files, kills and bombs: hours on two cores (HOSTILE="pictures --count 500" for less)
 	$(DEV_VENV)/bin/python benchmarks/hostile.py $(or $(HOSTILE),all --out out/hostile.json)
 
-fuzz: $(DEV_VENV)/.stamp ## coverage-guided fuzzing of what reads untrusted bytes, five minutes a target (needs atheris)
+mutants: $(DEV_VENV)/.stamp ## small changes to the code that the tests must notice (MODULES="draw sinks" SAMPLE=500 MINUTES=60)
+	@$(DEV_VENV)/bin/python -m pip install $(PIP_FLAGS) 'mutmut>=3.8,<4'
+	$(DEV_VENV)/bin/python tools/mutants.py $(MODULES) --sample $(or $(SAMPLE),60) --minutes $(or $(MINUTES),10) --out out/mutants.json
+
+fuzz: $(DEV_VENV)/.stamp ## coverage-guided fuzzing of what reads untrusted bytes, five minutes a target
+	@$(DEV_VENV)/bin/python -m pip install $(PIP_FLAGS) 'atheris>=3,<4'
 	@for target in pictures csv parquet modelinfo graph websocket; do mkdir -p out/fuzz/$$target; \
 		$(DEV_VENV)/bin/python benchmarks/fuzz.py $$target -max_total_time=300 out/fuzz/$$target tests/corpus/$$target || exit 1; done
 

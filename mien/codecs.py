@@ -6,17 +6,14 @@ PDF). The plugin reads the header; what decoding would cost is checked before an
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import importlib
 import io
-import logging
 import re
+import struct
 import sys
-import threading
 import time
-import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._quiet import quiet
 from mien.errors import ImageError, first_line
 from mien.pixels import (
     bgr_from,
@@ -151,30 +149,67 @@ def decode(data: bytes, shown: str, max_pixels: int) -> Generator[Frame]:
     file = _File(kind, data, shown, max_pixels)
     frames = file.heic() if kind.name == "HEIC" else file.frames()
     while True:
-        try:
-            with _quiet():
-                frame = next(frames, None)
-        except ImageError:
-            raise
-        except _TooCostlyError:
-            raise ImageError(
-                f"{shown} asks for far more work than a {kind.name} picture of its size needs: "
-                "it is damaged, or made to hurt."
-            ) from None
-        except MemoryError:
-            raise ImageError(f"{shown} takes more memory to decode than there is.") from None
-        except Exception as error:  # whatever a decoder makes of damage
-            if isinstance(error, (SyntaxError, OSError)) and _UNKNOWN.search(str(error)):
-                raise ImageError(
-                    f"{shown} is a {kind.name} file of a kind that mien does not read: "
-                    f"{first_line(error)}."
-                ) from None
-            raise ImageError(
-                f"{shown} is a truncated or damaged {kind.name} file; copy it again."
-            ) from None
+        with _told(kind, shown):
+            frame = next(frames, None)
         if frame is None:
             return
         yield frame
+
+
+def declared_size(data: bytes, shown: str, max_pixels: int) -> tuple[int, int]:
+    """Width and height of a file that another decoder shall read, which trusts what files declare.
+
+    Raises:
+        ImageError: not a picture, a damaged header, a PNG cut off, too large or too costly.
+    """
+    kind = kind_of(data)
+    if kind is None or kind.name == "HEIC":
+        raise ImageError(f"{shown} is not a picture that can be read here.")
+    file = _File(kind, data, shown, max_pixels)
+    with _told(kind, shown):
+        if kind.name == "PNG":  # without Pillow: datasets hold tens of thousands
+            (width, height), cost = _png_size(data), kind.cost
+        else:
+            image = file._open()
+            (width, height), cost = image.size, file._cost(image)
+        file._check(width, height, cost)
+    return width, height
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a PNG whose chunks are all there: OpenCV allocates, and fills, whatever
+    length one declares. Raises struct.error."""
+    at, kind = 8, b""
+    while kind != b"IEND":
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        at += 12 + length
+    width, height = struct.unpack(">II", data[16:24])
+    return width, height
+
+
+@contextmanager
+def _told(kind: Kind, shown: str) -> Iterator[None]:
+    """Quietly; and make of whatever the plugin raises in the block an ImageError."""
+    try:
+        with quiet():
+            yield
+    except ImageError:
+        raise
+    except _TooCostlyError:
+        raise ImageError(
+            f"{shown} asks for far more work than a {kind.name} picture of its size needs: "
+            "it is damaged, or made to hurt."
+        ) from None
+    except MemoryError:
+        raise ImageError(f"{shown} takes more memory to decode than there is.") from None
+    except Exception as error:  # whatever a decoder makes of damage
+        if isinstance(error, (SyntaxError, OSError)) and _UNKNOWN.search(str(error)):
+            raise ImageError(
+                f"{shown} is a {kind.name} file of a kind that mien does not read: "
+                f"{first_line(error)}."
+            ) from None
+        damaged = f"{shown} is a truncated or damaged {kind.name} file; copy it again."
+        raise ImageError(damaged) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,55 +365,3 @@ def _netpbm(image: Any, data: bytes) -> Pixels:
     if len(values) < count:
         raise ValueError("truncated")
     return to_eight(values.reshape(shape), None if maximum == 65535 else maximum)
-
-
-#: What is not printed while at least one thread decodes; see :func:`_quiet`.
-_FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-_LOGGER = logging.getLogger("PIL.TiffImagePlugin")
-_lock = threading.Lock()
-_decoding = 0
-_handler: Any = None
-
-
-def _never(record: object) -> bool:
-    return False
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep remarks on damage off standard error: Pillow's warnings, and what libtiff prints.
-
-    warnings.catch_warnings would leave the filters wrong where two threads overlap.
-    """
-    global _decoding, _handler
-    filters: Any = warnings.filters
-    with _lock:
-        _decoding += 1
-        if _decoding == 1:
-            filters.insert(0, _FILTER)
-            _LOGGER.addFilter(_never)
-            _handler = _libtiff_handler()(None)
-    try:
-        yield
-    finally:
-        with _lock:
-            _decoding -= 1
-            if _decoding == 0:
-                _libtiff_handler()(_handler)
-                _LOGGER.removeFilter(_never)
-                if _FILTER in filters:
-                    filters.remove(_FILTER)
-
-
-@functools.cache
-def _libtiff_handler() -> Callable[[Any], Any]:
-    """Sets the function that Pillow's libtiff prints errors with and gives the one before; one
-    that does nothing where it cannot be reached."""
-    from PIL import _imaging
-
-    try:
-        set_handler: Any = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
-    except (AttributeError, OSError):
-        return lambda handler: None
-    set_handler.restype, set_handler.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
-    return lambda handler: set_handler(handler)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from mien.atomic import (
     lock,
     make_folder,
     open_atomic,
+    output_error,
     remove_leftovers,
     write_bytes,
     write_text,
@@ -252,3 +255,45 @@ def test_make_folder(tmp_path: Path) -> None:
         make_folder(tmp_path / "f")
     with pytest.raises(OutputError, match="parents is a file"):
         make_folder(tmp_path / "f" / "g")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+def test_where_locks_are_unknown_files_are_written_and_no_leftover_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can tell there whether a work file's writer lives."""
+    import fcntl
+
+    other = tmp_path / ".mien-0123456789ab-a.txt"
+    other.write_text("of a writer that lives, perhaps")
+
+    def unknown(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    with lock(tmp_path / "a.txt"):
+        write_text(tmp_path / "a.txt", "x")
+    assert (tmp_path / "a.txt").read_text() == "x"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [other.name, "a.txt"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_leftover_that_cannot_be_opened_stops_nobody(tmp_path: Path) -> None:
+    """A socket of that name, and one that another process removed in between."""
+    with socket.socket(socket.AF_UNIX) as server:
+        strange = tmp_path / ".mien-0123456789ab-s"
+        old = Path.cwd()
+        os.chdir(tmp_path)  # the path of a socket is short
+        try:
+            server.bind(strange.name)
+        finally:
+            os.chdir(old)
+        write_text(tmp_path / "b", "x")
+    assert (tmp_path / "b").read_text() == "x"
+
+
+def test_an_unknown_failure_is_told_in_the_systems_words(tmp_path: Path) -> None:
+    strange = OSError(errno.ENXIO, "No such device or address")
+    assert str(output_error("a", strange)) == "Cannot write 'a': No such device or address."
+    assert str(output_error("a", OSError("odd"))) == "Cannot write 'a': odd."
+    assert str(output_error("a", OSError())) == "Cannot write 'a': unknown error."

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
+import sys
+import zlib
 from pathlib import Path
 
 import cv2
@@ -12,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mien.data import read_dataset, read_photo_dataset
+from mien.data.assemble import decode_face
 from mien.data.fercsv import parse_pixels
 from mien.data.photos import find_legend
-from mien.errors import DataError
+from mien.errors import DataError, ImageError
 
 GOOD = " ".join(["7"] * 2304)
 
@@ -270,3 +274,57 @@ def test_parquet_text_that_is_no_utf8(tmp_path: Path, column: str) -> None:
     pq.write_table(pa.table(table | {column: bad}), path)
     with pytest.raises(DataError, match=r"f.parquet is damaged .*UTF"):
         read_dataset(path)
+
+
+def _png(declared: bytes) -> bytes:
+    """A face's PNG of which OpenCV would allocate, and fill, gigabytes."""
+    data = bytearray(cv2.imencode(".png", np.zeros((48, 48), np.uint8))[1].tobytes())
+    if declared == b"IHDR":  # 60,000×60,000 pixels, checksum and all
+        data[16:24] = struct.pack(">II", 60_000, 60_000)
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    else:  # a chunk of 2 GB
+        at = data.find(declared) - 4
+        data[at : at + 4] = struct.pack(">I", 2_000_000_000)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("declared", [b"IHDR", b"IDAT"])
+@pytest.mark.parametrize("form", ["parquet", "folder", "photos"])
+def test_a_face_that_declares_gigabytes_is_refused_before_it_is_decoded(
+    tmp_path: Path, form: str, declared: bytes
+) -> None:
+    resource = pytest.importorskip("resource")
+    data = _png(declared)
+    if form == "folder":
+        (tmp_path / "happy").mkdir()
+        (tmp_path / "happy" / "a.png").write_bytes(data)
+        path = tmp_path
+    else:
+        pa = pytest.importorskip("pyarrow")
+        import pyarrow.parquet as pq
+
+        path = tmp_path / "p.parquet"
+        more = {"file": ["a.png"], "user_id": ["1"]} if form == "photos" else {}
+        image = [{"bytes": data, "path": "a.png"}]
+        pq.write_table(pa.table({"image": image, "emotion": ["happy"], **more}), path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if form == "photos":
+        with pytest.raises(ImageError, match=r"declares 60,000×60,000 pixels|damaged PNG"):
+            read_photo_dataset(path).image(0)
+    else:
+        with pytest.raises(DataError, match="the image cannot be decoded"):
+            read_dataset(path)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < (200 << 20 if sys.platform == "darwin" else 200 << 10)
+
+
+def test_faces_of_every_form_give_opencvs_pixels() -> None:
+    rng = np.random.default_rng(0)
+    face = cv2.resize(rng.integers(0, 256, (6, 6)).astype(np.uint8), (48, 40))
+    for ending in (".png", ".jpg", ".webp", ".bmp"):
+        data = cv2.imencode(ending, face)[1]
+        want = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+        assert (decode_face(data.tobytes()) == want).all(), ending
+    large = cv2.imencode(".png", np.zeros((4, 1025), np.uint8))[1].tobytes()
+    with pytest.raises(ValueError, match="1025×4 pixels, and faces already cut out have at most"):
+        decode_face(large)

@@ -84,3 +84,39 @@ def test_labels_stay_inside_and_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(places) >= len(boxes), "every face keeps its label"
     assert all(module._inside(place, width, height) for place in places)
     assert not any(module._overlap(a, b) for a, b in itertools.combinations(places, 2))
+
+
+def test_a_label_is_its_text_at_its_height_inside_its_tag() -> None:
+    """Text of ``cap`` pixels stands between equal margins, dark on the tag's bright colour."""
+    label = module._label(Face(Box(0, 0, 90, 90), P), 20)
+    ink = np.linalg.norm(label.color.astype(float) - color_of(Emotion.HAPPY), axis=2) > 60
+    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+    width, height = label.size
+    assert 20 <= rows[-1] - rows[0] + 1 <= 30, "capitals have 20 pixels; p and y reach lower"
+    assert 10 <= rows[0] <= 20
+    assert abs(columns[0] - (width - 1 - columns[-1])) <= 4
+    assert 10 <= columns[0] <= 20
+    assert label.alpha[height // 2, width // 2] == pytest.approx(0.96, abs=0.01)
+
+
+def test_a_label_says_expression_and_probability_and_both_of_a_blend() -> None:
+    def label(**p: float) -> module._Sprite:
+        rest = (1 - sum(p.values())) / (7 - len(p))
+        return module._label(
+            Face(Box(0, 0, 90, 90), {e: p.get(e.value, rest) for e in FER2013}), 20
+        )
+
+    assert not np.array_equal(label(happy=0.71).color, label(happy=0.78).color)
+    assert label(happy=0.47, surprise=0.44).size[0] > 1.8 * label(happy=0.9).size[0]
+
+
+def test_bars_are_drawn_where_there_is_room_unless_they_are_not_wanted() -> None:
+    image, found = blank(600, 800), result(600, 800, Box(100, 200, 120, 140))
+    beside = (slice(200, 340), slice(250, 420))
+    with_bars = draw(image, found)[beside]
+    assert (draw(image, found, bars=False)[beside] == 90).all()
+    panel = (with_bars - 0.2 * 90) / 0.8  # what shines through it taken away
+    lengths = [
+        (np.abs(panel - color_of(e)).max(axis=2) < 4).sum() for e in (Emotion.HAPPY, Emotion.SAD)
+    ]
+    assert lengths[0] > 3 * lengths[1] > 0, "0.7 and 0.1"

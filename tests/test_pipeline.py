@@ -21,7 +21,7 @@ from mien.emotions import FER2013
 from mien.errors import ImageError, ModelError
 from mien.modelinfo import ModelInfo
 from mien.pose import roll_of
-from mien.preprocess import crop_face, face_square, whole_face
+from mien.preprocess import crop_face, face_square, smoothed, softmax, whole_face
 from mien.results import Box, Result
 from mien.sources import find_images
 
@@ -303,3 +303,21 @@ def test_importing_mien_is_light_and_names_resolve():
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError):
         mien.nonesuch  # noqa: B018
+
+
+def test_dots_of_black_and_white_alone_are_averaged() -> None:
+    rng = np.random.default_rng(0)
+    dots = np.repeat(rng.choice([0, 255], (32, 32, 1)).astype(np.uint8), 3, axis=2)
+    assert (smoothed(dots) == cv2.GaussianBlur(dots, (0, 0), 1)).all()
+    for row in (2, 20):  # one grey pixel, near the top or below
+        grey = dots.copy()
+        grey[row, 3] = 90
+        assert smoothed(grey) is grey
+
+
+def test_softmax_is_that_of_the_logits_unless_a_temperature_is_given() -> None:
+    logits = np.log(np.array([[0.5, 0.3, 0.2]]))
+    np.testing.assert_allclose(softmax(logits), [[0.5, 0.3, 0.2]], rtol=1e-6)
+    np.testing.assert_allclose(
+        softmax(logits, 2), np.sqrt([[5, 3, 2]]) / np.sqrt([5, 3, 2]).sum(), rtol=1e-6
+    )

@@ -20,8 +20,11 @@ from PIL import Image
 from rich.cells import cell_len
 from rich.console import Console
 
+import mien
 from mien.cli import main
 from mien.cli._table import print_results
+from mien.draw import color_of
+from mien.emotions import Emotion
 from mien.pipeline import Analyzer
 from mien.results import Result
 
@@ -378,9 +381,14 @@ def test_demo_with_the_shipped_model(
     text, said = capsys.readouterr()
     assert said == f"wrote {output}\n"
     assert text.index("happy") < text.index("angry"), "she smiles"
-    painted = cv2.imread(str(output))
-    assert painted is not None
-    assert painted.shape == (512, 512, 3)
+    drawn = cv2.imread(str(output))
+    photo = cv2.imread(str(Path(mien.__file__).parent / "assets" / "astronaut.jpg"))
+    assert drawn is not None
+    assert drawn.shape == photo.shape == (512, 512, 3)
+    box = (drawn == color_of(Emotion.HAPPY)).all(axis=2)
+    assert box.sum() > 1000, "box, label and bar"
+    assert (photo == color_of(Emotion.HAPPY)).all(axis=2).sum() < 10
+    assert (drawn == photo).all(axis=2).mean() > 0.6, "the photo behind them is the bundled one"
 
 
 def test_demo_refuses_an_unknown_format(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mien.emotions import FER2013
+from mien.emotions import FER2013, Emotion
 from mien.errors import OutputError
 from mien.results import Box, Face, Result
 from mien.sinks import AnnotatedSink, CsvSink, JsonLinesSink, ParquetSink, columns
@@ -134,3 +134,18 @@ def test_a_file_name_is_no_formula() -> None:
         sink.write(Result((), 1, 1, "plain.jpg"))
     rows = [line.split(",")[0] for line in text.getvalue().splitlines()[1:]]
     assert rows == ["./=HYPERLINK(1).jpg", "plain.jpg"]
+
+
+def test_films_have_their_columns_and_say_unsure() -> None:
+    doubted = Face(Box(1, 2, 10, 12), P, track=3, smoothed=P)
+    named = Face(Box(1, 2, 10, 12), P, track=4, smoothed=P, steady=Emotion.HAPPY)
+    stream = io.StringIO()
+    with CsvSink(stream, film=True) as sink:
+        sink.write(Result((doubted, named), 64, 48, "a.mp4", "tiny", "yunet", frame=7, time=0.28))
+    rows = list(csv.DictReader(io.StringIO(stream.getvalue())))
+    assert tuple(rows[0])[:4] == ("source", "frame", "time", "skipped")
+    assert [(r["source"], r["frame"], r["time"], r["track"], r["steady"]) for r in rows] == [
+        ("a.mp4", "7", "0.28", "3", "unsure"),
+        ("a.mp4", "7", "0.28", "4", "happy"),
+    ]
+    assert float(rows[0]["s_happy"]) == 0.7

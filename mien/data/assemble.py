@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.codecs import declared_size
 from mien.data.dataset import FaceDataset
 from mien.emotions import ALL, CKPLUS, FER2013, Label
-from mien.errors import DataError
+from mien.errors import DataError, ImageError
+from mien.images import MAX_PIXELS
 
 #: Largest side of a face in a dataset, in pixels.
 MAX_SIDE = 1024
@@ -47,14 +49,24 @@ class BadRows:
         return tuple(self.problems)
 
 
-def decode_grey(data: bytes | None) -> NDArray[np.uint8]:
-    """Decode PNG, JPEG or WebP bytes to uint8 (H, W), 0..255.
+def decode_face(data: bytes | None) -> NDArray[np.uint8]:
+    """Decode the PNG, JPEG or WebP bytes of a face already cut out: uint8 (H, W), 0..255.
 
     Raises:
-        ValueError: empty, damaged, or too large to be an image; the message is for a BadRows note.
+        ValueError: empty, damaged, or more than :data:`MAX_SIDE` a side; the message is for a
+            BadRows note.
     """
     if not data:
         raise ValueError("the image is empty")
+    try:  # OpenCV allocates, and fills, whatever a header declares
+        width, height = declared_size(data, "the image", MAX_PIXELS)
+    except ImageError:
+        raise ValueError("the image cannot be decoded") from None
+    if max(height, width) > MAX_SIDE:
+        raise ValueError(
+            f"the image has {width}×{height} pixels, and faces already cut out have at most "
+            f"{MAX_SIDE} a side (mien data crop IN OUT cuts faces out of photos)"
+        )
     try:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_GRAYSCALE)
     except cv2.error:
@@ -62,22 +74,6 @@ def decode_grey(data: bytes | None) -> NDArray[np.uint8]:
     if image is None or image.size == 0:
         raise ValueError("the image cannot be decoded")
     return np.asarray(image, dtype=np.uint8)
-
-
-def decode_face(data: bytes | None) -> NDArray[np.uint8]:
-    """:func:`decode_grey` of a face already cut out, at most :data:`MAX_SIDE` a side.
-
-    Raises:
-        ValueError: as there, or it is larger: a folder of photos would fill the memory.
-    """
-    image = decode_grey(data)
-    height, width = image.shape
-    if max(height, width) > MAX_SIDE:
-        raise ValueError(
-            f"the image has {width}×{height} pixels, and faces already cut out have at most "
-            f"{MAX_SIDE} a side (mien data crop IN OUT cuts faces out of photos)"
-        )
-    return image
 
 
 def class_vocabulary(present: set[Label]) -> tuple[Label, ...]:

@@ -29,6 +29,13 @@ SPLIT_COLUMNS = ("usage", "split")
 VOTE_COLUMNS = tuple(f"ferplus_{name.lower()}" for name in FERPLUS_COLUMNS)
 
 
+def arrow_errors() -> tuple[type[Exception], ...]:
+    """What pyarrow raises at damage: ArrowInvalid is a ValueError, the others are of many kinds."""
+    import pyarrow as pa
+
+    return OSError, ValueError, MemoryError, pa.ArrowException
+
+
 def parquet_schema(path: Path) -> Any:
     """The Arrow schema of ``path``. Raises DataError when it is no parquet file."""
     pq = import_pyarrow_parquet()
@@ -36,7 +43,7 @@ def parquet_schema(path: Path) -> Any:
         schema = pq.read_schema(path)
         str(schema)  # names that are no UTF-8 are met here
         return schema
-    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+    except arrow_errors() as error:
         raise DataError(
             f"{path} cannot be read as parquet ({first_line(error)}); fetch it again."
         ) from None
@@ -194,7 +201,7 @@ def read_table(path: Path, columns: Sequence[str]) -> Any:
         table = import_pyarrow_parquet().read_table(path, columns=list(columns))
         table.validate(full=True)  # text that is no UTF-8 is met here, not row by row
         return table
-    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+    except arrow_errors() as error:
         raise DataError(f"{path} is damaged ({first_line(error)}); fetch it again.") from None
 
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.codecs import declared_size
 from mien.data.assemble import BadRows, assemble
 from mien.data.dataset import FaceDataset
 from mien.data.fercsv import csv_rows, read_header
@@ -18,6 +19,7 @@ from mien.data.folders import list_folder
 from mien.data.parquet import ParquetColumns, image_bytes, parquet_schema, read_table
 from mien.emotions import Emotion, parse_emotion
 from mien.errors import DataError, ImageError
+from mien.images import MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,17 @@ class PhotoDataset:
         """Photo ``i``, uint8 (H, W, 3), BGR.
 
         Raises:
-            ImageError: the file is missing or damaged.
+            ImageError: the file is missing, damaged or too large.
         """
-        blob = self.blobs[i]
+        blob, name = self.blobs[i], f"{self.source}: photo {self.ids[i]}"
         try:
             data = blob.read_bytes() if isinstance(blob, Path) else blob
+            declared_size(data, name, MAX_PIXELS)  # OpenCV believes whatever a header declares
             image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
         except (OSError, cv2.error):
             image = None
         if image is None:
-            raise ImageError(f"{self.source}: photo {self.ids[i]} cannot be decoded.")
+            raise ImageError(f"{name} cannot be decoded.")
         return np.asarray(image, dtype=np.uint8)
 
 
