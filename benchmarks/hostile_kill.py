@@ -111,9 +111,11 @@ def verbs(inputs: Path) -> list[Verb]:
         Verb(
             "sweep",
             lambda d: [
-                "sweep", "--data", data, "--out", str(d / "sweep"), "--dry-run",
+                "sweep", "ahmed2024", "--data", data, "--runs", str(d / "runs"), "--init", "random",
+                "--out", str(d / "sweep.json"), "--dry-run", "--device", "cpu", "--best",
+                "--only", "backbone=mobilenetv2,batch=64",
             ],
-            ("sweep/sweep.json",),
+            ("sweep.json",),
         ),
     ]  # fmt: skip
 
