@@ -30,7 +30,7 @@ TORCH = {"torch", "torchvision", "torchmetrics", "lightning", "timm", "safetenso
 LAYERS = [
     layer.split()
     for layer in (
-        "_fork _system _version atomic backend errors graph shown text",
+        "_fork _quiet _system _version atomic backend errors graph shown text",
         "codecs decoding emotions head images modelinfo pixels pose report results sources",
         "classify detect draw preprocess quality sinks track zoo",
         "data models pipeline",
