@@ -6,6 +6,7 @@ A file appears under its name only when the block ends without an error (see :mo
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -77,11 +78,12 @@ class Sink:
 
 
 class _TextSink(Sink):
-    """Writes text to a file, atomically, or to an open stream, line by line."""
+    """Writes text to a file, atomically, or to an open stream, line by line; ``after`` the lines
+    of a file."""
 
-    def __init__(self, target: str | os.PathLike[str] | IO[str]) -> None:
+    def __init__(self, target: str | os.PathLike[str] | IO[str], after: Path | None = None) -> None:
         super().__init__()
-        self._target = target
+        self._target, self._after = target, after
         self._stream: IO[str] | None = None
 
     def __enter__(self) -> Self:
@@ -90,7 +92,11 @@ class _TextSink(Sink):
             self._stream = self._stack.enter_context(open_atomic(self._target, newline=""))
         else:
             self._stream = self._target
-        self._begin()
+        if self._after is None:
+            self._begin()
+        else:
+            with self._after.open(encoding="utf-8", newline="") as old:
+                shutil.copyfileobj(old, self._stream)
         return self
 
     def _begin(self) -> None:
@@ -120,10 +126,17 @@ class JsonLinesSink(_TextSink):
     Args:
         target: a file's path, or an open text stream such as ``sys.stdout``.
         top: also give each face a ``top`` list of its K most probable [expression, probability].
+        after: begin with the lines of this file.
     """
 
-    def __init__(self, target: str | os.PathLike[str] | IO[str], *, top: int | None = None) -> None:
-        super().__init__(target)
+    def __init__(
+        self,
+        target: str | os.PathLike[str] | IO[str],
+        *,
+        top: int | None = None,
+        after: Path | None = None,
+    ) -> None:
+        super().__init__(target, after)
         self._top = top
 
     def write(self, result: Result, image: Image | None = None) -> None:
@@ -143,6 +156,7 @@ class CsvSink(_TextSink):
     Args:
         target: a file's path, or an open text stream such as ``sys.stdout``.
         labels, film: see :func:`columns`.
+        after: begin with the lines of this file, which has the same columns.
     """
 
     def __init__(
@@ -151,8 +165,9 @@ class CsvSink(_TextSink):
         *,
         labels: Sequence[Label] = FER2013,
         film: bool = False,
+        after: Path | None = None,
     ) -> None:
-        super().__init__(target)
+        super().__init__(target, after)
         if isinstance(target, (str, os.PathLike)):
             check_ending("csv", target)
         self._columns = columns(labels, film)
@@ -178,6 +193,7 @@ class ParquetSink(Sink):
         path: the file to write.
         labels, film: see :func:`columns`.
         locked: the caller holds the file's lock.
+        after: begin with the rows of this file, which has the same columns.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -192,10 +208,11 @@ class ParquetSink(Sink):
         labels: Sequence[Label] = FER2013,
         film: bool = False,
         locked: bool = False,
+        after: Path | None = None,
     ) -> None:
         super().__init__()
         check_ending("parquet", path)
-        self._locked = locked
+        self._locked, self._after = locked, after
         import_pyarrow_parquet()  # before the first photo is looked at
         self._path = path
         self._columns = columns(labels, film)
@@ -210,6 +227,9 @@ class ParquetSink(Sink):
         temporary = self._stack.enter_context(atomic_path(self._path))
         self._writer = self._stack.enter_context(pq.ParquetWriter(str(temporary), self._schema))
         self._stack.push(self._last_rows)
+        if self._after is not None:
+            for batch in pq.ParquetFile(self._after).iter_batches(self._GROUP):
+                self._writer.write_batch(batch)
         return self
 
     def _last_rows(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -33,9 +33,9 @@ LAYERS = [
         "_fork _quiet _system _version atomic backend errors graph shown text",
         "codecs decoding emotions head images modelinfo pixels pose report results sources",
         "classify detect draw preprocess quality sinks track zoo",
-        "data models pipeline",
+        "data grown models pipeline",
         "evaluate video",
-        "batch bench panel robustness train web",
+        "batch bench panel robustness spans summary train web",
         "explain export own reproduce",
         "mien",  # the public names, loaded on first use
         "cli",
@@ -56,7 +56,7 @@ TRAINING = (
 #: The runtime half, what `mien predict` needs: neither of training nor of an extra.
 RUNTIME = {
     *(room for layer in LAYERS[:-3] for room in layer if room not in (*TRAINING, "panel", "web")),
-    *("cli.predict", "cli.demo", "cli.video", "cli.live", "cli.batch"),
+    *("cli.predict", "cli.demo", "cli.video", "cli.live", "cli.batch", "cli.summary"),
 }
 RUNTIME_DEPENDENCIES = {
     "numpy",
@@ -138,7 +138,13 @@ def test_the_runtime_never_imports_the_training_half() -> None:
 
 
 def test_the_runtime_uses_only_the_base_dependencies() -> None:
-    theirs = {"pyarrow", "pandas", "IPython", "fsspec"}  # ParquetSink, to_df, _repr_html_, batch
+    theirs = {
+        "pyarrow",
+        "pandas",
+        "IPython",
+        "fsspec",
+        "ray",
+    }  # ParquetSink, to_df, _repr_html_, batch
     allowed = RUNTIME_DEPENDENCIES | set(sys.stdlib_module_names) | theirs
     wrong = [
         f"{module} imports {name}"

@@ -221,7 +221,7 @@ def record_of(options: Options, labels: Sequence[Label], sha256: str) -> dict[st
         "format": FORMAT,
         "mien_version": __version__,
         "model_sha256": sha256,
-        "labels": [str(label) for label in labels],
+        "labels": [label.value for label in labels],
         "options": {**chosen, **{f"film_{name}": value for name, value in film.items()}},
     }
 

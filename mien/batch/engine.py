@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +29,10 @@ DIED = "{} could not be analysed: the process died over it, or ran out of memory
 
 class WorkerDied(Exception):  # noqa: N818 - an event
     """A worker is gone, and the task that it had with it."""
+
+
+class NoRoom(Exception):  # noqa: N818 - an event
+    """There is no place for one more worker; those there are take several threads' tasks."""
 
 
 class Remote(Protocol):
@@ -80,6 +85,8 @@ class Process:
 class Engine:
     """Gives tasks to ``workers`` remotes, each made by ``start`` and driven by a thread.
 
+    ``start`` may raise NoRoom or WorkerDied, and MienError, which ends the run.
+
     A worker that dies is replaced, and its task tried once more; of several photos each alone. A
     task that kills a second one has an error for its outcome.
     """
@@ -121,11 +128,9 @@ class Engine:
 
     def _call(self, task: Task) -> bytes:
         for _ in range(2):
-            remote: Remote | None = getattr(self._own, "remote", None)
-            if remote is None:
-                self._own.remote = remote = self._start()
-                self._remotes.add(remote)
+            remote: Remote | None = None
             try:
+                remote = self._remote()
                 outcome = remote.work(task)
                 self._deaths = 0
                 return outcome
@@ -137,14 +142,41 @@ class Engine:
                         "above."
                     ) from None
                 self._own.remote = None
-                self._remotes.discard(remote)
-                remote.close()
+                if remote is not None:
+                    self._remotes.discard(remote)
+                    remote.close()
                 if self._closed:
                     break
                 if isinstance(task, Photos) and len(task.items) > 1:
                     alone = (pickle.loads(self._call(Photos((item,)))) for item in task.items)
                     return pickle.dumps([row for rows in alone for row in rows])
         return pickle.dumps(_died(task))
+
+    def _remote(self) -> Remote:
+        """This thread's worker, or that of another one where there is no room for more."""
+        remote: Remote | None = getattr(self._own, "remote", None)
+        if remote is None:
+            try:
+                remote = self._started()
+                self._remotes.add(remote)
+            except NoRoom:
+                if not (others := list(self._remotes)):
+                    raise MienError("There is no room for a worker in the cluster.") from None
+                remote = others[threading.get_ident() % len(others)]
+            self._own.remote = remote
+            if self._closed:  # meanwhile
+                remote.close()
+                raise WorkerDied
+        return remote
+
+    def _started(self) -> Remote:
+        """A new worker; a machine that was just lost may take the first ones with it."""
+        for wait in (1, 2, 4, 8, 16):
+            try:
+                return self._start()
+            except WorkerDied:
+                time.sleep(wait)
+        raise MienError("No worker can be started: they die before they begin.")
 
 
 def _died(task: Task) -> object:

@@ -108,8 +108,12 @@ def _local(source: str, wanted: Wanted) -> Iterator[Item]:
         if file.wanted:
             report(str(file.path), ImageError(f"{file.path} is left out: {file.reason}."))
 
-    for path in find_media([source], (*TARS, *ZIPS), on_error=report, on_left_out=leave):
-        yield from _file(os.path.abspath(path), wanted)  # noqa: PTH100
+    more = {Path(ending).suffix for ending in (*TARS, *ZIPS)}
+    for path in find_media([source], more, on_error=report, on_left_out=leave):
+        name = os.path.abspath(path)  # noqa: PTH100
+        named, suffix = str(path) == source, Path(name).suffix.lower()
+        if named or suffix not in more or name.lower().endswith((*TARS, *ZIPS)):  # notes.gz
+            yield from _file(name, wanted)
         while problems:
             yield problems.pop(0)
     yield from problems

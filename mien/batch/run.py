@@ -212,4 +212,8 @@ def _starter(
         raise MienError(f"workers is {workers}; expected 1 or more.")
     if engine == "local":
         return lambda: Process(options), workers or available_cores()
+    if engine == "ray":
+        from mien.batch.cluster import ray_starter
+
+        return ray_starter(options, workers, address, gpus, stack)
     raise MienError(f"Unknown engine {engine!r}; known: local, ray.")

@@ -38,6 +38,7 @@ VERBS: dict[str, Verb] = {
     "predict": Verb("mien.cli.predict", "Find faces in images and name their expressions."),
     "video": Verb("mien.cli.video", "Follow faces through videos and name their expressions."),
     "batch": Verb("mien.cli.batch", "Analyse archives of photos and videos into Parquet tables."),
+    "summary": Verb("mien.cli.summary", "Sum up tables by source, person and time; export spans."),
     "demo": Verb("mien.cli.demo", "Analyse a bundled photo, offline, and show the result."),
     "live": Verb("mien.cli.live", "Watch this machine's camera, on a page or as JSON lines."),
     "serve": Verb("mien.cli.serve", "Serve the web page, REST and WebSocket."),

@@ -30,6 +30,7 @@ from mien.text import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mien.grown import GrowingSink
     from mien.modelinfo import ModelInfo
     from mien.pipeline import Analyzer
     from mien.results import Result
@@ -93,6 +94,9 @@ def predict(
         ),
     ] = None,
     recursive: Annotated[bool, option("Look in sub-folders.", "--recursive/--no-recursive")] = True,
+    resume: Annotated[
+        bool, option("Go on with a stopped run, or add only what is new.", "--resume")
+    ] = False,
     workers: Annotated[
         int, option("Threads that read images and look for faces.", min=1, max=64)
     ] = 1,
@@ -124,10 +128,14 @@ def predict(
     outputs = _Outputs(csv, parquet, annotate, top=top, as_json=as_json).with_output(output)
     run = _Run(messages(), quiet, outputs)
     sources = run.find(paths, recursive)
+    growing = outputs.growing(analyzer) if resume else None
+    if growing is not None:
+        sources = run.new(sources, growing)
+        outputs = replace(outputs, csv=None, parquet=None, jsonl=None)
     looked_at = _looked_at(analyzer, sources, faces or detector == "none", workers, run)
-    raise typer.Exit(
-        run.write(looked_at, outputs.sinks(analyzer.info, paths, sources), len(sources))
-    )
+    sinks = outputs.sinks(analyzer.info, paths, sources)
+    sinks += [growing] if growing is not None else []
+    raise typer.Exit(run.write(looked_at, sinks, len(sources)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +163,16 @@ class _Outputs:
             raise typer.BadParameter(f"--output {output} and --{kind} say the same twice")
         change: dict[str, Any] = {kind: output}
         return replace(self, **change)
+
+    def growing(self, analyzer: Analyzer) -> GrowingSink:
+        """The tables as ones that a stopped run, or new images, can be added to."""
+        from mien.grown import GrowingSink
+
+        given = {"csv": self.csv, "jsonl": self.jsonl, "parquet": self.parquet}
+        targets = {kind: target for kind, target in given.items() if target not in (None, "-")}
+        if not targets:
+            raise typer.BadParameter("--resume needs a table: --csv, --parquet or -o FILE")
+        return GrowingSink(targets, analyzer.info.labels, analyzer.classifier.sha256, self.top)
 
     def sinks(self, info: ModelInfo, paths: list[str], sources: list[str | Path]) -> list[Sink]:
         from mien.sinks import AnnotatedSink, CsvSink, JsonLinesSink, ParquetSink
@@ -186,7 +204,16 @@ class _Run:
     noted: int = 0
     done: int = 0
     faces: int = 0
+    before: int = 0
     shown: list[Result] = field(default_factory=list)
+
+    def new(self, sources: list[str | Path], growing: GrowingSink) -> list[str | Path]:
+        """Those that are not in the tables yet."""
+        from mien.grown import name_of
+
+        new = [source for source in sources if name_of(source) not in growing.done]
+        self.before = len(sources) - len(new)
+        return new
 
     def find(self, paths: list[str], recursive: bool) -> list[str | Path]:
         """Every image meant, each once, in the order given, without copies of an earlier call."""
@@ -251,13 +278,14 @@ class _Run:
                 self.note(result)
                 self.done, self.faces = self.done + 1, self.faces + len(result.faces)
                 bar.update(task, completed=self.done + self.failed)
-            if self.failed and not self.done:
+            if self.failed and not self.done + self.before:
                 raise _NothingReadError  # older files of these names stay as they were
         if self.shown:
             self._print_table()
-        if not self.quiet and (self.done + self.failed > 1 or self.outputs.annotate is not None):
+        several = self.done + self.failed > 1 or self.outputs.annotate is not None
+        if not self.quiet and (several or self.before):
             self._summary()
-        return 2 if not self.done else 1 if self.failed or self.unread else 0
+        return 2 if not self.done + self.before else 1 if self.failed or self.unread else 0
 
     def _print_table(self) -> None:
         from rich.console import Console
@@ -272,6 +300,8 @@ class _Run:
         parts = [counted(self.done, "image"), counted(self.faces, "face")]
         if self.failed:
             parts.append(f"{self.failed:,} could not be read")
+        if self.before:
+            parts.append(f"{self.before:,} were done before")
         if self.left_out:
             parts.append(counted(self.left_out, "file") + " left out")
         if self.outputs.annotate is not None and self.done:

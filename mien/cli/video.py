@@ -28,7 +28,7 @@ from mien.cli._options import (
 from mien.detect import FILM_MIN_FACE
 from mien.emotions import colour_of
 from mien.errors import MienError
-from mien.text import brief, shown
+from mien.text import brief, counted, shown
 from mien.video.timeline import Timeline, clock
 
 if TYPE_CHECKING:
@@ -226,6 +226,8 @@ def _work(run: VideoRun, console: Console, options: Options, printed: bool) -> b
                 from mien.cli.video import print_film
 
                 print_film(summary.timeline, str(summary.film))
+    if run.done:
+        console.print(f"{counted(run.done, 'video')} had been done before.")
     if run.stopped is not None and not watch.films:
         console.print("All frames were looked at before; the files are complete now.")
     return whole

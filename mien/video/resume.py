@@ -19,7 +19,7 @@ from mien.video.options import Options, Outputs
 from mien.video.tables import is_stream
 
 #: Raised when what is saved changes its meaning.
-FORMAT = 6
+FORMAT = 7
 
 
 def state_file(outputs: Outputs) -> Path | None:
@@ -85,8 +85,15 @@ def token_of(path: Path) -> str | None:
     return None
 
 
+def run_of(path: Path) -> dict[str, Any]:
+    """The fingerprint of the run whose state lies in ``path``. Raises VideoError."""
+    return dict(_record(path)["run"])
+
+
 def load(path: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
     """A stopped run's state; None if there is none, or it stopped before it saved anything.
+
+    It may have had fewer films: the first ones of those in ``fingerprint``.
 
     Raises:
         VideoError: damaged, or of another run.
@@ -97,6 +104,7 @@ def load(path: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
     if record["format"] != FORMAT:
         raise VideoError(f"{path} is of mien {record.get('mien')}; {_AGAIN}")
     wanted = json.loads(json.dumps(fingerprint))
+    wanted["films"] = wanted["films"][: len(record["run"].get("films", []))]
     other = [name for name in wanted if record["run"].get(name) != wanted[name]]
     if other:
         raise VideoError(

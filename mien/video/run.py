@@ -10,6 +10,7 @@ from typing import Any
 
 from mien.atomic import lock
 from mien.errors import VideoError
+from mien.grown import name_of
 from mien.pipeline import Analyzer
 from mien.results import Result
 from mien.sinks import file_key
@@ -34,7 +35,9 @@ def film_results(
 class VideoRun:
     """Analyses films one after the other and writes everything asked for; their tables are joined.
 
-    ``go_on``: with a stopped run of the same films, options and outputs, if there is one.
+    ``go_on``: with a stopped run of the same options and outputs, if there is one. Films that came
+    since are added, and those that its finished tables hold, or without tables its other outputs,
+    are left out.
 
     Raises:
         VideoError: no film, a film that cannot be read, or a stopped run that does not fit.
@@ -57,21 +60,56 @@ class VideoRun:
             raise VideoError("There is no film to look at.")
         several, taken = len(self.films) > 1, {file_key(f.path) for f in self.films}
         self.outputs.check(several)
-        self._places = [self.outputs.for_film(f.path, several, taken) for f in self.films]
-        self._check_targets()
         self._state_file = resume.state_file(self.outputs)
-        paths = [f.path for f in self.films]
-        self._run = resume.fingerprint(paths, analyzer, self.options, self.outputs)
         #: Whether a stopped run's state lies there, gone on with or not.
         self.was_stopped = self.can_resume
         self.stopped: dict[str, Any] | None = None
-        if go_on:
-            if self._state_file is None:
-                raise VideoError("A run without an output file cannot be gone on with.")
+        if go_on and self._state_file is None:
+            raise VideoError("A run without an output file cannot be gone on with.")
+        grow = go_on and self._grows()
+        sha256 = analyzer.classifier.sha256 if grow else None
+        tables = self.outputs.tables, analyzer.info.labels
+        before = Tables(*tables, "", sha256).films() if grow else set()
+        self.films.sort(key=self._order(before, go_on))  # the old ones keep the outputs' names
+        places = [self.outputs.for_film(f.path, several, taken) for f in self.films]
+        kept = [
+            (film, place)
+            for film, place in zip(self.films, places, strict=True)
+            if not (grow and self._is_done(film, place, before))
+        ]
+        #: How many films were left out because they are done.
+        self.done = len(places) - len(kept)
+        self.films, self._places = [film for film, _ in kept], [place for _, place in kept]
+        self._check_targets()
+        paths = [f.path for f in self.films]
+        self._run = resume.fingerprint(paths, analyzer, self.options, self.outputs)
+        self._run["grow"] = grow
+        if go_on and self._state_file is not None:
             self.stopped = resume.load(self._state_file, self._run)
         self._token = str(self.stopped["token"]) if self.stopped else new_token()
-        self._tables = Tables(self.outputs.tables, analyzer.info.labels, self._token)
+        self._tables = Tables(*tables, self._token, sha256)
         self._locked = self._saved = False
+
+    def _grows(self) -> bool:
+        """Whether finished tables are to be added to: not where a run that was to replace them was
+        stopped."""
+        assert self._state_file is not None
+        return not self.can_resume or resume.run_of(self._state_file).get("grow") is True
+
+    def _order(self, before: set[str], go_on: bool) -> Callable[[Film], tuple[bool, int]]:
+        """Films that are done first, then those of the stopped run, then new ones."""
+        stopped = go_on and self._state_file is not None and self.can_resume
+        films = resume.run_of(self._state_file)["films"] if stopped and self._state_file else []
+        places = {str(film): place for place, (film, *_) in enumerate(films)}
+        return lambda film: (
+            name_of(film.path) not in before,
+            places.get(str(film.path.absolute()), len(places)),
+        )
+
+    def _is_done(self, film: Film, place: Outputs, before: set[str]) -> bool:
+        if self.outputs.tables:
+            return name_of(film.path) in before
+        return all(path.exists() for path in (place.video, place.plot) if path is not None)
 
     @property
     def can_resume(self) -> bool:
@@ -125,6 +163,8 @@ class VideoRun:
                 raise
 
     def _run_all(self, on_frame: OnFrame | None) -> Iterator[FilmSummary]:
+        if not self.films:
+            return
         stopped = self.stopped or {}
         if not stopped and self._state_file is not None:
             if (old := resume.token_of(self._state_file)) is not None:

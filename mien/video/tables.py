@@ -20,6 +20,7 @@ from typing import IO
 from mien.atomic import make_folder, open_atomic, remove, told_of
 from mien.emotions import Label
 from mien.errors import VideoError, require_extra
+from mien.grown import name_of, sources_of
 from mien.results import Result
 from mien.sinks import CsvSink, JsonLinesSink, ParquetSink, Sink
 
@@ -80,14 +81,21 @@ class Tables:
         targets: "csv", "jsonl" or "parquet" -> a file's name; "-" is standard output.
         labels: the model's classes.
         token: the run's.
+        sha256: the model's, where rows are to be added to tables that are there.
 
     Raises:
         VideoError: Parquet is to go to a pipe.
         MissingExtraError: Parquet without pyarrow.
     """
 
-    def __init__(self, targets: Mapping[str, str], labels: Sequence[Label], token: str) -> None:
-        self._labels = labels
+    def __init__(
+        self,
+        targets: Mapping[str, str],
+        labels: Sequence[Label],
+        token: str,
+        sha256: str | None = None,
+    ) -> None:
+        self._labels, self._sha256 = labels, sha256
         self._streams = {kind: t for kind, t in targets.items() if is_stream(t)}
         self._files = {kind: t for kind, t in targets.items() if kind not in self._streams}
         if "parquet" in targets:
@@ -98,6 +106,17 @@ class Tables:
         self._path = part_of(self._first, token)
         self._part: IO[bytes] | None = None
         self._sinks: list[Sink] = []
+
+    def held(self, kind: str) -> set[str]:
+        """The films in a table that is to be added to. Raises OutputError."""
+        path = Path(self._files[kind])
+        if self._sha256 is None:
+            return set()
+        return sources_of(kind, path, self._labels, self._sha256, film=True)
+
+    def films(self) -> set[str]:
+        """The films in all of the tables that are to be added to. Raises OutputError."""
+        return set.intersection(*map(self.held, self._files)) if self._files else set()
 
     @contextmanager
     def open(self, length: int | None) -> Iterator[None]:
@@ -142,20 +161,26 @@ class Tables:
         for kind, target in self._files.items():
             if self._path.is_symlink() or not self._path.is_file():
                 raise VideoError(f"{self._path} is gone; leave --resume out to start over.")
+            held = self.held(kind)
+            after = Path(target) if held else None
             with ExitStack() as stack:
                 stack.enter_context(told_of(target))
                 lines = stack.enter_context(self._path.open("rb"))
                 sink: Sink
                 if kind == "parquet":
-                    sink = ParquetSink(target, labels=self._labels, film=True, locked=True)
+                    sink = ParquetSink(
+                        target, labels=self._labels, film=True, locked=True, after=after
+                    )
                 else:
                     stream = stack.enter_context(open_atomic(target, newline=""))
-                    sink = self._text(kind, stream)
+                    sink = self._text(kind, stream, after)
                 stack.enter_context(sink)
                 for line in lines:
-                    sink.write(Result.from_dict(json.loads(line)))
+                    result = Result.from_dict(json.loads(line))
+                    if name_of(result.source) not in held:
+                        sink.write(result)
 
-    def _text(self, kind: str, stream: IO[str]) -> Sink:
+    def _text(self, kind: str, stream: IO[str], after: Path | None = None) -> Sink:
         if kind == "csv":
-            return CsvSink(stream, labels=self._labels, film=True)
-        return JsonLinesSink(stream)
+            return CsvSink(stream, labels=self._labels, film=True, after=after)
+        return JsonLinesSink(stream, after=after)

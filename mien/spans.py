@@ -1,0 +1,182 @@
+"""Expressions as spans of time beside the sound: ELAN, Praat and WebVTT.
+
+A span is a stretch in which a followed face keeps its name; where it is doubtful, unsure or not
+seen, there is none. Times are those of the container, which its sound shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
+
+from mien._system import import_pyarrow_parquet
+from mien.atomic import write_text
+from mien.errors import MienError
+from mien.report.document import slug
+from mien.summary import face_files
+
+#: Endings of what can be written.
+FORMATS = (".eaf", ".TextGrid", ".vtt")
+#: A face that was not seen for more seconds has a new span.
+GAP = 1.0
+
+
+@dataclass(slots=True)
+class Span:
+    """A face's name from ``start`` to ``end``, in seconds."""
+
+    track: int
+    name: str
+    start: float
+    end: float
+
+
+def spans_of(data: str | Path, min_quality: float = 0.0) -> Iterator[tuple[str, list[Span]]]:
+    """(film, its spans by track and time) of the faces of ``mien batch`` or ``mien video``.
+
+    Raises:
+        MienError: there is no table of faces.
+    """
+    film, spans, open_spans = None, [], {}  # type: ignore[var-annotated]
+    names = ["source", "time", "track", "steady", "emotion", "unsure", "quality"]
+    for path in face_files(Path(data)):
+        for batch in import_pyarrow_parquet().ParquetFile(path).iter_batches(8192, columns=names):
+            for row in batch.to_pylist():
+                if row["track"] is None or row["time"] is None:
+                    continue
+                if row["source"] != film:
+                    if film is not None:
+                        yield film, _ordered(spans)
+                    film, spans, open_spans = row["source"], [], {}
+                _take(row, spans, open_spans, min_quality)
+    if film is not None:
+        yield film, _ordered(spans)
+
+
+def _ordered(spans: list[Span]) -> list[Span]:
+    return sorted(spans, key=lambda span: (span.track, span.start))
+
+
+def _take(
+    row: dict[str, Any], spans: list[Span], current: dict[int, Span | None], least: float
+) -> None:
+    time, track = float(row["time"]), int(row["track"])
+    name = row["steady"] or row["emotion"]
+    doubtful = row["unsure"] or name == "unsure" or (row["quality"] or 0.0) < least
+    span = current.get(track)
+    if span is not None:
+        if time - span.end > GAP:
+            span = None
+        else:
+            span.end = time  # a frame stands until the next one
+    if doubtful:
+        current[track] = None
+    elif span is None or span.name != name:
+        current[track] = Span(track, name, time, time)
+        spans.append(current[track])  # type: ignore[arg-type]
+
+
+def export(
+    data: str | Path, folder: str | Path, suffix: str, min_quality: float = 0.0
+) -> list[Path]:
+    """Write ``FILM.eaf``, ``.TextGrid`` or ``.vtt`` for every film into ``folder``.
+
+    Raises:
+        MienError: an unknown format, no film, or it cannot be written.
+    """
+    if suffix not in FORMATS:
+        raise MienError(f"Unknown format {suffix!r}; known: {', '.join(FORMATS)}.")
+    write = {".eaf": _eaf, ".TextGrid": _textgrid, ".vtt": _vtt}[suffix]
+    written: list[Path] = []
+    for film, spans in spans_of(data, min_quality):
+        stem = Path(film).stem
+        path = Path(folder) / f"{stem}{suffix}"
+        if path in written:  # films of one name in several folders
+            path = Path(folder) / f"{slug(film)}{suffix}"
+        write_text(path, write(film, [span for span in spans if span.end > span.start]))
+        written.append(path)
+    if not written:
+        raise MienError(f"{data} holds no film with a face.")
+    return written
+
+
+def _tiers(spans: list[Span]) -> dict[str, list[Span]]:
+    tiers: dict[str, list[Span]] = {}
+    for span in spans:
+        tiers.setdefault(f"face {span.track}", []).append(span)
+    return tiers
+
+
+def _vtt(film: str, spans: list[Span]) -> str:
+    def stamp(seconds: float) -> str:
+        whole = round(1000 * seconds)
+        minutes, rest = divmod(whole, 60_000)
+        return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}.{rest % 1000:03d}"
+
+    cues = [
+        f"{stamp(s.start)} --> {stamp(s.end)}\n<v face {s.track}>{escape(s.name)}\n"
+        for s in sorted(spans, key=lambda s: (s.start, s.track))
+    ]
+    return "WEBVTT\n\n" + "\n".join(cues)
+
+
+def _textgrid(film: str, spans: list[Span]) -> str:
+    end = max((span.end for span in spans), default=1.0)
+    tiers = _tiers(spans)
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0"]
+    lines += [f"xmax = {end:.6f}", "tiers? <exists>", f"size = {len(tiers)}", "item []:"]
+    for number, (name, own) in enumerate(tiers.items(), 1):
+        parts: list[tuple[float, float, str]] = []
+        at = 0.0
+        for span in own:  # Praat wants no holes
+            if span.start > at:
+                parts.append((at, span.start, ""))
+            parts.append((span.start, span.end, span.name))
+            at = span.end
+        if at < end:
+            parts.append((at, end, ""))
+        lines += [f"    item [{number}]:", '        class = "IntervalTier"']
+        lines += [f'        name = "{name}"', "        xmin = 0", f"        xmax = {end:.6f}"]
+        lines.append(f"        intervals: size = {len(parts)}")
+        for place, (start, stop, text) in enumerate(parts, 1):
+            label = text.replace('"', '""')
+            lines += [f"        intervals [{place}]:", f"            xmin = {start:.6f}"]
+            lines += [f"            xmax = {stop:.6f}", f'            text = "{label}"']
+    return "\n".join(lines) + "\n"
+
+
+def _eaf(film: str, spans: list[Span]) -> str:
+    slots: list[str] = []
+    tiers: list[str] = []
+    number = 0
+    for name, own in _tiers(spans).items():
+        notes = []
+        for span in own:
+            number += 1
+            for place, seconds in ((2 * number - 1, span.start), (2 * number, span.end)):
+                slots.append(
+                    f'<TIME_SLOT TIME_SLOT_ID="ts{place}" TIME_VALUE="{round(1000 * seconds)}"/>'
+                )
+            notes.append(
+                f'<ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a{number}" '
+                f'TIME_SLOT_REF1="ts{2 * number - 1}" TIME_SLOT_REF2="ts{2 * number}">'
+                f"<ANNOTATION_VALUE>{escape(span.name)}</ANNOTATION_VALUE>"
+                "</ALIGNABLE_ANNOTATION></ANNOTATION>"
+            )
+        head = f'<TIER LINGUISTIC_TYPE_REF="expression" TIER_ID={quoteattr(name)}>'
+        tiers.append(head + "".join(notes) + "</TIER>")
+    address = Path(film).as_uri() if Path(film).is_absolute() else film
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        '<ANNOTATION_DOCUMENT AUTHOR="mien" DATE="1970-01-01T00:00:00+00:00" FORMAT="3.0" '
+        'VERSION="3.0" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
+        'xsi:noNamespaceSchemaLocation="http://www.mpi.nl/tools/elan/EAFv3.0.xsd">\n'
+        '<HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">'
+        f'<MEDIA_DESCRIPTOR MEDIA_URL={quoteattr(address)} MIME_TYPE="video/mp4"/></HEADER>\n'
+        f"<TIME_ORDER>{''.join(slots)}</TIME_ORDER>\n" + "\n".join(tiers) + "\n"
+        '<LINGUISTIC_TYPE GRAPHIC_REFERENCES="false" LINGUISTIC_TYPE_ID="expression" '
+        'TIME_ALIGNABLE="true"/>\n</ANNOTATION_DOCUMENT>\n'
+    )

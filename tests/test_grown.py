@@ -1,0 +1,127 @@
+"""``--resume`` of predict and video: a stopped run goes on, a grown folder adds only what is new."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from helpers_video import walking, write_film
+from numpy.typing import NDArray
+
+from mien.cli import main
+from mien.pipeline import Analyzer
+from mien.video.options import Outputs
+from mien.video.run import VideoRun
+
+pytest.importorskip("pyarrow")
+
+
+@pytest.fixture
+def photos(tmp_path: Path, portrait: NDArray[np.uint8]) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(40):
+        cv2.imwrite(str(folder / f"{number:02d}.jpg"), np.roll(portrait, number, axis=1))
+    return folder
+
+
+def predict(photos: Path, out: Path, model: Path, *more: str) -> list[str]:
+    tables = ["--csv", str(out / "t.csv"), "--parquet", str(out / "t.parquet")]
+    return ["predict", str(photos), "--model", str(model), "-q", *tables, *more]
+
+
+def test_predict_goes_on_and_grows(photos: Path, model: Path, tmp_path: Path) -> None:
+    for folder in ("whole", "out"):
+        (tmp_path / folder).mkdir()
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert main(predict(photos, whole, model)) == 0
+    journal = out / "t.csv.resume"
+    command = [sys.executable, "-m", "mien", *predict(photos, out, model, "--resume")]
+    process = subprocess.Popen(command)
+    while not (journal.exists() and journal.read_bytes().count(b"\n")):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    written = journal.read_bytes()
+    assert not (out / "t.csv").exists()
+    journal.write_bytes(written[:-9])  # a line that was cut
+    assert main(predict(photos, out, model, "--resume")) == 0
+    for name in ("t.csv", "t.parquet"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+    assert not journal.exists()
+    # As if it was killed between the two tables: the first one holds all, the second one nothing.
+    lines = [
+        r.to_dict() for r in map(Analyzer(str(model)).analyze, map(str, sorted(photos.iterdir())))
+    ]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (out / "t.parquet").unlink()
+    assert main(predict(photos, out, model, "--resume")) == 0
+    assert (out / "t.csv").read_bytes() == (whole / "t.csv").read_bytes()
+    assert (out / "t.parquet").read_bytes() == (whole / "t.parquet").read_bytes()
+    (photos / "=new.jpg").write_bytes((photos / "03.jpg").read_bytes())
+    for _ in range(2):
+        assert main(predict(photos, out, model, "--resume")) == 0
+    old, new = ((folder / "t.csv").read_text().splitlines() for folder in (whole, out))
+    assert new[: len(old)] == old
+    assert [line.split(",")[0] for line in new[len(old) :]] == [str(photos / "=new.jpg")]
+
+
+def test_predict_adds_to_nothing_else(
+    photos: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.csv").write_text("name,age\nAda,36\n")
+    assert main(predict(photos, tmp_path, model, "--resume")) == 2
+    assert "t.csv is no table of this run (its columns are others)" in capsys.readouterr().err
+    assert main(["predict", str(photos), "--model", str(model), "--resume"]) == 2
+    assert "--resume needs a table" in capsys.readouterr().err
+    (tmp_path / "t.csv").unlink()
+    assert main(predict(photos, tmp_path, model)) == 0
+    assert main([*predict(photos, tmp_path, Path("mien_fast")), "--resume"]) == 2
+    assert "holds rows of another model" in capsys.readouterr().err
+
+
+def test_video_goes_on_and_grows(portrait: NDArray[np.uint8], model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    films = [folder / f"{name}.avi" for name in "bd"]
+    for film in films:
+        write_film(film, walking(portrait, 20))
+    analyzer = Analyzer(str(model), turns=False)
+    outputs = Outputs(csv=str(tmp_path / "t.csv"), parquet=str(tmp_path / "t.parquet"))
+    list(VideoRun(films, analyzer, outputs=outputs).run())
+    first = (tmp_path / "t.csv").read_text()
+    again = VideoRun(films, analyzer, outputs=outputs, go_on=True)
+    assert (again.done, list(again.run())) == (2, [])
+    # Two more come, the run stops after one of them, and a third one comes.
+    for name in "ac":
+        films.append(write_film(folder / f"{name}.avi", walking(portrait, 20)))
+    run = VideoRun(sorted(films), analyzer, outputs=outputs, go_on=True)
+    assert run.done == 2
+    summaries = run.run()
+    assert next(summaries).film.name == "a.avi"
+    summaries.close()
+    films.append(write_film(folder / "0.avi", walking(portrait, 20)))
+    last = VideoRun(sorted(films), analyzer, outputs=outputs, go_on=True)
+    assert [summary.film.name for summary in last.run()] == ["c.avi", "0.avi"]
+    text = (tmp_path / "t.csv").read_text()
+    assert text.startswith(first)
+    rows = [line.split(",")[:2] for line in text.splitlines()[1:]]
+    frames = [(str(folder / f"{name}.avi"), str(n)) for name in "bdac0" for n in range(20)]
+    assert sorted(map(tuple, rows)) == sorted(frames)
+    assert sorted(tmp_path.iterdir()) == [folder, tmp_path / "t.csv", tmp_path / "t.parquet"]
+    pq = pytest.importorskip("pyarrow.parquet")
+    assert pq.read_table(tmp_path / "t.parquet")["source"].to_pylist() == [s for s, _ in rows]
+    # A run that is to replace the tables does so, also when it is gone on with.
+    run = VideoRun(sorted(films), analyzer, outputs=outputs)
+    summaries = run.run()
+    next(summaries)
+    summaries.close()
+    assert len(list(VideoRun(sorted(films), analyzer, outputs=outputs, go_on=True).run())) == 4
+    assert (tmp_path / "t.csv").read_text().count("\n") == 101
