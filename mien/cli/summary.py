@@ -119,9 +119,8 @@ def _page(found: Summary, data: Path) -> Any:
         + [share(r, place) for place in range(len(found.labels))]
         for r in found.rows[:SHOWN]
     ]
-    shades = [[0.0, 0.0, 0.0, *(0.0 if s != s else float(s) for s in r.shares)] for r in found.rows]
     note = [Text(f"The first {SHOWN} of {len(found.rows):,} rows.")] if found.rows[SHOWN:] else []
-    table = Table(header, rows, left=len(header) - 3 - len(found.labels), shades=shades[:SHOWN])
+    table = Table(header, rows, left=len(header) - 3 - len(found.labels))
     why = (
         "Share of the faces with each name, in percent, with the 95 % interval of a block "
         "bootstrap. Unsure faces, and those of too little quality, are left out: doubtful."
