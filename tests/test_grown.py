@@ -1,4 +1,4 @@
-"""``--resume`` of predict and video: a stopped run goes on, a grown folder adds only what is new."""
+"""``--resume`` of predict and video: stopped runs go on, grown folders add what is new."""
 
 from __future__ import annotations
 
