@@ -83,7 +83,7 @@ def test_predict_adds_to_nothing_else(
     assert "--resume needs a table" in capsys.readouterr().err
     (tmp_path / "t.csv").unlink()
     assert main(predict(photos, tmp_path, model)) == 0
-    assert main([*predict(photos, tmp_path, Path("mien_fast")), "--resume"]) == 2
+    assert main([*predict(photos, tmp_path, Path("mien_distilled")), "--resume"]) == 2
     assert "holds rows of another model" in capsys.readouterr().err
 
 

@@ -344,7 +344,11 @@ def test_starting_over_forgets_the_stopped_run(
     frames = [line.split(",")[1] for line in target.read_text(encoding="utf-8").splitlines()[1:]]
     assert frames == [str(n) for n in range(0, FRAMES, 5)]
     assert list(tmp_path.iterdir()) == [target]
-    # With nothing to go on with, --resume is an ordinary run.
+    # A finished table keeps what it holds; where there is none, --resume is an ordinary run.
+    assert main([*words, "--every", "5", "--resume"]) == 0
+    assert "1 video had been done before." in capsys.readouterr().err
+    assert len(target.read_text(encoding="utf-8").splitlines()) == 31
+    target.unlink()
     assert main([*words, "--every", "50", "--resume"]) == 0
     assert len(target.read_text(encoding="utf-8").splitlines()) == 4
 
@@ -358,7 +362,7 @@ def test_a_run_killed_while_it_names_its_files_is_finished(
     to = Outputs(csv=str(tmp_path / "a.csv"), jsonl=str(tmp_path / "a.jsonl"))
     options = Options(every=10)
 
-    def killed(stream: object) -> None:
+    def killed(stream: object, after: Path | None) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(tables, "JsonLinesSink", killed)

@@ -108,7 +108,7 @@ def _local(source: str, wanted: Wanted) -> Iterator[Item]:
         if file.wanted:
             report(str(file.path), ImageError(f"{file.path} is left out: {file.reason}."))
 
-    more = {Path(ending).suffix for ending in (*TARS, *ZIPS)}
+    more = {f".{ending.rpartition('.')[2]}" for ending in (*TARS, *ZIPS)}
     for path in find_media([source], more, on_error=report, on_left_out=leave):
         name = os.path.abspath(path)  # noqa: PTH100
         named, suffix = str(path) == source, Path(name).suffix.lower()

@@ -23,6 +23,7 @@ from mien.batch.worker import (
 from mien.classify import available_cores
 from mien.errors import MienError
 from mien.pipeline import Analyzer
+from mien.sources import STDIN, is_address
 
 DEFAULT = Options()
 #: Photos of one task.
@@ -177,7 +178,7 @@ def _tasks(items: Iterator[Item]) -> Iterator[Task]:
 def _count_aside(
     sources: Sequence[str | Path], column: str, summary: Summary, share: tuple[int, int]
 ) -> None:
-    """Count the sources in a thread, for the time left."""
+    """Count the sources in a thread, for the time left; a store is not listed twice for it."""
 
     def count() -> None:
         number, shards = share
@@ -195,7 +196,7 @@ def _count_aside(
             return
         summary.total = total
 
-    if "-" not in sources:
+    if not any(str(source) == STDIN or is_address(str(source)) for source in sources):
         Thread(target=count, name="mien-count", daemon=True).start()
 
 
