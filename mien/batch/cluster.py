@@ -88,7 +88,7 @@ def ray_starter(
     if not ray.is_initialized():
         new = {} if address else {"num_cpus": workers, "include_dashboard": False}
         try:
-            ray.init(address=address, logging_level=logging.ERROR, **new)
+            ray.init(address=address or "local", logging_level=logging.ERROR, **new)
         except Exception as error:  # Ray has many, of every kind
             where = address or "this machine"
             raise MienError(f"Ray cannot be used on {where}: {first_line(error)}.") from None
