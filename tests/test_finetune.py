@@ -328,6 +328,7 @@ NETWORK = """
 """
 
 
+@pytest.mark.timeout(900)
 def test_a_killed_network_goes_on_and_ends_with_the_same_weights(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     data = crops(tmp_path / "photos", {"a": 24, "b": 24})
