@@ -40,7 +40,7 @@ def finetune(
             "where it can be trained, there are 20 faces a class and it is better."
         ),
     ] = "auto",
-    epochs: Annotated[int, typer.Option(min=1, help="Most epochs of the network.")] = 24,
+    epochs: Annotated[int, typer.Option(min=1, help="Most epochs of the network.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Of the division and the training.")] = 0,
     report: Annotated[
         Path | None, typer.Option(help="Folder for report.html, report.md and report.json.")

@@ -18,7 +18,7 @@ from mien.train.recipe import AugmentConfig
 #: Modules that training a network needs.
 NEEDED = ("torch", "onnx", "onnxscript")
 #: Most epochs; early stopping ends sooner.
-EPOCHS = 24
+EPOCHS = 10
 
 
 def can_train() -> bool:
@@ -51,7 +51,7 @@ def recipe_for(head: Path, faces: int, epochs: int) -> Any:
         ),
         ema=0.98,
         clean_epochs=2,
-        early_stopping=10,
+        early_stopping=5,
     )
 
 
