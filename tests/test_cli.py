@@ -110,6 +110,8 @@ def test_h_is_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None
 def test_the_shell_can_complete(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # Else typer asks the system for the parent process' name, which may be no shell here.
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
     assert main(["--show-completion", "bash"]) == 0
     assert "_MIEN_COMPLETE" in capsys.readouterr().out
     for typed, wanted in (("mien pre", "predict"), ("mien video --no-b", "--no-bars")):

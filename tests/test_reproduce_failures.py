@@ -52,6 +52,7 @@ QUIET = TrainOptions("cpu", quiet=True)
 def register(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the command line know this module's system."""
     monkeypatch.setattr(spec, "PAPERS", (*spec.PAPERS, SYSTEM.name))
+    monkeypatch.setattr(spec, "_CODED", (*spec._CODED, SYSTEM.name))
     name = f"mien.reproduce.papers.{SYSTEM.name}"
     monkeypatch.setitem(sys.modules, name, sys.modules[__name__])
 

@@ -84,6 +84,8 @@ WORDS = {
     "models": [["{name}"]],
     "data audit": [["--data", "{file}"], ["--data", "{name}"]],
     "data convert": [["{file}", "{name}.csv"], ["{name}", "o.csv"]],
+    "batch": [["{name}", "--out", "o"], ["{file}", "--out", "{name}/o"]],
+    "summary": [["{name}"], ["{file}"]],
     "finetune": [["{name}", "--out", "o.onnx"], ["{file}", "--out", "{name}.onnx"]],
     "train": [["{name}"], ["mien_fast", "--data", "{file}"]],
     "ensemble": [["{name}"]],

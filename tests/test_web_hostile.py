@@ -210,8 +210,10 @@ def test_a_token_comes_from_a_file(tmp_path: Path) -> None:
 def test_a_token_on_the_command_line_is_warned_of_and_never_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mien.cli.serve import app, start_line
+    from mien.cli import app_of
+    from mien.cli.serve import start_line
 
+    app = app_of("serve")
     seen: list[Settings] = []
     monkeypatch.setattr("mien.cli.serve.start", lambda settings, **_: seen.append(settings))
     told = CliRunner().invoke(app, ["--token", "a-token-of-enough-letters"])

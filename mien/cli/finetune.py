@@ -36,8 +36,8 @@ def finetune(
     method: Annotated[
         str,
         typer.Option(
-            help="linear (seconds, no torch), network (needs mien[train]), or auto: the network "
-            "where it can be trained, there are 20 faces a class and it is better."
+            help="linear (seconds, no torch), network (needs the extra train), or auto: the "
+            "network where it can be trained, there are 20 faces a class and it is better."
         ),
     ] = "auto",
     epochs: Annotated[int, typer.Option(min=1, help="Most epochs of the network.")] = 10,
