@@ -315,7 +315,8 @@ def test_killed_anywhere(photos: Path, film: Path, model: Path, tmp_path: Path) 
         process.wait()
         kills += 1
     assert kills >= 2
-    assert start(sources, out, model).wait() == 1
+    # 0 where the photo that cannot be read was done with before a kill
+    assert start(sources, out, model).wait() in (0, 1)
     assert tables(out) == tables(whole)
     assert not list(out.rglob(".*"))
 
