@@ -224,6 +224,16 @@ class Classifier:
         return probabilities(logits, faces, self.info.temperature, flip)
 
 
+def classifier_of(data: bytes) -> Classifier:
+    """A model whose file is in memory alone. Raises ModelError as :class:`Classifier` does."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.onnx")
+        path.write_bytes(data)
+        return Classifier(path)
+
+
 def load_classifier(
     name_or_path: str | Path = zoo.DEFAULT,
     threads: int | None = None,

@@ -47,6 +47,13 @@ class MissingExtraError(MienError):
     """An optional dependency is needed: the message names the extra to install."""
 
 
+def missing(modules: tuple[str, ...]) -> list[str]:
+    """Those of the importable names that are not installed, looked up without importing them."""
+    import importlib.util
+
+    return [m for m in modules if importlib.util.find_spec(m) is None]
+
+
 def require_extra(extra: str, modules: tuple[str, ...], what: str) -> None:
     """Raise MissingExtraError when an optional dependency of ``what`` is not installed.
 
@@ -55,12 +62,9 @@ def require_extra(extra: str, modules: tuple[str, ...], what: str) -> None:
         modules: importable names, looked up without importing them.
         what: the user's word for what needs them, e.g. "`mien train`".
     """
-    import importlib.util
-
-    missing = [m for m in modules if importlib.util.find_spec(m) is None]
-    if missing:
+    if lost := missing(modules):
         raise MissingExtraError(
-            f"{what} needs {', '.join(missing)}; install it with: pip install 'mien[{extra}]'"
+            f"{what} needs {', '.join(lost)}; install it with: pip install 'mien[{extra}]'"
         )
 
 

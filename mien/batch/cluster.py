@@ -25,7 +25,6 @@ class _Actor:
     """A worker in a process of Ray's."""
 
     def __init__(self, options: Options) -> None:
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         self._problem: str | None = None
         try:
             self._worker = Worker(options)

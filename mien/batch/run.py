@@ -148,12 +148,17 @@ def open_dataset(out: Path, options: Options, analyzer: Analyzer) -> Dataset:
     return Dataset(out, record_of(options, analyzer.info.labels, analyzer.classifier.sha256))
 
 
+def in_share(mark: bytes, number: int, shards: int) -> bool:
+    """Whether the source of this key is in the ``number``-th of so many shares."""
+    return int.from_bytes(mark[:8]) % shards == number - 1
+
+
 def unseen(seen: set[bytes], number: int, shards: int) -> Callable[[str], bool]:
     """Whether a name is this shard's and was not given before; from then on it was."""
 
     def wanted(name: str) -> bool:
         mark = key(name)
-        if int.from_bytes(mark[:8]) % shards != number - 1 or mark in seen:
+        if not in_share(mark, number, shards) or mark in seen:
             return False
         seen.add(mark)
         return True
@@ -184,7 +189,7 @@ def _count_aside(
         number, shards = share
 
         def wanted(name: str) -> bool:
-            return int.from_bytes(key(name)[:8]) % shards == number - 1
+            return in_share(key(name), number, shards)
 
         total = 0
         try:

@@ -169,6 +169,7 @@ class Worker:
     """Does tasks; one per process. Raises ModelError where the models cannot be loaded."""
 
     def __init__(self, options: Options) -> None:
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         import cv2
 
         cv2.utils.logging.setLogLevel(0)
@@ -364,7 +365,6 @@ def _fetched(item: Item) -> Iterator[Path]:
 def main() -> None:
     """Serve one driver: options first, then tasks."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get among the answers
     tasks = sys.stdin.buffer

@@ -14,13 +14,10 @@ from mien.text import counted
 if TYPE_CHECKING:
     from mien.batch import Estimate, Summary
 
-app = typer.Typer(add_completion=False)
-
 #: Without a terminal a line of progress is printed every so many seconds.
 PLAIN_SECONDS = 30.0
 
 
-@app.command()
 def batch(
     sources: Annotated[
         list[str] | None,

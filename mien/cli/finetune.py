@@ -13,15 +13,12 @@ from mien.cli._options import Faces, Json
 if TYPE_CHECKING:
     from mien.data.own_faces import Findings
 
-app = typer.Typer(add_completion=False)
-
 GroupBy = Annotated[
     str | None,
     typer.Option(metavar="REGEX", help="What in a photo's path names the person or film it shows."),
 ]
 
 
-@app.command()
 def finetune(
     photos: Annotated[
         Path,

@@ -5,21 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from mien.cli._options import argument, option
 from mien.errors import MienError
 
 if TYPE_CHECKING:
     from mien.summary import Summary
 
-app = typer.Typer(add_completion=False)
-
 #: Rows of the page's table.
 SHOWN = 500
 
 
-@app.command()
 def summary(
     data: Annotated[
         Path, argument("A folder of mien batch, or a Parquet file of mien video.", metavar="DIR")

@@ -21,6 +21,7 @@ from mien.errors import DataError, MienError
 from mien.pipeline import Analyzer, Found
 from mien.results import Box
 from mien.text import printable
+from mien.track import iou
 
 NO_FACE = ("no face found", "no face found in its box")
 #: Share of a table's box that a found face must cover, and the other way round, to be the one.
@@ -104,9 +105,10 @@ def cut_photo(
     found = analyzer.find(photo.source, None, faces, source=photo.name)
     chosen = list(range(len(found.detections)))
     if photo.box is not None and chosen and not faces:
-        chosen = [max(chosen, key=lambda i: _overlap(found.detections[i].box, photo.box))]
-        if _overlap(found.detections[chosen[0]].box, photo.box) < OVERLAP:
+        shares = [iou(detection.box, photo.box) for detection in found.detections]
+        if max(shares) < OVERLAP:
             return []
+        chosen = [shares.index(max(shares))]
     if not every:
         chosen = chosen[:1]
     return [_cut(photo, found, i) for i in chosen]
@@ -114,15 +116,6 @@ def cut_photo(
 
 def _cut(photo: Photo, found: Found, i: int) -> Cut:
     return Cut(photo, found.crops[i], found.detections[i].box, i + 1, len(found.detections))
-
-
-def _overlap(one: Box, other: Box | None) -> float:
-    """Intersection over union."""
-    assert other is not None
-    wide = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
-    high = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
-    shared = max(0.0, wide) * max(0.0, high)
-    return shared / (one.area + other.area - shared)
 
 
 def cut_all(

@@ -85,6 +85,8 @@ class Network:
     def run(self, image: NDArray[np.uint8], min_score: float) -> Rows:
         """Every face of ``image``, uint8 (H, W, 3) BGR, with at least ``min_score``.
 
+        To be called inside ``with native``.
+
         Returns:
             float32 (N, 15) in pixels of ``image``, best score first; overlapping boxes merged.
         """
@@ -92,9 +94,7 @@ class Network:
         x = np.zeros((1, 3, height + -height % 32, width + -width % 32), np.float32)
         for channel in range(3):
             x[0, channel, :height, :width] = image[:, :, channel]
-        with native:
-            out = self._session.run(None, {"input": x})
-        return _decoded(out, x.shape[3], min_score)
+        return _decoded(self._session.run(None, {"input": x}), x.shape[3], min_score)
 
 
 def _decoded(out: list[NDArray[np.float32]], width: int, min_score: float) -> Rows:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mien.atomic import write_bytes
 from mien.backend import onnxruntime
-from mien.classify import Classifier
+from mien.classify import Classifier, classifier_of
 from mien.data.dataset import FaceDataset
 from mien.errors import ModelError
 from mien.evaluate.temperature import fit_temperature
@@ -191,13 +191,6 @@ def _quantize(
     return quantised
 
 
-def _classifier(data: bytes) -> Classifier:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.onnx")
-        path.write_bytes(data)
-        return Classifier(path)
-
-
 def _scores_of(path: Path, proto: onnx.ModelProto) -> Mapping[str, Any]:
     """The recorded figures of an earlier export of this very network at ``path``; else {}: the same
     network again, say with another licence, is not scored anew."""
@@ -281,7 +274,7 @@ def export_onnx(
     info = dataclasses.replace(classifier.info, **changes)
     proto = _to_onnx(classifier)
     faces = val.images[:512]
-    exported = _classifier(_with_info(proto, info)).logits(faces)
+    exported = classifier_of(_with_info(proto, info)).logits(faces)
     parity = float(np.abs(exported - reference[: len(faces)]).max())
     if not parity <= PARITY:
         words = f"a logit differs by {parity:.2g} (allowed {PARITY:g}); not written."
@@ -290,7 +283,7 @@ def export_onnx(
     if int8:
         rows = np.linspace(0, len(train) - 1, min(calibration, len(train))).astype(np.int64)
         proto = _quantize(proto, train.images[rows], info, method)
-        logits = _classifier(_with_info(proto, info)).logits(val.images)
+        logits = classifier_of(_with_info(proto, info)).logits(val.images)
         accuracy = float((logits.argmax(1) == val.labels).mean())
         parity = float(np.abs(logits[: len(faces)] - reference[: len(faces)]).max())
         _gate(float_accuracy, accuracy, tolerance, val_name)

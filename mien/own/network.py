@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 from dataclasses import replace
@@ -13,7 +12,13 @@ from mien.atomic import make_folder, write_bytes
 from mien.data.dataset import FaceDataset, Splits
 from mien.errors import ModelError, RecipeError
 from mien.modelinfo import ModelInfo
-from mien.train.recipe import AugmentConfig
+from mien.train.recipe import (
+    AugmentConfig,
+    LossConfig,
+    OptimizerConfig,
+    Recipe,
+    ScheduleConfig,
+)
 
 #: Modules that training a network needs.
 NEEDED = ("torch", "onnx", "onnxscript")
@@ -21,15 +26,8 @@ NEEDED = ("torch", "onnx", "onnxscript")
 EPOCHS = 10
 
 
-def can_train() -> bool:
-    """Whether the extra "train" is installed."""
-    return all(importlib.util.find_spec(name) is not None for name in NEEDED)
-
-
-def recipe_for(head: Path, faces: int, epochs: int) -> Any:
+def recipe_for(head: Path, faces: int, epochs: int) -> Recipe:
     """Everything trained at a low rate from the linear head on, with mien's usual augmentation."""
-    from mien.train.recipe import LossConfig, OptimizerConfig, Recipe, ScheduleConfig
-
     return Recipe(
         model=os.fspath(head),
         name="finetune",

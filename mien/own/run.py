@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,18 +15,18 @@ from numpy.typing import NDArray
 from mien import zoo
 from mien._version import __version__
 from mien.atomic import lock, write_bytes
-from mien.classify import Classifier, available_cores
+from mien.classify import available_cores, classifier_of
 from mien.data.dataset import PROTOCOLS_OF_OWN, FaceDataset, Splits, fingerprint
 from mien.data.own import list_photos
 from mien.data.own_faces import Findings, OwnFaces, read_own
-from mien.errors import ModelError, OutputError, require_extra
+from mien.errors import ModelError, OutputError, missing, require_extra
 from mien.evaluate import Report, describe_model, evaluate
 from mien.evaluate.temperature import fit_temperature
 from mien.head import Head, find_head, with_head, with_record, without_head
 from mien.modelinfo import ModelInfo
 from mien.own.divide import divide
 from mien.own.linear import Chosen, Linear, choose, head_of
-from mien.own.network import EPOCHS, NEEDED, can_train, train_network
+from mien.own.network import EPOCHS, NEEDED, train_network
 from mien.own.page import FEW, warnings_of, write_pages
 from mien.own.result import FinetuneResult
 from mien.pipeline import Analyzer
@@ -145,15 +144,7 @@ class _Base:
         """What the last layer sees: uint8 (N, S, S) -> float32 (N, D)."""
         names = tuple(f"f{i}" for i in range(self.head.width))
         info = replace(self.info, labels=names, prior={})  # type: ignore[arg-type]
-        return loaded(without_head(self.data, self.head, info)).logits(faces)
-
-
-def loaded(data: bytes) -> Classifier:
-    """A model that is no file yet."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.onnx")
-        path.write_bytes(data)
-        return Classifier(path)
+        return classifier_of(without_head(self.data, self.head, info)).logits(faces)
 
 
 def work_folder(out: Path) -> Path:
@@ -168,7 +159,7 @@ def _method(wanted: str, own: OwnFaces) -> str:
     if wanted != "auto":
         return wanted
     enough = len(own.dataset) >= FEW * len(own.dataset.classes)
-    return "network" if enough and can_train() else "linear"
+    return "network" if enough and not missing(NEEDED) else "linear"
 
 
 def _learn(
@@ -214,7 +205,7 @@ def _learn(
         )
         # Its epoch was chosen on this very part: a gain within the part's standard error is none.
         if accuracy >= before + math.sqrt(before * (1 - before) / len(val)):
-            return found, loaded(found).info, method, chosen, splits, scored
+            return found, classifier_of(found).info, method, chosen, splits, scored
     return made(chosen.linear), info, "linear", chosen, splits, scored
 
 
@@ -265,7 +256,7 @@ def _score(
     """The figures of the part that was kept, once; and the file with them in its record."""
     from mien.evaluate.samples import unseen
 
-    classifier = loaded(data)
+    classifier = classifier_of(data)
     test = unseen(classifier, splits.select(dataset, "test"))
     found = evaluate(
         classifier,
