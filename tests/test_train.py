@@ -23,10 +23,12 @@ from helpers_train import drawn_faces, drawn_splits, small_recipe
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.splits import refuse_seen
 from mien.errors import ModelError, RecipeError
+from mien.train import processes
 from mien.train.batches import EpochBatches, augment
 from mien.train.checkpoint import load_checkpoint, read_checkpoint
 from mien.train.fit import fit
-from mien.train.folder import default_folder
+from mien.train.folder import default_folder, read_curves
+from mien.train.learner import Learner
 from mien.train.loop import learning_rate
 from mien.train.precision import PrecisionChoice, choose_device
 from mien.train.recipe import AugmentConfig, Recipe, ScheduleConfig, flat_keys, override
@@ -393,6 +395,21 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
+def start_two(folder: Path) -> subprocess.Popen[bytes]:
+    """The run of ``CHILD`` in two processes that torchrun starts."""
+    script = folder.with_suffix(".py")
+    script.write_text(CHILD)
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent)])
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    return subprocess.Popen(
+        [sys.executable, *command, str(folder)],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
 def wait_for_epochs(child: subprocess.Popen[bytes], curves: Path, epochs: int) -> None:
     """Wait until ``curves`` has so many epochs and the child still runs."""
     deadline = time.monotonic() + 120
@@ -420,6 +437,51 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     rows = [line.rsplit(",", 1)[0] for line in curves.read_text().splitlines()]  # less the seconds
     whole = (tmp_path / "whole" / "curves.csv").read_text().splitlines()
     assert rows == [line.rsplit(",", 1)[0] for line in whole]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [["loss.mixup=0.4", "loss.cutmix=1"], ["loss.ferplus_auxiliary=0.5", "augment.erasing=1"]],
+)
+def test_the_parts_gradients_add_up_to_the_batchs(
+    changes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = drawn_faces(35)
+    weights = np.linspace(0.2, 1, 35, dtype=np.float32)
+    learner = Learner(override(small_recipe(), changes), data.classes, 0.5, 0.2)
+    learner.model.eval()  # batch norm and dropout as they are whatever the part
+    [batch] = EpochBatches(data, 35, shuffle=True, weights=weights)
+
+    def gradients(number: int, count: int) -> list[torch.Tensor]:
+        monkeypatch.setattr(processes, "number", lambda: number)
+        monkeypatch.setattr(processes, "count", lambda: count)
+        learner.zero_grad()
+        learner.loss(batch, 3).backward()  # type: ignore[no-untyped-call]
+        return [p.grad.clone() for p in learner.parameters() if p.grad is not None]
+
+    whole, parts = gradients(0, 1), [gradients(k, 3) for k in range(3)]
+    for ours, theirs in zip(whole, map(sum, zip(*parts, strict=True)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its terminate() reaches no child")
+def test_two_processes_train_as_one_and_one_goes_on(tmp_path: Path) -> None:
+    """Same steps, losses close (batch norm sees halves); stopped, then resumed by one process."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert start(one).wait(300) == 0
+    child = start_two(two)
+    wait_for_epochs(child, two / "curves.csv", 2)
+    child.terminate()
+    assert child.wait(60) != 0
+    rows = len(read_curves(two / "curves.csv"))
+    assert 2 <= rows < 6
+    assert start(two).wait(300) == 0
+    ours, theirs = read_curves(two / "curves.csv"), read_curves(one / "curves.csv")
+    assert [row["epoch"] for row in ours] == [1, 2, 3, 4, 5, 6]
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine["train_loss"] == pytest.approx(other["train_loss"], abs=0.3)
+    record = json.loads((two / "run.json").read_text())
+    assert (record["processes"], record["resumed"][0]["processes"]) == (2, 1)
 
 
 def test_bad_checkpoints(tmp_path: Path) -> None:

@@ -293,4 +293,6 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if word not in VERBS:
         return _unknown(word)
+    if os.environ.get("TORCHELASTIC_RUN_ID") and word not in ("train", "distill"):
+        return _fail(f"torchrun starts `mien train` and `mien distill`; start `mien {word}` alone.")
     return _run(word, rest)

@@ -82,6 +82,8 @@ def train_one(
     folder = out or default_folder(Path("runs"), run_name(recipe, seed), dry_run)
     how = {"seed": seed, "dry_run": dry_run, "teachers": teachers, **options}
     result = fit(recipe, dataset, splits, folder, **how)
+    if os.environ.get("RANK", "0") != "0":  # the first of torchrun's processes writes and speaks
+        return
     write_run_report(result, dataset, splits)
     chosen = "the last, for there is no validation split"
     if result.val_accuracy is not None:

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +23,7 @@ from mien.evaluate import describe_model, evaluate, to_markdown
 from mien.models.weights import initial_weights
 from mien.report.plots import training_curves
 from mien.report.svg import standalone
-from mien.train import loop
+from mien.train import loop, processes
 from mien.train.batches import EpochBatches
 from mien.train.checkpoint import load_checkpoint, resume_from, save_checkpoint
 from mien.train.distill import Teachers
@@ -45,6 +46,7 @@ from mien.train.learner import Learner
 from mien.train.loop import State
 from mien.train.optimizers import make_optimizer
 from mien.train.precision import PrecisionChoice, choose_device, choose_precision
+from mien.train.processes import from_first
 from mien.train.recipe import Recipe
 from mien.train.selection import Material, select
 
@@ -140,6 +142,8 @@ def fit(
 ) -> FitResult:
     """Train ``recipe`` on the protocol's train split; choose the epoch on its val split.
 
+    In processes that torchrun started, together: see :mod:`mien.train.processes`.
+
     Args:
         folder: run folder; created. Holds recipe.json, run.json, splits.json, curves.csv,
             best.ckpt, last.ckpt and, for TensorBoard, an events file.
@@ -155,30 +159,36 @@ def fit(
             one of the validation or test split.
         WeightsError: the weights that ``recipe.init`` names cannot be had.
     """
-    recipe = dry(recipe) if dry_run else recipe
-    taught = None if teachers is None else list(teachers.record)
-    begun = check_folder(folder, recipe, seed, resume, taught, dataset, splits, unlabelled)
-    material = select(recipe, dataset, splits, teachers, unlabelled, few=dry_run)
     device = choose_device(device)
-    precision = _precision(folder, recipe, device, begun is not None)
-    # Fetched before anything is written: where there are none, the run stops here.
-    start = None if begun else initial_weights(recipe.model, recipe.init)
-    learner = material.learner(recipe, seed, device, teachers)
-    facts = {
-        "seed": seed,
-        "precision": precision.precision,
-        "precision_why": precision.reason,
-        "teachers": taught,
-        "beside": beside(recipe, dataset, unlabelled) or None,
-        "training_images": material.used,
-        "init": None if start is None else start.record(),
-    }
-    with hold(folder):
-        if begun is None:
+    recipe = dry(recipe) if dry_run else recipe
+    with processes.joined(device, recipe.batch_size), ExitStack() as held:
+        taught = None if teachers is None else list(teachers.record)
+        checked = (folder, recipe, seed, resume, taught, dataset, splits, unlabelled)
+        begun = from_first(lambda: check_folder(*checked))
+        material = select(recipe, dataset, splits, teachers, unlabelled, few=dry_run)
+        precision = from_first(lambda: _precision(folder, recipe, device, begun is not None))
+        learner = material.learner(recipe, seed, device, teachers)
+
+        def make_ready() -> None:
+            # Fetched before anything is written: where there are none, the run stops here.
+            start = None if begun else initial_weights(recipe.model, recipe.init)
+            held.enter_context(hold(folder))
+            if begun is not None:
+                record_resumption(folder, precision.precision, device)
+                return
             learner.initialise(material.first(), start)
+            facts = {
+                "seed": seed,
+                "precision": precision.precision,
+                "precision_why": precision.reason,
+                "teachers": taught,
+                "beside": beside(recipe, dataset, unlabelled) or None,
+                "training_images": material.used,
+                "init": None if start is None else start.record(),
+            }
             record_start(folder, recipe, dataset, splits, **facts)
-        else:
-            record_resumption(folder, precision.precision, device)
+
+        from_first(make_ready)
         name = dataset.name + (f" + {unlabelled.name} (unlabelled)" if unlabelled else "")
         about = {"sha256": dataset.sha256, "protocol": splits.protocol, "fold": splits.fold}
         data = {"name": name, **about}
@@ -215,8 +225,10 @@ def _train(
     judge = EpochBatches(material.val, 256, device=device) if len(material.val) else None
     learner.to(device)
     optimizer = make_optimizer(learner.recipe, learner.trained())
-    state = State() if begun is None else resume_from(begun, learner, optimizer)
-    board = _tensorboard(folder)
+    state = from_first(lambda: State() if begun is None else resume_from(begun, learner, optimizer))
+    processes.follow_first(learner, optimizer)
+    first = processes.number() == 0
+    board = _tensorboard(folder) if first else None
 
     def keep(state: State, improved: bool) -> None:
         # best before last: a kill between the two leaves a best that comes again
@@ -230,7 +242,7 @@ def _train(
             board.flush()
         line.epoch(state)
 
-    with ProgressLine(learner.recipe.epochs, len(batches), state, quiet) as line:
+    with ProgressLine(learner.recipe.epochs, len(batches), state, quiet or not first) as line:
         return loop.train(
             learner,
             optimizer,
@@ -240,7 +252,7 @@ def _train(
             device=device,
             precision=precision,
             after_step=line.step,
-            after_epoch=keep,
+            after_epoch=keep if first else lambda state, improved: None,
         )
 
 

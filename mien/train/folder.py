@@ -166,6 +166,8 @@ def environment() -> dict[str, Any]:
     """Versions, commit and hardware, for the record of a run."""
     import torch
 
+    from mien.train import processes
+
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
         commit = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
@@ -177,6 +179,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions(PACKAGES),
         "cpu": processor(),
+        "processes": processes.count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
@@ -207,7 +210,7 @@ def record_resumption(folder: Path, precision: str, device: str) -> None:
         return
     record = read_json(folder / RUN)
     whole = environment()
-    here = {key: whole[key] for key in ("mien", "commit", "cpu", "threads", "gpu")}
+    here = {key: whole[key] for key in ("mien", "commit", "cpu", "processes", "threads", "gpu")}
     entry = {**here, "device": device, "precision": precision, "started": _now()}
     record["resumed"] = [*record.get("resumed", ()), entry]
     _write(folder, record)

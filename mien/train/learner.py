@@ -16,6 +16,7 @@ from mien.emotions import FERPLUS_EMOTIONS, Label
 from mien.errors import RecipeError
 from mien.models import create_model
 from mien.models.weights import InitialWeights
+from mien.train import processes
 from mien.train.batches import Batch, alternating_mirror, augment, mix, smaller
 from mien.train.recipe import LossConfig, Recipe
 
@@ -222,9 +223,8 @@ class Learner(nn.Module):
             self.averaged.load_state_dict(network.state_dict())
 
     def begin(self, epoch: int) -> None:
-        """Make ready for an epoch: everything random in it follows from (seed, epoch)."""
+        """Make ready for an epoch."""
         self.epoch = epoch
-        torch.manual_seed(1_000_003 * (self.seed + 1) + self.picture_epoch)
         self._sums = {}
         if epoch >= self.recipe.epochs - self.recipe.dropout_off:
             for layer in self.model.modules():
@@ -260,11 +260,14 @@ class Learner(nn.Module):
         return known[rows].float().to(x.device)
 
     def loss(self, batch: Batch, number: int) -> Tensor:
-        """The loss of the epoch's batch of that ``number``, on augmented images; a scalar."""
+        """The loss of the epoch's batch of that ``number``, on augmented images; a scalar.
+
+        Of several processes each computes its addend. All that is random follows from the seed,
+        the epoch and ``number``.
+        """
         config = self.recipe.loss
-        if self.recipe.distill.variants:
-            # Pictures that come again must not depend on what dropout drew before them...
-            torch.manual_seed(7_368_787 * (self.picture_epoch + 1) + 1009 * self.seed + number)
+        # The images, which may come again, must not depend on what dropout drew before them...
+        torch.manual_seed(7_368_787 * (self.picture_epoch + 1) + 1009 * self.seed + number)
         x = self.prepare(batch.images, train=True, index=batch.index)
         target, votes, weights = self.targets(batch), batch.votes, batch.weights
         if config.mixup or config.cutmix:
@@ -272,30 +275,43 @@ class Learner(nn.Module):
             target = lam * target + (1 - lam) * target[order]
             votes = None if votes is None else lam * votes + (1 - lam) * votes[order]
             weights = None if weights is None else lam * weights + (1 - lam) * weights[order]
+        total, part = len(x), processes.mine(len(x))
+        x, target = x[part], target[part]
         soft = None
         if self.teacher is not None:
-            soft = self.follow(x, batch.index)
+            soft = self.follow(x, None if batch.index is None else batch.index[part])
             x = smaller(x, self.side())
-        if self.recipe.distill.variants:  # ... and dropout not on them
-            torch.manual_seed(15_485_863 * (self.epoch + 1) + 1009 * self.seed + number)
+        # ... and dropout not on them; other processes drop other units.
+        torch.manual_seed(
+            15_485_863 * (self.epoch + 1)
+            + 1009 * self.seed
+            + number
+            + 86_028_121 * processes.number()
+        )
         if self.auxiliary is None:
             logits = self.model(x).float()
         else:
             features = self.model.forward_features(x)  # type: ignore[operator]
             logits = self.model.forward_head(features).float()  # type: ignore[operator]
-        loss = label_loss(logits, target, config, self.class_weights, weights)
+        # Means of the whole batch: those of the part times its share, for the sum of all parts.
+        share: float | Tensor = len(x) / total
+        mine = None
+        if weights is not None:
+            mine = weights[part]
+            share = mine.sum() / weights.sum().clamp(min=1e-6)
+        loss = label_loss(logits, target, config, self.class_weights, mine) * share
         if soft is not None:
             distill = self.recipe.distill
-            following = distillation_loss(logits, soft, distill.temperature)
+            following = distillation_loss(logits, soft, distill.temperature) * (len(x) / total)
             loss = (1 - distill.weight) * loss + distill.weight * following
         if self.auxiliary is not None and votes is not None:
             log_shares = F.log_softmax(self.auxiliary(features).float(), dim=1)
             voted = (votes.sum(dim=1) > 0).sum().clamp(min=1)  # not the images without votes
-            loss = loss - config.ferplus_auxiliary * (votes * log_shares).sum() / voted
+            loss = loss - config.ferplus_auxiliary * (votes[part] * log_shares).sum() / voted
         hits = logits.argmax(1) == target.argmax(1)
         if batch.weights is not None:  # extra images have no label to hit
-            hits = hits[batch.weights > 0]
-        self._add("train_loss", loss.detach() * len(hits))
+            hits = hits[batch.weights[part] > 0]
+        self._add("train_loss", loss.detach() * (len(hits) * total / len(x)))
         self._add("train_correct", hits.sum())
         self._add("train_n", torch.tensor(len(hits)))
         return loss
@@ -326,20 +342,24 @@ class Learner(nn.Module):
         training = network.training
         network.eval()
         for batch in batches:
-            logits = network(self.prepare(batch.images, train=False)).float()
-            self._add("val_loss", F.cross_entropy(logits, batch.labels, reduction="sum"))
-            self._add("val_correct", (logits.argmax(1) == batch.labels).sum())
-            self._add("val_n", torch.tensor(len(batch.labels)))
+            part = processes.mine(len(batch.labels))
+            labels = batch.labels[part]
+            if not len(labels):
+                continue
+            logits = network(self.prepare(batch.images[part], train=False)).float()
+            self._add("val_loss", F.cross_entropy(logits, labels, reduction="sum"))
+            self._add("val_correct", (logits.argmax(1) == labels).sum())
+            self._add("val_n", torch.tensor(len(labels)))
         network.train(training)
 
     def metrics(self) -> dict[str, float]:
         """train_/val_ loss and accuracy of the epoch that just ended; resets the sums."""
         metrics: dict[str, float] = {}
         for part in ("train", "val"):
-            n = float(self._sums.get(f"{part}_n", 0))
+            keys = (f"{part}_{name}" for name in ("loss", "correct", "n"))
+            loss, correct, n = processes.add_up([float(self._sums.get(key, 0)) for key in keys])
             if n:
-                metrics[f"{part}_loss"] = float(self._sums[f"{part}_loss"]) / n
-                metrics[f"{part}_accuracy"] = float(self._sums[f"{part}_correct"]) / n
+                metrics |= {f"{part}_loss": loss / n, f"{part}_accuracy": correct / n}
         self._sums = {}
         return metrics
 

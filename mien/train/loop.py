@@ -1,8 +1,8 @@
 """The training loop, from top to bottom. `mien train`, distillation and the speed run are this.
 
-Everything random in an epoch follows from (seed, epoch), and all else that an epoch needs is in
+Everything random in a step follows from (seed, epoch, step), and all else that an epoch needs is in
 :class:`State`, the weights and the optimiser: a killed run that goes on from its last checkpoint
-ends with the weights of an uninterrupted one.
+ends with the weights of an uninterrupted one. Started by torchrun, this runs in every process.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import partial
 
 import torch
 
+from mien.train import processes
 from mien.train.batches import EpochBatches
 from mien.train.learner import Learner
 from mien.train.recipe import Recipe, ScheduleConfig
@@ -93,6 +94,7 @@ def train(
                 loss = learner.loss(batch, number)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            processes.add_gradients(learner)
             optimizer.step()
             state.step += 1
             learner.follow_weights(state.step)
@@ -102,6 +104,7 @@ def train(
         state.epoch += 1
         if after_epoch is None:
             continue
+        processes.average(learner)
         if judge is not None:
             with autocast():
                 learner.judge(judge)
