@@ -185,6 +185,15 @@ class ModelInfo:
             raise ModelError(f"{source} carries a damaged mien record: {_short(error)}") from None
 
 
+def known_prior(info: ModelInfo) -> Mapping[Label, float] | None:
+    """The shares of the classes that the model states, or FER2013's where it learned on its
+    Training split; None where they are not known."""
+    if info.prior:
+        return info.prior
+    fer2013 = info.training_data.startswith("fer2013") and set(info.labels) == set(FER2013_PRIOR)
+    return FER2013_PRIOR if fer2013 else None
+
+
 def prior_weights(info: ModelInfo, prior: str) -> tuple[float, ...]:
     """Factors that move probabilities from the training's class prior to another one.
 
@@ -203,14 +212,8 @@ def prior_weights(info: ModelInfo, prior: str) -> tuple[float, ...]:
         ModelError: an unknown word, a model whose prior is not known, or "fer2013" for other
             classes than FER2013's.
     """
-    old = info.prior
-    if (
-        not old
-        and info.training_data.startswith("fer2013")
-        and set(info.labels) == set(FER2013_PRIOR)
-    ):
-        old = FER2013_PRIOR
-    if not old:
+    old = known_prior(info)
+    if old is None:
         raise ModelError(
             f"Model {info.name!r} does not state the prior of its classes; leave prior out."
         )

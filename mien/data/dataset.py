@@ -78,6 +78,11 @@ class FaceDataset:
         return hashlib.sha256("\n".join(sorted(self.ids.tolist())).encode()).hexdigest()
 
     @property
+    def sources(self) -> NDArray[np.str_]:
+        """Str (N,): the dataset that each image comes from, which its id begins with."""
+        return np.char.partition(self.ids, ":")[:, 0]
+
+    @property
     def where(self) -> str:
         """What messages call it: its path, or else its name."""
         return self.source or self.name

@@ -166,10 +166,13 @@ def read_fer2013_csv(path: Path, *, skip_bad: bool = False) -> FaceDataset:
 
 
 def dataset_name(ids: list[str]) -> str:
-    """The dataset that ids such as "fer2013:00012" come from; "fergit" for its two together."""
+    """The dataset that ids such as "fer2013:00012" come from; "fergit" for its two together, and
+    "photo" with CK+ beside them."""
     prefixes = {i.split(":", 1)[0] if ":" in i else "faces" for i in ids}
     if prefixes == {"fer2013", "muxspace"}:
         return "fergit"
+    if prefixes == {"fer2013", "muxspace", "ckplus"}:
+        return "photo"
     return prefixes.pop() if len(prefixes) == 1 else "faces"
 
 

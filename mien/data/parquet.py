@@ -248,7 +248,7 @@ def read_parquet(path: Path, *, skip_bad: bool = False) -> FaceDataset:
         splits=_strings(table, columns.split),
         groups=_strings(table, columns.group),
         votes=_votes(table, columns.votes),
-        classes={"fer2013": FER2013, "ckplus": CKPLUS}.get(name),
+        classes={"fer2013": FER2013, "photo": FER2013, "ckplus": CKPLUS}.get(name),
         notes=notes,
         lossless=None if flags is None else np.array(flags, dtype=bool),
     )

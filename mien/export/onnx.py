@@ -27,6 +27,7 @@ from mien.export.saturation import prevent
 from mien.modelinfo import ModelInfo
 from mien.preprocess import normalize
 from mien.train.checkpoint import TorchClassifier
+from mien.train.degrade import degrade
 
 #: Largest difference of a float32 logit between torch and onnxruntime on real faces.
 PARITY = 1e-3
@@ -43,6 +44,12 @@ def default_licence(training_data: str) -> str:
     Args:
         training_data: :attr:`mien.modelinfo.ModelInfo.training_data`.
     """
+    if training_data == "photo":
+        return (
+            "Research use: trained on FER2013 (released for research by its Kaggle challenge), "
+            "FER+ votes (MIT), CK+ (research only) and muxspace facial expressions (Apache-2.0); "
+            "the code is Apache-2.0."
+        )
     if training_data.startswith(("fer2013", "ferplus")):
         return (
             "Research use: trained on FER2013 (released for research by its Kaggle challenge) and "
@@ -191,6 +198,23 @@ def _quantize(
     return quantised
 
 
+def _degraded(faces: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
+    """``share`` of the faces as life degrades them, the others a little; always the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = degrade(torch.from_numpy(faces)[:, None].float() / 255, share)
+    return np.asarray((made[:, 0] * 255).round().numpy(), np.uint8)
+
+
+def _shift_of_prior(info: ModelInfo, labels: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    """What moves logits from the network's stated prior to the labels' shares, float32 (K,)."""
+    if not info.prior:
+        return None
+    counts = np.bincount(labels, minlength=len(info.labels))
+    own = np.array([info.prior[label] for label in info.labels])
+    return np.asarray(np.log(np.maximum(counts / len(labels), 1e-3) / own), np.float32)
+
+
 def _scores_of(path: Path, proto: onnx.ModelProto) -> Mapping[str, Any]:
     """The recorded figures of an earlier export of this very network at ``path``; else {}: the same
     network again, say with another licence, is not scored anew."""
@@ -255,8 +279,10 @@ def export_onnx(
     Args:
         classifier: from :func:`mien.train.load_checkpoint`.
         out: the .onnx file to write.
-        train: split whose images calibrate int8 (``calibration`` of them, evenly spaced).
-        val: split that fits the temperature, checks parity and judges int8.
+        train: split whose images calibrate int8 (``calibration`` of them, evenly spaced; for a
+            network that was trained on degraded images half of them degraded).
+        val: split that fits the temperature (beside a degraded copy of it for such a network; under
+            its classes' shares where the network states a prior), checks parity and judges int8.
         int8: quantise weights and activations.
         method: calibration: minmax, entropy or percentile.
         tolerance: largest fall of accuracy on ``val`` that int8 may cost.
@@ -282,15 +308,22 @@ def export_onnx(
     logits, accuracy = reference, float_accuracy
     if int8:
         rows = np.linspace(0, len(train) - 1, min(calibration, len(train))).astype(np.int64)
-        proto = _quantize(proto, train.images[rows], info, method)
+        shown = train.images[rows]
+        if classifier.degraded:
+            shown[::2] = _degraded(shown[::2], classifier.degraded)
+        proto = _quantize(proto, shown, info, method)
         logits = classifier_of(_with_info(proto, info)).logits(val.images)
         accuracy = float((logits.argmax(1) == val.labels).mean())
         parity = float(np.abs(logits[: len(faces)] - reference[: len(faces)]).max())
         _gate(float_accuracy, accuracy, tolerance, val_name)
+    labels = val.labels
+    if classifier.degraded:
+        more = classifier_of(_with_info(proto, info)).logits(_degraded(val.images, 1))
+        logits, labels = np.concatenate([logits, more]), np.concatenate([labels, labels])
     path, found = Path(out), {"accuracy": round(accuracy, 6), "n": len(val)}
     info = dataclasses.replace(
         info,
-        temperature=fit_temperature(logits, val.labels),
+        temperature=fit_temperature(logits, labels, _shift_of_prior(info, labels)),
         precision="int8" if int8 else "float32",
         scores={**_scores_of(path, proto), val_name: found, **info.scores},
     )

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mien._system import file_sha256
 from mien.errors import ModelError, RecipeError, require_extra
+from mien.models.registry import create_model
 from mien.models.transfer import BACKBONES, Backbone, BackboneEntry, build_network
 
 IMAGENET, RANDOM = "imagenet", "random"
@@ -62,8 +63,10 @@ class InitialWeights:
         return {"source": self.source, "sha256": digest.hexdigest()}
 
     def load_into(self, model: nn.Module) -> None:
-        """Overwrite the weights of ``model``, a :class:`Backbone`; the classifier stays."""
-        assert isinstance(model, Backbone)
+        """Overwrite the weights of ``model``; a :class:`Backbone` keeps its classifier."""
+        if not isinstance(model, Backbone):
+            model.load_state_dict({**model.state_dict(), **self.state})
+            return
         missing, unexpected = model.network.load_state_dict(dict(self.state), strict=False)
         left = [k for k in missing if not k.startswith(model.entry.head)]
         assert not unexpected, unexpected
@@ -76,7 +79,7 @@ def initial_weights(model: str, init: str) -> InitialWeights | None:
     Args:
         model: registry name.
         init: "imagenet", "random" or a file: a state dictionary (.pth, .pt, .safetensors) of the
-            same backbone, or a checkpoint of a mien run of it.
+            same architecture, or a checkpoint of a mien run of it.
 
     Raises:
         RecipeError: the architecture has no ImageNet weights (it is no backbone).
@@ -86,20 +89,34 @@ def initial_weights(model: str, init: str) -> InitialWeights | None:
     if init == RANDOM:
         return None
     if model not in BACKBONES:
-        raise RecipeError(
-            f"init={init}: {model!r} starts at random; weights to start from are known for "
-            f"{', '.join(BACKBONES)}."
-        )
+        if init == IMAGENET:
+            raise RecipeError(
+                f"init={init}: {model!r} has none; they are known for {', '.join(BACKBONES)}."
+            )
+        return InitialWeights(_own(model, _read(_existing(init, model)), init), Path(init).name)
     entry = BACKBONES[model]
     require_extra("transfer", ("timm", "torchvision", "safetensors"), f"init={init}")
     if init == IMAGENET:
         return InitialWeights(_fit(_published(entry), entry, entry.source), entry.source)
-    path = Path(init)
-    if not path.is_file():
-        raise WeightsError(
-            f"No weights at {init!r}; give a file of weights of {entry.title}, imagenet or random."
-        )
+    path = _existing(init, f"{entry.title}, imagenet")
     return InitialWeights(_fit(_read(path), entry, str(path)), path.name)
+
+
+def _existing(init: str, title: str) -> Path:
+    """The file ``init``. Raises WeightsError where there is none."""
+    if not Path(init).is_file():
+        raise WeightsError(f"No weights at {init!r}; give a file of weights of {title} or random.")
+    return Path(init)
+
+
+def _own(model: str, state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """The weights of a network of mien's own, all but a classifier of other classes."""
+    wanted = create_model(model).state_dict()
+    fits = {k: v for k, v in state.items() if k in wanted and v.shape == wanted[k].shape}
+    missing = [k for k in wanted if k not in fits and not k.startswith("head.")]
+    if missing:
+        raise WeightsError(f"{where} does not fit {model}: it lacks {missing[0]!r}, of that shape.")
+    return {k: v.float() if v.is_floating_point() else v for k, v in fits.items()}
 
 
 def _published(entry: BackboneEntry) -> dict[str, Any]:
@@ -195,9 +212,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
     # A checkpoint of mien may hold averaged weights too: those are what it is deployed with.
-    averaged = {k: v for k, v in state.items() if k.startswith("averaged.network.")}
+    averaged = {k for k in state if k.startswith("averaged.")}
     if averaged:
-        return {k.removeprefix("averaged.network."): v for k, v in averaged.items()}
+        return {k.removeprefix("averaged.").removeprefix("network."): state[k] for k in averaged}
     for prefix in _PREFIXES:
         inside = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         if inside and (len(inside) == len(state) or prefix == "model.network."):

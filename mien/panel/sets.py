@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mien.data import read_dataset
 from mien.data.parquet import image_bytes, parquet_schema, read_table
+from mien.data.photo_set import MUXSPACE_TRAINED, held_out_subject
 from mien.data.readers import read_photo_dataset
 from mien.emotions import Emotion, Label, parse_emotion
 from mien.errors import DataError
@@ -30,17 +31,8 @@ PASTED = 600
 Image = NDArray[np.uint8]
 
 
-#: muxspace's labellers whose photos ``mien_photo`` was trained on; the others' are the panel's.
-MUXSPACE_TRAINED = ("dwdii", "302")
-
-
 def _hash(text: str) -> int:
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
-
-
-def held_out_subject(subject: str) -> bool:
-    """Whether a CK+ subject is the panel's: a third, which ``mien_photo`` never saw."""
-    return _hash(f"ck{subject}") % 3 == 0
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ class Batch:
     """images: uint8 (N, 1, H, W); labels: int64 (N,); votes: float (N, 10) shares or None.
 
     ``index``: int64 (N,), rows of the dataset; ``weights``: float (N,) of the samples' labels, or
-    None where all count alike.
+    None where all count alike; ``prior``: float (N, K), log share of each class among the
+    images of the sample's source, or None.
     """
 
     images: Tensor
@@ -34,6 +35,7 @@ class Batch:
     votes: Tensor | None
     index: Tensor | None = None
     weights: Tensor | None = None
+    prior: Tensor | None = None
 
 
 class EpochBatches:
@@ -47,6 +49,9 @@ class EpochBatches:
     Args:
         shuffle: train order (shuffled, last short batch dropped) or file order (all samples).
         weights: float32 (N,), what each sample's label counts for; None = all alike.
+        draws: float64 (N,), how often an epoch shows each sample, of which the whole part is sure
+            and the rest a matter of chance; None = once. Only where ``shuffle``.
+        prior: float32 (N, K) for :attr:`Batch.prior`, or None.
     """
 
     def __init__(
@@ -58,6 +63,8 @@ class EpochBatches:
         shuffle: bool = False,
         device: torch.device | str = "cpu",
         weights: NDArray[np.float32] | None = None,
+        draws: NDArray[np.float64] | None = None,
+        prior: NDArray[np.float32] | None = None,
     ) -> None:
         self.images = torch.from_numpy(np.ascontiguousarray(dataset.images)).unsqueeze(1).to(device)
         self.labels = torch.from_numpy(np.ascontiguousarray(dataset.labels)).to(device)
@@ -67,19 +74,28 @@ class EpochBatches:
             # Rows nobody voted on stay all zero and so carry no auxiliary loss.
             self.votes = (votes / votes.sum(dim=1, keepdim=True).clamp(min=1)).to(device)
         self.weights = None if weights is None else torch.from_numpy(weights).to(device)
-        self.batch_size = min(batch_size, max(len(dataset), 1))
+        self.prior = None if prior is None else torch.from_numpy(prior).to(device)
+        self.draws = draws
+        #: Images an epoch.
+        self.drawn = len(dataset) if draws is None else int(draws.sum() + 1e-6)
+        self.batch_size = min(batch_size, max(self.drawn, 1))
         self.seed = seed
         self.shuffle = shuffle
         self.epoch = 0
 
     def __len__(self) -> int:
-        n = len(self.labels)
+        n = self.drawn
         return n // self.batch_size if self.shuffle else -(-n // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         n = len(self.labels)
         if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(n)
+            random = np.random.default_rng([self.seed, self.epoch])
+            order = random.permutation(n)
+            if self.draws is not None:
+                # Systematic sampling along a random order: every epoch has as many images.
+                upto = np.floor(np.cumsum(self.draws[order]) + 1e-6).astype(np.int64)
+                order = random.permutation(np.repeat(order, np.diff(upto, prepend=0)))
         else:
             order = np.arange(n)
         index = torch.from_numpy(order).to(self.labels.device)
@@ -87,7 +103,8 @@ class EpochBatches:
             rows = index[k * self.batch_size : (k + 1) * self.batch_size]
             votes = None if self.votes is None else self.votes[rows]
             weights = None if self.weights is None else self.weights[rows]
-            yield Batch(self.images[rows], self.labels[rows], votes, rows, weights)
+            prior = None if self.prior is None else self.prior[rows]
+            yield Batch(self.images[rows], self.labels[rows], votes, rows, weights, prior)
 
 
 def _uniform(n: int, limit: float, like: Tensor) -> Tensor:

@@ -37,12 +37,14 @@ class TorchClassifier:
         model: the network in eval mode on ``device``, float32 weights.
         info: what it is; ``temperature`` is 1 until export fits it.
         path: the checkpoint; the ids that it was trained on lie beside it.
+        degraded: share of degraded images that it was trained on (``augment.degraded``).
     """
 
     model: nn.Module
     info: ModelInfo
     device: str = "cpu"
     path: Path | None = None
+    degraded: float = 0.0
 
     def logits(self, faces: NDArray[np.uint8], batch_size: int = 256) -> NDArray[np.float32]:
         """uint8 (N, S, S) -> float32 (N, K)."""
@@ -98,11 +100,12 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> TorchClassifier:
         seed=seed,
         training_data=data.get("name", ""),
         protocol=data.get("protocol", ""),
+        prior=dict.fromkeys(classes, 1 / len(classes)) if recipe.loss.logit_adjustment else {},
         parameters=count_parameters(model),
         multiply_adds=count_multiply_adds(model, shape),
         created_with=f"mien {__version__}",
     )
-    return TorchClassifier(model, info, device, Path(path))
+    return TorchClassifier(model, info, device, Path(path), recipe.augment.degraded)
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from mien._system import file_sha256
 from mien.emotions import Label
 from mien.errors import ModelError, RecipeError
+from mien.modelinfo import known_prior
 from mien.train.checkpoint import TorchClassifier, load_checkpoint
 from mien.train.folder import BEST, LAST, RECIPE, RESULT
 
@@ -127,6 +128,12 @@ class Teachers:
     @property
     def classes(self) -> tuple[Label, ...]:
         return self.members[0].info.labels
+
+    @property
+    def log_prior(self) -> Tensor | None:
+        """Log share of each class where the first of them learned, float (K,); None: not known."""
+        shares = known_prior(self.members[0].info)
+        return None if shares is None else torch.tensor([shares[c] for c in self.classes]).log()
 
     def to(self, device: str) -> Teachers:
         """Move the networks to ``device``; returns itself."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from mien.models import create_model
 from mien.models.weights import InitialWeights
 from mien.train import processes
 from mien.train.batches import Batch, alternating_mirror, augment, mix, smaller
-from mien.train.recipe import LossConfig, Recipe
+from mien.train.recipe import AugmentConfig, LossConfig, Recipe
 
 #: Stands for log(0) in the reverse cross-entropy (Wang et al. 2019, section 3.3).
 LOG_ZERO = -4.0
@@ -71,7 +72,8 @@ def distillation_loss(logits: Tensor, soft: Tensor, temperature: float) -> Tenso
     """KL divergence of the student from the teachers at ``temperature`` (Hinton et al. 2015).
 
     Args:
-        soft: the teachers' probabilities at the same temperature.
+        soft: the teachers' probabilities at the same temperature; a row of zeros, of an image that
+            they were not asked about, is no divergence.
 
     Times the temperature squared, so that gradients keep their size when it changes.
     """
@@ -100,7 +102,8 @@ class Learner(nn.Module):
     Attributes:
         epoch: number of the epoch under way, from 0.
         answers: float16 (variants + 2, rows, K), what the teachers said, at last to the clean
-            epochs' images and their mirror images; NaN where not asked yet.
+            epochs' images and their mirror images; NaN where not asked yet. (1, rows, K) where
+            they answer images as they are (``distill.clean``).
 
     Args:
         recipe: the resolved recipe.
@@ -109,7 +112,9 @@ class Learner(nn.Module):
         class_weights: float (K,) or None.
         seed: seeds order and augmentation, with the epoch.
         rows: size of the training set.
-        teacher: gives soft targets (:class:`mien.train.teachers.Teachers`); no part of the weights.
+        teacher: gives soft targets (:class:`mien.train.distill.Teachers`); no part of the weights.
+        teacher_prior: float (K,), log share of each class where the teachers learned, or None.
+        untaught: bool (rows,), images whose labels alone count, or None.
     """
 
     class_weights: Tensor | None
@@ -126,12 +131,15 @@ class Learner(nn.Module):
         seed: int = 0,
         rows: int = 0,
         teacher: Teacher | None = None,
+        teacher_prior: Tensor | None = None,
+        untaught: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.recipe = recipe
         self.classes = classes
         self.mean, self.std = mean, std
         self.seed, self.rows, self.teacher = seed, rows, teacher
+        self.teacher_prior, self.untaught = teacher_prior, untaught
         self.epoch = 0
         self.model = create_model(recipe.model, num_classes=len(classes), **recipe.model_args)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -181,6 +189,17 @@ class Learner(nn.Module):
             side = size if share >= start else side
         return side
 
+    def augmentation(self) -> AugmentConfig:
+        """Of this epoch's training images."""
+        config = self.recipe.augment
+        if self.epoch >= self.first_clean:
+            # What comes again is an image and its mirror image in turn.
+            turns = config.alternating or bool(config.flip and self.recipe.distill.variants)
+            return AugmentConfig(flip=config.flip, alternating=turns)
+        done = self.epoch / self.recipe.epochs
+        milder = 1 if done < 0.75 else 0.75 if done < 0.92 else 0.5
+        return replace(config, degraded=milder * config.degraded)
+
     @property
     def deployed(self) -> nn.Module:
         """The network that validation scores and export writes."""
@@ -193,11 +212,7 @@ class Learner(nn.Module):
         """
         x = images.float() / 255
         if train:
-            config, mirrored = self.recipe.augment, None
-            if self.epoch >= self.first_clean:
-                # What comes again is a image and its mirror image in turn.
-                turns = config.alternating or bool(config.flip and self.recipe.distill.variants)
-                config = type(config)(flip=config.flip, alternating=turns)
+            config, mirrored = self.augmentation(), None
             if config.alternating and index is not None:
                 mirrored = alternating_mirror(index, self.picture_epoch, self.seed)
             # In bfloat16 the sampling points themselves would be rounded, by up to .1 pixels.
@@ -243,20 +258,27 @@ class Learner(nn.Module):
             target = (1 - share) * target + share * votes / mass.clamp(min=1e-6)
         return target
 
-    def follow(self, x: Tensor, rows: Tensor | None) -> Tensor:
-        """The teachers' soft targets (N, K) for a prepared batch of the training set's ``rows``."""
+    def follow(self, x: Tensor, batch: Batch, part: slice) -> Tensor:
+        """The teachers' soft targets (N, K) for a ``part`` of ``batch``, which was prepared as
+        ``x``; zeros where they are not asked."""
         assert self.teacher is not None
-        distill = self.recipe.distill
-        if not distill.variants or rows is None:
-            return self.teacher(x * self.std + self.mean, distill.temperature)
+        distill, rows = self.recipe.distill, None if batch.index is None else batch.index[part]
+        seen = batch.images[part].float() / 255 if distill.clean else x * self.std + self.mean
+        if rows is None or not (distill.variants or distill.clean):
+            return self.teacher(seen, distill.temperature)
         if self.answers is None:
-            shape = (distill.variants + 2, self.rows, len(self.classes))
+            slots = 1 if distill.clean else distill.variants + 2
+            shape = (slots, self.rows, len(self.classes))
             self.answers = torch.full(shape, torch.nan, dtype=torch.float16)
+            if self.untaught is not None:
+                self.answers[:, self.untaught] = 0
         since = self.picture_epoch - self.first_clean
         slot = self.picture_epoch if since < 0 else distill.variants + since
-        rows, known = rows.cpu(), self.answers[slot]
-        if known[rows].isnan().any():
-            known[rows] = self.teacher(x * self.std + self.mean, distill.temperature).half().cpu()
+        rows, known = rows.cpu(), self.answers[0 if distill.clean else slot]
+        new = known[rows].isnan().any(dim=1)
+        if new.any():
+            asked = seen[new.to(seen.device)]
+            known[rows[new]] = self.teacher(asked, distill.temperature).half().cpu()
         return known[rows].float().to(x.device)
 
     def loss(self, batch: Batch, number: int) -> Tensor:
@@ -279,7 +301,7 @@ class Learner(nn.Module):
         x, target = x[part], target[part]
         soft = None
         if self.teacher is not None:
-            soft = self.follow(x, None if batch.index is None else batch.index[part])
+            soft = self.follow(x, batch, part)
             x = smaller(x, self.side())
         # ... and dropout not on them; other processes drop other units.
         torch.manual_seed(
@@ -293,6 +315,9 @@ class Learner(nn.Module):
         else:
             features = self.model.forward_features(x)  # type: ignore[operator]
             logits = self.model.forward_head(features).float()  # type: ignore[operator]
+        free = logits  # of the classes' shares, which the labels' and the teachers' losses add
+        if batch.prior is not None:
+            logits = free + config.logit_adjustment * batch.prior[part]
         # Means of the whole batch: those of the part times its share, for the sum of all parts.
         share: float | Tensor = len(x) / total
         mine = None
@@ -301,8 +326,10 @@ class Learner(nn.Module):
             share = mine.sum() / weights.sum().clamp(min=1e-6)
         loss = label_loss(logits, target, config, self.class_weights, mine) * share
         if soft is not None:
-            distill = self.recipe.distill
-            following = distillation_loss(logits, soft, distill.temperature) * (len(x) / total)
+            distill, theirs = self.recipe.distill, logits
+            if batch.prior is not None and self.teacher_prior is not None:
+                theirs = free + config.logit_adjustment * self.teacher_prior.to(free.device)
+            following = distillation_loss(theirs, soft, distill.temperature) * (len(x) / total)
             loss = (1 - distill.weight) * loss + distill.weight * following
         if self.auxiliary is not None and votes is not None:
             log_shares = F.log_softmax(self.auxiliary(features).float(), dim=1)

@@ -85,6 +85,9 @@ class LossConfig:
             divergence); it is dropped after training. 0 = off.
         ferplus_blend: share of the target taken from the FER+ votes for the model's own classes,
             where a sample has any; 0 = the dataset's labels alone.
+        logit_adjustment: training adds this times the log share of each class in the image's source
+            to the logits (Menon et al. 2021): at 1 the network's own answer, and its file's stated
+            prior, is then that of equally likely classes. 0 = off.
     """
 
     label_smoothing: float = 0.0
@@ -96,6 +99,7 @@ class LossConfig:
     name: str = "ce"
     gce_q: float = 0.7
     sce_reverse: float = 1.0
+    logit_adjustment: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,8 @@ class AugmentConfig:
             the images that are scored still have (Touvron et al. 2019 on such a mismatch);
             bicubic keeps three quarters of it for four times the time of the augmentation.
         degraded: share of the images that :mod:`mien.train.degrade` makes as poor as photos from
-            life are; all others get its milder framing and light. After all of the above.
+            life, after all of the above; the others get its milder framing and light. In the last
+            quarter of the epochs the share falls to three quarters, then to half of it.
     """
 
     flip: float = 0.0
@@ -181,17 +186,19 @@ class DistillConfig:
     Attributes:
         weight: share of the teachers' soft targets in the loss, 0 = no teachers.
         temperature: both sides' logits are divided by it.
-        unlabelled: name of the set of extra images that only the teachers label; "" = none. A
-            model trained with one saw outside images, so its recipe has a name of its own.
-        variants: the augmented images of so many epochs come again and again, and the teachers
-            answer each once, which saves most of their time; the clean epochs at the end show
-            each image and its mirror image in turn. 0 = new images in every epoch.
+        unlabelled: name of the set of extra images that only the teachers label; "" = none.
+        variants: the augmented images of so many epochs come again, and the teachers answer each
+            once; the clean epochs show each image and its mirror image in turn. 0 = always new.
+        clean: the teachers answer every image once, as it is, whatever the student sees of it.
+        sources: names of the sources whose images they answer, spaces between; "" = all.
     """
 
     weight: float = 0.0
     temperature: float = 2.0
     unlabelled: str = ""
     variants: int = 0
+    clean: bool = False
+    sources: str = ""
 
 
 @dataclass(frozen=True)
@@ -202,23 +209,22 @@ class Recipe:
         name, paper, claim: what it is, where it comes from, what it reaches.
         model, model_args: registry name and keyword arguments.
         protocol: named data protocol.
+        draws: how often an epoch shows an image (else once), by the source that its id begins with
+            and its class: "ckplus:", "fer2013:disgust".
         pixels: "unit" (p / 255) or "standardise" (by the training mean and deviation).
         batch_size, epochs: as the words say.
         ema: decay of the averaged weights, 0 = off; validation then scores the average.
         clean_epochs: last epochs without geometric augmentation or erasing (flip stays).
-        dropout_off: last epochs without dropout. Where dropout stands before batch norms, these
-            learn a variance that inference never sees (Li et al. 2019, "variance shift"); short
-            trainings have no time to grow insensitive to it.
+        dropout_off: last epochs without dropout: before batch norms it teaches them a variance
+            that inference never sees (Li et al. 2019, "variance shift").
         early_stopping: epochs without a better val_accuracy before stopping; 0 = off.
         precision: "auto", "32" or "bf16".
-        init: what the weights start from: "random", "imagenet" or a file of weights (backbones
-            only; see :mod:`mien.models.weights`).
+        init: "random", "imagenet" (backbones) or a file of weights: :mod:`mien.models.weights`.
         weights: what doubtful training images count for.
         distill: how teachers are followed.
-        progressive: (from this share of the epochs on, side in pixels) pairs: training starts on
-            smaller images; () = full size throughout. Validation is always at full size, and
-            teachers answer at full size.
-        frozen_scale: batch norms keep the scale 1 and learn their shift alone.
+        progressive: (from this share of the epochs on, side in pixels) pairs; () = full size
+            throughout, as validation and the teachers always have it.
+        frozen_scale: batch norms keep the scale 1.
     """
 
     model: str
@@ -227,6 +233,7 @@ class Recipe:
     claim: str = ""
     protocol: str = "fer2013"
     model_args: Mapping[str, Any] = field(default_factory=dict)
+    draws: Mapping[str, float] = field(default_factory=dict)
     pixels: str = "unit"
     batch_size: int = 64
     epochs: int = 30

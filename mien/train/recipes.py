@@ -16,6 +16,7 @@ from mien.train.recipe import (
     OptimizerConfig,
     Recipe,
     ScheduleConfig,
+    WeightConfig,
 )
 
 RECIPES: dict[str, Callable[[], Recipe]] = {}
@@ -325,13 +326,34 @@ def mien_base_distilled() -> Recipe:
 
 
 @recipe
+def mien_photo() -> Recipe:
+    """The default for photos: mien_base on FER2013, CK+ and muxspace (mien data build-photo), every
+    face standardised and most of them degraded; the teachers answer what the face was before."""
+    return replace(
+        mien_base_distilled(),
+        model_args={"standardise": True},
+        draws={"fer2013:disgust": 3, "ckplus:": 5, "muxspace:": 3}
+        | {"muxspace:neutral": 0.23, "muxspace:happy": 0.3},
+        batch_size=128,
+        optimizer=replace(MUON, lr=0.014),
+        schedule=ScheduleConfig("onecycle", warmup=0.04),
+        epochs=25,
+        clean_epochs=0,
+        loss=LossConfig(0.05, ferplus_auxiliary=0.4, ferplus_blend=0.3, logit_adjustment=1),
+        augment=AugmentConfig(degraded=0.6),
+        ema=0.998,
+        weights=WeightConfig(not_a_face=0),
+        distill=DistillConfig(weight=0.4, clean=True, sources="fer2013 muxspace"),
+        progressive=((0.0, 40), (0.6, 48)),
+    )
+
+
+@recipe
 def mien_distilled_extra() -> Recipe:
     """The student with muxspace's faces as extra images that only the teachers label: it saw
     outside images, so it is never compared with the models that did not."""
-    return replace(
-        mien_distilled(),
-        distill=replace(mien_distilled().distill, unlabelled="muxspace"),
-    )
+    student = mien_distilled()
+    return replace(student, distill=replace(student.distill, unlabelled="muxspace"))
 
 
 @recipe

@@ -34,6 +34,8 @@ class Material:
         train, val: the splits.
         chosen: what batches are drawn from.
         weights: float32, what each label of ``chosen`` counts for; None: all alike.
+        draws: how often an epoch shows each image of ``chosen`` (``recipe.draws``); None: once.
+        prior: log share of each class among the images of its source, float32 (N, K), or None.
         mean, std: of the training split's pixels, on the 0..1 scale.
     """
 
@@ -43,6 +45,8 @@ class Material:
     weights: NDArray[np.float32] | None
     mean: float
     std: float
+    draws: NDArray[np.float64] | None = None
+    prior: NDArray[np.float32] | None = None
 
     @property
     def used(self) -> dict[str, int] | None:
@@ -56,6 +60,9 @@ class Material:
     ) -> Learner:
         """A fresh learner, whose weights follow from the seed; on the CPU."""
         torch.manual_seed(seed)
+        untaught = None
+        if sources := recipe.distill.sources.split():
+            untaught = torch.from_numpy(~np.isin(self.chosen.sources, sources))
         return Learner(
             recipe,
             self.train.classes,
@@ -65,6 +72,8 @@ class Material:
             seed=seed,
             rows=len(self.chosen),
             teacher=None if teachers is None else teachers.to(device),
+            teacher_prior=None if teachers is None else teachers.log_prior,
+            untaught=untaught,
         )
 
     def first(self) -> torch.Tensor:
@@ -80,6 +89,8 @@ class Material:
             shuffle=True,
             device=device,
             weights=self.weights,
+            draws=self.draws,
+            prior=self.prior,
         )
 
 
@@ -99,6 +110,7 @@ def select(
             the validation or test split.
     """
     train, val = splits.select(dataset, "train"), splits.select(dataset, "val")
+    _check_draws(recipe, train)
     if few:
         train, val = _first(train, 64), _first(val, 64)
         unlabelled = None if unlabelled is None else _first(unlabelled, 32)
@@ -112,7 +124,44 @@ def select(
     if recipe.pixels == "standardise":
         pixels = train.images.astype(np.float64) / 255
         mean, std = round(float(pixels.mean()), 6), round(float(pixels.std()), 6)
-    return Material(train, val, chosen, weights, mean, std)
+    draws = draws_of(recipe, chosen)
+    prior = log_prior(chosen, draws) if recipe.loss.logit_adjustment else None
+    return Material(train, val, chosen, weights, mean, std, draws, prior)
+
+
+def draws_of(recipe: Recipe, chosen: FaceDataset) -> NDArray[np.float64] | None:
+    """How often an epoch shows each image, float64 (N,); None where ``recipe.draws`` is empty."""
+    if not recipe.draws:
+        return None
+    draws = np.ones(len(chosen))
+    for key, times in sorted(recipe.draws.items()):  # "fer2013:" comes before "fer2013:disgust"
+        draws[_named(chosen, key)] = times
+    return draws
+
+
+def _named(dataset: FaceDataset, key: str) -> NDArray[np.bool_]:
+    """The rows that a key of ``recipe.draws`` means, bool (N,)."""
+    source, _, label = key.partition(":")
+    rows: NDArray[np.bool_] = dataset.sources == source
+    if label:
+        rows &= np.array([c.value for c in dataset.classes])[dataset.labels] == label
+    return rows
+
+
+def log_prior(chosen: FaceDataset, draws: NDArray[np.float64] | None) -> NDArray[np.float32]:
+    """For each image the log share of every class among the images drawn of its source.
+
+    Returns:
+        float32 (N, K). A class without images gets the share of one in a hundred.
+    """
+    found = np.zeros((len(chosen), len(chosen.classes)), np.float32)
+    for source in np.unique(chosen.sources):
+        rows = chosen.sources == source
+        each = None if draws is None else draws[rows]
+        counts = np.bincount(chosen.labels[rows], each, minlength=len(chosen.classes))
+        shares = np.maximum(counts / counts.sum(), 0.01)
+        found[rows] = np.log(shares / shares.sum())
+    return found
 
 
 def class_weights(recipe: Recipe, train: FaceDataset) -> torch.Tensor | None:
@@ -251,6 +300,18 @@ def _check_images(recipe: Recipe, dataset: FaceDataset, splits: Splits, train: F
         )
     if not len(train):
         raise RecipeError(f"Protocol {splits.protocol!r} leaves no training images.")
+
+
+def _check_draws(recipe: Recipe, train: FaceDataset) -> None:
+    """Raise RecipeError where a key names no image, or a number is none."""
+    for key, times in recipe.draws.items():
+        if isinstance(times, bool) or not isinstance(times, (int, float)) or not 0 <= times <= 100:
+            raise RecipeError(f"draws.{key} must be a number from 0 to 100, not {times!r}.")
+        if not _named(train, key).any():
+            hint = ""
+            if recipe.name.startswith("mien_photo"):
+                hint = "; make the recipe's data with: mien data build-photo --out photo.parquet"
+            raise RecipeError(f"draws.{key}: {train.where} has no such training images{hint}.")
 
 
 def _check_votes(recipe: Recipe, train: FaceDataset) -> None:
