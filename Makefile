@@ -62,7 +62,7 @@ mutants: $(DEV_VENV)/.stamp ## small changes to the code that the tests must not
 
 fuzz: $(DEV_VENV)/.stamp ## coverage-guided fuzzing of what reads untrusted bytes, five minutes a target
 	@$(DEV_VENV)/bin/python -m pip install $(PIP_FLAGS) 'atheris>=3,<4'
-	@for target in pictures csv parquet modelinfo graph websocket; do mkdir -p out/fuzz/$$target; \
+	@for target in pictures csv votes parquet modelinfo graph websocket; do mkdir -p out/fuzz/$$target; \
 		$(DEV_VENV)/bin/python benchmarks/fuzz.py $$target -max_total_time=300 out/fuzz/$$target tests/corpus/$$target || exit 1; done
 
 clean: ## remove make's environments, caches and the demo's picture; what you trained stays

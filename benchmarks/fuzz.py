@@ -27,12 +27,29 @@ def pictures(data: bytes) -> None:
 
 
 def csv(data: bytes) -> None:
-    """FER2013's CSV or FER+ votes."""
+    """FER2013's CSV."""
     from mien.data import read_dataset
 
     path = FOLDER / "data.csv"
     path.write_bytes(data)
     read_dataset(path)
+
+
+def votes(data: bytes) -> None:
+    """FER+ votes beside the two rows of FER2013's CSV that they are of."""
+    from mien.data import read_dataset
+    from mien.data.ferplus import majority_labels
+
+    path = FOLDER / "voted" / "data.csv"
+    if not path.exists():
+        path.parent.mkdir()
+        pixels = " ".join(["7"] * 48 * 48)
+        rows = "".join(f"{k},{pixels},Training\n" for k in range(2))
+        path.write_text(f"emotion,pixels,Usage\n{rows}", encoding="ascii")
+    path.with_name("datanew.csv").write_bytes(data)
+    found = read_dataset(path).votes
+    if found is not None:
+        majority_labels(found)
 
 
 def parquet(data: bytes) -> None:
@@ -86,7 +103,7 @@ def websocket(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    f.__name__: f for f in (pictures, csv, parquet, modelinfo, graph, websocket)
+    f.__name__: f for f in (pictures, csv, votes, parquet, modelinfo, graph, websocket)
 }
 
 

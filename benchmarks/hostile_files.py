@@ -290,8 +290,15 @@ def make_dataset(rng: Rng, folder: Path) -> tuple[Path, str]:
     """A damaged dataset."""
     name = str(rng.choice(list(whole_datasets())))
     path = folder / f"data.{name}"
+    if name == "votes.csv":  # read with the CSV that they are of
+        whole = folder / "data.csv"
+        whole.write_bytes(whole_datasets()["csv"])
+        path = folder / "datanew.csv"
+    else:
+        whole = path
+        (folder / "datanew.csv").unlink(missing_ok=True)
     path.write_bytes(damage(rng, whole_datasets()[name]))
-    return path, name
+    return whole, name
 
 
 def read_data(path: Path) -> None:

@@ -16,7 +16,7 @@ FILES = sorted(p for p in CORPUS.rglob("*") if p.is_file())
 def test_every_kept_input_is_answered_or_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needs = {"parquet": "pyarrow", "csv": "pyarrow", "websocket": "websockets"}
+    needs = {"parquet": "pyarrow", "csv": "pyarrow", "votes": "pyarrow", "websocket": "websockets"}
     if path.parent.name in needs:
         pytest.importorskip(needs[path.parent.name])
     monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])

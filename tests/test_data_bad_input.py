@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import sys
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +20,7 @@ from hypothesis import strategies as st
 from mien.data import read_dataset, read_photo_dataset
 from mien.data.assemble import decode_face
 from mien.data.fercsv import parse_pixels
+from mien.data.parquet import VOTE_COLUMNS
 from mien.data.photos import find_legend
 from mien.errors import DataError, ImageError
 
@@ -182,9 +186,39 @@ def test_votes_that_do_not_fit(tmp_path: Path) -> None:
     votes.write_text(f"Usage,Image name,{names}\nPublicTest,a,1,2,3,4,5,6,7,8,9,10\n")
     with pytest.raises(DataError, match=r"row 0 is of PublicTest .* of Training"):
         read_dataset(path)
-    votes.write_text(f"Usage,Image name,{names}\nTraining,a,1,2,3,4,5,6,7,8,9,x\n")
+    for odd in ("x", "nan", "inf", "-1", "1e300"):
+        votes.write_text(f"Usage,Image name,{names}\nTraining,a,1,2,3,4,5,6,7,8,9,{odd}\n")
+        with pytest.raises(DataError, match="row 0: a vote"):
+            read_dataset(path)
+    votes.write_text(f"{names},Usage\n1,2,3,4,5,6,7,8,9,10\n")  # cut off before its split
     with pytest.raises(DataError, match="row 0: a vote"):
         read_dataset(path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({VOTE_COLUMNS[0]: [1.0, None]}, "no number from 0 on"),
+        ({VOTE_COLUMNS[0]: [1.0, math.inf]}, "no number from 0 on"),
+        ({VOTE_COLUMNS[0]: ["one", "two"]}, "no number from 0 on"),
+        ({"usage": [["Training"], ["Training"]]}, "'usage' holds list"),
+        ({"emotion": ["9" * 5000, "0"]}, "row 0: "),
+        ({"image": [{"bytes": "text"}] * 2}, "no image column"),
+        ({"row": [1.5, math.nan]}, None),
+        ({"row": ["a", None]}, None),
+    ],
+)
+def test_parquet_columns_of_another_type(tmp_path: Path, columns: Any, said: str | None) -> None:
+    """A vote, a split or a row's number that is none, and a label of 5,000 digits: each raised."""
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    png = cv2.imencode(".png", np.eye(48, dtype=np.uint8))[1].tobytes()
+    votes = {name: [1, 2] for name in VOTE_COLUMNS}
+    whole = {"image": [{"bytes": png}] * 2, "emotion": ["0", "1"], **votes}
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table(whole | columns), path)
+    with nullcontext() if said is None else pytest.raises(DataError, match=said):
+        assert read_dataset(path).ids.tolist() == ["fer2013:00000", "fer2013:00001"]
 
 
 def test_legend_with_a_half_written_row(tmp_path: Path) -> None:

@@ -164,6 +164,19 @@ def test_narrow_pictures_have_no_made_up_faces(shape, turned):
             assert detector.detect(np.ascontiguousarray(picture)) == ()
 
 
+@pytest.mark.parametrize("shape", [(40, 20_000), (20_000, 40), (1, 50_000)])
+def test_narrow_pictures_are_not_turned_into_large_ones(shape):
+    """Turned by 45 degrees a strip fills a square: 4.7 million pixels, 300 MB and 1.5 s."""
+    detector, sizes = load_detector(), []
+    run = detector._network.run
+    detector._network.run = lambda image, score: (
+        sizes.append(image[..., 0].size) or run(image, score)
+    )
+    detector.detect(np.full((*shape, 3), 100, np.uint8))
+    assert len(sizes) > len(yunet.TURNS)
+    assert max(sizes) <= yunet.CLOSE_AREA
+
+
 def test_narrow_pictures_still_show_their_faces(portrait):
     strip = np.full((140, 1500, 3), 127, np.uint8)
     strip[:, 700:840] = portrait[50:190, 150:290]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers_memory import needs_proc
 from helpers_onnx import make_onnx
 
 pytest.importorskip("fastapi", reason="the extra [web] is not installed")
@@ -40,3 +42,27 @@ def test_malformed_requests_never_break_the_server(tmp_path: Path) -> None:
     assert report["same_answer_after"]
     assert report["growth_mib"] < 16
     assert {"400", "404", "405", "422"} <= set(report["statuses"])
+
+
+@needs_proc
+def test_pictures_of_new_shapes_take_no_more_memory() -> None:
+    """Each took tens of MiB for good: of onnxruntime, and of glibc's holes."""
+    code = """
+import numpy as np
+from helpers_memory import _mib
+from mien._system import give_large_blocks_back
+from mien.pipeline import Analyzer
+from mien.web.work import _warm
+give_large_blocks_back()
+analyzer = Analyzer(threads=1)
+_warm(analyzer)
+before = _mib("VmRSS")
+for shape in ((2800, 320), (120, 32928), (480, 8832), (33248, 640)):
+    analyzer.analyze(np.full((*shape, 3), 100, np.uint8), color="bgr")
+print(_mib("VmRSS") - before)
+"""
+    here = str(Path(__file__).parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, *filter(None, sys.path)])}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert float(done.stdout) < 8

@@ -111,10 +111,12 @@ def start(
     import cv2
 
     from mien import zoo
+    from mien._system import give_large_blocks_back
     from mien.web.app import create_app
     from mien.web.log import OncePerMinute
     from mien.web.server import address_of, listen, run
 
+    give_large_blocks_back()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     for handler in logging.getLogger().handlers:
         handler.addFilter(OncePerMinute())

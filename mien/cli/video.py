@@ -125,6 +125,7 @@ def video(
     import cv2
 
     from mien import zoo
+    from mien._system import give_large_blocks_back
     from mien.cli._console import messages
     from mien.pipeline import Analyzer
     from mien.video.options import Options, Outputs, parse_time
@@ -133,7 +134,7 @@ def video(
     cv2.utils.logging.setLogLevel(0)
     # Frames are shared out over threads; threads inside a frame would only get in their way.
     cv2.setNumThreads(1)
-    _give_large_blocks_back()
+    give_large_blocks_back()
     console = messages()
     options = Options(
         every=every,
@@ -168,25 +169,6 @@ def video(
     with run.locked():
         whole = _work(run, console, options, printed="-" in (csv, jsonl))
     raise typer.Exit(1 if failed or not whole else 0)
-
-
-def _give_large_blocks_back() -> None:
-    """Let glibc return every freed block of 4 MiB or more to the system at once.
-
-    By default it raises that limit to the largest block freed so far, and keeps holes of decoded
-    pictures: a 1080p film then takes 600 MiB instead of 320. Does nothing with another C library.
-    """
-    import ctypes
-    import sys
-
-    if sys.platform != "linux":
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return
-    m_mmap_threshold = -3  # from malloc.h
-    mallopt(m_mmap_threshold, 4 << 20)
 
 
 def _readable(films: list[str], console: Console, failed: list[str]) -> list[Path]:

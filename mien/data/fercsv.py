@@ -21,6 +21,8 @@ SIDE = 48
 PIXELS = SIDE * SIDE
 #: A class by number.
 CODE = re.compile(r"-?[0-9]+")
+#: A face's votes for one expression are fewer.
+MOST_VOTES = 1e6
 FER2013_USAGES = ("Training", "PublicTest", "PrivateTest", "")
 
 
@@ -216,16 +218,16 @@ def read_ferplus_csv(
     votes = []
     for number, fields in csv_rows(path):
         try:
-            row = [float(fields[i]) for i in where]
+            row, split = [float(fields[i]) for i in where], fields[usage].strip()
         except (ValueError, IndexError):
             bad.add(f"row {number}", "a vote is missing or no number")
             continue
-        if min(row) < 0:
-            bad.add(f"row {number}", f"a vote of {min(row):g}, expected 0 or more")
+        if odd := [v for v in row if not 0 <= v < MOST_VOTES]:
+            bad.add(f"row {number}", f"a vote of {odd[0]:g}, expected 0 or more")
         wanted = None if usages is None else usages.get(number)
-        if wanted and fields[usage].strip() != wanted:
+        if wanted and split != wanted:
             raise DataError(
-                f"{path}: row {number} is of {fields[usage].strip() or 'no split'} and that of the "
+                f"{path}: row {number} is of {split[:20] or 'no split'} and that of the "
                 f"FER2013 CSV beside it of {wanted}, so the two are not in the same order; take "
                 "the files as they were published, or move the votes away."
             )

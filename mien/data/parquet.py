@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mien._system import import_pyarrow_parquet
 from mien.data.assemble import BadRows, assemble, decode_face
 from mien.data.dataset import FaceDataset
-from mien.data.fercsv import CODE, dataset_name
+from mien.data.fercsv import CODE, MOST_VOTES, dataset_name
 from mien.emotions import (
     CKPLUS,
     FER2013,
@@ -53,9 +53,10 @@ def image_column(schema: Any) -> str | None:
     """Name of the first column whose type is a struct with ``bytes`` or plain binary, or None."""
     for field in schema:
         kind = field.type
-        struct = str(kind).startswith("struct")
-        children = {kind.field(i).name for i in range(kind.num_fields)} if struct else set()
-        if "bytes" in children or str(kind) in ("binary", "large_binary"):
+        if str(kind).startswith("struct"):
+            children = [kind.field(i) for i in range(kind.num_fields)]
+            kind = next((c.type for c in children if c.name == "bytes"), None)
+        if str(kind) in ("binary", "large_binary"):
             return str(field.name)
     return None
 
@@ -98,6 +99,9 @@ class ParquetColumns:
         self.votes = [names[c] for c in VOTE_COLUMNS if c in names]
         if len(self.votes) != len(VOTE_COLUMNS):
             self.votes = []
+        for name in set(self.all()) - {image}:
+            if (kind := schema.field(name).type).num_fields:
+                raise DataError(f"{path}: its column {name!r} holds {kind}, not text or numbers.")
 
     def all(self) -> list[str]:
         single = [self.image, self.label, self.split, self.row, self.id, self.file, self.group]
@@ -110,7 +114,7 @@ def label_names(schema: Any, column: str) -> list[str] | None:
     try:
         features = json.loads(raw)["info"]["features"] if raw else {}
         names = features[column]["names"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return [str(name) for name in names]
 
@@ -136,7 +140,7 @@ def read_labels(
                     raise DataError(f"label code {code} is outside 0 to {len(names) - 1}")
             else:
                 emotion = parse_emotion(text)
-        except DataError as error:
+        except (DataError, ValueError) as error:  # a code of 5,000 digits
             bad.add(f"row {i}", str(error).rstrip("."))
         result.append(emotion)
     return result
@@ -247,7 +251,7 @@ def read_parquet(path: Path, *, skip_bad: bool = False) -> FaceDataset:
         source=path,
         splits=_strings(table, columns.split),
         groups=_strings(table, columns.group),
-        votes=_votes(table, columns.votes),
+        votes=_votes(path, table, columns.votes),
         classes={"fer2013": FER2013, "photo": FER2013, "ckplus": CKPLUS}.get(name),
         notes=notes,
         lossless=None if flags is None else np.array(flags, dtype=bool),
@@ -281,7 +285,9 @@ def sample_ids(
         return ids, dataset_name(ids)
     if kind == "fer2013":
         numbers = table[columns.row].to_pylist() if columns.row else rows
-        return [f"fer2013:{int(n):05d}" for n in numbers], kind
+        if not all(isinstance(n, int) for n in numbers):  # somebody else's column
+            numbers = rows
+        return [f"fer2013:{n:05d}" for n in numbers], kind
     if columns.file is not None:
         return [f"{kind}:{Path(str(v)).stem}" for v in table[columns.file].to_pylist()], kind
     return [f"{kind}:{n:05d}" for n in rows], kind
@@ -293,7 +299,13 @@ def _strings(table: Any, column: str | None) -> list[str] | None:
     return ["" if v is None else str(v) for v in table[column].to_pylist()]
 
 
-def _votes(table: Any, columns: list[str]) -> NDArray[np.float32] | None:
+def _votes(path: Path, table: Any, columns: list[str]) -> NDArray[np.float32] | None:
     if not columns:
         return None
-    return np.stack([table[c].to_numpy() for c in columns], axis=1).astype(np.float32)
+    try:
+        votes = np.stack([table[c].to_numpy() for c in columns], axis=1).astype(np.float64)
+    except (ValueError, TypeError):
+        votes = np.full(1, np.nan)
+    if not ((votes >= 0) & (votes < MOST_VOTES)).all():
+        raise DataError(f"{path}: a vote in {columns[0]} … {columns[-1]} is no number from 0 on.")
+    return votes.astype(np.float32)

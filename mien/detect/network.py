@@ -78,6 +78,7 @@ class Network:
         options = ort.SessionOptions()
         options.log_severity_level = 4  # the outputs' shapes in the file no longer hold
         options.intra_op_num_threads = 1
+        options.enable_mem_pattern = False  # one is kept for every size of picture, for ever
         model = self._file.read_bytes().replace(_FIXED_SIZE, _ANY_SIZE, 1)
         with native:
             return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

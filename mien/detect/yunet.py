@@ -47,6 +47,9 @@ FIRST_AREA = 544 * 544
 CLOSE_AREA = 1280 * 720
 TURNED_AREA = 384 * 384
 
+#: A strip turned by 45 degrees fills a square: its sides together are kept to so many pixels.
+TURNED_SIDES = 1086
+
 #: Turns that are tried, clockwise: those of cameras first.
 TURNS = (90.0, 270.0, 180.0, 45.0, 315.0, 135.0, 225.0)
 
@@ -243,7 +246,9 @@ class YuNet:
     def _turned(self, image: NDArray[np.uint8], first: View, found: Rows) -> Rows:
         """What turning the picture adds; it stops at the first turn that shows a sure face."""
         height, width = first.image.shape[:2]
-        small = first.shrunk(*_area_size(height, width, TURNED_AREA))
+        sides = _area_size(height, width, TURNED_AREA)
+        much = max(1.0, sum(sides) / TURNED_SIDES)
+        small = first.shrunk(*(max(1, int(side / much)) for side in sides))
         for turn in TURNS:
             rows = self._candidates(image, small.turned(turn))
             found = merged(np.concatenate([found, self._found(image, rows, turn)]))

@@ -23,6 +23,7 @@ import numpy as np
 from mien._fork import renew_after_fork
 from mien.classify import available_cores
 from mien.decoding import DecodePool
+from mien.detect.yunet import CLOSE_AREA
 from mien.errors import ImageError
 from mien.modelinfo import ModelInfo
 from mien.pipeline import Analyzer
@@ -134,7 +135,12 @@ class Workers:
 
 
 def _warm(analyzer: Analyzer) -> None:
-    """The first picture costs a third of a second; nobody should wait for it."""
-    grey = np.full((240, 320, 3), 127, np.uint8)
-    analyzer.analyze(grey, color="bgr")
-    analyzer.analyze(grey, color="bgr", faces=True)
+    """Do now what the first picture would wait for, and take the memory that any may need.
+
+    onnxruntime keeps what its largest runs took. Of all shapes that are looked at closely the
+    first takes most: its short side is just above a multiple of 32.
+    """
+    for height in (129, 720):
+        grey = np.full((height, CLOSE_AREA // height, 3), 127, np.uint8)
+        analyzer.analyze(grey, color="bgr")
+    analyzer.analyze(grey[:64, :64], color="bgr", faces=True)
