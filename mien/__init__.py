@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mien.emotions import Emotion
     from mien.errors import MienError
     from mien.images import read_image
+    from mien.own.calibrate import calibrate
     from mien.own.result import FinetuneResult
     from mien.own.run import finetune
     from mien.pipeline import Analyzer, predict
@@ -35,6 +36,7 @@ __all__ = [
     "Result",
     "__version__",
     "batch",
+    "calibrate",
     "finetune",
     "load_classifier",
     "predict",
@@ -48,6 +50,7 @@ _HOMES = {
     "Face": "mien.results",
     "MienError": "mien.errors",
     "Result": "mien.results",
+    "calibrate": "mien.own.calibrate",
     "FinetuneResult": "mien.own.result",
     "finetune": "mien.own.run",
     "batch": "mien.batch",

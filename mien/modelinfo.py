@@ -34,6 +34,7 @@ _REAL = {
     "crop_scale": (0.2, 5.0),
     "crop_shift_y": (-1.0, 1.0),
     "temperature": (0.01, 100.0),
+    "unsure_below": (0.0, 1.0),
 }
 _TEXT = (
     "name",
@@ -68,6 +69,8 @@ class ModelInfo:
             (``mien.preprocess.face_square``); 1 for a model trained on FER2013.
         crop_shift_y: shift of the crop's centre downwards, as a fraction of that frame.
         temperature: softmax temperature fitted on the validation split (1 = none).
+        unsure_below: confidence, 0..1, below which an answer on a flawless face is unsure, as
+            ``mien calibrate`` fitted it; None is :data:`mien.quality.RULE`'s.
         architecture, recipe, seed: what was trained and how.
         training_data, protocol, licence: what it was trained on and what that permits.
         parameters, multiply_adds: size of the float network (per face).
@@ -90,6 +93,7 @@ class ModelInfo:
     crop_scale: float = 1.0
     crop_shift_y: float = 0.0
     temperature: float = 1.0
+    unsure_below: float | None = None
     architecture: str = ""
     recipe: str = ""
     seed: int | None = None
@@ -127,6 +131,8 @@ class ModelInfo:
                 raise ModelError(f"{name} is {_short(value)}; expected a short text.")
         for name, (low, high) in {**_WHOLE, **_REAL}.items():
             value = getattr(self, name)
+            if value is None and name == "unsure_below":
+                continue
             kinds = int if name in _WHOLE else (int, float)
             if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
                 raise ModelError(f"{name} is {_short(value)}; expected {low:g} to {high:g}.")

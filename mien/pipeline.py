@@ -283,7 +283,7 @@ class Analyzer:
                     detection.score,
                     detection.landmarks,
                     parts=quality,
-                    unsure=is_unsure(named, quality),
+                    unsure=is_unsure(named, quality, self.info.unsure_below),
                 )
                 good = quality.overall >= self.min_quality
                 if all_faces or (good and face.confidence >= self.min_confidence):

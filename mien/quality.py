@@ -46,9 +46,8 @@ class Rule:
     least: float
 
     def trust(self, confidence: float, quality: Quality) -> float:
-        p = min(1 - 1e-6, max(1e-6, confidence))
         worst = 1 - min(getattr(quality, part) for part in FAULTS)
-        return math.log(p / (1 - p)) - self.penalty * float(worst)
+        return log_odds(confidence) - self.penalty * float(worst)
 
 
 #: The parts that count; a turned head and a doubtful detection told nothing more of the answer.
@@ -66,9 +65,22 @@ def _between(value: float, ends: tuple[float, float]) -> float:
     return min(1.0, max(0.0, (value - zero) / (one - zero)))
 
 
-def is_unsure(probabilities: Mapping[Any, float], quality: Quality) -> bool:
-    """Whether an answer should not be used."""
-    return RULE.trust(max(probabilities.values()), quality) < RULE.least
+def log_odds(p: float) -> float:
+    """Of a probability, kept away from 0 and 1."""
+    p = min(1 - 1e-6, max(1e-6, p))
+    return math.log(p / (1 - p))
+
+
+def is_unsure(
+    probabilities: Mapping[Any, float], quality: Quality, below: float | None = None
+) -> bool:
+    """Whether an answer should not be used.
+
+    Args:
+        below: confidence from which on an answer on a flawless face is used; None is the rule's.
+    """
+    least = RULE.least if below is None else log_odds(below)
+    return RULE.trust(max(probabilities.values()), quality) < least
 
 
 def measure(image: NDArray[np.uint8], face: Detection, crop: NDArray[np.uint8]) -> Quality:

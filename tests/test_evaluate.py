@@ -302,7 +302,12 @@ def test_a_file_is_not_scored_on_what_it_may_have_learned(
     data = dataclasses.replace(data, name="fer2013", splits=names, images=images)
     name, its_protocol, its_seed = trained
     info = SimpleNamespace(
-        name="m", training_data=name, protocol=its_protocol, seed=its_seed, input_size=48
+        name="m",
+        training_data=name,
+        protocol=its_protocol,
+        seed=its_seed,
+        input_size=48,
+        data_sha256="",
     )
     info.labels = FER2013
     model = SimpleNamespace(info=info, predict_proba=lambda x: np.full((len(x), 7), 1 / 7))
@@ -323,7 +328,12 @@ def test_a_file_is_not_scored_on_what_it_may_have_learned(
 def test_a_bound_method_is_known_by_its_model() -> None:
     class Model:
         info = SimpleNamespace(
-            name="m", training_data="fer2013", protocol="fer2013", seed=0, input_size=48
+            name="m",
+            training_data="fer2013",
+            protocol="fer2013",
+            seed=0,
+            input_size=48,
+            data_sha256="",
         )
 
         def predict_proba(self, images: np.ndarray) -> np.ndarray:

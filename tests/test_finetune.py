@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import importlib.util
 import json
 import signal
@@ -22,8 +23,10 @@ from mien.classify import load_classifier
 from mien.cli import main
 from mien.data import read_dataset
 from mien.data.own import list_photos
+from mien.data.splits import make_splits
 from mien.errors import DataError, MienError, ModelError
-from mien.head import find_head, with_head, without_head
+from mien.head import find_head, with_head, with_record, without_head
+from mien.own.calibrate import _threshold as threshold
 from mien.own.divide import folds
 from mien.own.linear import fit
 from mien.zoo import model_path
@@ -364,3 +367,131 @@ def test_weights_are_read_back_from_int8() -> None:
     told = shipped.logits(faces)
     assert (logits.argmax(1) == told.argmax(1)).mean() >= 0.9
     assert np.corrcoef(logits.ravel(), told.ravel())[0, 1] > 0.98
+
+
+def confident(folder: Path, made: mien.FinetuneResult, temperature: float) -> Path:
+    """The model, its confidences sharpened: as often right, and too sure."""
+    info = dataclasses.replace(made.info, temperature=temperature, learned=())
+    path = folder / "sure.onnx"
+    path.write_bytes(with_record(made.path.read_bytes(), info))
+    return path
+
+
+def test_calibrate_mends_a_model_that_is_too_sure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = noisy(tmp_path / "photos", 60)
+    made = mien.finetune(data, out=tmp_path / "m.onnx", faces=True, method="linear")
+    sure = confident(tmp_path, made, 0.1)
+    found = mien.calibrate(sure, data, out=tmp_path / "c.onnx", faces=True, accuracy=0.9)
+    assert (found.faces, found.before.temperature) == (120, 0.1)
+    assert found.after.ece < found.before.ece - 0.1
+    assert found.after.nll < found.before.nll
+    assert found.after.accuracy > found.overall
+    assert 0.3 < found.after.coverage < 1
+    again = load_classifier(tmp_path / "c.onnx")
+    assert again.info.temperature == found.after.temperature
+    assert again.info.unsure_below == pytest.approx(found.after.below, abs=1e-6)
+    seen = [mien.predict(p, model=tmp_path / "c.onnx", faces=True) for p in data.rglob("*.png")]
+    unsure = np.mean([result.faces[0].unsure for result in seen])
+    assert 1 - unsure == pytest.approx(found.after.coverage, abs=0.15)
+    assert not any(
+        mien.predict(p, model=sure, faces=True).faces[0].unsure for p in data.glob("*/0.png")
+    )
+    # Fitted already: nothing better is to be had, and nothing is changed.
+    kept = mien.calibrate(again.path, data, out=tmp_path / "d.onnx", faces=True, accuracy=0.9)
+    assert kept.after.temperature == pytest.approx(found.after.temperature, rel=0.1)
+    command = ["calibrate", str(sure), "--data", str(data), "--out", str(tmp_path / "e.onnx")]
+    assert main([*command, "--faces"]) == 0
+    assert "temperature        0.100 -> " in capsys.readouterr().out
+
+
+def test_the_threshold_is_the_lowest_that_reaches_the_accuracy() -> None:
+    trust = np.array([5.0, 4.0, 3.0, 3.0, 1.0])
+    right = np.array([True, True, False, True, True])
+    assert threshold(trust, right, 1.0) == 4
+    assert threshold(trust, right, 0.75) == 1
+    assert threshold(-trust, right, 1.0) == -1
+    assert threshold(trust, ~right, 0.5) == np.inf
+    assert threshold(trust, right, None) == 1
+
+
+def noisy(folder: Path, count: int) -> Path:
+    """Crops of two classes; a fifth of them lies in the wrong one."""
+    crops(folder, {"a": count, "b": count})
+    for i in range(count // 5):
+        one, two = folder / "a" / f"{i}.png", folder / "b" / f"{i}.png"
+        data = one.read_bytes()
+        one.write_bytes(two.read_bytes())
+        two.write_bytes(data)
+    return folder
+
+
+def test_calibrate_refuses_what_it_cannot_use(tmp_path: Path) -> None:
+    few = crops(tmp_path / "few", {"happiness": 2, "sadness": 2})
+    with pytest.raises(DataError, match="too few to calibrate"):
+        mien.calibrate("mien_photo", few, out=tmp_path / "c.onnx", faces=True)
+    other = crops(tmp_path / "other", {"happiness": 6, "bored": 6})
+    with pytest.raises(DataError, match="class 'bored'"):
+        mien.calibrate("mien_photo", other, out=tmp_path / "c.onnx", faces=True)
+    with pytest.raises(MienError, match=r"name it \.onnx"):
+        mien.calibrate("mien_photo", few, out=tmp_path / "c.txt")
+    assert not list(tmp_path.glob("c.*"))
+
+
+def evaluated(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main(["evaluate", *arguments, "--format", "json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_split_all_scores_a_plain_folder(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "team"
+    for name, source in (("Happiness", "plain"), ("angry", "bar")):
+        (data / name).mkdir(parents=True)
+        for file in sorted((photos / source).iterdir()):
+            (data / name / file.name).write_bytes(file.read_bytes())
+    found = evaluated(capsys, "mien_photo", "--data", str(data), "--split", "all")
+    assert (found["data"]["name"], found["split"], found["protocol"]) == ("team", "all", "")
+    assert found["n"] >= 22
+    assert main(["data", "crop", str(data), str(tmp_path / "crops"), "--size", "64"]) == 0
+    capsys.readouterr()
+    found = evaluated(capsys, "mien_photo", "--data", str(tmp_path / "crops"), "--split", "all")
+    assert (found["data"]["name"], found["split"]) == ("crops", "all")
+    assert main(["evaluate", "mien_photo", "--data", str(tmp_path / "crops")]) == 2
+    assert "--split all" in capsys.readouterr().err
+
+
+def test_split_all_leaves_out_what_was_learned(
+    made: mien.FinetuneResult, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = evaluated(capsys, str(made.path), "--data", str(photos), "--split", "all")
+    assert (found["n"], found["split"]) == (made.report.n, "all")
+    assert main(["evaluate", str(made.path), "--data", str(photos), "--split", "all"]) == 0
+    assert "faces that the model learned from" in capsys.readouterr().err
+
+
+def test_train_and_val_are_enough_and_keep_their_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "val"):
+        crops(tmp_path / "team" / split, {"happy": 6, "sad": 6}, seed=len(split))
+    dataset = read_dataset(tmp_path / "team")
+    assert dataset.name == "team"
+    for protocol in ("fer2013", "fer2013-folder", "val-from-train", "random-80-20"):
+        splits = make_splits(dataset, protocol)
+        assert not {"PublicTest", "PrivateTest", "Training"} & set(splits.aliases)
+        assert len(splits.ids["train"])
+    found = evaluated(capsys, "mien_photo", "--data", str(tmp_path / "team"))
+    assert (found["data"]["name"], found["split"], found["n"]) == ("team", "val", 12)
+    model = tmp_path / "m.onnx"
+    model.write_bytes(model_path("mien_photo").read_bytes())
+    command = ["evaluate", str(model), "--data", str(tmp_path / "team"), "--record"]
+    assert main(command) == 0
+    assert main([*command, "--split", "all"]) == 0
+    assert set(load_classifier(model).info.scores) - set(load_classifier().info.scores) == {
+        "team: val",
+        "team: all",
+    }

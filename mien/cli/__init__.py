@@ -45,6 +45,7 @@ VERBS: dict[str, Verb] = {
     "models": Verb("mien.cli.models", "List the architectures and the shipped models."),
     "data": Verb("mien.cli.data", "Audit, convert, split and build datasets."),
     "finetune": Verb("mien.cli.finetune", "Teach a model your own classes from your photos."),
+    "calibrate": Verb("mien.cli.calibrate", "Refit a model's confidence on your photos."),
     "train": Verb("mien.cli.train", "Train a classifier from a named recipe."),
     "sweep": Verb("mien.cli.sweep", "Train a grid of ImageNet backbones."),
     "ensemble": Verb("mien.cli.ensemble", "Average networks; train those that are missing."),

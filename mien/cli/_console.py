@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import rich.table
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column
 from rich.text import Text
 
@@ -46,6 +54,15 @@ def progress(console: Console, *columns: ProgressColumn, hidden: bool = False) -
     return Progress(
         *fitting, console=console, transient=True, disable=hidden or not console.is_terminal
     )
+
+
+@contextmanager
+def search_bar(*, hidden: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar while faces are looked for in photos; it takes (photos done, photos in all)."""
+    columns = (TextColumn("looking for faces"), MofNCompleteColumn(), TimeRemainingColumn())
+    with progress(messages(), *columns, hidden=hidden) as bar:
+        task = bar.add_task("photos", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def say(message: str) -> None:

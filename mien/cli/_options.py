@@ -56,7 +56,9 @@ ScoredModelOrNone = Annotated[str | None, argument(MODEL_HELP)]
 Model = Annotated[str | None, option("A shipped model's name or an .onnx file.")]
 Data = Annotated[Path | None, option("Dataset in any published form, or a folder with one.")]
 Name = Annotated[str | None, option("Which dataset of a folder of several.")]
-Split = Annotated[str, option("PublicTest (val), PrivateTest (test; once, at the end) or train.")]
+Split = Annotated[
+    str, option("PublicTest (val), PrivateTest (test; once, at the end), train, or all.")
+]
 Fold = Annotated[int | None, option("Fold of a cross-validation protocol.")]
 Flip = Annotated[bool, option("Average with the mirrored face.", "--flip")]
 Tta = Annotated[str, option("Test-time augmentation: none, flip, or ten (flip × 5 places).")]
@@ -67,6 +69,10 @@ Json = Annotated[bool, option("Print one JSON object.", "--json")]
 OutJson = Annotated[Path | None, option("Also write the JSON to this file.")]
 Detector = Annotated[str, option("yunet, haar, or none (same as --faces).")]
 Faces = Annotated[bool, option("The images already are faces: detect nothing.", "--faces")]
+GroupBy = Annotated[
+    str | None,
+    option("What in a photo's path names the person or video it shows.", metavar="REGEX"),
+]
 MinFace = Annotated[
     float | None,
     option(

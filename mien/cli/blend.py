@@ -25,7 +25,7 @@ def blend(
     model: ScoredModel,
     data: Data = None,
     name: Name = None,
-    split: Split = "PublicTest",
+    split: Split = "val",
     flip: Flip = False,
     temperature: Annotated[
         float | None,

@@ -128,21 +128,12 @@ def crop(
     """Find, level and cut the faces of photos, one PNG a face; faces.csv says which is whose."""
     from json import dumps
 
-    from rich.progress import MofNCompleteColumn, TextColumn
-
-    from mien.cli._console import messages, progress
+    from mien.cli._console import search_bar
     from mien.data.crop import crop_photos
     from mien.data.own_faces import NO_FACE
 
-    with progress(messages(), TextColumn("photos"), MofNCompleteColumn(), hidden=json) as bar:
-        task = bar.add_task("photos", total=None)
-        report = crop_photos(
-            source,
-            out,
-            size=size,
-            largest=largest,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with search_bar(hidden=json) as progress:
+        report = crop_photos(source, out, size=size, largest=largest, progress=progress)
     for name, reason in report.left_out[:10]:
         _say(f"left out: {name}: {reason}")
     if len(report.left_out) > 10:

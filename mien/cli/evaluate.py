@@ -71,16 +71,19 @@ def evaluate(
         check_views(tta)
     if record and not model.endswith(".onnx"):
         raise ModelError(f"--record writes into an .onnx file, and {model} is none.")
-    from mien.cli._console import command_line, wrote
+    from mien.cli._console import command_line, say, wrote
     from mien.evaluate import describe_model, to_markdown, write_report
     from mien.evaluate import evaluate as score
-    from mien.evaluate.samples import samples_of
+    from mien.evaluate.samples import recorded_as, samples_of
 
     classifier = load_model(model)
     if seed is None:
         seed = 0 if protocol else classifier.info.seed or 0
     protocol = protocol or classifier.info.protocol or "fer2013"
     samples = samples_of(classifier, data, name, split, protocol=protocol, seed=seed, fold=fold)
+    protocol = samples.splits.protocol
+    if samples.left_out:
+        say(f"left out: {samples.left_out:,} faces that the model learned from")
     report = score(
         classifier,
         samples.chosen,
@@ -102,7 +105,8 @@ def evaluate(
     if out is not None:
         wrote(*write_report(report, out).values())
     if record:
-        _record(model, report, "" if protocol == classifier.info.protocol else f"{protocol}/")
+        other = "" if protocol in ("", classifier.info.protocol) else f"{protocol}/"
+        _record(model, report, recorded_as(samples.dataset.name, other + samples.split))
     if format_ == "json":
         typer.echo(report.to_json())
     elif format_ == "markdown":
@@ -111,12 +115,12 @@ def evaluate(
         _print(report)
 
 
-def _record(model: str, report: Report, other: str) -> None:
-    """Write the figures into the file; ``other`` is "protocol/" where it was trained by another."""
+def _record(model: str, report: Report, name: str) -> None:
+    """Write the figures into the file under the name of data and split."""
     require_extra("train", ("onnx",), "--record")
     from mien.export import record_scores
 
-    split = other + report.split + ("" if report.tta == "none" else f" ({report.tta})")
+    split = name + ("" if report.tta == "none" else f" ({report.tta})")
     record_scores(model, split, report.figures())
     typer.echo(f"recorded {split} in {model}", err=True)
 

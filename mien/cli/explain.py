@@ -29,7 +29,7 @@ def explain(
     data: Annotated[
         Path | None, option("Instead of a photo: a dataset, for each class's mean map.")
     ] = None,
-    split: Annotated[str, option("Of --data.")] = "PublicTest",
+    split: Annotated[str, option("Of --data.")] = "val",
     per_class: Annotated[int, option("Faces per class, with --data.", min=1)] = 100,
 ) -> None:
     """Draw what an answer rests on: maps over each face, or a dataset's mean maps."""
@@ -97,7 +97,8 @@ def _mean(
     from mien.explain import mean_maps
     from mien.explain.paint import paint_mean
 
-    chosen = samples_of(classifier, data, None, split).chosen
+    samples = samples_of(classifier, data, None, split)
+    chosen = samples.chosen
 
     call, classes = resolved(classifier)
 
@@ -113,4 +114,9 @@ def _mean(
         stride=stride,
         on_class=said,
     )
-    return paint_mean(found), {"split": split, "patch": patch, "stride": stride, **found.to_dict()}
+    return paint_mean(found), {
+        "split": samples.split,
+        "patch": patch,
+        "stride": stride,
+        **found.to_dict(),
+    }

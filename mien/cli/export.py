@@ -35,6 +35,7 @@ def export(
         raise ModelError("--calibration-images must be at least 1.")
     from mien.data import make_splits, read_for_protocol
     from mien.data.dataset import Splits
+    from mien.evaluate.samples import recorded_as
     from mien.export import default_licence, export_onnx
     from mien.train import load_checkpoint
 
@@ -45,7 +46,7 @@ def export(
         splits = Splits.load(saved)
     else:
         splits = make_splits(dataset, classifier.info.protocol, seed=classifier.info.seed or 0)
-    val_name = splits.published_name("val")
+    val_name = recorded_as(dataset.name, splits.published_name("val"))
     changes = {"name": name} if name else {}
     changes["licence"] = licence or default_licence(classifier.info.training_data)
     result = export_onnx(

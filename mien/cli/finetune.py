@@ -8,41 +8,36 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien import zoo
-from mien.cli._options import Faces, Json
+from mien.cli._options import Faces, GroupBy, Json, argument, option
 
 if TYPE_CHECKING:
     from mien.data.own_faces import Findings
-
-GroupBy = Annotated[
-    str | None,
-    typer.Option(metavar="REGEX", help="What in a photo's path names the person or film it shows."),
-]
 
 
 def finetune(
     photos: Annotated[
         Path,
-        typer.Argument(help="Class folders of photos, or a CSV, Parquet or JSON lines of them."),
+        argument("Class folders of photos, or a CSV, Parquet or JSON lines of them."),
     ],
-    out: Annotated[Path, typer.Option(help="The model file to write, .onnx.")],
+    out: Annotated[Path, option("The model file to write, .onnx.")],
     start: Annotated[
-        str, typer.Option("--from", help="Model to start from: shipped name or .onnx file.")
+        str, option("Model to start from: shipped name or .onnx file.", "--from")
     ] = zoo.DEFAULT,
     faces: Faces = False,
     group_by: GroupBy = None,
     method: Annotated[
         str,
-        typer.Option(
-            help="linear (seconds, no torch), network (needs the extra train), or auto: the "
+        option(
+            "linear (seconds, no torch), network (needs the extra train), or auto: the "
             "network where it can be trained, there are 20 faces a class and it is better."
         ),
     ] = "auto",
-    epochs: Annotated[int, typer.Option(min=1, help="Most epochs of the network.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Of the division and the training.")] = 0,
+    epochs: Annotated[int, option("Most epochs of the network.", min=1)] = 10,
+    seed: Annotated[int, option("Of the split and the training.", min=0)] = 0,
     report: Annotated[
-        Path | None, typer.Option(help="Folder for report.html, report.md and report.json.")
+        Path | None, option("Folder for report.html, report.md and report.json.")
     ] = None,
-    licence: Annotated[str, typer.Option(help="What the file says of its weights.")] = "",
+    licence: Annotated[str, option("What the file says of its weights.")] = "",
     json: Json = False,
 ) -> None:
     """Teach a model your own classes from your own photos.
@@ -52,9 +47,7 @@ def finetune(
     """
     from json import dumps
 
-    from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
-
-    from mien.cli._console import command_line, messages, progress, say, wrote
+    from mien.cli._console import command_line, say, search_bar, wrote
     from mien.own import finetune as run
     from mien.own.page import found_lines, would_help
 
@@ -62,15 +55,7 @@ def finetune(
         for line in found_lines(findings):
             say(line)
 
-    bar = progress(
-        messages(),
-        TextColumn("looking for faces"),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        hidden=json,
-    )
-    with bar:
-        task = bar.add_task("photos", total=None)
+    with search_bar(hidden=json) as progress:
         result = run(
             photos,
             out=out,
@@ -83,7 +68,7 @@ def finetune(
             report=report,
             licence=licence,
             on_found=found,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
             command=command_line(),
             quiet=json,
         )

@@ -35,7 +35,7 @@ def robustness(
     model: ScoredModelOrNone = None,
     data: Data = None,
     name: Name = None,
-    split: Split = "PublicTest",
+    split: Split = "val",
     corruption: Annotated[
         list[str] | None, option("Only this corruption; may be repeated.")
     ] = None,

@@ -111,7 +111,8 @@ def read_folder(root: Path, *, skip_bad: bool = False) -> FaceDataset:
         try:
             emotion = parse_emotion(folder.name)
         except DataError as error:
-            bad.add(f"folder {folder.relative_to(root)}", str(error).rstrip("."))
+            why = f"{str(error).rstrip('.')} (for classes of your own: mien finetune {root})"
+            bad.add(f"folder {folder.relative_to(root)}", why)
             continue
         rows += [(file, split, emotion) for file in files]
     images, keep = [], []

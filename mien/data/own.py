@@ -46,7 +46,7 @@ class Photo:
         name: its path below the folder, or as the table has it; the sample's id.
         source: where it is, or its bytes.
         label: the class's name as its owner writes it.
-        group: person, film or other source that must not lie in two splits, or "".
+        group: person, video or other source that must not lie in two splits, or "".
         split: "train", "val", "test" or "".
         box: which face is meant, in pixels; None takes the largest.
     """
@@ -76,7 +76,7 @@ def list_photos(path: str | Path, group_by: str | None = None) -> Listing:
             them); or a CSV, Parquet or JSON lines file with columns path and label, and where
             wanted group, split and box (``x,y,width,height``).
         group_by: a regular expression; what its first group, or the whole, matches in a photo's
-            path names the person or film that it shows.
+            path names the person or video that it shows.
 
     Raises:
         DataError: nothing usable is there, fewer than two classes or more than 1,000; the
@@ -273,11 +273,11 @@ def _json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
 
 def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
     pq, schema = import_pyarrow_parquet(), parquet_schema(path)
-    pictures = image_column(schema)
+    column = image_column(schema)
     names = [str(name).lower() for name in schema.names]
-    _need(path, [*names, "path"] if pictures else names)
+    _need(path, [*names, "path"] if column else names)
     table = pq.read_table(path)
-    blobs = image_bytes(table[pictures]) if pictures else [None] * len(table)
-    kept = table.select([name for name in schema.names if name != pictures])
+    blobs = image_bytes(table[column]) if column else [None] * len(table)
+    kept = table.select([name for name in schema.names if name != column])
     for row, blob in zip(kept.to_pylist(), blobs, strict=True):
         yield {**{str(key).lower(): value for key, value in row.items()}, "_bytes": blob}

@@ -19,7 +19,7 @@ from mien.data.own import Listing, Photo
 from mien.emotions import to_labels
 from mien.errors import DataError, MienError
 from mien.pipeline import Analyzer, Found
-from mien.results import Box
+from mien.results import Box, Quality
 from mien.text import printable
 from mien.track import iou
 
@@ -41,7 +41,7 @@ class Findings:
         exact, near: faces that are byte-identical to another one, and pairs that show the same
             image.
         conflicts: groups of identical faces in different classes, by id.
-        groups: persons or films; 0 where none are known.
+        groups: persons or videos; 0 where none are known.
         shared: groups, or sets of like faces, that lie in two of the given splits.
         unread: photos and rows that could not be read.
     """
@@ -71,21 +71,24 @@ class OwnFaces:
     Attributes:
         dataset: uint8 (N, S, S); ``splits`` holds "train", "val", "test" or "".
         together: int64 (N,), faces that share a number must lie in one split: of one person or
-            film, or showing the same image.
+            video, or showing the same image.
+        qualities: of each face's photo.
     """
 
     dataset: FaceDataset
     findings: Findings
     together: NDArray[np.int64] = field(repr=False)
+    qualities: tuple[Quality, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A face of a photo: its crop, its box, and how many faces the photo has."""
+    """A face of a photo: its crop, its box, its quality, and how many faces the photo has."""
 
     photo: Photo
     crop: NDArray[np.uint8]
     box: Box
+    quality: Quality
     number: int
     of: int
 
@@ -115,7 +118,8 @@ def cut_photo(
 
 
 def _cut(photo: Photo, found: Found, i: int) -> Cut:
-    return Cut(photo, found.crops[i], found.detections[i].box, i + 1, len(found.detections))
+    box, quality = found.detections[i].box, found.qualities[i]
+    return Cut(photo, found.crops[i], box, quality, i + 1, len(found.detections))
 
 
 def cut_all(
@@ -238,7 +242,7 @@ def _examined(
         - sum(len(left.get(reason, ())) for reason in NO_FACE)
         + sum(name.startswith("row ") for name, _ in listing.left_out),
     )
-    return OwnFaces(dataset, findings, together)
+    return OwnFaces(dataset, findings, together, tuple(cut.quality for cut in kept))
 
 
 def _joined(

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mien.data import fercsv, folders, parquet, photos
@@ -16,6 +16,8 @@ from mien.errors import DataError
 from mien.text import printable
 
 _DATA_SUFFIXES = (".csv", ".parquet", ".pq")
+#: Datasets that mien knows by their content; one's own is called as its folder or file is.
+_NAMES = ("fer2013", "ferplus-majority", "ckplus", "fergit", "mien")
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
 
 
@@ -188,7 +190,9 @@ def read_dataset(
         "shards": parquet.read_shards,
     }
     if found.form in readers:
-        return readers[found.form](found.path, skip_bad=skip_bad)
+        dataset = readers[found.form](found.path, skip_bad=skip_bad)
+        own = dataset.name == "faces" and found.name.lower() not in _NAMES
+        return replace(dataset, name=printable(found.name)) if own else dataset
     if found.form == "votes":
         raise DataError(
             f"{found.path} holds FER+ votes and no images; pass FER2013's CSV beside it."

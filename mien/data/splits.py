@@ -36,7 +36,7 @@ def in_split(dataset: FaceDataset, split: str) -> NDArray[np.bool_]:
 def _need(dataset: FaceDataset, protocol: str, split: str, mask: NDArray[np.bool_]) -> None:
     if not mask.any():
         present = sorted(set(dataset.splits.tolist()) - {""})
-        use = "'random-80-20' or a dataset with official splits"
+        use = "'random-80-20', a dataset with official splits, or --split all to score it whole"
         if split == "PublicTest" and in_split(dataset, "Training").any():
             use = "'val-from-train', which takes a tenth of it out of the training images"
         raise DataError(
@@ -50,10 +50,10 @@ _Roles = dict[str, NDArray[np.int64] | NDArray[np.bool_]]
 
 
 def _fer2013(dataset: FaceDataset, seed: int, fold: int | None) -> _Roles:
-    """FER2013's official splits: Training / PublicTest / PrivateTest."""
+    """FER2013's official splits: Training / PublicTest / PrivateTest; own data may lack a test."""
     masks = {split: in_split(dataset, split) for split in FER2013_ROLES}
-    for split, mask in masks.items():
-        _need(dataset, "fer2013", split, mask)
+    for split in ("Training", "PublicTest"):
+        _need(dataset, "fer2013", split, masks[split])
     return {role: masks[split] for split, role in FER2013_ROLES.items()}
 
 
@@ -62,7 +62,7 @@ def _fer2013_folder(dataset: FaceDataset, seed: int, fold: int | None) -> _Roles
     train = in_split(dataset, "Training")
     test = in_split(dataset, "PublicTest") | in_split(dataset, "PrivateTest")
     _need(dataset, "fer2013-folder", "Training", train)
-    _need(dataset, "fer2013-folder", "PrivateTest", test)
+    _need(dataset, "fer2013-folder", "PublicTest", test)
     return {"train": train, "val": np.zeros_like(train), "test": test}
 
 
@@ -198,6 +198,9 @@ PROTOCOLS: dict[str, Callable[[FaceDataset, int, int | None], _Roles]] = {
     "ckplus-subjects": _ckplus_subjects,
 }
 
+#: The datasets whose splits the protocols' publisher named; one's own have train, val and test.
+PUBLISHED = ("fer2013", "ferplus-majority")
+
 #: The protocols that draw nothing: they train on FER2013's Training and on nothing else. With the
 #: publisher's names of their splits.
 OFFICIAL = {
@@ -238,7 +241,7 @@ def make_splits(
         seed=0 if protocol in OFFICIAL else seed,
         ids={role: dataset.ids[rows] for role, rows in roles.items()},
         fold=fold,
-        aliases=OFFICIAL.get(protocol, {}),
+        aliases=OFFICIAL.get(protocol, {}) if dataset.name in PUBLISHED else {},
     )
 
 
@@ -314,7 +317,8 @@ def refuse_trained_on(model: Any, dataset: FaceDataset, splits: Splits | None = 
         )
     # FERGIT holds all of FER2013.
     fergit = info.training_data.startswith("fergit") and dataset.name == "fer2013"
-    shares = info.training_data.startswith(dataset.name) or fergit
+    same = bool(info.data_sha256) and info.data_sha256 == dataset.sha256
+    shares = info.training_data.startswith(dataset.name) or fergit or same
     if seen is not None or not info.protocol or not shares:
         return
     if info.protocol in OFFICIAL:
@@ -322,8 +326,8 @@ def refuse_trained_on(model: Any, dataset: FaceDataset, splits: Splits | None = 
     elif splits is None or splits.fold is not None:
         learned = True
     else:
-        same = (info.protocol, info.seed or 0) == (splits.protocol, splits.seed)
-        learned = not same or bool(np.isin(dataset.ids, splits.ids["train"]).any())
+        alike = (info.protocol, info.seed or 0) == (splits.protocol, splits.seed)
+        learned = not alike or bool(np.isin(dataset.ids, splits.ids["train"]).any())
     if learned:
         raise DataError(
             f"{path} was trained by protocol {info.protocol}, seed {info.seed}: some of these "

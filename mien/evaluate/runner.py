@@ -265,7 +265,7 @@ def resolved(
     info, own = model.info, model.predict_proba
 
     def call(faces: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
-        if info.input_size == 48:
+        if faces.shape[1:] == (info.input_size, info.input_size):
             return own(faces)
         return own(np.stack([whole_face(face, info) for face in faces]))
 

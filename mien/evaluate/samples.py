@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,17 +12,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.classify import available_cores
 from mien.data.dataset import PROTOCOLS_OF_OWN, FaceDataset, Splits, fingerprint
 from mien.data.duplicates import without_twins
 from mien.data.own import list_photos
-from mien.data.own_faces import read_own
-from mien.data.readers import default_data_path, read_for_protocol
-from mien.data.splits import make_splits, refuse_trained_on
+from mien.data.own_faces import OwnFaces, read_own
+from mien.data.readers import default_data_path, read_dataset, read_for_protocol
+from mien.data.splits import FER2013_ROLES, make_splits, refuse_trained_on
+from mien.emotions import parse_emotion
 from mien.errors import DataError
 from mien.pipeline import Analyzer
 
 #: What was trained or chosen on before a role is scored.
-_BEFORE = {"train": (), "val": ("train",), "test": ("train", "val")}
+_BEFORE = {"train": (), "val": ("train",), "test": ("train", "val"), "all": ()}
+#: Every sample of a dataset without splits, or whatever its splits are.
+ALL = "all"
+#: Images of one size, square and of at most so many pixels a side, are faces already cut out.
+MOST_CROP = 256
 
 
 @dataclass(frozen=True)
@@ -30,12 +38,14 @@ class Samples:
     Attributes:
         dataset: the whole dataset.
         splits: of its protocol, which also gave the labels.
-        role: "train", "val" or "test".
+        role: "train", "val", "test" or "all".
+        left_out: faces that the model learned from.
     """
 
     dataset: FaceDataset
     splits: Splits
     role: str
+    left_out: int = 0
 
     @cached_property
     def chosen(self) -> FaceDataset:
@@ -44,7 +54,7 @@ class Samples:
 
     @property
     def split(self) -> str:
-        """The publisher's name of the split."""
+        """The publisher's name of the split, or for one's own data the role."""
         return self.splits.published_name(self.role)
 
     @cached_property
@@ -54,6 +64,12 @@ class Samples:
         if not before:
             return None
         return without_twins(self.chosen, *(self.splits.select(self.dataset, r) for r in before))
+
+
+def recorded_as(data: str, split: str) -> str:
+    """What a model file's scores on a split are called: the publisher's name says which data it is
+    of, any other is told with the data's."""
+    return split if split in FER2013_ROLES else f"{data}: {split}"
 
 
 def unseen(classifier: Any, dataset: FaceDataset) -> FaceDataset:
@@ -72,17 +88,71 @@ def unseen(classifier: Any, dataset: FaceDataset) -> FaceDataset:
     return dataset.take(np.flatnonzero(new))
 
 
-def _own_samples(classifier: Any, data: Path | None, split: str) -> Samples:
+def read_photos(
+    classifier: Any,
+    source: Path,
+    *,
+    faces: bool = False,
+    group_by: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> OwnFaces:
+    """Anybody's labelled photos, whose faces are cut as ``classifier`` takes them.
+
+    A class that the model calls otherwise ("happiness") gets the model's name.
+
+    Args:
+        classifier: a loaded ONNX file.
+        source, group_by: see :func:`mien.data.own.list_photos`.
+        faces: the photos already are faces.
+        progress: called with (photos done, photos in all).
+
+    Raises:
+        DataError: the photos cannot be used.
+    """
+    listing = list_photos(source, group_by)
+    names = {photo.label: photo.label for photo in listing.photos}
+    for name in names:
+        with suppress(DataError):
+            if name not in classifier.info.labels and (e := parse_emotion(name)):
+                names[name] = e.value if e in classifier.info.labels else name
+    photos = tuple(replace(photo, label=names[photo.label]) for photo in listing.photos)
+    return read_own(
+        replace(listing, photos=photos),
+        source,
+        Analyzer(classifier.path, turns=False),
+        faces=faces,
+        workers=available_cores(),
+        progress=None if progress is None else lambda done: progress(done, len(photos)),
+    )
+
+
+def _own_samples(classifier: Any, source: Path, split: str) -> Samples:
     """Photos for a model of own classes: what it has not seen, or for "train" what it has."""
-    source, protocol = data or default_data_path(), classifier.info.protocol
-    analyzer = Analyzer(classifier.path, turns=False)
-    listing = list_photos(source)
+    protocol = classifier.info.protocol
     faces = protocol == PROTOCOLS_OF_OWN[1]
-    dataset = read_own(listing, Path(source), analyzer, faces=faces).dataset
+    dataset = read_photos(classifier, source, faces=faces).dataset
     test = unseen(classifier, dataset).ids
-    ids = {"train": np.setdiff1d(dataset.ids, test), "val": test[:0], "test": test}
+    ids = {"train": np.setdiff1d(dataset.ids, test), "val": test[:0], "test": test, ALL: test}
+    role = split if split in ("train", ALL) else "test"
     splits = Splits(protocol, classifier.info.seed or 0, ids)
-    return Samples(dataset, splits, "train" if split == "train" else "test")
+    return Samples(dataset, splits, role, 0 if role == "train" else len(ids["train"]))
+
+
+def _whole(classifier: Any, source: Path, name: str | None) -> Samples:
+    """All of a dataset of faces, or of a folder or table of photos."""
+    try:
+        dataset = read_dataset(source, name)
+        side = dataset.images.shape[1]
+        crops = dataset.images.shape[2] == side <= MOST_CROP
+        refusal = None
+    except DataError as error:
+        crops, refusal = False, error
+    if not crops:
+        try:
+            dataset = read_photos(classifier, source).dataset
+        except DataError as error:
+            raise refusal or error from None
+    return Samples(dataset, Splits("", 0, {ALL: dataset.ids}), ALL)
 
 
 def samples_of(
@@ -100,7 +170,8 @@ def samples_of(
     Args:
         classifier: a loaded model.
         data, name: the dataset, see :func:`mien.data.read_for_protocol`.
-        split: "PublicTest", "test", …; the training split may be asked for by name.
+        split: "PublicTest", "test", …; the training split may be asked for by name; "all" is
+            every sample, whatever its split: a folder of faces or photos needs none then.
         protocol, seed, fold: see :func:`mien.data.make_splits`. None is FER2013's own, or for a
             model of FER+'s majority labels theirs.
 
@@ -108,7 +179,11 @@ def samples_of(
         DataError: the data cannot be read, or the model may have been trained on the split.
     """
     if classifier.info.protocol in PROTOCOLS_OF_OWN:
-        return _own_samples(classifier, data, split)
+        return _own_samples(classifier, data or default_data_path(), split)
+    if split == ALL:
+        samples = _whole(classifier, data or default_data_path(), name)
+        refuse_trained_on(classifier, samples.dataset)
+        return samples
     if protocol is None:
         own = classifier.info.protocol
         protocol = own if own == "ferplus-majority" else "fer2013"

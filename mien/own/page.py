@@ -47,10 +47,10 @@ def found_lines(found: Findings) -> list[str]:
         lines.append(f"several faces, largest taken: {counted(found.several, 'photo')}")
     lines.append(
         f"exact duplicates: {found.exact:,}; near duplicates: {counted(found.near, 'pair')}; "
-        "they are kept on one side of every division"
+        "they are kept in one split"
     )
     if found.groups:
-        lines.append(f"persons or films: {found.groups:,}, each on one side of every division")
+        lines.append(f"persons or videos: {found.groups:,}, each in one split")
     return lines
 
 
@@ -79,7 +79,7 @@ def warnings_of(
         )
     if found.shared:
         said.append(
-            f"{counted(len(found.shared), 'person, film or image')} of two of the given splits "
+            f"{counted(len(found.shared), 'person, video or image')} of two of the given splits "
             f"(first: {found.shared[0]}): the figures are too good."
         )
     if found.groups == 0:
@@ -118,7 +118,7 @@ def document(result: FinetuneResult) -> Document:
     rows = [[name, f"{n:,}"] for name, n in found.classes.items()]
     blocks: list[Block] = [
         *(Text(line) for line in found_lines(found)),
-        Text(f"{sizes}; by group and class, seed {splits.seed}.", "Divided"),
+        Text(f"{sizes}; by group and class, seed {splits.seed}.", "Splits"),
         Table(["class", "faces"], rows, chips=True),
     ]
     curve: list[Block] = [Text(would_help(result.curve))]
@@ -154,6 +154,6 @@ def curve_chart(curve: Curve) -> str:
 
 
 def write_pages(result: FinetuneResult, folder: str | Path) -> dict[str, Path]:
-    """report.html (with pictures of mistakes: local), report.md and report.json."""
+    """report.html (with images of mistakes: local), report.md and report.json."""
     record = {**result.to_dict(), "report": result.report.to_dict()}
     return write_files(folder, "report", json.dumps(record, ensure_ascii=False), document(result))

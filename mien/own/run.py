@@ -63,12 +63,12 @@ def finetune(
         out: the ``.onnx`` file to write.
         start: the model to start from: a shipped one's name or an ``.onnx`` file.
         faces: the photos already are face crops.
-        group_by: a regular expression that finds the person or film in a photo's path.
+        group_by: a regular expression that finds the person or video in a photo's path.
         method: "linear" (a head on frozen features: seconds, no torch), "network" (from there on
             the whole network, with the extra "train") or "auto": the network where it can be
             trained and there are 20 faces a class, if it is the better one on a part that chooses.
         epochs: most epochs of the network; early stopping ends sooner.
-        seed: of the division and of the training.
+        seed: of the split and of the training.
         report: folder for report.html, report.md and report.json.
         licence: what the file says of its weights.
         on_found: called with what is in the photos before anything is learned.
@@ -228,6 +228,7 @@ def _describe(
         labels=data.classes,
         recipe=f"finetune: linear head on {old.name}",
         seed=seed,
+        unsure_below=None,
         temperature=max(fit_temperature(chosen.logits, data.labels[rows]), COOLEST),
         training_data=f"{data.name} ({len(rows):,} faces), started from {old.name}",
         data_sha256=data.sha256,
