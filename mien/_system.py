@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 import platform
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mien.errors import MissingExtraError
+from mien.errors import MienError, MissingExtraError, first_line
 
 
 def processor() -> str:
@@ -66,3 +68,32 @@ def give_large_blocks_back() -> None:
         return
     m_mmap_threshold = -3  # from malloc.h
     mallopt(m_mmap_threshold, 4 << 20)
+
+
+def connect_ray(address: str | None, stack: ExitStack, workers: int | None = None) -> Any:
+    """``ray``, asked to send no usage reports, and connected.
+
+    Args:
+        address: of a running cluster; None starts one of so many CPUs (``workers``; None: all) on
+            this machine, for as long as ``stack``.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        MienError: the cluster does not answer.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtraError(
+            "`--engine ray` needs Ray; install it with: pip install 'mien[ray]'"
+        ) from None
+    if not ray.is_initialized():
+        new = {} if address else {"num_cpus": workers, "include_dashboard": False}
+        try:
+            ray.init(address=address or "local", logging_level=logging.ERROR, **new)
+        except Exception as error:  # Ray has many, of every kind
+            where = address or "this machine"
+            raise MienError(f"Ray cannot be used on {where}: {first_line(error)}.") from None
+        stack.callback(ray.shutdown)
+    return ray

@@ -14,10 +14,11 @@ pytest.importorskip("torch")
 
 from helpers_train import drawn_faces, drawn_splits, small_recipe
 
+from mien.data.dataset import FaceDataset
 from mien.errors import RecipeError
 from mien.train.fit import fit
 from mien.train.folder import BusyError, failure, hold, in_use, run_home
-from mien.train.jobs import Job, Options, raise_first, run_jobs
+from mien.train.jobs import Cluster, Job, Options, raise_first, run_jobs
 from mien.train.recipe import override
 
 DATA = drawn_faces(70)
@@ -44,21 +45,33 @@ def test_a_failed_job_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     with pytest.raises(type(outcomes[0].error), match="stages"):  # type: ignore[arg-type]
         raise_first(outcomes)
     mended = [dataclasses.replace(jobs[0], recipe=good), jobs[1]]
-    seen: list[str] = []
-    again = run_jobs(
-        mended, lambda name: DATA, OPTIONS, after=lambda job: seen.append(job.folder.name)
-    )
+    again = run_jobs(mended, lambda name: DATA, OPTIONS)
     assert [o.state for o in again] == ["done", "done"]
-    assert seen == ["bad", "good"]
     assert failure(jobs[0].folder) == ""
 
-    def fails(job: Job) -> None:
-        raise ZeroDivisionError("of a score")
+    def fails(name: str) -> FaceDataset:
+        raise ZeroDivisionError("of a dataset")
 
-    (outcome, _) = run_jobs(mended, DATA, OPTIONS, after=fails, attempts=2)
-    assert outcome.why == "ZeroDivisionError: of a score"
+    (outcome, _) = run_jobs(mended, fails, OPTIONS, attempts=2)
+    assert outcome.why == "ZeroDivisionError: of a dataset"
     with pytest.raises(ZeroDivisionError):
-        run_jobs(mended, DATA, OPTIONS, after=fails, fatal=(ArithmeticError,))
+        run_jobs(mended, fails, OPTIONS, fatal=(ArithmeticError,))
+
+
+def test_jobs_on_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same folders, by tasks of Ray; a failure is reported and tried again."""
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    good = override(small_recipe(epochs=1), ["model_args.widths=[16,16,32]"])
+    bad = override(good, ["model_args.widths=[16,16]"])
+    jobs = [Job(recipe, 0, tmp_path / name) for name, recipe in (("bad", bad), ("good", good))]
+    lines: list[str] = []
+    how = dataclasses.replace(OPTIONS, cluster=Cluster())
+    outcomes = run_jobs(jobs, DATA, how, attempts=2, say=lines.append)
+    assert [o.state for o in outcomes] == ["failed", "done"]
+    assert "stages" in outcomes[0].why == failure(jobs[0].folder)
+    assert sum(line.startswith("failed: bad") for line in lines) == 2
+    assert [o.state for o in run_jobs(jobs[1:], DATA, OPTIONS)] == ["done"]
 
 
 def test_two_processes_never_train_in_one_folder(tmp_path: Path) -> None:

@@ -1,21 +1,20 @@
 """Workers as actors of a Ray cluster: the same tasks, the same outcomes.
 
-Ray is asked to send no usage reports before it is imported. Every node needs mien, and reads the
+Every node needs mien, and reads the
 sources under the names that the driver has for them: a shared folder, or addresses.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 import pickle
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+from mien._system import connect_ray
 from mien.batch.engine import NoRoom, Remote, WorkerDied
 from mien.batch.worker import Options, Task, Worker
-from mien.errors import MienError, MissingExtraError, first_line
+from mien.errors import MienError
 
 #: Seconds that an actor may take to be placed and to load its models.
 START_SECONDS = 60.0
@@ -77,21 +76,7 @@ def ray_starter(
         MissingExtraError: Ray is not installed.
         MienError: the cluster does not answer.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise MissingExtraError(
-            "`--engine ray` needs Ray; install it with: pip install 'mien[ray]'"
-        ) from None
-    if not ray.is_initialized():
-        new = {} if address else {"num_cpus": workers, "include_dashboard": False}
-        try:
-            ray.init(address=address or "local", logging_level=logging.ERROR, **new)
-        except Exception as error:  # Ray has many, of every kind
-            where = address or "this machine"
-            raise MienError(f"Ray cannot be used on {where}: {first_line(error)}.") from None
-        stack.callback(ray.shutdown)
+    ray = connect_ray(address, stack, workers)
     kind = "GPU" if gpus else "CPU"
     room = int(ray.cluster_resources().get(kind, 0) / (gpus or 1))
     if room < 1:

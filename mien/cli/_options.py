@@ -92,5 +92,11 @@ Set = Annotated[list[str] | None, option("key=value, e.g. optimizer.lr=0.05.", "
 RunFolder = Annotated[Path | None, option("Run folder (default: runs/RECIPE-seedN).", "--out")]
 Resume = Annotated[bool, option("Continue the run in --out.", "--resume")]
 DryRun = Annotated[bool, option("Two epochs on 64 samples.", "--dry-run")]
+TrainEngine = Annotated[
+    str, option("local: one training after the other; ray: as many as a cluster holds.", "--engine")
+]
+Address = Annotated[str | None, option("A running Ray cluster: auto, or its address.")]
+Cpus = Annotated[float, option("CPUs of each training under Ray.", min=0)]
+Gpus = Annotated[float, option("GPUs of each training under Ray.", min=0)]
 Runs = Annotated[Path, option("Folder of the trainings.")]
 Precision = Annotated[str, option("auto, 32 or bf16; of fresh runs.")]

@@ -14,6 +14,7 @@ from mien.errors import RecipeError, require_extra
 if TYPE_CHECKING:
     from mien.data.dataset import FaceDataset, Splits
     from mien.train.distill import Teachers
+    from mien.train.jobs import Cluster
     from mien.train.recipe import Recipe
 
 # glibc hands big blocks back to the system after each step, which halves training speed on a CPU.
@@ -52,6 +53,16 @@ def begin(verb: str, device: str, relaunch: bool = True) -> None:
     require_extra("train", ("torch", "pyarrow"), f"`mien {verb}`")
     if relaunch:
         relaunch_with_allocator()
+
+
+def cluster_of(engine: str, address: str | None, cpus: float, gpus: float) -> Cluster | None:
+    """The cluster that the options of a verb with many trainings name; None: none."""
+    check_choice("engine", engine, ("local", "ray"))
+    if engine == "local":
+        return None
+    from mien.train.jobs import Cluster
+
+    return Cluster(address, cpus, gpus)
 
 
 def resolved(recipe: str, settings: Sequence[str] | None, **replaced: str | None) -> Recipe:

@@ -8,8 +8,20 @@ from typing import Annotated
 import typer
 
 from mien.cli._console import say
-from mien.cli._options import Data, DryRun, Json, Name, TrainDevice, argument, option
-from mien.cli._training import begin
+from mien.cli._options import (
+    Address,
+    Cpus,
+    Data,
+    DryRun,
+    Gpus,
+    Json,
+    Name,
+    TrainDevice,
+    TrainEngine,
+    argument,
+    option,
+)
+from mien.cli._training import begin, cluster_of
 
 
 def ablate(
@@ -19,6 +31,10 @@ def ablate(
     out: Annotated[Path | None, option("Folder (default: out/TABLE).")] = None,
     minutes: Annotated[float | None, option("Start no further run after so long.", min=0)] = None,
     device: TrainDevice = "auto",
+    engine: TrainEngine = "local",
+    address: Address = None,
+    cpus: Cpus = 1,
+    gpus: Gpus = 0,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -38,6 +54,7 @@ def ablate(
         read_for_protocol(data, read.recipe_of("base").protocol, name),
         out or Path("out") / read.name,
         device=device,
+        cluster=cluster_of(engine, address, cpus, gpus),
         dry_run=dry_run,
         budget_s=None if minutes is None else 60 * minutes,
         say=say,

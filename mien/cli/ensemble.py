@@ -9,22 +9,27 @@ import typer
 
 from mien.cli._console import command_line, say
 from mien.cli._options import (
+    Address,
+    Cpus,
     Data,
     DryRun,
+    Gpus,
     Json,
     Name,
     Set,
     TrainDevice,
+    TrainEngine,
     Tta,
     Views,
     argument,
     option,
 )
-from mien.cli._training import begin, resolved
+from mien.cli._training import begin, cluster_of, resolved
 from mien.errors import RecipeError
 
 if TYPE_CHECKING:
-    from mien.data.dataset import FaceDataset, Splits
+    from mien.data.dataset import FaceDataset
+    from mien.train.jobs import Options
     from mien.train.recipe import Recipe
 
 
@@ -47,6 +52,10 @@ def ensemble(
     test: Annotated[bool, option("Score the test split, once.", "--test")] = False,
     out: Annotated[Path, option("Folder of the ensemble.")] = Path("out/ensemble"),
     device: TrainDevice = "auto",
+    engine: TrainEngine = "local",
+    address: Address = None,
+    cpus: Cpus = 1,
+    gpus: Gpus = 0,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -67,7 +76,11 @@ def ensemble(
     dataset = read_for_protocol(data, by, name)
     splits = make_splits(dataset, by)
     if wanted is not None:
-        paths += _trained(wanted, seeds, runs, dataset, splits, device, dry_run)
+        from mien.train.jobs import Options
+
+        cluster = cluster_of(engine, address, cpus, gpus)
+        how = Options(device, dry_run, splits=splits, cluster=cluster)
+        paths += _trained(wanted, seeds, runs, dataset, how)
     record = build_ensemble(
         paths,
         dataset,
@@ -90,13 +103,7 @@ def ensemble(
 
 
 def _trained(
-    recipe: Recipe,
-    seeds: int,
-    runs: Path,
-    dataset: FaceDataset,
-    splits: Splits,
-    device: str,
-    dry_run: bool,
+    recipe: Recipe, seeds: int, runs: Path, dataset: FaceDataset, how: Options
 ) -> list[Path]:
     """The run folders of ``recipe``, one a seed; what is missing is trained.
 
@@ -104,8 +111,8 @@ def _trained(
     on them.
     """
     from mien.train.folder import run_home
-    from mien.train.jobs import Options, jobs_of, raise_first, run_jobs
+    from mien.train.jobs import jobs_of, raise_first, run_jobs
 
-    jobs = jobs_of(recipe, range(seeds), run_home(runs, dry_run))
-    raise_first(run_jobs(jobs, dataset, Options(device, dry_run, splits=splits), say=say))
+    jobs = jobs_of(recipe, range(seeds), run_home(runs, how.dry_run))
+    raise_first(run_jobs(jobs, dataset, how, attempts=2, say=say))
     return [job.folder for job in jobs]

@@ -10,11 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.cli._console import say
-from mien.cli._options import Json, Precision, Runs, TrainDevice, argument, option
+from mien.cli._options import (
+    Address,
+    Cpus,
+    Gpus,
+    Json,
+    Precision,
+    Runs,
+    TrainDevice,
+    TrainEngine,
+    argument,
+    option,
+)
 from mien.cli._training import (
     DEVICES,
     PRECISIONS,
     check_choice,
+    cluster_of,
     relaunch_with_allocator,
 )
 from mien.errors import require_extra
@@ -40,6 +52,10 @@ def reproduce(
     seeds: Annotated[int | None, option("Seeds of every run (default: the run's own).")] = None,
     only: Annotated[list[str] | None, option("Train this run alone; may be repeated.")] = None,
     device: TrainDevice = "auto",
+    engine: TrainEngine = "local",
+    address: Address = None,
+    cpus: Cpus = 1,
+    gpus: Gpus = 0,
     precision: Precision = "auto",
     report_only: Annotated[
         bool, option("Train nothing; report what is there.", "--report-only")
@@ -80,7 +96,9 @@ def reproduce(
         seeds=seeds,
         only=only or [],
         report_only=report_only,
-        options=TrainOptions(device, precision, dry_run),
+        options=TrainOptions(
+            device, precision, dry_run, cluster=cluster_of(engine, address, cpus, gpus)
+        ),
         command=shlex.join(["mien", *sys.argv[1:]]),
         say=say,
     )

@@ -10,11 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.cli._console import say
-from mien.cli._options import Precision, Runs, TrainDevice, argument, option
+from mien.cli._options import (
+    Address,
+    Cpus,
+    Gpus,
+    Precision,
+    Runs,
+    TrainDevice,
+    TrainEngine,
+    argument,
+    option,
+)
 from mien.cli._training import (
     DEVICES,
     PRECISIONS,
     check_choice,
+    cluster_of,
     relaunch_with_allocator,
 )
 from mien.errors import RecipeError, require_extra
@@ -46,6 +57,10 @@ def sweep(
     seeds: Annotated[int, option("Seeds of every cell.")] = 1,
     jobs: Annotated[int, option("Processes at a time; 0: one for each GPU, else one.")] = 0,
     device: TrainDevice = "auto",
+    engine: TrainEngine = "local",
+    address: Address = None,
+    cpus: Cpus = 1,
+    gpus: Gpus = 0,
     precision: Precision = "auto",
     list_: Annotated[
         bool, option("Train nothing; print the table as it stands.", "--list")
@@ -83,13 +98,14 @@ def sweep(
     from mien.train.jobs import share_out
     from mien.train.precision import gpu_count
 
-    options = TrainOptions(device, precision, dry_run)
+    cluster = cluster_of(engine, address, cpus, gpus)
+    options = TrainOptions(device, precision, dry_run, cluster=cluster)
     datasets = Datasets(data, cache=runs, build=False, dry=dry_run, say=say)
     made = cells_of.Sweep(cells, budget, runs, datasets, options, seeds, say)
     ended = True
     if not list_:
         many = jobs or (1 if device == "cpu" else max(1, gpu_count()))
-        if many > 1 and not worker:
+        if many > 1 and not worker and cluster is None:
             made.plan()  # what is wrong with the data is said once
             arguments = [*sys.argv[1:], "--jobs", "1", "--worker"]
             ended = share_out(arguments, many, device=device, say=say)

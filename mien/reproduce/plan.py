@@ -17,7 +17,7 @@ from mien.reproduce.run import DONE, NOT_RUN
 from mien.reproduce.spec import BUDGETS, RunSpec, System
 
 if TYPE_CHECKING:
-    from mien.train.jobs import Job, Outcome
+    from mien.train.jobs import Cluster, Job, Outcome
     from mien.train.recipe import Recipe
 
 Say = Callable[[str], None]
@@ -29,12 +29,13 @@ NOT_COMPARED = ("name", "paper", "claim", "precision")
 @dataclass(frozen=True)
 class TrainOptions:
     """How to train: ``device`` "auto", "cpu" or "cuda"; ``precision`` as in a recipe, of fresh
-    runs; ``dry`` runs two epochs of everything on a few images."""
+    runs; ``dry`` runs two epochs of everything on a few images; ``cluster`` is who trains."""
 
     device: str = "auto"
     precision: str = "auto"
     dry: bool = False
     quiet: bool = False
+    cluster: Cluster | None = None
 
     @property
     def scoring_device(self) -> str:
@@ -237,6 +238,6 @@ def train(
     jobs = [t.job for t in waiting]
     if options.precision != "auto":
         jobs = [replace(j, recipe=replace(j.recipe, precision=options.precision)) for j in jobs]
-    how = Options(options.device, dry_run=options.dry, quiet=options.quiet)
+    how = Options(options.device, options.dry, options.quiet, cluster=options.cluster)
     fatal = (WeightsError,) if attempts > 1 else ()
     return run_jobs(jobs, datasets.get, how, attempts=attempts, fatal=fatal, say=say)

@@ -22,7 +22,7 @@ from mien.report.markdown import markdown_table
 from mien.report.svg import sized, standalone
 from mien.train.fit import dry
 from mien.train.folder import DONE, RECIPE, RUN, environment, read_json
-from mien.train.jobs import Job, Options, Say, result_of, run_jobs
+from mien.train.jobs import Cluster, Job, Options, Say, result_of, run_jobs
 from mien.train.recipe import Recipe, override
 from mien.train.recipes import get_recipe
 
@@ -257,6 +257,7 @@ def ablate(
     dry_run: bool = False,
     quiet: bool = False,
     budget_s: float | None = None,
+    cluster: Cluster | None = None,
     say: Say = print,
 ) -> dict[str, Any]:
     """Train what the table lacks, then write ``out/NAME.json``, ``.md`` and ``.svg``.
@@ -265,8 +266,9 @@ def ablate(
         the record, with ``complete``.
     """
     runs = make_folder(out / "runs")
-    options = Options(device, dry_run, quiet)
-    outcomes = run_jobs(table.jobs(runs), dataset, options, budget_s=budget_s, say=say)
+    options = Options(device, dry_run, quiet, cluster=cluster)
+    jobs = table.jobs(runs)
+    outcomes = run_jobs(jobs, dataset, options, attempts=2, budget_s=budget_s, say=say)
     record = summarise(table, runs, sha256=dataset.sha256, dry_run=dry_run)
     write_text(out / f"{table.name}.json", json.dumps(record, indent=2) + "\n")
     write_pages(record, out, table.name)

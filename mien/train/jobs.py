@@ -5,18 +5,21 @@ Every job holds a lock on its folder, so any number of processes can be given th
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mien._system import connect_ray
 from mien.data import make_splits
 from mien.data.dataset import FaceDataset, Splits
-from mien.errors import MienError, RecipeError
+from mien.errors import MienError, RecipeError, first_line
 from mien.train.distill import Teachers
 from mien.train.fit import dry, fit, write_run_report
 from mien.train.folder import (
@@ -71,6 +74,19 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster that trains jobs, each on so many CPUs and GPUs.
+
+    Attributes:
+        address: None starts one on this machine.
+    """
+
+    address: str | None = None
+    cpus: float = 1
+    gpus: float = 0
+
+
+@dataclass(frozen=True)
 class Options:
     """How jobs are trained.
 
@@ -78,6 +94,7 @@ class Options:
         device: "auto", "cpu" or "cuda".
         teachers, unlabelled: as for :func:`mien.train.fit.fit`.
         splits: one split of the data for all jobs; without it each job's protocol makes its own.
+        cluster: trains them; None: this process.
     """
 
     device: str = "auto"
@@ -86,6 +103,7 @@ class Options:
     teachers: Teachers | None = None
     unlabelled: FaceDataset | None = None
     splits: Splits | None = None
+    cluster: Cluster | None = None
 
 
 @dataclass(frozen=True)
@@ -135,9 +153,9 @@ def run_jobs(
     budget_s: float | None = None,
     fatal: tuple[type[Exception], ...] = (),
     say: Say = print,
-    after: Callable[[Job], object] = lambda job: None,
 ) -> list[Outcome]:
-    """Train what is not done yet and that no other process is training, one after the other.
+    """Train what is not done yet and that no other process is training: one after the other, or
+    as many at a time as the cluster of the options has room for.
 
     A job that fails leaves its reason in its folder, and the others go on.
 
@@ -146,41 +164,117 @@ def run_jobs(
         attempts: times that a job is tried in this call.
         budget_s: start no further training after so many seconds.
         fatal: errors that end everything; they are raised.
-        after: called with every job that is done, also with those that were done before; what it
-            raises counts as the job's failure.
 
     Returns:
         one outcome per job, in their order.
     """
-    start = time.monotonic()
+    end = math.inf if budget_s is None else time.monotonic() + budget_s
     outcomes = {job.folder: Outcome(job, NOT_RUN) for job in jobs}
     for attempt in range(1, attempts + 1):
         # The second attempt looks again at what another process had: it may have died since.
         waiting = [o.job for o in outcomes.values() if o.state != DONE]
-        for number, job in enumerate(waiting, 1):
-            late = budget_s is not None and time.monotonic() - start > budget_s
-            if late and not job.done:
-                left = sum(not j.done for j in waiting)
-                say(f"time is up: {left} of {len(jobs)} runs are left")
-                return list(outcomes.values())
-            count = f"{number} of {len(waiting)}" + (f", attempt {attempt}" * (attempt > 1))
-            try:
-                with hold(job.folder):
-                    _train(job, datasets, options, say, count)
-                    after(job)
-                    note_failure(job.folder, "")
-            except BusyError:
-                outcomes[job.folder] = Outcome(job, "running")
-            except Exception as error:  # whatever it is: the other jobs are not to wait for it
-                if not job.done:  # a finished run, of something else, is not ours to mark
-                    note_failure(job.folder, reason(error))
-                if isinstance(error, fatal):
-                    raise
-                say(f"failed: {job.folder.name}: {reason(error)}")
-                outcomes[job.folder] = Outcome(job, FAILED_STATE, error)
-            else:
-                outcomes[job.folder] = Outcome(job, DONE)
+        again = f", attempt {attempt}" * (attempt > 1)
+        if options.cluster is None:
+            found = _one_by_one(waiting, datasets, options, end, again, say)
+        else:
+            found = _on_cluster(waiting, datasets, options, end, again, say)
+        for outcome in found:
+            outcomes[outcome.job.folder] = outcome
+            if isinstance(outcome.error, fatal):
+                raise outcome.error
+            if outcome.error is not None:
+                say(f"failed: {outcome.job.folder.name}: {outcome.why}")
+        if any(o.state == NOT_RUN for o in outcomes.values()):
+            left = sum(not job.done for job in waiting)
+            say(f"time is up: {left} of {len(jobs)} runs are left")
+            break
     return list(outcomes.values())
+
+
+def _one_by_one(
+    jobs: Sequence[Job],
+    datasets: FaceDataset | Callable[[str], FaceDataset],
+    options: Options,
+    end: float,
+    again: str,
+    say: Say,
+) -> Iterator[Outcome]:
+    """Try the jobs; those that are begun after ``end`` are left out."""
+    for number, job in enumerate(jobs, 1):
+        if time.monotonic() > end and not job.done:
+            return
+        try:
+            with hold(job.folder):
+                _train(job, datasets, options, say, f"{number} of {len(jobs)}{again}")
+                note_failure(job.folder, "")
+            yield Outcome(job, DONE)
+        except BusyError:
+            yield Outcome(job, "running")
+        except Exception as error:  # whatever it is: the other jobs are not to wait for it
+            if not job.done:  # a finished run, of something else, is not ours to mark
+                note_failure(job.folder, reason(error))
+            yield Outcome(job, FAILED_STATE, error)
+
+
+def _task(job: Job, dataset: FaceDataset, options: Options) -> Outcome:
+    """One job, in a process of Ray's on some node."""
+    [outcome] = run_jobs([job], dataset, options, say=lambda line: None)
+    return outcome
+
+
+def _on_cluster(
+    jobs: Sequence[Job],
+    datasets: FaceDataset | Callable[[str], FaceDataset],
+    options: Options,
+    end: float,
+    again: str,
+    say: Say,
+) -> Iterator[Outcome]:
+    """The outcomes of the jobs, as they end; those that are begun after ``end`` are left out.
+
+    Data and options travel through Ray, and every node has the runs under the same names. A task
+    whose worker or node dies is started again by Ray, and resumes its run.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        MienError: the cluster does not answer, or is too small for a job.
+    """
+    assert options.cluster is not None
+    each = {"CPU": options.cluster.cpus, "GPU": options.cluster.gpus}
+    with ExitStack() as stack:
+        ray = connect_ray(options.cluster.address, stack)
+        whole = ray.cluster_resources()
+        room = min(int(whole.get(kind, 0) / share) for kind, share in each.items() if share)
+        if room < 1:
+            raise RecipeError(f"No job of {each} fits the Ray cluster, which has {whole}.")
+        # What glibc reads when a process starts.
+        allocator = {k: v for k, v in os.environ.items() if k.startswith("MALLOC_")}
+        task = ray.remote(
+            num_cpus=each["CPU"], num_gpus=each["GPU"], runtime_env={"env_vars": allocator}
+        )(_task)
+        how = ray.put(replace(options, cluster=None, quiet=True))
+        data: dict[str, object] = {}
+        running: dict[object, Job] = {}
+        waiting = list(enumerate(jobs, 1))
+        while waiting or running:
+            while waiting and len(running) < room and time.monotonic() < end:
+                number, job = waiting.pop(0)
+                if job.dataset not in data:
+                    one = datasets if isinstance(datasets, FaceDataset) else datasets(job.dataset)
+                    data[job.dataset] = ray.put(one)
+                say(f"training {job.folder.name} by Ray ({number} of {len(jobs)}{again})")
+                there = replace(job, folder=job.folder.resolve())
+                running[task.remote(there, data[job.dataset], how)] = job
+            if not running:
+                return
+            [done], _ = ray.wait(list(running))
+            job = running.pop(done)
+            try:
+                yield replace(ray.get(done), job=job)
+            except ray.exceptions.RayError as error:
+                failed = RecipeError(f"its worker ended: {first_line(error)}")
+                note_failure(job.folder, str(failed))
+                yield Outcome(job, FAILED_STATE, failed)
 
 
 def raise_first(outcomes: Sequence[Outcome]) -> None:
