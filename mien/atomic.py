@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from mien.errors import OutputError
+from mien.text import cut
 
 if sys.platform == "win32":
     import msvcrt
@@ -159,7 +160,8 @@ def _work_path(target: Path, *, folder: bool = False) -> Iterator[Path]:
     descriptor: int | None = None
     held = False
     while not held:
-        name = f".mien-{secrets.token_hex(6)}-{target.stem[:100]}{target.suffix}"
+        stem = cut(target.stem, 100)
+        name = f".mien-{secrets.token_hex(6)}-{stem}{target.suffix}"
         path = target.with_name(name)
         if folder:
             path.mkdir()
@@ -196,7 +198,7 @@ def lock(path: str | os.PathLike[str]) -> Iterator[None]:
         yield  # a device, a pipe
         return
     make_folder(target.parent)
-    file = target.with_name(f".mien-lock-{target.name[:200]}")
+    file = target.with_name(f".mien-lock-{cut(target.name, 200)}")
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     with ExitStack() as stack:
         with told_of(path):
@@ -264,7 +266,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise  # no file's, but that of a stream which is written to beside it
     except OSError as error:
         # Writes carry no file name at all; another name is that of a file of the caller's.
-        if error.filename is None or str(error.filename) in (str(temporary), str(target)):
+        name = None if error.filename is None else Path(os.fsdecode(error.filename))
+        ours = name in (None, temporary, target) or (
+            name.parent == target.parent and _WORK.fullmatch(name.name)
+        )
+        if ours:
             raise output_error(path, error) from error
         raise
 
@@ -291,12 +297,12 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 def open_atomic(
     path: str | os.PathLike[str], mode: Literal["w", "wb"] = "w", *, newline: str | None = None
 ) -> Iterator[IO[Any]]:
-    """Open ``path`` for writing text (UTF-8) or bytes; its content appears when the block ends
-    without an error. Raises OutputError; see :func:`atomic_path`."""
-    encoding = "utf-8" if mode == "w" else None
+    """Open ``path`` for writing text (UTF-8, what is none escaped) or bytes; its content appears
+    when the block ends without an error. Raises OutputError; see :func:`atomic_path`."""
+    encoding, errors = ("utf-8", "backslashreplace") if mode == "w" else (None, None)
     with (
         atomic_path(path) as temporary,
-        temporary.open(mode, encoding=encoding, newline=newline) as stream,
+        temporary.open(mode, encoding=encoding, errors=errors, newline=newline) as stream,
     ):
         yield stream
 

@@ -85,6 +85,18 @@ KINDS = (
 
 FORMATS = tuple(kind.name for kind in KINDS)
 
+#: First bytes of what is often handed over instead.
+_OTHERS = (
+    (rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI |FLV\x01", "a video (mien video reads it)"),
+    (rb"%PDF", "a PDF"),
+    (rb"8BPS", "a Photoshop document"),
+    (rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml|<svg)", "an SVG or XML file"),
+    (rb"\s*<(?:!doctype|html)", "a web page"),
+    (rb"\xff\n|\0\0\0\x0cJXL ", "a JPEG XL file"),
+    (rb"FUJIFILMCCD-RAW", "a camera's raw file"),
+    (rb"version https://git-lfs", "a Git LFS pointer (git lfs pull fetches the file)"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -145,7 +157,9 @@ def decode(data: bytes, shown: str, max_pixels: int) -> Generator[Frame]:
     """
     kind = kind_of(data)
     if kind is None:
-        raise ImageError(f"{shown} is not a picture that mien reads ({', '.join(FORMATS)}).")
+        other = (name for start, name in _OTHERS if re.match(start, data[:512], re.DOTALL | re.I))
+        what = next((f"{name}, " for name in other), "")
+        raise ImageError(f"{shown} is {what}not a picture that mien reads ({', '.join(FORMATS)}).")
     file = _File(kind, data, shown, max_pixels)
     frames = file.heic() if kind.name == "HEIC" else file.frames()
     while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import sys
 import urllib.parse
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from mien.codecs import MAX_MEMORY, Frame, decode
 from mien.errors import ImageError, first_line
 from mien.pixels import bgr_of, check_size, exif_orientation, on_white, to_eight, upright
-from mien.sources import STDIN, open_stdin, refuse_address
+from mien.sources import STDIN, UNREAD_SUFFIXES, open_stdin, refuse_address
+from mien.text import brief
 
 #: Largest picture to decode, in pixels; its bytes are bounded too: ``codecs.MAX_MEMORY``.
 MAX_PIXELS = 100_000_000
@@ -93,8 +95,10 @@ def as_bgr(
     if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
         array = array.transpose(1, 2, 0)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        batch = " a batch is given image by image: list(batch)." if array.ndim == 4 else ""
         raise ImageError(
-            f"{name} has shape {array.shape}; expected (H, W), (H, W, 3) or (H, W, 4)."
+            f"{name} has shape {array.shape}; expected (H, W), (H, W, 3) or (H, W, 4)"
+            f"{';' if batch else '.'}{batch}"
         )
     check_size((array.shape[1], array.shape[0]), name)
     if color is not None and color not in COLORS:
@@ -115,7 +119,8 @@ def as_bgr(
 
 def is_array(source: object) -> bool:
     """Whether ``source`` holds pixels: an array, a tensor or a PIL image. Imports none of them."""
-    return is_pil(source) or hasattr(source, "__array__") or hasattr(source, "__dlpack__")
+    ways = ("__array__", "__array_interface__", "__dlpack__")
+    return is_pil(source) or any(hasattr(source, way) for way in ways)
 
 
 def is_pil(source: object) -> bool:
@@ -136,9 +141,13 @@ def _from_pil(image: Any, name: str) -> NDArray[np.uint8]:
 
 
 def _numpy(source: Any, name: str) -> NDArray[Any]:
-    """Tensors that need gradients or lie on a GPU say themselves what to call first."""
     try:
-        return np.asarray(source if hasattr(source, "__array__") else np.from_dlpack(source))
+        if hasattr(source, "detach"):  # a torch tensor: with gradients, on a GPU, of half precision
+            source = source.detach().cpu().resolve_neg()
+            source = source.float() if str(source.dtype) == "torch.bfloat16" else source
+        as_numpy = hasattr(source, "__array__") or hasattr(source, "__array_interface__")
+        array = np.asarray(source if as_numpy else np.from_dlpack(source))
+        return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
     except Exception as error:
         raise ImageError(f"{name} cannot be read as an array: {first_line(error)}.") from None
 
@@ -151,9 +160,10 @@ def _eight_bits(
             return array
         if array.dtype == np.bool_:
             return array.astype(np.uint8) * 255
+        white = 4095 if array.dtype.kind in "iu" else 1
         raise ImageError(
             f"{name} has dtype {array.dtype}; expected uint8 with values 0 to 255, or say what is "
-            "black and white: value_range=(0, 1)."
+            f"black and white: value_range=(0, {white})."
         )
     try:
         low, high = map(float, () if isinstance(value_range, str) else value_range)
@@ -164,7 +174,13 @@ def _eight_bits(
             f"value_range={value_range} does not suit {name}, dtype {array.dtype}: expected "
             "numbers and (black, white)."
         )
-    return to_eight(array.astype(np.float32) - low, high - low)
+    values = array.astype(np.float32) - low
+    if np.mean((values < 0) | (values > high - low)) > 0.5:
+        raise ImageError(
+            f"Most values of {name} lie outside value_range={value_range}: they go from "
+            f"{np.nanmin(array):g} to {np.nanmax(array):g}."
+        )
+    return to_eight(values, high - low)
 
 
 def frames_of(
@@ -190,10 +206,15 @@ def read_bytes(source: Source, name: str | None = None) -> tuple[bytes, str]:
             return _from_data_url(text, name or "the data URL")
         if isinstance(source, str):
             refuse_address(source)
+        if not text:
+            raise ImageError("An empty name names no picture.")
         return _from_path(Path(os.fsdecode(text)), name or str(source))
     if hasattr(source, "read"):
         shown = name or str(getattr(source, "name", "the stream"))
-        return _bounded(source, shown), shown
+        data = _bounded(source, shown)
+        if not data and getattr(source, "seekable", bool)() and source.tell():
+            raise ImageError(f"{shown} was read to its end; rewind it first: seek(0).")
+        return data, shown
     raise ImageError(
         f"Cannot read a picture from {type(source).__name__}; "
         "give a path, bytes, a binary file, a PIL image or an array."
@@ -215,6 +236,9 @@ def _from_path(path: Path, shown: str) -> tuple[bytes, str]:
     try:
         if path.is_dir():
             raise ImageError(f"{shown} is a folder, not a picture.")
+        if path.suffix.lower() in UNREAD_SUFFIXES:  # of some TIFF's reader would find a thumbnail
+            why = f"mien does not read {path.suffix[1:].upper()}; save it as JPEG, PNG or TIFF"
+            raise ImageError(f"{shown}: {why}.")
         if path.stat().st_size > MAX_MEMORY:
             raise ImageError(_too_large(shown))
         if path.is_file():
@@ -224,13 +248,23 @@ def _from_path(path: Path, shown: str) -> tuple[bytes, str]:
     except FileNotFoundError:
         raise ImageError(f"{shown} does not exist.") from None
     except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            raise ImageError(
+                f"{brief(shown)}, of {len(shown):,} characters, is too long for a file's name; "
+                "base64 is given as data:image/jpeg;base64,…"
+            ) from None
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{shown} cannot be read: {reason}.") from None
 
 
 def _bounded(file: BinaryIO, shown: str) -> bytes:
     """All of ``file``, if it is no larger than any image may be."""
-    data = file.read(MAX_MEMORY + 1)
+    try:
+        data = file.read(MAX_MEMORY + 1)
+    except UnicodeDecodeError:  # a text file object over a picture
+        data = ""  # type: ignore[assignment]
+    except (OSError, ValueError) as error:  # a lost connection, a closed file
+        raise ImageError(f"{shown} cannot be read: {first_line(error)}.") from None
     if not isinstance(data, bytes):
         raise ImageError(f"{shown} is a text file object; open it in binary mode ('rb').")
     if len(data) > MAX_MEMORY:

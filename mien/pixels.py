@@ -119,6 +119,7 @@ def bgr_of(image: Any, low: Any = None) -> Pixels:
 
     ``low``: the same picture with the low bytes of its 16 bits, ``image`` having the high ones.
     """
+    image = image.convert("LA") if image.mode == "La" else image
     if image.mode == "F" or image.mode.startswith("I"):
         return bgr_from(to_eight(np.asarray(image)), "L")
     width, height = image.size

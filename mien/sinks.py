@@ -20,8 +20,8 @@ from mien.atomic import atomic_path, lock, make_folder, open_atomic, reason, wri
 from mien.emotions import FER2013, Label
 from mien.errors import OutputError
 from mien.results import Quality, Result
-from mien.sources import real_path
-from mien.text import csv_line, is_formula, json_line, shown, without_credentials
+from mien.sources import SUFFIXES, VIDEO_SUFFIXES, real_path
+from mien.text import csv_line, cut, is_formula, json_line, shown, without_credentials
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +49,7 @@ _POINTS = tuple(f"{name}_{axis}" for name in LANDMARKS for axis in "xy")
 #: Endings that say what a file holds; "" is nothing that mien writes.
 _FORMATS = {
     **{".csv": "csv", ".json": "jsonl", ".jsonl": "jsonl", ".parquet": "parquet", ".pq": "parquet"},
-    **dict.fromkeys((".xlsx", ".xls", ".ods", ".html"), ""),
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".html", *SUFFIXES, *VIDEO_SUFFIXES), ""),
 }
 
 
@@ -307,6 +307,7 @@ class AnnotatedSink(Sink):
 def free_name(folder: Path, stem: str, suffix: str, taken: set[str]) -> Path:
     """``STEM-mien`` with that suffix in ``folder``, numbered if need be, and taken from now on."""
     tails = chain([""], (f"-{number}" for number in count(2)))
+    stem = cut(stem, 200)
     paths = (folder / f"{stem}-mien{tail}{suffix}" for tail in tails)
     path = next(path for path in paths if file_key(path) not in taken)
     taken.add(file_key(path))

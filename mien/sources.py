@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mien.errors import ImageError, MienError
+from mien.text import brief
 
 
 def _endings(words: str) -> frozenset[str]:
@@ -109,13 +110,18 @@ def is_address(text: str) -> bool:
     return _ADDRESS.match(text) is not None
 
 
-def refuse_address(text: str) -> None:
-    """Raise ImageError where ``text`` is an address."""
-    if is_address(text):
-        raise ImageError(
-            f"{text} is an address, and mien fetches none; pipe the image in: "
-            f"curl -s {shlex.quote(text)} | mien predict -"
-        )
+def refuse_address(text: str, what: str = "images") -> None:
+    """Raise ImageError where ``text`` is an address; ``what`` was looked for there."""
+    if not is_address(text):
+        return
+    why = f"{text} is an address, and mien fetches none; "
+    if text.lower().startswith("file:"):
+        raise ImageError(f"{why}give the file's path.")
+    if text.lower().startswith("rts"):
+        raise ImageError(f"{why}for a camera: mien live --camera {shlex.quote(text)}")
+    if what == "videos":
+        raise ImageError(f"{why}fetch the video first: curl -O {shlex.quote(text)}")
+    raise ImageError(f"{why}pipe the image in: curl -s {shlex.quote(text)} | mien predict -")
 
 
 def open_stdin() -> BinaryIO:
@@ -152,9 +158,18 @@ class _Finder:
 
     def _expand(self, item: str | Path) -> Iterator[str | Path]:
         path = Path(item)
+        if not str(item):
+            raise ImageError("An empty name names nothing.")
+        if str(item)[:5].lower() == "data:":
+            raise ImageError("Data URLs are for Python; pipe the image in: mien predict - < a.jpg")
+        try:
+            folder = path.is_dir()
+        except OSError as error:  # a name too long, a folder above it that may not be read
+            why = f"{brief(str(item))} cannot be read: {error.strerror}."
+            raise ImageError(why) from None
         if str(item) == STDIN:
             yield STDIN
-        elif path.is_dir():
+        elif folder:
             files = self._walk(path, set())
             first = next(files, None)
             if first is None:
@@ -167,7 +182,7 @@ class _Finder:
                 raise ImageError(f"{path} is a video; analyse it with: mien video {path}")
             yield path
         else:
-            refuse_address(str(item))
+            refuse_address(str(item), self.what)
             if not glob.has_magic(str(item)):
                 raise ImageError(f"{path} does not exist.")
             matches = sorted(glob.glob(str(item), recursive=True))  # noqa: PTH207 - absolute too

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -23,19 +24,18 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _USER_INFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#]*@")
 
 
-def printable(text: object, keep: str = "") -> str:
+def printable(text: object) -> str:
     r"""``text`` with everything that is not plainly visible written as ``\xXX`` or ``\uXXXX``.
 
     Bytes of a file name that are no UTF-8 become ``\udcXX``. Plain text comes back unchanged.
 
     Args:
         text: what to show; anything but a string is turned into one.
-        keep: characters to leave as they are, such as a line's end.
     """
     text = str(text)
     if text.isprintable():
         return text
-    return "".join(c if _visible(c) or c in keep else _escape(c) for c in text)
+    return "".join(c if _visible(c) else _escape(c) for c in text)
 
 
 def _visible(c: str) -> bool:
@@ -49,10 +49,26 @@ def _escape(c: str) -> str:
     )
 
 
+def is_text(name: str) -> bool:
+    """Whether ``name`` is UTF-8. OpenCV crashes at bytes of a file name that are none."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def brief(name: str, most: int = 32) -> str:
     """``name`` as a terminal shows it, not longer than ``most``."""
     plain = printable(name)
     return plain if len(plain) <= most else f"{plain[: most - 1]}…"
+
+
+def cut(name: str, most: int) -> str:
+    """The beginning of a file's ``name`` that takes ``most`` bytes at most."""
+    while len(os.fsencode(name)) > most:
+        name = name[:-1]
+    return name
 
 
 def drawable(name: str, most: int = 24) -> str:

@@ -103,6 +103,24 @@ def test_bad_targets_get_one_sentence(tmp_path: Path, name: str, reason: str) ->
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_folder_that_may_not_be_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OutputError, match=r"Cannot write '.*a\.txt': permission denied; choose"):
+        write_text(tmp_path / "a.txt", "x")
+
+
+def test_names_as_long_as_the_system_allows(tmp_path: Path) -> None:
+    path = tmp_path / ("漢" * 83 + ".csv")
+    with lock(path):
+        write_text(path, "caf\udce9")
+    assert path.read_text() == "caf\\udce9"
+
+
 def test_missing_folders_are_made(tmp_path: Path) -> None:
     write_text(tmp_path / "a" / "b" / "c.txt", "x")
     assert (tmp_path / "a" / "b" / "c.txt").read_text() == "x"

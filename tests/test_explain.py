@@ -216,7 +216,10 @@ def test_a_leaning_face_stands_level_beside_its_maps(
 
 
 def test_the_command(
-    tmp_path: Path, portrait: NDArray[np.uint8], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    portrait: NDArray[np.uint8],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import cv2
 
@@ -231,9 +234,14 @@ def test_the_command(
     assert main([*arguments, "--patch", "2", "--stride", "2"]) == 0
     assert "2 pixels changes the answers by 0.05 at most" in capsys.readouterr().err
     assert cv2.imread(str(tmp_path / "x.png")).shape[0] > 500
+    monkeypatch.chdir(tmp_path)
+    for name in ("two-explained.png", "two-explained-2.png"):
+        assert main(arguments[:-1]) == 0
+        assert f"wrote {name}\n" in capsys.readouterr().err
+        assert (tmp_path / name).is_file()
     for wrong, word in (
         ([str(blank), "--model", str(model), "--json"], "no face"),
-        ([str(photo), "--model", str(model)], "--output"),
+        ([str(photo), "--model", str(model), "-o", str(photo)], "is the image to be read"),
         ([str(photo), "--model", str(model), "--json", "--method", "gradcam"], "checkpoint"),
         ([str(photo), "--model", str(model), "--json", "--method", "lime"], "occlusion, gradcam"),
         ([str(photo), "--model", str(model), "-o", "x.gif"], ".png"),

@@ -314,11 +314,40 @@ def test_ways_to_hand_an_image_over(rgb, tmp_path):
         read_image("http://localhost/a.png")
 
 
+def test_what_cannot_be_read_says_what_to_do(tmp_path):
+    data = encode(Image.new("RGB", (20, 20)), "PNG")
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    used = io.BytesIO(data)
+    used.read()
+    closed = path.open("rb")
+    closed.close()
+    raw = tmp_path / "b.NEF"  # a TIFF inside, with a thumbnail
+    raw.write_bytes(encode(Image.new("RGB", (20, 20)), "TIFF"))
+    for source, words in [
+        ("", "An empty name"),
+        (base64.b64encode(bytes(9999)).decode(), "too long for a file's name; base64 is given as"),
+        (used, "rewind it first"),
+        (closed, "closed file"),
+        (raw, "does not read NEF; save it as"),
+        (b"%PDF-1.7", "is a PDF, not a picture"),
+        (b"\n<svg xmlns=''/>", "is an SVG"),
+        (b"\0\0\0 ftypisom", "is a video"),
+        (b"8BPS\0\1", "is a Photoshop"),
+    ]:
+        with pytest.raises(ImageError, match=words) as caught:
+            read_image(source)
+        assert len(str(caught.value)) < 300
+    with path.open(encoding="utf-8") as text, pytest.raises(ImageError, match="binary mode"):
+        read_image(text)
+
+
 def test_pil_images_are_upright_and_of_any_mode(rgb, grey):
     image = Image.fromarray(rgb)
     assert near(as_bgr(image, None), rgb)
     assert near(as_bgr(image.convert("L"), None), grey)
     assert near(as_bgr(Image.fromarray(grey.astype(np.uint16) * 16), None), grey)
+    assert near(as_bgr(image.convert("LA").convert("La"), None), grey)
     exif = Image.Exif()
     exif[0x112] = 6
     with Image.open(io.BytesIO(encode(image, "PNG", exif=exif))) as turned:
@@ -337,6 +366,8 @@ def test_arrays_say_their_range(rgb, grey):
     assert near(as_bgr(grey > 99, None), (grey > 99) * np.uint8(255))
     with pytest.raises(ImageError, match=r"dtype float64; .*value_range=\(0, 1\)"):
         as_bgr(rgb / 255, "rgb")
+    with pytest.raises(ImageError, match=r"Most values .* from 0 to "):
+        as_bgr(rgb.astype(np.float32), "rgb", value_range=(0, 1))
     for bad in ((1, 0), (0, float("nan"))):
         with pytest.raises(ImageError, match="does not suit"):
             as_bgr(rgb / 255, "rgb", value_range=bad)
@@ -347,8 +378,12 @@ def test_tensors(rgb):
     tensor = torch.tensor(rgb)
     assert near(as_bgr(tensor, "rgb"), rgb)
     assert near(as_bgr(tensor.permute(2, 0, 1) / 255, "rgb", value_range=(0, 1)), rgb)
+    for half in ((tensor / 255).requires_grad_(), (tensor / 255).bfloat16()):
+        assert near(as_bgr(half, "rgb", value_range=(0, 1)), rgb)
     with pytest.raises(ImageError, match="cannot be read as an array"):
-        as_bgr((tensor / 255).requires_grad_(), "rgb", value_range=(0, 1))
+        as_bgr(tensor.float().to_sparse(), "rgb", value_range=(0, 255))
+    with pytest.raises(ImageError, match=r"image by image: list\(batch\)"):
+        as_bgr(tensor.permute(2, 0, 1)[None], "rgb")
 
     class OnlyDlpack:
         __dlpack__ = tensor.__dlpack__

@@ -176,6 +176,7 @@ def test_a_call_that_reads_nothing_leaves_older_files(
         (["--min-confidence", "2"], "min_confidence is 2"),
         (["--model", "gone.onnx"], "gone.onnx"),
         (["--csv", "a.xlsx"], "would hold csv, not .xlsx"),
+        (["--csv", "a.jpg"], "would hold csv, not .jpg"),  # it may be the photo
     ],
 )
 def test_bad_options(
@@ -214,18 +215,36 @@ def test_a_folder_names_what_it_leaves_out(
     assert quiet.count("\n") == 2, quiet
 
 
+def test_a_working_folder_that_is_gone(
+    photos: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "gone").mkdir()
+    monkeypatch.chdir(photos / "gone")
+    (photos / "gone").rmdir()
+    arguments = ["predict", str(photos / "a.jpg"), "--model", model]
+    assert main([*arguments, "--csv", str(photos / "a.csv")]) == 0
+    capsys.readouterr()
+    assert main([*arguments, "--csv", "a.csv"]) == 2
+    assert "The working folder is gone" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
         ("https://example.org/a.jpg?size=9&x=[1]", "is an address, and mien fetches none; pipe"),
         ("film.MP4", "film.MP4 is a video; analyse it with: mien video"),
+        ("file:///a.jpg", "give the file's path"),
+        ("rtsp://camera/1", "mien live --camera rtsp://camera/1"),
+        ("data:image/png;base64,AAAA", "Data URLs are for Python"),
+        ("", "An empty name"),
+        ("x" * 5000, "too long"),
     ],
 )
 def test_what_is_no_image_says_what_to_do(
     name: str, sentence: str, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "film.MP4").write_bytes(b"x")
-    path = name if "://" in name else str(tmp_path / name)
+    path = str(tmp_path / name) if name == "film.MP4" else name
     assert main(["predict", path, "--model", model]) == 2
     captured = capsys.readouterr().err
     assert sentence in captured

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -369,6 +372,27 @@ def test_several_films_share_the_tables_and_fill_folders(
     assert len(list((tmp_path / "p").glob("*.html"))) == 2
 
 
+@pytest.mark.parametrize(
+    "name", [b"bad\xff.mp4", b"a[1]*?.mp4", b"two\nlines.mp4", "漢".encode() * 81 + b".mp4"]
+)
+def test_a_film_of_any_name(
+    name: bytes, film: Path, shipped_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """OpenCV crashes at bytes that are no UTF-8; ffmpeg takes a folder's "?" for a query."""
+    path = tmp_path / os.fsdecode(name)
+    path.write_bytes(film.read_bytes())
+    arguments = ["video", "--model", str(shipped_model), "--every", "20", "--csv"]
+    arguments += [str(tmp_path / os.fsdecode(name.replace(b"mp4", b"csv")))]
+    arguments += ["--out", str(tmp_path / "copies"), "--plot", str(tmp_path / "pages")]
+    program = [sys.executable, "-m", "mien", *arguments, str(path)]
+    assert subprocess.run(program, check=False).returncode == 0
+    told = capfd.readouterr().err.splitlines()
+    assert [line.split()[0] for line in told[-2:]] == ["wrote", "wrote"], told
+    for folder in ("copies", "pages"):  # a name without an ending is a folder, for one film too
+        (copy,) = (tmp_path / folder).iterdir()
+        assert copy.stat().st_size > 5000
+
+
 def test_a_film_that_cannot_be_read_is_named_and_the_rest_done(
     film: Path, shipped_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -402,7 +426,8 @@ def test_a_film_cut_short_is_reported(
     ("extra", "words"),
     [
         (["--out", "{film}"], "is a film to be read"),
-        (["--csv", "{film}"], "is a film to be read"),
+        (["--csv", "{film}"], "would hold csv, not .mp4"),
+        (["--csv", "{tmp}/a", "--jsonl", "{tmp}/./a/"], "written to the same file"),
         (["--out", "{tmp}/a.txt"], "does not end like a film"),
         (["--csv", "{tmp}/a.xlsx"], "would hold csv, not .xlsx"),
         (["--parquet", "{tmp}/a.csv"], "would hold parquet"),
@@ -411,7 +436,6 @@ def test_a_film_cut_short_is_reported(
         (["{film2}", "--plot", "{tmp}/a.html"], "there are several films; name a folder"),
         (["--csv", "-", "--jsonl", "-"], "would both print"),
         (["--csv", "{tmp}/a", "--jsonl", "{tmp}/./a"], "written to the same file"),
-        (["--csv", "{tmp}/a", "--plot", "{tmp}/a"], "written to the same file"),
         (["--from", "3", "--to", "2"], "would end at 2 s"),
         (["--from", "x"], "is no time"),
         (["--every", "0"], "every"),

@@ -9,6 +9,7 @@ a file to add it to.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -161,6 +162,8 @@ def _os_failure(error: OSError) -> int:
         return 141  # What a shell reports for a program stopped by SIGPIPE.
     from mien.atomic import reason
 
+    if error.filename is None and error.errno == errno.ENOENT:  # os.getcwd's
+        return _fail("The working folder is gone; change to one that exists.")
     if error.filename is None:
         _silence_stdout()
         return _fail(f"Cannot write to standard output: {reason(error)}.")

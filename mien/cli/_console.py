@@ -28,7 +28,7 @@ from mien.text import printable
 
 class _Console(Console):
     def print(self, *objects: Any, **options: Any) -> None:
-        safe = (printable(o, keep="\n") if isinstance(o, str) else o for o in objects)
+        safe = (printable(o) if isinstance(o, str) else o for o in objects)
         super().print(*safe, **options)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mien.cli._options import MODEL_HELP, Detector, Faces, Json, argument, load_model, option
-from mien.errors import DataError, ImageError, ModelError
+from mien.errors import DataError, ImageError, ModelError, OutputError
 
 if TYPE_CHECKING:
     from mien.emotions import Label
@@ -19,7 +20,10 @@ def explain(
     photo: Annotated[str | None, argument("An image, or - for one on standard input.")] = None,
     model: Annotated[str | None, option(MODEL_HELP)] = None,
     method: Annotated[str, option("occlusion (any model) or gradcam (a .ckpt).")] = "occlusion",
-    output: Annotated[Path | None, option("The image to write.", "--output", "-o")] = None,
+    output: Annotated[
+        Path | None,
+        option("The image to write; without: PHOTO-explained.png, here.", "--output", "-o"),
+    ] = None,
     top: Annotated[int, option("Classes explained per face.", min=1, max=8)] = 2,
     patch: Annotated[int, option("Side of the covering patch, pixels.", min=1)] = 15,
     stride: Annotated[int, option("The patch's step, pixels.", min=1)] = 3,
@@ -35,14 +39,17 @@ def explain(
     """Draw what an answer rests on: maps over each face, or a dataset's mean maps."""
     if (photo is None) == (data is None):
         raise DataError("Give either a PHOTO or --data DATASET to explain.")
-    if output is None and not as_json:
-        raise DataError("Nothing would be shown; give --output FILE, --json or both.")
     from mien import zoo
     from mien.cli._console import wrote
     from mien.cli._picture import check_name, write_picture
+    from mien.sources import real_path
 
+    if output is None and not as_json:
+        output = _free_name("mean" if photo is None else Path(photo).stem if photo != "-" else "")
     if output is not None:
         check_name(output)
+        if photo is not None and real_path(output) == real_path(photo):
+            raise OutputError(f"{output} is the image to be read; choose another name.")
     classifier = load_model(model or zoo.DEFAULT)
     if data is not None:
         if method != "occlusion":
@@ -59,6 +66,12 @@ def explain(
         wrote(output)
     if as_json:
         typer.echo(json.dumps({"model": classifier.info.name, **record}, allow_nan=False))
+
+
+def _free_name(stem: str) -> Path:
+    """A name in the working folder that no file has yet."""
+    names = (f"{stem or 'image'}-explained{n and f'-{n}'}.png" for n in chain([""], count(2)))
+    return next(path for path in map(Path, names) if not path.exists())
 
 
 def _photo(

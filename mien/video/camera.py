@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import MienError
-from mien.text import shown
+from mien.text import is_text, shown
 
 Image = NDArray[np.uint8]
 
@@ -100,6 +100,8 @@ def camera_frames(
     """
     waiting = seen = False
     tries = 0
+    if not is_text(camera):
+        raise CameraError(missing(camera))
     while True:
         capture = opener(camera)
         reader = _Reader(capture) if capture.isOpened() else None

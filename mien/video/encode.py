@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import OutputError, VideoError
+from mien.text import is_text
 
 #: Endings of an annotated film.
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
@@ -42,9 +43,11 @@ def ffmpeg_path() -> str | None:
     return shutil.which("ffmpeg")
 
 
-def _told(*command: str) -> subprocess.CompletedProcess[str]:
+def _told(*command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; it repeats file names and tags, in whatever encoding they are."""
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, errors="replace", check=False
+    )
 
 
 @functools.lru_cache(maxsize=4)
@@ -138,6 +141,9 @@ class OpenCvEncoder:
         names = {".webm": "VP80", ".avi": "MJPG"}
         code = names.get(path.suffix.lower(), "mp4v")
         self._path = path
+        if not is_text(str(path)):
+            why = "without ffmpeg a video's name must be UTF-8"
+            raise OutputError(f"Cannot write {str(path)!r}: {why}.")
         self._writer = cv2.VideoWriter(
             str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*code), fps, size
         )
@@ -156,9 +162,9 @@ class OpenCvEncoder:
             raise OutputError(f"Cannot write {str(self._path)!r}: OpenCV's encoder wrote nothing.")
 
 
-def run_ffmpeg(ffmpeg: str, arguments: list[str]) -> str | None:
-    """Run ffmpeg to its end; None if it succeeded, else its last words."""
-    done = _told(ffmpeg, "-v", "error", "-nostdin", "-y", *arguments)
+def run_ffmpeg(ffmpeg: str, arguments: list[str], folder: Path | None = None) -> str | None:
+    """Run ffmpeg to its end, in ``folder``; None if it succeeded, else its last words."""
+    done = _told(ffmpeg, "-v", "error", "-nostdin", "-y", *arguments, cwd=folder)
     lines = done.stderr.strip().splitlines() or ["no message"]
     return lines[-1] if done.returncode else None
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import VideoError
+from mien.text import is_text
 from mien.video.animation import Animation, is_animation
 from mien.video.encode import picture_start
 
@@ -189,9 +190,7 @@ class Film:
         if isinstance(capture, Animation) or _is_trimmed(self.path):
             return 0
         last = capture.get(cv2.CAP_PROP_PTS)
-        packets = cv2.VideoCapture(
-            str(self.path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1]
-        )
+        packets = _capture(self.path, cv2.CAP_PROP_FORMAT, -1)
         end, failures = last, 0
         while failures <= LEAST_TRIES:
             if packets.grab():
@@ -215,15 +214,23 @@ class Film:
     def _open(self) -> cv2.VideoCapture | Animation:
         if is_animation(self.path):
             return Animation(self.path)
-        # An absolute path, so that no name is taken for an address or a protocol.
-        name = str(self.path.absolute())
-        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+        capture = _capture(self.path)
         if not capture.isOpened():
             capture.release()
             size = self.path.stat().st_size if self.path.is_file() else None
             why = "it is empty" if size == 0 else "it is no film, or damaged, or cut short"
             raise VideoError(f"{self.path} cannot be read as a film: {why}.")
         return capture
+
+
+def _capture(path: Path, *settings: int) -> cv2.VideoCapture:
+    """OpenCV's reader of a file, open or not; ``settings`` are properties and their values."""
+    # An absolute path, so that no name is taken for an address or a protocol.
+    name = str(path.absolute())
+    if is_text(name):
+        return cv2.VideoCapture(name, cv2.CAP_FFMPEG, settings)
+    with path.open("rb") as file:
+        return cv2.VideoCapture(f"/dev/fd/{file.fileno()}", cv2.CAP_FFMPEG, settings)
 
 
 def _is_trimmed(path: Path) -> bool:

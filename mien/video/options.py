@@ -100,7 +100,7 @@ class Outputs:
         """The same with this film's own names; in folders, two films of one name get numbers."""
 
         def own(path: Path | None, suffix: str) -> Path | None:
-            if path is None or not (several or path.is_dir()):
+            if path is None or not (several or path.is_dir() or not path.suffix):
                 return path
             return free_name(path, film.stem, suffix, taken)
 

@@ -23,6 +23,7 @@ from mien.errors import VideoError, require_extra
 from mien.grown import name_of, sources_of
 from mien.results import Result
 from mien.sinks import CsvSink, JsonLinesSink, ParquetSink, Sink
+from mien.text import cut
 
 #: Stands for standard output.
 STDOUT = "-"
@@ -36,7 +37,7 @@ def new_token() -> str:
 def part_of(target: str | os.PathLike[str], token: str) -> Path:
     """Where ``target`` grows."""
     path = Path(os.path.realpath(target))
-    return path.with_name(f"{path.name}.{token}.part")
+    return path.with_name(f"{cut(path.name, 230)}.{token}.part")
 
 
 def remove_parts(folders: Iterable[Path], token: str) -> None:
@@ -102,7 +103,7 @@ class Tables:
             require_extra("train", ("pyarrow",), "Parquet output")
         if target := self._streams.get("parquet"):
             raise VideoError(f"Parquet cannot go to {target}; give it a file.")
-        self._first = next(iter(self._files.values()), STDOUT)
+        self._first = next(iter(self._files.values()), os.devnull)
         self._path = part_of(self._first, token)
         self._part: IO[bytes] | None = None
         self._sinks: list[Sink] = []

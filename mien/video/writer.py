@@ -208,11 +208,12 @@ class FilmWriter:
         # Names only, without quotes or spaces; ffmpeg looks for them beside the list.
         lines = [f"file {name}\n" for name in self._segments]
         listing.write_text("ffconcat version 1.0\n" + "".join(lines), encoding="utf-8")
-        pictures = ["-f", "concat", "-safe", "0", "-i", str(listing.absolute())]
+        # From within their folder: in its name ffmpeg would take "?" for a query.
+        pictures = ["-f", "concat", "-safe", "0", "-i", listing.name]
         is_mp4 = self._suffix in (".mp4", ".m4v", ".mov")
         tail = ["-c:v", "copy", *(["-movflags", "+faststart"] if is_mp4 else []), str(path)]
         for sound in self._sounds(ffmpeg):
-            problem = run_ffmpeg(ffmpeg, [*pictures, *sound, *tail])
+            problem = run_ffmpeg(ffmpeg, [*pictures, *sound, *tail], self._folder)
             if problem is None:
                 return
         raise OutputError(f"Cannot write {str(self.target)!r}: ffmpeg says: {problem}.")
