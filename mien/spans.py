@@ -35,25 +35,25 @@ class Span:
 
 
 def spans_of(data: str | Path, min_quality: float = 0.0) -> Iterator[tuple[str, list[Span]]]:
-    """(film, its spans by track and time) of the faces of ``mien batch`` or ``mien video``.
+    """(video, its spans by track and time) of the faces of ``mien batch`` or ``mien video``.
 
     Raises:
         MienError: there is no table of faces.
     """
-    film, spans, open_spans = None, [], {}  # type: ignore[var-annotated]
+    video, spans, open_spans = None, [], {}  # type: ignore[var-annotated]
     names = ["source", "time", "track", "steady", "emotion", "unsure", "quality"]
     for path in face_files(Path(data)):
         for batch in import_pyarrow_parquet().ParquetFile(path).iter_batches(8192, columns=names):
             for row in batch.to_pylist():
                 if row["track"] is None or row["time"] is None:
                     continue
-                if row["source"] != film:
-                    if film is not None:
-                        yield film, _ordered(spans)
-                    film, spans, open_spans = row["source"], [], {}
+                if row["source"] != video:
+                    if video is not None:
+                        yield video, _ordered(spans)
+                    video, spans, open_spans = row["source"], [], {}
                 _take(row, spans, open_spans, min_quality)
-    if film is not None:
-        yield film, _ordered(spans)
+    if video is not None:
+        yield video, _ordered(spans)
 
 
 def _ordered(spans: list[Span]) -> list[Span]:
@@ -82,24 +82,24 @@ def _take(
 def export(
     data: str | Path, folder: str | Path, suffix: str, min_quality: float = 0.0
 ) -> list[Path]:
-    """Write ``FILM.eaf``, ``.TextGrid`` or ``.vtt`` for every film into ``folder``.
+    """Write ``FILM.eaf``, ``.TextGrid`` or ``.vtt`` for every video into ``folder``.
 
     Raises:
-        MienError: an unknown format, no film, or it cannot be written.
+        MienError: an unknown format, no video, or it cannot be written.
     """
     if suffix not in FORMATS:
         raise MienError(f"Unknown format {suffix!r}; known: {', '.join(FORMATS)}.")
     write = {".eaf": _eaf, ".TextGrid": _textgrid, ".vtt": _vtt}[suffix]
     written: list[Path] = []
-    for film, spans in spans_of(data, min_quality):
-        stem = Path(film).stem
+    for video, spans in spans_of(data, min_quality):
+        stem = Path(video).stem
         path = Path(folder) / f"{stem}{suffix}"
-        if path in written:  # films of one name in several folders
-            path = Path(folder) / f"{slug(film)}{suffix}"
-        write_text(path, write(film, [span for span in spans if span.end > span.start]))
+        if path in written:  # videos of one name in several folders
+            path = Path(folder) / f"{slug(video)}{suffix}"
+        write_text(path, write(video, [span for span in spans if span.end > span.start]))
         written.append(path)
     if not written:
-        raise MienError(f"{data} holds no film with a face.")
+        raise MienError(f"{data} holds no video with a face.")
     return written
 
 
@@ -110,7 +110,7 @@ def _tiers(spans: list[Span]) -> dict[str, list[Span]]:
     return tiers
 
 
-def _vtt(film: str, spans: list[Span]) -> str:
+def _vtt(video: str, spans: list[Span]) -> str:
     def stamp(seconds: float) -> str:
         whole = round(1000 * seconds)
         minutes, rest = divmod(whole, 60_000)
@@ -123,7 +123,7 @@ def _vtt(film: str, spans: list[Span]) -> str:
     return "WEBVTT\n\n" + "\n".join(cues)
 
 
-def _textgrid(film: str, spans: list[Span]) -> str:
+def _textgrid(video: str, spans: list[Span]) -> str:
     end = max((span.end for span in spans), default=1.0)
     tiers = _tiers(spans)
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0"]
@@ -148,7 +148,7 @@ def _textgrid(film: str, spans: list[Span]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _eaf(film: str, spans: list[Span]) -> str:
+def _eaf(video: str, spans: list[Span]) -> str:
     slots: list[str] = []
     tiers: list[str] = []
     number = 0
@@ -168,7 +168,7 @@ def _eaf(film: str, spans: list[Span]) -> str:
             )
         head = f'<TIER LINGUISTIC_TYPE_REF="expression" TIER_ID={quoteattr(name)}>'
         tiers.append(head + "".join(notes) + "</TIER>")
-    address = Path(film).as_uri() if Path(film).is_absolute() else film
+    address = Path(video).as_uri() if Path(video).is_absolute() else video
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         '<ANNOTATION_DOCUMENT AUTHOR="mien" DATE="1970-01-01T00:00:00+00:00" FORMAT="3.0" '

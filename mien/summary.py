@@ -1,7 +1,7 @@
 """Statistics of a batch's faces by source, person and time, with intervals.
 
 Faces that are doubtful (unsure, or below a quality) are left out and counted. An interval is that
-of a block bootstrap: neighbouring frames are no independent witnesses, so stretches of a film are
+of a block bootstrap: neighbouring frames are no independent witnesses, so stretches of a video are
 drawn, not frames; of photos, each is a block.
 """
 
@@ -137,7 +137,7 @@ def summarize(
     Args:
         data: the folder of ``mien batch``, or a Parquet file of ``mien video`` or ``predict``.
         by: keys of the groups: "source", "folder" (that a source lies in), "track"; none is all.
-        every: seconds of a window; None takes each film as a whole.
+        every: seconds of a window; None takes each video as a whole.
         min_quality: a face below it is doubtful, 0..1; so is every unsure one.
         block: seconds of a bootstrap block; longer than an expression lasts.
         seed: of the bootstrap.
@@ -150,13 +150,13 @@ def summarize(
             raise MienError(f"Unknown key {key!r}{nearest(key, KEYS)}")
     if not block > 0 or (every is not None and not every > 0):
         raise MienError("Windows and blocks must be longer than 0 seconds.")
-    keys, films, groups = tuple(by), {}, {}  # type: ignore[var-annotated]
+    keys, videos, groups = tuple(by), {}, {}  # type: ignore[var-annotated]
     out: Summary | None = None
     last: dict[tuple[str, int], int] = {}
     for columns in _batches(Path(data)):
         labels = tuple(name[2:] for name in columns if name.startswith("p_"))
         out = out or Summary(keys, labels)
-        _add(columns, out, groups, films, last, every, block, min_quality)
+        _add(columns, out, groups, videos, last, every, block, min_quality)
     if out is None:
         raise MienError(f"{data} holds no faces.")
     rng = np.random.default_rng(seed)
@@ -216,7 +216,7 @@ def _add(
     columns: dict[str, Any],
     out: Summary,
     groups: dict[Any, _Group],
-    films: dict[str, int],
+    videos: dict[str, int],
     last: dict[tuple[str, int], int],
     every: float | None,
     block: float,
@@ -225,7 +225,7 @@ def _add(
     """Add a batch of rows to the groups that they belong to."""
     count, labels = len(columns["source"]), out.labels
     sources = columns["source"].to_pylist()
-    codes = np.array([films.setdefault(name, len(films)) for name in sources])
+    codes = np.array([videos.setdefault(name, len(videos)) for name in sources])
     time, track = (_floats(columns.get(name), count) for name in ("time", "track"))
     steady = columns["steady"].to_pylist() if "steady" in columns else [None] * count
     names = [s or e for s, e in zip(steady, columns["emotion"].to_pylist(), strict=True)]
@@ -256,12 +256,12 @@ def _add(
         if before is not None and before != named[row]:
             changed[inverse.ravel()[row]] += 1
             out.changes[labels[before], labels[named[row]]] += 1
-    film = list(films)
+    video = list(videos)
     for cell, more, doubts, changes in zip(cells.tolist(), added, left_out, changed, strict=True):
         code, person, at, part = cell
         values = {
-            "source": film[code],
-            "folder": str(PurePosixPath(film[code]).parent),
+            "source": video[code],
+            "folder": str(PurePosixPath(video[code]).parent),
             "track": person if person >= 0 else None,
         }
         key = tuple(values[k] for k in out.keys), at if at >= 0 else None

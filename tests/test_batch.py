@@ -30,7 +30,7 @@ from mien.errors import ImageError, MienError, OutputError
 from mien.pipeline import Analyzer
 from mien.sinks import face_rows
 from mien.video import analyze_video
-from mien.video.options import Options as FilmOptions
+from mien.video.options import Options as VideoOptions
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -124,6 +124,7 @@ def test_what_is_done_is_not_done_again(photos: Path, options: Options, tmp_path
     (photos / "new.jpg").write_bytes((photos / "01.jpg").read_bytes())
     grown = batch(photos, out, options=options, workers=1)
     assert (grown.photos, grown.failed) == (1, 0)
+    assert (grown.before_failed, grown.exit_code) == (2, 1)  # what failed before stands in there
     mended = batch(photos, out, options=options, workers=1, retry=True)
     assert (mended.photos, mended.failed) == (1, 1)
     after = tables(out)
@@ -167,10 +168,10 @@ def test_a_film_in_parts_is_the_film(
     film: Path, options: Options, tmp_path: Path, model: Path, every: int
 ) -> None:
     out = tmp_path / "out"
-    options = Options(options.model, film=FilmOptions(every=every))
+    options = Options(options.model, video=VideoOptions(every=every))
     done = batch(film, out, options=options, workers=2)
-    assert (done.films, done.failed) == (1, 0)
-    analyzer = Analyzer(str(model), min_face=options.film_min_face, turns=False, threads=1)
+    assert (done.videos, done.failed) == (1, 0)
+    analyzer = Analyzer(str(model), min_face=options.video_min_face, turns=False, threads=1)
     results = list(analyze_video(film, analyzer, every=every))
     assert known(table(out, "faces")) == as_written(results)
     frames = table(out, "frames")
@@ -189,8 +190,8 @@ def test_a_film_whose_rate_varies(
     drop = "select='not(between(t,5,40)*mod(n,3))'"
     ffmpeg("-i", str(film), "-vf", drop, "-vsync", "vfr", "-c:v", "libx264", str(varying))
     out = tmp_path / "out"
-    batch(varying, out, options=Options(options.model, film=FilmOptions(every=every)), workers=2)
-    analyzer = Analyzer(str(model), min_face=options.film_min_face, turns=False, threads=1)
+    batch(varying, out, options=Options(options.model, video=VideoOptions(every=every)), workers=2)
+    analyzer = Analyzer(str(model), min_face=options.video_min_face, turns=False, threads=1)
     results = list(analyze_video(varying, analyzer, every=every))
     assert known(table(out, "faces")) == as_written(results)
     assert 100 < len(results) < 470
@@ -218,7 +219,7 @@ def archive(photos: Path, tmp_path: Path, portrait: Image) -> Path:
 def test_archives(archive: Path, photos: Path, options: Options, tmp_path: Path) -> None:
     out, plain = tmp_path / "out", tmp_path / "plain"
     done = batch(archive, out, options=options, workers=2)
-    assert (done.photos, done.films, done.failed) == (6, 3, 1)
+    assert (done.photos, done.videos, done.failed) == (6, 3, 1)
     batch([photos / "00.jpg", photos / "01.jpg", tmp_path / "short.avi"], plain, options=options)
     found = tables(out)
     for row in found["faces"]:
@@ -251,7 +252,7 @@ def test_lists_and_addresses(photos: Path, archive: Path, options: Options, tmp_
     assert done.photos == 2
     address = archive.as_uri()
     there = batch(address, tmp_path / "there", options=options, workers=2)
-    assert (there.photos, there.films, there.failed) == (6, 3, 1)
+    assert (there.photos, there.videos, there.failed) == (6, 3, 1)
 
 
 def test_a_web_server(photos: Path, options: Options, tmp_path: Path) -> None:
@@ -315,8 +316,7 @@ def test_killed_anywhere(photos: Path, film: Path, model: Path, tmp_path: Path) 
         process.wait()
         kills += 1
     assert kills >= 2
-    # 0 where the photo that cannot be read was done with before a kill
-    assert start(sources, out, model).wait() in (0, 1)
+    assert start(sources, out, model).wait() == 1  # also where the bad photo was done before a kill
     assert tables(out) == tables(whole)
     assert not list(out.rglob(".*"))
 
@@ -385,9 +385,9 @@ def test_dry_run(
     assert main(["batch", str(photos), str(film), "--model", str(model), "--dry-run"]) == 0
     assert "23 photos, 1 video (about 1:10)." in capsys.readouterr().out
     found = estimate([photos, film], options=Options(str(model)), workers=2)
-    assert (found.photos, found.films, found.before) == (23, 1, 0)
+    assert (found.photos, found.videos, found.before) == (23, 1, 0)
     assert 0.001 < found.photo_seconds < 5
-    assert found.film_seconds == pytest.approx(70, abs=1)
+    assert found.video_seconds == pytest.approx(70, abs=1)
     assert not (tmp_path / "out").exists()
 
 

@@ -120,9 +120,9 @@ def test_options_out_of_range(options: dict[str, float]) -> None:
 
 
 def test_times_are_read() -> None:
-    values = [parse_time(t) for t in ("90", "1:30", "0:01:30", "1:02:03.5")]
-    assert values == [90, 90, 90, 3723.5]
-    for bad in ("", "1:2:3:4", "-3", "abc", "1:", "nan"):
+    values = [parse_time(t) for t in ("90", "1:30", "0:01:30", "1:02:03.5", "10s", "1.5m")]
+    assert values == [90, 90, 90, 3723.5, 10, 90]
+    for bad in ("", "m", "1:30m", "1:2:3:4", "-3", "abc", "1:", "nan"):
         with pytest.raises(VideoError, match="is no time"):
             parse_time(bad)
 

@@ -1,4 +1,4 @@
-"""Archives of photos and films -> Parquet tables, each source once, on all cores or a cluster.
+"""Archives of photos and videos -> Parquet tables, each source once, on all cores or a cluster.
 
     import mien
     mien.batch(["archive/", "interviews/*.mp4"], out="rows")

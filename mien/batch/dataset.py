@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -81,11 +81,15 @@ class Dataset:
         """The files of a table, in order."""
         return sorted((self.folder / table).glob("[!.]*.parquet"))
 
-    def done(self) -> Iterator[bytes]:
-        """The :func:`key` of every source that is done."""
+    def done(self) -> tuple[set[bytes], int]:
+        """The :func:`key` of every source that is done, and how many could not be read."""
+        keys: set[bytes] = set()
+        failed = 0
         for path in self.files("sources"):
-            for name in self._sources(path, ["source"])["source"].to_pylist():
-                yield key(name)
+            table = self._sources(path, ["source", "error"])
+            keys.update(map(key, table["source"].to_pylist()))
+            failed += len(table) - table["error"].null_count
+        return keys, failed
 
     def _sources(self, path: Path, names: list[str] | None = None) -> Any:
         try:
@@ -159,7 +163,7 @@ class Part:
         self._put("sources", [asdict(source)])
 
     def add_frame(self, result: Result) -> None:
-        """A picture's rows."""
+        """An image's rows."""
         rows = face_rows(result)
         self._put("frames", [{name: rows[0].get(name) for name in FRAMES}])
         if result.faces:
@@ -213,16 +217,16 @@ class _Dropped(Exception):  # noqa: N818 - an event
 def record_of(options: Options, labels: Sequence[Label], sha256: str) -> dict[str, Any]:
     """What is alike in all rows of a folder, JSON-ready."""
     chosen = asdict(options)
-    film = chosen.pop("film")
+    video = chosen.pop("video")
     del chosen["device"]
     for name in ("start", "end", "batch", "workers", "bars", "checkpoint"):
-        del film[name]
+        del video[name]
     return {
         "format": FORMAT,
         "mien_version": __version__,
         "model_sha256": sha256,
         "labels": [label.value for label in labels],
-        "options": {**chosen, **{f"film_{name}": value for name, value in film.items()}},
+        "options": {**chosen, **{f"video_{name}": value for name, value in video.items()}},
     }
 
 
@@ -265,7 +269,7 @@ def merge(folders: Iterable[Path], out: Dataset) -> tuple[int, int]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    seen, added, failed = set(out.done()), 0, 0
+    (seen, _), added, failed = out.done(), 0, 0
     for folder in folders:
         record = read_record(folder)
         if record is None:

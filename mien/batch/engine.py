@@ -15,7 +15,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any, Protocol
 
-from mien.batch.worker import Opened, Opening, Options, PartSeen, Photos, Source, Task
+from mien.batch.worker import Opened, Opening, Options, Photos, SegmentSeen, Source, Task
 from mien.errors import MienError
 
 #: Tasks given out or waiting for their turn, for each worker: what bounds the memory.
@@ -185,5 +185,5 @@ def _died(task: Task) -> object:
         return [(Source(i.name, "photo", error=DIED.format(i.name)), None) for i in task.items]
     why = DIED.format(task.item.name)
     if isinstance(task, Opening):
-        return Opened(Source(task.item.name, "film", error=why))
-    return PartSeen(error=why)
+        return Opened(Source(task.item.name, "video", error=why))
+    return SegmentSeen(error=why)

@@ -11,11 +11,11 @@ from pathlib import Path
 from mien.batch.dataset import read_record
 from mien.batch.plan import Item, check_sources, find_items
 from mien.batch.run import DEFAULT, open_dataset, unseen
-from mien.batch.worker import Opening, Options, Part, Photos, Worker
+from mien.batch.worker import Opening, Options, Photos, Segment, Worker
 from mien.classify import available_cores
 
-#: Photos and films that are tried, and the seconds of a film that are looked at.
-TRIED_PHOTOS, TRIED_FILMS, TRIED_SECONDS = 32, 4, 4.0
+#: Photos and videos that are tried, and the seconds of a video that are looked at.
+TRIED_PHOTOS, TRIED_VIDEOS, TRIED_SECONDS = 32, 4, 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +25,22 @@ class Estimate:
     Attributes:
         before: sources that are done already, and not counted in the others.
         photo_seconds: of one core for one photo.
-        film_seconds: length of all films, by what was sampled.
-        film_cost: seconds of one core for one second of film.
+        video_seconds: length of all videos, by what was sampled.
+        video_cost: seconds of one core for one second of video.
         workers: processes; ``seconds`` is the time with so many.
     """
 
     photos: int
-    films: int
+    videos: int
     before: int
     photo_seconds: float
-    film_seconds: float
-    film_cost: float
+    video_seconds: float
+    video_cost: float
     workers: int
 
     @property
     def seconds(self) -> float:
-        work = self.photos * self.photo_seconds + self.film_seconds * self.film_cost
+        work = self.photos * self.photo_seconds + self.video_seconds * self.video_cost
         return work / self.workers
 
 
@@ -66,16 +66,16 @@ def estimate(
     check_sources(sources)
     seen: set[bytes] = set()
     if out is not None and read_record(Path(out)) is not None:
-        seen = set(open_dataset(Path(out), options, options.analyzer()).done())
+        seen, _ = open_dataset(Path(out), options, options.analyzer()).done()
     before, chance = len(seen), random.Random(seed)
     counts = [0, 0]
     samples: tuple[list[Item], list[Item]] = ([], [])
     for item in find_items(sources, unseen(seen, 1, 1), column):
-        sample, most = samples[item.film], (TRIED_PHOTOS, TRIED_FILMS)[item.film]
-        counts[item.film] += 1
+        sample, most = samples[item.video], (TRIED_PHOTOS, TRIED_VIDEOS)[item.video]
+        counts[item.video] += 1
         if len(sample) < most:
             sample.append(item)
-        elif (place := chance.randrange(counts[item.film])) < most:
+        elif (place := chance.randrange(counts[item.video])) < most:
             sample[place] = item
     worker = Worker(options)
     worker.work(Photos(tuple(samples[0][:1])))  # the first call takes longer
@@ -85,13 +85,13 @@ def estimate(
     length = looked_at = took = 0.0
     opened = [Opening(item) for item in samples[1]]
     for task in opened:
-        film = worker.work(task).film
-        if film is not None:
-            seconds = film.seconds_expected or 0.0
-            part = worker.work(Part(task.item, film, 0.0, min(seconds, TRIED_SECONDS)))
-            length, took = length + seconds, took + part.seconds
+        video = worker.work(task).video
+        if video is not None:
+            seconds = video.seconds_expected or 0.0
+            segment = worker.work(Segment(task.item, video, 0.0, min(seconds, TRIED_SECONDS)))
+            length, took = length + seconds, took + segment.seconds
             looked_at += min(seconds, TRIED_SECONDS)
-    film_seconds = length / max(1, len(opened)) * counts[1]
+    video_seconds = length / max(1, len(opened)) * counts[1]
     cost = took / looked_at if looked_at else 0.0
     cores = workers or available_cores()
-    return Estimate(counts[0], counts[1], before, photo, film_seconds, cost, cores)
+    return Estimate(counts[0], counts[1], before, photo, video_seconds, cost, cores)

@@ -1,4 +1,4 @@
-"""Outcomes in, rows out: the tables are filled part by part, and a film's parts become one film."""
+"""Outcomes in, rows out: the tables are filled part by part, and segments one video."""
 
 from __future__ import annotations
 
@@ -10,8 +10,17 @@ from typing import Any
 from mien.batch.dataset import Dataset, Part
 from mien.batch.engine import Engine
 from mien.batch.plan import Item
-from mien.batch.worker import PART_SECONDS, Opened, Opening, Options, PartSeen, Photos, Source, Task
-from mien.batch.worker import Part as FilmPart
+from mien.batch.worker import (
+    SEGMENT_SECONDS,
+    Opened,
+    Opening,
+    Options,
+    Photos,
+    Segment,
+    SegmentSeen,
+    Source,
+    Task,
+)
 from mien.pipeline import Analyzer
 from mien.results import Result
 from mien.video.film import Film
@@ -24,32 +33,40 @@ class Summary:
     """What a batch did: numbers of this run, and of what was done before it.
 
     Attributes:
-        photos, films, frames, faces: analysed by this run; ``frames`` counts photos too.
+        photos, videos, frames, faces: analysed by this run; ``frames`` counts photos too.
         failed: sources that could not be read; each has its row, and ``error`` is the first one's.
-        before: sources that were done already.
+        before, before_failed: sources that were done already, and those that could not be read.
         total: sources there are, those done before among them; None while they are being counted,
             and where counting would mean reading archives.
         seconds: how long it took.
     """
 
     photos: int = 0
-    films: int = 0
+    videos: int = 0
     frames: int = 0
     faces: int = 0
     failed: int = 0
     error: str = ""
     before: int = 0
+    before_failed: int = 0
     total: int | None = None
     seconds: float = 0.0
 
     @property
     def done(self) -> int:
         """Sources of this run that have their rows, or will with the next part."""
-        return self.photos + self.films + self.failed
+        return self.photos + self.videos + self.failed
+
+    @property
+    def exit_code(self) -> int:
+        """0: every source in the tables was read; 1: some were not; 2: none was."""
+        if not self.failed and not self.before_failed:
+            return 0
+        return 1 if self.photos or self.videos or self.before > self.before_failed else 2
 
 
 class Filler:
-    """Takes outcomes in order and fills the tables; a film's parts are followed as one film."""
+    """Takes outcomes in order and fills the tables."""
 
     def __init__(
         self,
@@ -65,7 +82,7 @@ class Filler:
         self._checkpoint, self.summary, self._on_progress = checkpoint, summary, on_progress
         self._part: Part = dataset.next_part()
         self._begun = self._started = started
-        self._film: _Following | None = None
+        self._video: _Following | None = None
 
     def fill(self, engine: Engine, tasks: Iterator[Task]) -> None:
         try:
@@ -83,51 +100,51 @@ class Filler:
             more = self._open(task.item, outcome)
         else:
             more = self._follow(task, outcome)
-        if self._film is None and time.monotonic() - self._begun > self._checkpoint:
+        if self._video is None and time.monotonic() - self._begun > self._checkpoint:
             self._commit()
         self.summary.seconds = time.monotonic() - self._started
         self._on_progress(self.summary)
         return more
 
     def _open(self, item: Item, opened: Opened) -> list[Task]:
-        if opened.film is None or (opened.part is not None and opened.part.error):
-            why = opened.source.error or (opened.part.error if opened.part else None)
+        if opened.video is None or (opened.segment is not None and opened.segment.error):
+            why = opened.source.error or (opened.segment.error if opened.segment else None)
             self._finish(replace(opened.source, error=why), [])
             return []
-        self._film = _Following(opened.source, opened.film, self._analyzer, self._options)
-        if opened.part is not None:
-            return self._follow(FilmPart(item, opened.film), opened.part)
-        length = opened.film.seconds_expected or 0.0
-        count = max(1, round(length / PART_SECONDS))
+        self._video = _Following(opened.source, opened.video, self._analyzer, self._options)
+        if opened.segment is not None:
+            return self._follow(Segment(item, opened.video), opened.segment)
+        length = opened.video.seconds_expected or 0.0
+        count = max(1, round(length / SEGMENT_SECONDS))
         if count > 1:
-            self._commit()  # so that a film that cannot be read to its end takes nothing with it
-        ends = [PART_SECONDS * n for n in range(1, count)]
+            self._commit()  # so that a video that cannot be read to its end takes nothing with it
+        ends = [SEGMENT_SECONDS * n for n in range(1, count)]
         return [
-            FilmPart(item, opened.film, start, end, exact=not start)
+            Segment(item, opened.video, start, end, exact=not start)
             for start, end in zip([0.0, *ends], [*ends, None], strict=True)
         ]
 
-    def _follow(self, task: FilmPart, part: PartSeen) -> list[Task]:
-        film = self._film
-        if film is None:  # a part before this one failed
+    def _follow(self, task: Segment, segment: SegmentSeen) -> list[Task]:
+        video = self._video
+        if video is None:  # a segment before this one failed
             return []
-        if part.error is None and (again := film.mismatch(task, part)) is not None:
+        if segment.error is None and (again := video.mismatch(task, segment)) is not None:
             return [again]
-        if part.error is None:
-            self._add(film.take(part))
-        if part.error is None and task.end is not None:
+        if segment.error is None:
+            self._add(video.take(segment))
+        if segment.error is None and task.end is not None:
             return []
-        source, self._film = film.source, None
-        if part.error is not None:
+        source, self._video = video.source, None
+        if segment.error is not None:
             self.summary.frames -= source.frames
             self.summary.faces -= source.faces
-            if task.start:  # rows of its earlier parts are there, and nothing else
+            if task.start:  # rows of its earlier segments are there, and nothing else
                 self._part.discard()
                 self._part = self._dataset.next_part()
-            self._finish(replace(source, error=part.error, frames=0, faces=0, skipped=0), [])
+            self._finish(replace(source, error=segment.error, frames=0, faces=0, skipped=0), [])
             return []
-        self._add(film.rest())
-        self._finish(film.source, [])
+        self._add(video.rest())
+        self._finish(video.source, [])
         return []
 
     def _add(self, results: Iterable[Result]) -> None:
@@ -142,8 +159,8 @@ class Filler:
         s = self.summary
         if source.error is not None:
             s.failed, s.error = s.failed + 1, s.error or source.error
-        elif source.kind == "film":
-            s.films += 1
+        elif source.kind == "video":
+            s.videos += 1
         else:
             s.photos += 1
 
@@ -153,39 +170,39 @@ class Filler:
 
 
 class _Following:
-    """A film whose parts come in one after the other."""
+    """A video whose segments come in one after the other."""
 
-    def __init__(self, source: Source, film: Film, analyzer: Analyzer, options: Options) -> None:
+    def __init__(self, source: Source, video: Film, analyzer: Analyzer, options: Options) -> None:
         self.source = source
-        self._every = options.film.every
-        self._one = OneFilm(film, analyzer, options.film, Outputs())
+        self._every = options.video.every
+        self._one = OneFilm(video, analyzer, options.video, Outputs())
         self._next = 0
         self._last: tuple[float, bytes] | None = None
 
-    def mismatch(self, task: FilmPart, part: PartSeen) -> FilmPart | None:
-        """The task again, where the part does not continue what came before it."""
+    def mismatch(self, task: Segment, segment: SegmentSeen) -> Segment | None:
+        """The task again, where the segment does not continue what came before it."""
         if task.exact:
             return None
-        if part.before != self._last:
+        if segment.before != self._last:
             return replace(task, exact=True)
-        if part.frames and part.first != self._next and self._every > 1:
+        if segment.frames and segment.first != self._next and self._every > 1:
             return replace(task, first=self._next)  # the rate varies: other frames were chosen
         return None
 
-    def take(self, part: PartSeen) -> Iterator[Result]:
-        """The results that are known with this part, numbered as if it were read from the start."""
-        shift = self._next - part.first
-        for seen in part.seen:
+    def take(self, segment: SegmentSeen) -> Iterator[Result]:
+        """The results that are known with this segment, numbered as if read from the start."""
+        shift = self._next - segment.first
+        for seen in segment.seen:
             result = seen.result
             if shift and result.frame is not None:
                 result = replace(result, frame=result.frame + shift)
             yield from self._counted(
                 self._one.decided(self._one.follow(replace(seen, result=result)))
             )
-        if part.frames:
-            self._next = part.first + shift + part.frames
-        self._last = part.last
-        self.source = replace(self.source, seconds=self.source.seconds + part.seconds)
+        if segment.frames:
+            self._next = segment.first + shift + segment.frames
+        self._last = segment.last
+        self.source = replace(self.source, seconds=self.source.seconds + segment.seconds)
 
     def rest(self) -> Iterator[Result]:
         """The results that were held back to the end."""

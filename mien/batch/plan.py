@@ -1,4 +1,4 @@
-"""What there is to do: every photo and film that the sources mean, one at a time.
+"""What there is to do: every photo and video that the sources mean, one at a time.
 
 Nothing is kept of what was given: a list of a million paths takes as much memory as one of ten.
 """
@@ -34,12 +34,12 @@ COLUMNS = ("path", "file", "filename", "file_name", "image", "source", "url", "u
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A photo or a film, and where its bytes are.
+    """A photo or a video, and where its bytes are.
 
     Attributes:
         name: what it is called in the tables; it is done once under that name.
         path: a file or an address; of an archive where ``member`` or ``span`` is given.
-        film: whether it is one, by its ending.
+        video: whether it is one, by its ending.
         member: its name in a zip file.
         span: its offset and length in a tar file.
         data: its bytes, read already.
@@ -48,7 +48,7 @@ class Item:
 
     name: str
     path: str
-    film: bool = False
+    video: bool = False
     member: str | None = None
     span: tuple[int, int] | None = None
     data: bytes | None = None
@@ -64,7 +64,7 @@ Wanted = Callable[[str], bool]
 
 
 def find_items(sources: Iterable[str | Path], wanted: Wanted, column: str = "") -> Iterator[Item]:
-    """Every photo and film that ``sources`` mean and whose name is ``wanted``, lazily.
+    """Every photo and video that ``sources`` mean and whose name is ``wanted``, lazily.
 
     Args:
         sources: files, folders, globs, lists, archives, addresses; "-" is a list on standard input.
@@ -127,7 +127,7 @@ def _entry(entry: str, folder: Path, wanted: Wanted) -> Iterator[Item]:
 
 
 def _file(path: str, wanted: Wanted) -> Iterator[Item]:
-    """One file or address: a photo, a film, or an archive of them."""
+    """One file or address: a photo, a video, or an archive of them."""
     lower = path.lower()
     if lower.endswith((*TARS, *ZIPS)):
         yield from _archive(path, wanted)

@@ -14,12 +14,7 @@ from mien.batch.dataset import Dataset, key, merge, read_record, record_of
 from mien.batch.engine import Engine, Process, Remote
 from mien.batch.fill import Filler, Summary
 from mien.batch.plan import Item, check_sources, find_items
-from mien.batch.worker import (
-    Opening,
-    Options,
-    Photos,
-    Task,
-)
+from mien.batch.worker import Opening, Options, Photos, Task
 from mien.classify import available_cores
 from mien.errors import MienError
 from mien.pipeline import Analyzer
@@ -45,7 +40,7 @@ def batch(
     checkpoint: float = 60.0,
     on_progress: Callable[[Summary], None] = lambda summary: None,
 ) -> Summary:
-    """Analyse an archive of photos and films into Parquet tables, each source once.
+    """Analyse an archive of photos and videos into Parquet tables, each source once.
 
     Stopped anywhere, or with more sources, the same call does what is left.
 
@@ -73,15 +68,14 @@ def batch(
     check_sources(sources)
     number, shards = parse_shard(shard)
     out = Path(out) if shard is None else Path(out) / f"shard-{number}-of-{shards}"
-    analyzer = options.analyzer(films=True)
+    analyzer = options.analyzer(videos=True)
     started = time.monotonic()
     with lock(out):
         dataset = open_dataset(out, options, analyzer)
         if retry:
             dataset.forget_failed()
-        summary = Summary()
-        seen = set(dataset.done())
-        summary.before = len(seen)
+        seen, failed = dataset.done()
+        summary = Summary(before=len(seen), before_failed=failed)
         filler = Filler(dataset, analyzer, options, checkpoint, summary, on_progress, started)
         plan = _tasks(find_items(sources, unseen(seen, number, shards), column))
         _count_aside(sources, column, summary, (number, shards))
@@ -112,9 +106,9 @@ def join(
         for folder in (out, *found):
             stack.enter_context(lock(folder))
         dataset = Dataset(out, record)
-        before = sum(1 for _ in dataset.done())
+        seen, earlier = dataset.done()
         added, failed = merge(found, dataset)
-    return Summary(photos=added - failed, failed=failed, before=before)
+    return Summary(photos=added - failed, failed=failed, before=len(seen), before_failed=earlier)
 
 
 def _shards(out: Path) -> list[Path]:
@@ -169,7 +163,7 @@ def unseen(seen: set[bytes], number: int, shards: int) -> Callable[[str], bool]:
 def _tasks(items: Iterator[Item]) -> Iterator[Task]:
     chunk: list[Item] = []
     for item in items:
-        if item.film:
+        if item.video:
             yield Opening(item)
             continue
         chunk.append(item)

@@ -1,4 +1,4 @@
-"""What a worker does: photos and parts of films in, results out. It keeps nothing but its models.
+"""What a worker does: photos and segments of videos in, results out. It keeps only its models.
 
 As a program (:func:`main`) it takes pickled tasks on standard input and gives
 pickled outcomes on standard output, until its input ends: so it does not outlive its driver.
@@ -27,30 +27,31 @@ from mien import zoo
 from mien.batch.plan import Item, open_source
 from mien.codecs import MAX_MEMORY
 from mien.detect import FILM_MIN_FACE
-from mien.errors import ImageError, MienError, VideoError, first_line
+from mien.errors import ImageError, MienError, first_line
 from mien.pipeline import Analyzer, Found
 from mien.results import Result
+from mien.sources import is_address
 from mien.video.cuts import glance
 from mien.video.film import Film, Frame
 from mien.video.flow import Seen, analyze_frames
 from mien.video.options import Options as VideoOptions
 
-#: Seconds of a film in one task, and how much earlier reading begins, to compare with the part
+#: Seconds of a video in one task, and how much earlier reading begins, to compare with the one
 #: before it.
-PART_SECONDS = 30.0
+SEGMENT_SECONDS = 30.0
 RUN_UP = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How photos and films are analysed: what is alike in all rows of a folder.
+    """How photos and videos are analysed: what is alike in all rows of a folder.
 
     Attributes:
         model, detector, min_face, min_score, min_confidence, min_quality, prior: of
             :class:`mien.Analyzer`; ``min_face`` is that of photos.
-        film_min_face: the same for films.
+        video_min_face: the same for videos.
         faces: the photos already are faces.
-        film: how films are followed (:class:`mien.video.options.Options`).
+        video: how videos are followed (:class:`mien.video.options.Options`).
         device: where the classifier runs; not compared when a run goes on.
     """
 
@@ -61,21 +62,21 @@ class Options:
     min_confidence: float = 0.0
     min_quality: float = 0.0
     prior: str | None = None
-    film_min_face: float = FILM_MIN_FACE
+    video_min_face: float = FILM_MIN_FACE
     faces: bool = False
-    film: VideoOptions = field(default_factory=VideoOptions)
+    video: VideoOptions = field(default_factory=VideoOptions)
     device: str = "cpu"
 
-    def analyzer(self, films: bool = False) -> Analyzer:
-        """The analyzer of photos or of films, with one thread. Raises ModelError."""
+    def analyzer(self, videos: bool = False) -> Analyzer:
+        """The analyzer of photos or of videos, with one thread. Raises ModelError."""
         return Analyzer(
             self.model,
             self.detector,
-            min_face=self.film_min_face if films else self.min_face,
+            min_face=self.video_min_face if videos else self.min_face,
             min_score=self.min_score,
             min_confidence=self.min_confidence,
             min_quality=self.min_quality,
-            turns=not films,
+            turns=not videos,
             threads=1,
             providers=self.device,
             prior=self.prior,
@@ -111,29 +112,29 @@ class Photos:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A task: open a film; what is no file of its own is analysed on the way."""
+    """A task: open a video; what is no file of its own is analysed on the way."""
 
     item: Item
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A task: the frames of an opened film from ``start`` to ``end``, seconds after its first.
+class Segment:
+    """A task: the frames of an opened video from ``start`` to ``end``, seconds after its first.
 
     Attributes:
         first: number of its first frame, where that is known.
-        exact: read the film from its beginning: what seeking gave was not what was before.
+        exact: read the video from its beginning: what seeking gave was not what was before.
     """
 
     item: Item
-    film: Film
+    video: Film
     start: float = 0.0
     end: float | None = None
     first: int | None = None
     exact: bool = True
 
 
-Task = Photos | Opening | Part
+Task = Photos | Opening | Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,17 +142,17 @@ class Opened:
     """The outcome of :class:`Opening`."""
 
     source: Source
-    film: Film | None = None
-    part: PartSeen | None = None
+    video: Film | None = None
+    segment: SegmentSeen | None = None
 
 
 @dataclass(slots=True)
-class PartSeen:
-    """The outcome of :class:`Part`.
+class SegmentSeen:
+    """The outcome of :class:`Segment`.
 
     Attributes:
         seen: its frames after analysis.
-        before, last: time and :func:`mien.video.cuts.glance` of the frame before the part and of
+        before, last: time and :func:`mien.video.cuts.glance` of the frame before it and of
             its last one; None where there is none.
         first, frames: number of its first frame, as far as is known here, and how many there are.
     """
@@ -178,14 +179,14 @@ class Worker:
         self._photos = options.analyzer()
 
     @cached_property
-    def _films(self) -> Analyzer:
-        return self._options.analyzer(films=True)
+    def _videos(self) -> Analyzer:
+        return self._options.analyzer(videos=True)
 
     def work(self, task: Task) -> Any:
-        """The outcome: [(Source, Result or None), …], :class:`Opened` or :class:`PartSeen`."""
+        """The outcome: [(Source, Result or None), …], :class:`Opened` or :class:`SegmentSeen`."""
         if isinstance(task, Photos):
             return self._look(task.items)
-        return self._open(task.item) if isinstance(task, Opening) else self._part(task)
+        return self._open(task.item) if isinstance(task, Opening) else self._segment(task)
 
     def _look(self, items: Sequence[Item]) -> list[tuple[Source, Result | None]]:
         out: list[tuple[Source, Result | None]] = []
@@ -213,38 +214,36 @@ class Worker:
 
     def _open(self, item: Item) -> Opened:
         begun = time.perf_counter()
-        source = Source(item.name, "film", error=item.problem)
+        source = Source(item.name, "video", error=item.problem)
         if item.problem:
             return Opened(source)
         try:
             with ExitStack() as stack:
                 path = Path(item.path)
-                if item.is_file:
-                    if not stat.S_ISREG(path.stat().st_mode):
-                        raise VideoError(f"{item.name} is no regular file.")
-                else:
+                _check_plain(item)
+                if not item.is_file:
                     path = stack.enter_context(_fetched(item))
                 with path.open("rb") as file:
                     status = os.fstat(file.fileno())
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
                 when = _time(status.st_mtime) if item.is_file else None
                 source = replace(source, sha256=digest, size=status.st_size, modified=when)
-                film = Film(path)
-                part = None if item.is_file else self._part(Part(item, film))
+                video = Film(path)
+                segment = None if item.is_file else self._segment(Segment(item, video))
         except (MienError, OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
             took = time.perf_counter() - begun
             return Opened(replace(source, error=_sentence(item, error), seconds=took))
-        return Opened(replace(source, seconds=time.perf_counter() - begun), film, part)
+        return Opened(replace(source, seconds=time.perf_counter() - begun), video, segment)
 
-    def _part(self, task: Part) -> PartSeen:
+    def _segment(self, task: Segment) -> SegmentSeen:
         begun = time.perf_counter()
-        out = PartSeen(first=task.first or 0)
+        out = SegmentSeen(first=task.first or 0)
         try:
             stream = analyze_frames(
-                self._films,
-                _frames(task, out, self._options.film.every),
+                self._videos,
+                _frames(task, out, self._options.video.every),
                 source=task.item.name,
-                frame_bytes=task.film.width * task.film.height * 3,
+                frame_bytes=task.video.width * task.video.height * 3,
                 workers=1,
             )
             out.seen = list(stream)
@@ -255,10 +254,10 @@ class Worker:
         return out
 
 
-def _frames(task: Part, out: PartSeen, every: int) -> Iterator[Frame]:
-    """The frames of a part to be looked at; ``out`` is told of the others."""
-    film, start = task.film, task.start + task.film.offset
-    near = film.frames() if task.exact else film.frames_near(max(0.0, task.start - RUN_UP))
+def _frames(task: Segment, out: SegmentSeen, every: int) -> Iterator[Frame]:
+    """The frames of a segment to be looked at; ``out`` is told of the others."""
+    video, start = task.video, task.start + task.video.offset
+    near = video.frames() if task.exact else video.frames_near(max(0.0, task.start - RUN_UP))
     before: Frame | None = None
     lost, shift = 0, 0
     for frame in near:
@@ -274,7 +273,7 @@ def _frames(task: Part, out: PartSeen, every: int) -> Iterator[Frame]:
                 out.first = frame.number - frame.skipped if task.first is None else task.first
                 shift = out.first - (frame.number - frame.skipped)
             out.before = None if before is None else _mark(before)
-        if task.end is not None and frame.time >= task.end + film.offset:
+        if task.end is not None and frame.time >= task.end + video.offset:
             break
         number, lost = frame.number + shift, lost + frame.skipped
         out.frames, out.last = number + 1 - out.first, _mark(frame)
@@ -304,9 +303,8 @@ def _sentence(item: Item, error: Exception) -> str:
 @contextmanager
 def _opened(item: Item) -> Iterator[IO[bytes]]:
     """The file of ``item``, or what it is a part of, at the item's beginning."""
+    _check_plain(item)
     with ExitStack() as stack:
-        if not is_plain(item):
-            raise ImageError(f"{item.name} is no regular file.")
         file = stack.enter_context(open_source(item.path))
         if item.member is not None:
             archive = stack.enter_context(zipfile.ZipFile(file))
@@ -316,10 +314,10 @@ def _opened(item: Item) -> Iterator[IO[bytes]]:
         yield file
 
 
-def is_plain(item: Item) -> bool:
-    """Whether reading comes to an end: no pipe, no device. Raises OSError."""
-    local = "://" not in item.path
-    return not local or stat.S_ISREG(Path(item.path).stat().st_mode)
+def _check_plain(item: Item) -> None:
+    """Raise ImageError for a pipe or a device, whose reading might not come to an end; OSError."""
+    if not is_address(item.path) and not stat.S_ISREG(Path(item.path).stat().st_mode):
+        raise ImageError(f"{item.name} is no regular file.")
 
 
 def read(item: Item) -> tuple[Source, bytes | None]:
@@ -338,7 +336,7 @@ def read(item: Item) -> tuple[Source, bytes | None]:
     except Exception as error:  # every store has errors of its own
         return replace(source, error=_sentence(item, error)), None
     if len(data) > MAX_MEMORY:
-        why = f"{item.name} is larger than {MAX_MEMORY >> 20} MiB: no picture that mien reads."
+        why = f"{item.name} is larger than {MAX_MEMORY >> 20} MiB: no image that mien reads."
         return replace(source, error=why), None
     digest = hashlib.sha256(data).hexdigest()
     return replace(source, sha256=digest, size=len(data), modified=when), data
@@ -346,10 +344,10 @@ def read(item: Item) -> tuple[Source, bytes | None]:
 
 @contextmanager
 def _fetched(item: Item) -> Iterator[Path]:
-    """A film of an archive or a store as a file, for as long as it is needed."""
+    """A video of an archive or a store as a file, for as long as it is needed."""
     suffix = Path(item.member or item.name).suffix
     with tempfile.TemporaryDirectory(prefix="mien-") as folder:
-        path = Path(folder) / f"film{suffix}"
+        path = Path(folder) / f"video{suffix}"
         with path.open("wb") as out:
             if item.data is not None:
                 out.write(item.data)

@@ -1,4 +1,4 @@
-"""``mien batch``: archives of photos and films in, Parquet tables out."""
+"""``mien batch``: archives of photos and videos in, Parquet tables out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli._options import Device, Faces, MinFace, Model, Prior
+from mien.cli._options import (
+    Address,
+    Device,
+    Faces,
+    MinFace,
+    Model,
+    Prior,
+    VideoDetector,
+    argument,
+    option,
+)
 from mien.text import counted
 
 if TYPE_CHECKING:
@@ -21,66 +31,54 @@ PLAIN_SECONDS = 30.0
 def batch(
     sources: Annotated[
         list[str] | None,
-        typer.Argument(
+        argument(
+            "Files, folders, quoted globs, lists (.txt, .csv, .parquet), tar and zip archives, "
+            "addresses (fsspec), or - for a list on standard input.",
             metavar="SOURCE...",
-            help="Files, folders, quoted globs, lists (.txt, .csv, .parquet), tar and zip "
-            "archives, addresses (fsspec), or - for a list on standard input.",
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The folder of the tables.")
-    ] = None,
-    engine: Annotated[
-        str, typer.Option(help="local (processes of this machine) or ray.")
-    ] = "local",
+    out: Annotated[Path | None, option("The folder of the tables.", metavar="DIR")] = None,
+    engine: Annotated[str, option("local (processes of this machine) or ray.")] = "local",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes or actors; default: all cores.")
+        int | None, option("Processes or actors; default: all cores.", min=1)
     ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster: auto, or its address.")
-    ] = None,
-    gpus: Annotated[float, typer.Option(min=0, help="GPUs for each Ray actor.")] = 0,
+    address: Address = None,
+    gpus: Annotated[float, option("GPUs for each Ray actor.", min=0)] = 0,
     shard: Annotated[
-        str | None, typer.Option(metavar="K/N", help="Do one share of N; --merge joins them.")
+        str | None, option("Do one share of N; --merge joins them.", metavar="K/N")
     ] = None,
-    merge: Annotated[
-        bool, typer.Option("--merge", help="Join the shards in DIR, or the folders named.")
-    ] = False,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Do again what could not be read.")
-    ] = False,
+    merge: Annotated[bool, option("Join DIR's shards, or the folders named.", "--merge")] = False,
+    retry: Annotated[bool, option("Do again what could not be read.", "--retry")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say how much there is and how long it will take.")
+        bool, option("Say how much there is and how long it will take.", "--dry-run")
     ] = False,
-    column: Annotated[str, typer.Option(help="The column of a list's paths.")] = "",
+    column: Annotated[str, option("The column of a list's paths.")] = "",
     checkpoint: Annotated[
-        float, typer.Option(min=0, help="Seconds between savings: what a killed run loses.")
+        float, option("Seconds between savings: what a killed run loses.", min=0)
     ] = 60.0,
-    every: Annotated[int, typer.Option(min=1, help="Look at every N-th frame of films.")] = 1,
-    everyone: Annotated[
-        bool, typer.Option("--everyone", help="Keep faces that pass by in films.")
-    ] = False,
+    every: Annotated[int, option("Look at every N-th frame of videos.", min=1)] = 1,
+    everyone: Annotated[bool, option("Keep faces that pass by in videos.", "--everyone")] = False,
     faces: Faces = False,
     model: Model = None,
-    detector: Annotated[str, typer.Option(help="yunet or haar.")] = "yunet",
+    detector: VideoDetector = "yunet",
     min_face: MinFace = None,
     device: Device = "cpu",
     prior: Prior = None,
     min_confidence: Annotated[
-        float, typer.Option(help="Leave out faces whose expression is less sure than this, 0 to 1.")
+        float, option("Leave out faces whose expression is less sure than this, 0 to 1.")
     ] = 0.0,
     min_quality: Annotated[
-        float, typer.Option(help="Leave out faces whose photo is worse than this, 0 to 1.")
+        float, option("Leave out faces whose photo is worse than this, 0 to 1.")
     ] = 0.0,
 ) -> None:
-    """Analyse archives of photos and films into Parquet tables: sources, frames and faces.
+    """Analyse archives of photos and videos into Parquet tables: sources, frames and faces.
 
     The same command, stopped anywhere or with more sources, does what is left. Exit codes: 0 every
-    source was read, 1 some could not be (table sources says why), 2 none could, or an option is
-    wrong.
+    source in the tables was read, 1 some could not be (table sources says why), 2 none could, or an
+    option is wrong.
     """
     import mien.batch as archive
-    from mien.video.options import Options as FilmOptions
+    from mien.video.options import Options as VideoOptions
 
     if out is None and not dry_run:
         raise typer.BadParameter("name a folder for the tables with --out")
@@ -92,7 +90,7 @@ def batch(
         min_quality=min_quality,
         prior=prior,
         faces=faces,
-        film=FilmOptions(every=every, everyone=everyone),
+        video=VideoOptions(every=every, everyone=everyone),
         device=device,
     )
     if merge and out is not None:
@@ -166,37 +164,36 @@ def _tell(s: Summary, out: Path, what: str) -> int:
     from mien.video.timeline import clock
 
     console = messages()
-    if s.failed:
-        console.print(f"error: {s.error}" if s.error else "error: not every source could be read.")
-        others = f", like {s.failed - 1:,} more" if s.failed > 1 and s.error else ""
-        console.print(
-            f"{others.lstrip(', ')}{'; ' if others else ''}{out / 'sources'} names every one."
-        )
+    if s.failed or s.before_failed:
+        if s.error:
+            console.print(f"error: {s.error}")
+        console.print(f"{out / 'sources'} names all that could not be read.")
     if what == "joined":
         parts = [counted(s.photos + s.failed, "source") + f" joined in {out}"]
     else:
-        parts = [counted(s.photos, "photo"), counted(s.films, "video"), counted(s.faces, "face")]
+        parts = [counted(s.photos, "photo"), counted(s.videos, "video"), counted(s.faces, "face")]
         parts += [f"{clock(s.seconds)} of time", f"rows in {out}"]
     if s.failed:
         parts.append(f"{s.failed:,} could not be read")
     if s.before:
-        parts.append(f"{s.before:,} were done before")
+        earlier = f" ({s.before_failed:,} could not be read: --retry)" if s.before_failed else ""
+        parts.append(f"{s.before:,} were done before{earlier}")
     console.print(", ".join(parts) + ".")
-    return 0 if not s.failed else 1 if s.photos or s.films or s.before else 2
+    return s.exit_code
 
 
 def _tell_estimate(e: Estimate) -> None:
     from mien.video.timeline import clock
 
-    text = f"{counted(e.photos, 'photo')}, {counted(e.films, 'video')}"
-    if e.films:
-        text += f" (about {clock(e.film_seconds)})"
+    text = f"{counted(e.photos, 'photo')}, {counted(e.videos, 'video')}"
+    if e.videos:
+        text += f" (about {clock(e.video_seconds)})"
     if e.before:
         text += f"; {e.before:,} more are done already"
     print(f"{text}.")
     cores = counted(e.workers, "core")
     print(
         f"About {clock(e.seconds)} on {cores}: {1000 * e.photo_seconds:.0f} ms a photo"
-        + (f", {e.film_cost:.2f} s a second of video" if e.films else "")
+        + (f", {e.video_cost:.2f} s a second of video" if e.videos else "")
         + ", measured on a sample."
     )

@@ -30,7 +30,7 @@ def summary(
     block: Annotated[float, option("Seconds of a bootstrap block.", min=0.01)] = 2.0,
     seed: Annotated[int, option("Seed of the bootstrap.")] = 0,
     spans: Annotated[
-        str | None, option("Write eaf (ELAN), TextGrid (Praat) or vtt instead, one per film.")
+        str | None, option("Write eaf (ELAN), TextGrid (Praat) or vtt instead, one per video.")
     ] = None,
 ) -> None:
     """Shares, means and transitions by source, person and time, with 95 % intervals.
@@ -49,12 +49,7 @@ def summary(
         suffix = known.get(spans.lower().lstrip("."), spans)
         wrote(*export(data, output or Path(), suffix, min_quality))
         return
-    seconds = None
-    if every is not None:
-        text, unit = every.strip(), 1.0
-        if text[-1:] in "smh":
-            text, unit = text[:-1], {"s": 1.0, "m": 60.0, "h": 3600.0}[text[-1]]
-        seconds = parse_time(text) * unit
+    seconds = None if every is None else parse_time(every)
     keys = [] if by.strip() in ("", "all") else [key.strip() for key in by.split(",")]
     found = summarize(data, by=keys, every=seconds, min_quality=min_quality, block=block, seed=seed)
     _write(found, output, data)

@@ -110,10 +110,11 @@ class Outputs:
 
 
 def parse_time(text: str) -> float:
-    """Seconds from "90", "1:30", "0:01:30" or "1:30.5". Raises VideoError for anything else."""
-    if re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text.strip()) is None:
-        raise VideoError(f"{text!r} is no time; write seconds, M:SS or H:MM:SS.")
+    """Seconds from "90", "1:30", "0:01:30", "1:30.5", "90s", "5m", "1h". Raises VideoError."""
+    text = text.strip()
+    if re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?|\d+(\.\d+)?[smh]", text) is None:
+        raise VideoError(f"{text!r} is no time; write seconds, M:SS, H:MM:SS, 5m or 1h.")
     seconds = 0.0
-    for part in text.strip().split(":"):
+    for part in text.rstrip("smh").split(":"):
         seconds = 60 * seconds + float(part)
-    return seconds
+    return seconds * {"m": 60.0, "h": 3600.0}.get(text[-1], 1.0)
