@@ -191,6 +191,22 @@ class ModelInfo:
             raise ModelError(f"{source} carries a damaged mien record: {_short(error)}") from None
 
 
+def spread_prior(named: Mapping[str, float], labels: Iterable[Label]) -> dict[Label, float]:
+    """The shares of all classes where those not ``named`` divide the rest evenly.
+
+    Raises:
+        ModelError: a name is no label, or nothing is left for the others.
+    """
+    known = {label.value: label for label in labels}
+    rest = (1 - sum(named.values())) / max(len(known) - len(named), 1)
+    if not named.keys() <= known.keys() or not all(0 < v < 1 for v in (*named.values(), rest)):
+        raise ModelError(
+            f"prior is {_short(dict(named))}; expected shares of some of {', '.join(known)} that "
+            "leave something for the others."
+        )
+    return {label: named.get(name, rest) for name, label in known.items()}
+
+
 def known_prior(info: ModelInfo) -> Mapping[Label, float] | None:
     """The shares of the classes that the model states, or FER2013's where it learned on its
     Training split; None where they are not known."""

@@ -16,7 +16,8 @@ from helpers_train import drawn_faces, drawn_splits, small_recipe
 from mien.data.photo_set import build_photo, held_out_subject
 from mien.data.photos import PhotoDataset
 from mien.detect.base import Detection
-from mien.errors import DataError, RecipeError
+from mien.errors import DataError, ModelError, RecipeError
+from mien.modelinfo import spread_prior
 from mien.models import create_model
 from mien.models.weights import WeightsError, initial_weights
 from mien.results import Box
@@ -81,6 +82,19 @@ def test_an_adjusted_network_answers_without_its_data_s_shares(tmp_path: Path) -
         found[adjustment] = classifier.predict_proba(grey[:1])[0, 0]
         assert bool(classifier.info.prior) == bool(adjustment)
     assert found[0.0] > 0.5 > 0.4 > found[1.0]
+
+
+def test_a_stated_prior_is_what_the_network_answers_for() -> None:
+    recipe = small_recipe(loss=LossConfig(logit_adjustment=1, prior={"happy": 0.4}))
+    learner = select(recipe, DATA, drawn_splits(DATA)).learner(recipe, 0, "cpu")
+    even = torch.full((1, 7), 1 / 7).log()
+    free = torch.zeros(1, 7)
+    shares = learner._adjusted(free, even).softmax(1)[0]
+    happy = DATA.classes.index("happy")
+    assert float(shares[happy] / shares[0]) == pytest.approx(0.1 / 0.4)
+    for wrong in ({"merry": 0.4}, {"happy": 1.0}):
+        with pytest.raises(ModelError, match="prior is"):
+            spread_prior(wrong, DATA.classes)
 
 
 def test_teachers_answer_what_the_face_was_and_only_their_sources() -> None:

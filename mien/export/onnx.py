@@ -206,13 +206,28 @@ def _degraded(faces: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
     return np.asarray((made[:, 0] * 255).round().numpy(), np.uint8)
 
 
-def _shift_of_prior(info: ModelInfo, labels: NDArray[np.int64]) -> NDArray[np.float32] | None:
-    """What moves logits from the network's stated prior to the labels' shares, float32 (K,)."""
+def _calibration(train: FaceDataset, n: int, degraded: float) -> NDArray[np.uint8]:
+    """``n`` images, evenly spaced; half of them degraded for a network that knows such."""
+    rows = np.linspace(0, len(train) - 1, min(n, len(train))).astype(np.int64)
+    shown = train.images[rows]
+    if degraded:
+        shown[::2] = _degraded(shown[::2], degraded)
+    return shown
+
+
+def _temperature(logits: NDArray[np.float32], labels: NDArray[np.int64], info: ModelInfo) -> float:
+    """Fitted under the labels' shares, not under the prior that the network states.
+
+    Args:
+        logits: of the labelled images, perhaps once more of degraded copies.
+    """
+    every = np.resize(labels, len(logits))
     if not info.prior:
-        return None
-    counts = np.bincount(labels, minlength=len(info.labels))
+        return fit_temperature(logits, every)
+    shares = np.bincount(labels, minlength=len(info.labels)) / len(labels)
     own = np.array([info.prior[label] for label in info.labels])
-    return np.asarray(np.log(np.maximum(counts / len(labels), 1e-3) / own), np.float32)
+    shift = np.log(np.maximum(shares, 1e-3) / own).astype(np.float32)
+    return fit_temperature(logits, every, shift)
 
 
 def _scores_of(path: Path, proto: onnx.ModelProto) -> Mapping[str, Any]:
@@ -307,23 +322,19 @@ def export_onnx(
         raise ModelError(f"The exported network disagrees with torch: {words}")
     logits, accuracy = reference, float_accuracy
     if int8:
-        rows = np.linspace(0, len(train) - 1, min(calibration, len(train))).astype(np.int64)
-        shown = train.images[rows]
-        if classifier.degraded:
-            shown[::2] = _degraded(shown[::2], classifier.degraded)
+        shown = _calibration(train, calibration, classifier.degraded)
         proto = _quantize(proto, shown, info, method)
         logits = classifier_of(_with_info(proto, info)).logits(val.images)
         accuracy = float((logits.argmax(1) == val.labels).mean())
         parity = float(np.abs(logits[: len(faces)] - reference[: len(faces)]).max())
         _gate(float_accuracy, accuracy, tolerance, val_name)
-    labels = val.labels
     if classifier.degraded:
         more = classifier_of(_with_info(proto, info)).logits(_degraded(val.images, 1))
-        logits, labels = np.concatenate([logits, more]), np.concatenate([labels, labels])
+        logits = np.concatenate([logits, more])
     path, found = Path(out), {"accuracy": round(accuracy, 6), "n": len(val)}
     info = dataclasses.replace(
         info,
-        temperature=fit_temperature(logits, labels, _shift_of_prior(info, labels)),
+        temperature=_temperature(logits, val.labels, info),
         precision="int8" if int8 else "float32",
         scores={**_scores_of(path, proto), val_name: found, **info.scores},
     )

@@ -17,7 +17,7 @@ from mien._version import __version__
 from mien.atomic import open_atomic
 from mien.emotions import to_label
 from mien.errors import ModelError, OutputError, RecipeError, first_line
-from mien.modelinfo import ModelInfo
+from mien.modelinfo import ModelInfo, spread_prior
 from mien.models import count_multiply_adds, count_parameters, create_model
 from mien.models.blocks import fuse
 from mien.preprocess import normalize, probabilities
@@ -100,7 +100,7 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> TorchClassifier:
         seed=seed,
         training_data=data.get("name", ""),
         protocol=data.get("protocol", ""),
-        prior=dict.fromkeys(classes, 1 / len(classes)) if recipe.loss.logit_adjustment else {},
+        prior=spread_prior(recipe.loss.prior, classes) if recipe.loss.logit_adjustment else {},
         parameters=count_parameters(model),
         multiply_adds=count_multiply_adds(model, shape),
         created_with=f"mien {__version__}",

@@ -15,6 +15,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from mien.emotions import FERPLUS_EMOTIONS, Label
 from mien.errors import RecipeError
+from mien.modelinfo import spread_prior
 from mien.models import create_model
 from mien.models.weights import InitialWeights
 from mien.train import processes
@@ -119,6 +120,7 @@ class Learner(nn.Module):
 
     class_weights: Tensor | None
     vote_columns: Tensor
+    stated: Tensor
 
     def __init__(
         self,
@@ -160,6 +162,8 @@ class Learner(nn.Module):
         self.register_buffer("class_weights", class_weights)
         columns = [FERPLUS_EMOTIONS.index(c) if c in FERPLUS_EMOTIONS else -1 for c in classes]
         self.register_buffer("vote_columns", torch.tensor(columns), persistent=False)
+        shares = spread_prior(recipe.loss.prior, classes).values()
+        self.register_buffer("stated", torch.tensor(list(shares)).log(), persistent=False)
         self._sums: dict[str, Tensor] = {}
         self.answers: Tensor | None = None
 
@@ -304,44 +308,43 @@ class Learner(nn.Module):
             soft = self.follow(x, batch, part)
             x = smaller(x, self.side())
         # ... and dropout not on them; other processes drop other units.
-        torch.manual_seed(
-            15_485_863 * (self.epoch + 1)
-            + 1009 * self.seed
-            + number
-            + 86_028_121 * processes.number()
-        )
+        apart = 86_028_121 * processes.number()
+        torch.manual_seed(15_485_863 * (self.epoch + 1) + 1009 * self.seed + number + apart)
         if self.auxiliary is None:
             logits = self.model(x).float()
         else:
             features = self.model.forward_features(x)  # type: ignore[operator]
             logits = self.model.forward_head(features).float()  # type: ignore[operator]
-        free = logits  # of the classes' shares, which the labels' and the teachers' losses add
-        if batch.prior is not None:
-            logits = free + config.logit_adjustment * batch.prior[part]
         # Means of the whole batch: those of the part times its share, for the sum of all parts.
         share: float | Tensor = len(x) / total
         mine = None
         if weights is not None:
             mine = weights[part]
             share = mine.sum() / weights.sum().clamp(min=1e-6)
-        loss = label_loss(logits, target, config, self.class_weights, mine) * share
+        named = self._adjusted(logits, None if batch.prior is None else batch.prior[part])
+        loss = label_loss(named, target, config, self.class_weights, mine) * share
         if soft is not None:
-            distill, theirs = self.recipe.distill, logits
-            if batch.prior is not None and self.teacher_prior is not None:
-                theirs = free + config.logit_adjustment * self.teacher_prior.to(free.device)
-            following = distillation_loss(theirs, soft, distill.temperature) * (len(x) / total)
+            distill, taught = self.recipe.distill, self._adjusted(logits, self.teacher_prior)
+            following = distillation_loss(taught, soft, distill.temperature) * (len(x) / total)
             loss = (1 - distill.weight) * loss + distill.weight * following
         if self.auxiliary is not None and votes is not None:
             log_shares = F.log_softmax(self.auxiliary(features).float(), dim=1)
             voted = (votes.sum(dim=1) > 0).sum().clamp(min=1)  # not the images without votes
             loss = loss - config.ferplus_auxiliary * (votes[part] * log_shares).sum() / voted
-        hits = logits.argmax(1) == target.argmax(1)
+        hits = named.argmax(1) == target.argmax(1)
         if batch.weights is not None:  # extra images have no label to hit
             hits = hits[batch.weights[part] > 0]
         self._add("train_loss", loss.detach() * (len(hits) * total / len(x)))
         self._add("train_correct", hits.sum())
         self._add("train_n", torch.tensor(len(hits)))
         return loss
+
+    def _adjusted(self, logits: Tensor, prior: Tensor | None) -> Tensor:
+        """The logits under the classes' shares that a loss knows, or as they are."""
+        weight = self.recipe.loss.logit_adjustment
+        if prior is None or not weight:
+            return logits
+        return logits + weight * (prior.to(logits.device) - self.stated)
 
     def _add(self, key: str, value: Tensor) -> None:
         self._sums[key] = self._sums.get(key, torch.zeros((), device=value.device)) + value

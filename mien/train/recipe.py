@@ -86,8 +86,9 @@ class LossConfig:
         ferplus_blend: share of the target taken from the FER+ votes for the model's own classes,
             where a sample has any; 0 = the dataset's labels alone.
         logit_adjustment: training adds this times the log share of each class in the image's source
-            to the logits (Menon et al. 2021): at 1 the network's own answer, and its file's stated
-            prior, is then that of equally likely classes. 0 = off.
+            to the logits (Menon et al. 2021): at 1 the network's own answer is then that of classes
+            with the shares of ``prior``, which its file states. 0 = off.
+        prior: shares of classes, by name; those not named divide the rest evenly.
     """
 
     label_smoothing: float = 0.0
@@ -100,6 +101,7 @@ class LossConfig:
     gce_q: float = 0.7
     sce_reverse: float = 1.0
     logit_adjustment: float = 0.0
+    prior: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -207,13 +209,11 @@ class Recipe:
 
     Attributes:
         name, paper, claim: what it is, where it comes from, what it reaches.
-        model, model_args: registry name and keyword arguments.
-        protocol: named data protocol.
+        model, model_args: registry name and keyword arguments. protocol: named data protocol.
         draws: how often an epoch shows an image (else once), by the source that its id begins with
             and its class: "ckplus:", "fer2013:disgust".
         pixels: "unit" (p / 255) or "standardise" (by the training mean and deviation).
-        batch_size, epochs: as the words say.
-        ema: decay of the averaged weights, 0 = off; validation then scores the average.
+        ema: decay of the averaged weights, which are then scored; 0 = off.
         clean_epochs: last epochs without geometric augmentation or erasing (flip stays).
         dropout_off: last epochs without dropout: before batch norms it teaches them a variance
             that inference never sees (Li et al. 2019, "variance shift").

@@ -327,8 +327,7 @@ def mien_base_distilled() -> Recipe:
 
 @recipe
 def mien_photo() -> Recipe:
-    """The default for photos: mien_base on FER2013, CK+ and muxspace (mien data build-photo), every
-    face standardised and most of them degraded; the teachers answer what the face was before."""
+    """The default for photos: FER2013, CK+ and muxspace, faces standardised and mostly degraded."""
     return replace(
         mien_base_distilled(),
         model_args={"standardise": True},
@@ -337,9 +336,11 @@ def mien_photo() -> Recipe:
         batch_size=128,
         optimizer=replace(MUON, lr=0.014),
         schedule=ScheduleConfig("onecycle", warmup=0.04),
-        epochs=25,
+        epochs=16,
         clean_epochs=0,
-        loss=LossConfig(0.05, ferplus_auxiliary=0.4, ferplus_blend=0.3, logit_adjustment=1),
+        loss=LossConfig(
+            0.05, ferplus_auxiliary=0.4, ferplus_blend=0.3, logit_adjustment=1, prior={"happy": 0.3}
+        ),
         augment=AugmentConfig(degraded=0.6),
         ema=0.998,
         weights=WeightConfig(not_a_face=0),
