@@ -351,8 +351,7 @@ def mien_photo() -> Recipe:
 
 @recipe
 def mien_distilled_extra() -> Recipe:
-    """The student with muxspace's faces as extra images that only the teachers label: it saw
-    outside images, so it is never compared with the models that did not."""
+    """The student with muxspace's faces as extra, outside images that only the teachers label."""
     student = mien_distilled()
     return replace(student, distill=replace(student.distill, unlabelled="muxspace"))
 
