@@ -181,6 +181,27 @@ def test_a_film_in_parts_is_the_film(
     assert max(row["track"] for row in table(out, "faces")) >= 2
 
 
+@pytest.mark.parametrize("grows", [True, False])
+def test_a_film_that_changes_under_the_run(
+    film: Path, options: Options, tmp_path: Path, grows: bool
+) -> None:
+    """One that grows is what it was when it was opened; one that disappears has no rows."""
+    out, size = tmp_path / "out", film.stat().st_size
+
+    def change(summary: Summary) -> None:
+        if grows and film.stat().st_size == size:
+            with film.open("ab") as file:
+                file.write(bytes(100_000))
+        elif not grows:
+            film.unlink(missing_ok=True)
+
+    done = batch(film, out, options=options, workers=1, on_progress=change)
+    [source] = table(out, "sources")
+    assert (source["kind"], source["size"]) == ("video", size)
+    assert (done.videos, done.failed) == ((1, 0) if grows else (0, 1))
+    assert len(table(out, "frames")) == source["frames"] == (700 if grows else 0)
+
+
 @pytest.mark.parametrize("every", [1, 2])
 def test_a_film_whose_rate_varies(
     film: Path, options: Options, tmp_path: Path, model: Path, every: int

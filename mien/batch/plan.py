@@ -14,7 +14,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -102,7 +102,7 @@ def _local(source: str, wanted: Wanted) -> Iterator[Item]:
     def report(name: str, error: MienError) -> None:
         name = shown(os.path.abspath(name))  # noqa: PTH100 - links stay as they are
         if wanted(name):
-            problems.append(Item(name, name, problem=str(error)))
+            problems.append(replace(_item(name), problem=str(error)))
 
     def leave(file: LeftOut) -> None:
         if file.wanted:
@@ -131,8 +131,12 @@ def _file(path: str, wanted: Wanted) -> Iterator[Item]:
     lower = path.lower()
     if lower.endswith((*TARS, *ZIPS)):
         yield from _archive(path, wanted)
-    elif wanted(name := shown(path)):
-        yield Item(name, path, lower.endswith(tuple(VIDEO_SUFFIXES)))
+    elif wanted(shown(path)):
+        yield _item(path)
+
+
+def _item(path: str) -> Item:
+    return Item(shown(path), path, Path(path).suffix.lower() in VIDEO_SUFFIXES)
 
 
 def _archive(path: str, wanted: Wanted) -> Iterator[Item]:
