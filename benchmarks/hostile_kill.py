@@ -19,6 +19,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 from skimage import data as skimage_data
 
 KILLS = 50
@@ -53,6 +54,10 @@ def _inputs(folder: Path) -> None:
         writer.write(np.roll(portrait[:384], k % 40, axis=1))
     writer.release()
     rng = np.random.default_rng(0)
+    for k in range(80):
+        face = cv2.resize(rng.integers(0, 256, (6, 6)).astype(np.uint8), (48, 48))
+        (folder / "own" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / "own" / "ab"[k % 2] / f"{k}.png"), face)
     rows = ["emotion,pixels,Usage"]
     for k in range(700):
         face = cv2.resize(rng.integers(0, 256, (6, 6)).astype(np.uint8), (48, 48))
@@ -117,6 +122,22 @@ def verbs(inputs: Path) -> list[Verb]:
             ],
             ("sweep.json",),
         ),
+        Verb(
+            "finetune",
+            lambda d: [
+                "finetune", str(inputs / "own"), "--faces", "--out", str(d / "mine.onnx"),
+                "--method", "network", "--epochs", "2",
+            ],
+            ("mine.onnx",),
+        ),
+        Verb(
+            "batch",
+            lambda d: [
+                "batch", str(inputs / "photos"), str(inputs / "film.mp4"), "--out",
+                str(d / "tables"), "--workers", "1", "--checkpoint", "0.2",
+            ],
+            ("tables",),
+        ),
     ]  # fmt: skip
 
 
@@ -146,6 +167,14 @@ def _plain(value: Any) -> Any:
 
 def _digest(path: Path) -> str:
     """What a result says, without times: files of a folder, values of JSON, weights."""
+    if (path / "batch.json").exists():
+        rows = [
+            repr({k: v for k, v in row.items() if k != "seconds"})
+            for table in ("sources", "frames", "faces")
+            for file in (path / table).glob("*.parquet")
+            for row in pq.read_table(file, partitioning=None).to_pylist()
+        ]
+        return hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()
     if path.is_dir():
         parts = [
             f"{p.relative_to(path)} {_digest(p)}" for p in sorted(path.rglob("*")) if p.is_file()
@@ -166,9 +195,11 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _hidden(folder: Path) -> list[str]:
-    """Work files that are left over; locks are empty and may stay."""
+def _hidden(folder: Path, whole: set[str]) -> list[str]:
+    """Work files that are left over, and what else an undisturbed run does not leave; locks are
+    empty and may stay."""
     names = [p for p in folder.rglob("*") if p.name.startswith(".") or ".part" in p.name]
+    names += [p for p in folder.iterdir() if p.name not in whole and p not in names]
     return [str(p.relative_to(folder)) for p in names if p.is_dir() or p.stat().st_size]
 
 
@@ -201,11 +232,11 @@ def _kill_verb(verb: Verb, inputs: Path, kills: int, rng: np.random.Generator) -
             "leftovers": 0,
             "why": f"exit {code}: {errors.strip()[-300:]}",
         }
-    wanted = [_digest(out / name) for name in verb.results]
+    wanted, whole = [_digest(out / name) for name in verb.results], {p.name for p in out.iterdir()}
     lost, leftovers, examples, killed = 0, 0, [], 0
-    for _ in range(kills):
+    while killed < kills:
         _fresh(out)
-        for _ in range(int(rng.integers(1, 3))):  # sometimes twice
+        for _ in range(int(rng.integers(1, 6))):  # mostly what goes on is killed again
             code, _ = _run(_again(verb, out), float(rng.uniform(0.05, 1.0) * seconds))
             killed += code == -signal.SIGKILL
         code, errors = _run(_again(verb, out))
@@ -216,7 +247,7 @@ def _kill_verb(verb: Verb, inputs: Path, kills: int, rng: np.random.Generator) -
         if code or not same:
             lost += 1
             examples.append(errors.strip()[-300:] or "another result")
-        if hidden := _hidden(out):
+        if hidden := _hidden(out, whole):
             leftovers += 1
             examples.append(", ".join(hidden[:5]))
     return {

@@ -51,6 +51,13 @@ def import_pyarrow_parquet() -> Any:
     return pq
 
 
+def arrow_errors() -> tuple[type[Exception], ...]:
+    """What pyarrow raises at damage: ArrowInvalid is a ValueError, the others are of many kinds."""
+    import pyarrow as pa
+
+    return OSError, ValueError, KeyError, MemoryError, pa.ArrowException
+
+
 def give_large_blocks_back() -> None:
     """Let glibc return every freed block of 4 MiB or more to the system at once.
 

@@ -153,7 +153,7 @@ def _remove_unheld(path: Path) -> None:
 
 
 @contextmanager
-def _work_path(target: Path, *, folder: bool = False) -> Iterator[Path]:
+def work_path(target: Path, *, folder: bool = False) -> Iterator[Path]:
     """A new, empty, held file or folder beside ``target``, whose ending it keeps."""
     if target.parent not in _swept:
         remove_leftovers(target)
@@ -254,7 +254,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         if mode is not None and not stat.S_ISREG(mode):
             yield target  # A device, pipe or socket is written to, never replaced.
             return
-        with _work_path(target) as temporary:
+        with work_path(target) as temporary:
             if mode is not None:
                 temporary.chmod(stat.S_IMODE(mode))
             yield temporary
@@ -286,7 +286,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     with told_of(path):
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise OutputError(f"{path} exists and is not empty; name a new folder.")
-        with _work_path(target, folder=True) as temporary:
+        with work_path(target, folder=True) as temporary:
             yield temporary
             if target.exists():
                 target.rmdir()

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
-from mien._system import import_pyarrow_parquet
 from mien.atomic import write_text
 from mien.errors import MienError
 from mien.report.document import slug
-from mien.summary import face_files
+from mien.summary import LONGEST, face_tables
+from mien.text import printable
 
 #: Endings of what can be written.
 FORMATS = (".eaf", ".TextGrid", ".vtt")
@@ -41,17 +42,16 @@ def spans_of(data: str | Path, min_quality: float = 0.0) -> Iterator[tuple[str, 
         MienError: there is no table of faces.
     """
     video, spans, open_spans = None, [], {}  # type: ignore[var-annotated]
-    names = ["source", "time", "track", "steady", "emotion", "unsure", "quality"]
-    for path in face_files(Path(data)):
-        for batch in import_pyarrow_parquet().ParquetFile(path).iter_batches(8192, columns=names):
-            for row in batch.to_pylist():
-                if row["track"] is None or row["time"] is None:
-                    continue
-                if row["source"] != video:
-                    if video is not None:
-                        yield video, _ordered(spans)
-                    video, spans, open_spans = row["source"], [], {}
-                _take(row, spans, open_spans, min_quality)
+    names = ["track", "time", "source", "steady", "emotion", "unsure", "quality"]
+    for table in face_tables(Path(data), names):
+        for row in table.to_pylist():
+            if row["time"] is None or not 0 <= row["time"] < LONGEST:
+                continue
+            if row["source"] != video:
+                if video is not None:
+                    yield video, _ordered(spans)
+                video, spans, open_spans = row["source"], [], {}
+            _take(row, spans, open_spans, min_quality)
     if video is not None:
         yield video, _ordered(spans)
 
@@ -64,7 +64,7 @@ def _take(
     row: dict[str, Any], spans: list[Span], current: dict[int, Span | None], least: float
 ) -> None:
     time, track = float(row["time"]), int(row["track"])
-    name = row["steady"] or row["emotion"]
+    name = printable(row["steady"] or row["emotion"] or "unsure")
     doubtful = row["unsure"] or name == "unsure" or (row["quality"] or 0.0) < least
     span = current.get(track)
     if span is not None:
@@ -91,11 +91,15 @@ def export(
         raise MienError(f"Unknown format {suffix!r}; known: {', '.join(FORMATS)}.")
     write = {".eaf": _eaf, ".TextGrid": _textgrid, ".vtt": _vtt}[suffix]
     written: list[Path] = []
+    taken: set[str] = set()
     for video, spans in spans_of(data, min_quality):
-        stem = Path(video).stem
+        video = printable(video)
+        numbered = (f"{slug(video)}-{number}" for number in count(2))
+        names = chain((Path(video).stem, slug(video)), numbered)
+        # Videos of one name in several folders; some file systems know no capitals.
+        stem = next(name for name in names if name.lower() not in taken)
+        taken.add(stem.lower())
         path = Path(folder) / f"{stem}{suffix}"
-        if path in written:  # videos of one name in several folders
-            path = Path(folder) / f"{slug(video)}{suffix}"
         write_text(path, write(video, [span for span in spans if span.end > span.start]))
         written.append(path)
     if not written:

@@ -17,11 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien._system import import_pyarrow_parquet
+from mien._system import arrow_errors, import_pyarrow_parquet
 from mien.errors import MienError, first_line, nearest
+from mien.sinks import parquet_schema
+from mien.text import printable
 
 #: What faces may be grouped by.
 KEYS = ("source", "folder", "track")
+#: Times in seconds from there on are none.
+LONGEST = 1e9
 #: With fewer blocks there is no interval.
 LEAST_BLOCKS = 5
 DRAWS = 1000
@@ -72,7 +76,7 @@ class Summary:
     def columns(self) -> list[str]:
         """Of the table: keys, window, counts, and six figures a class."""
         parts = ("share", "share_low", "share_high", "mean", "mean_low", "mean_high")
-        figures = [f"{part}_{label}" for label in self.labels for part in parts]
+        figures = [f"{part}_{printable(label)}" for label in self.labels for part in parts]
         return [*self.keys, "start", "end", "faces", "doubtful", "transitions", *figures]
 
     def cells(self, row: Row) -> list[Any]:
@@ -148,7 +152,7 @@ def summarize(
     for key in by:
         if key not in KEYS:
             raise MienError(f"Unknown key {key!r}{nearest(key, KEYS)}")
-    if not block > 0 or (every is not None and not every > 0):
+    if not block > 0 or (every is not None and not 0 < every < LONGEST):
         raise MienError("Windows and blocks must be longer than 0 seconds.")
     keys, videos, groups = tuple(by), {}, {}  # type: ignore[var-annotated]
     out: Summary | None = None
@@ -195,21 +199,41 @@ def face_files(data: Path) -> list[Path]:
     return files
 
 
-def _batches(data: Path) -> Iterator[dict[str, Any]]:
-    """Columns of faces, some thousand rows at a time."""
-    pq = import_pyarrow_parquet()
+def face_tables(data: Path, needed: Sequence[str], more: Sequence[str] = ()) -> Iterator[Any]:
+    """Faces of ``data``, some thousand rows at a time, as ``pyarrow.Table`` of mien's own types.
+
+    Args:
+        needed: columns; those of ``more``, and of the probabilities, come where they are.
+
+    Raises:
+        MienError: a file cannot be read, or holds something else.
+    """
+    pq, labels = import_pyarrow_parquet(), None
+    import pyarrow as pa
+
     for path in face_files(data):
         try:
             file = pq.ParquetFile(path)
-            names = [n for n in file.schema_arrow.names if n.startswith("p_")]
-            there = [n for n in ("time", "track", "steady") if n in file.schema_arrow.names]
-            wanted = ["source", "face", "emotion", "unsure", "quality", *there, *names]
+            there = file.schema_arrow.names
+            names = [n for n in there if n.startswith("p_")]
+            labels = names if labels is None else labels
+            if not names or names != labels:
+                raise ValueError("its probabilities are missing, or of other classes")
+            wanted = [*needed, *(n for n in more if n in there), *names]
             for batch in file.iter_batches(1 << 16, columns=wanted):
-                batch = batch.filter(batch.column("face").is_valid())
-                if batch.num_rows:
-                    yield {n: batch.column(n) for n in batch.schema.names}
-        except (OSError, ValueError, KeyError) as error:
+                table = pa.Table.from_batches([batch]).select(wanted).cast(parquet_schema(wanted))
+                known = table.filter(pa.compute.is_valid(table[needed[0]]))
+                if len(known):
+                    yield known.filter(pa.compute.is_valid(known["source"]))
+        except arrow_errors() as error:
             raise MienError(f"{path} cannot be read: {first_line(error)}.") from None
+
+
+def _batches(data: Path) -> Iterator[dict[str, Any]]:
+    """Columns of faces, some thousand rows at a time."""
+    needed = ("face", "source", "emotion", "unsure", "quality")
+    for table in face_tables(data, needed, ("time", "track", "steady")):
+        yield dict(zip(table.column_names, table.columns, strict=True))
 
 
 def _add(
@@ -224,7 +248,7 @@ def _add(
 ) -> None:
     """Add a batch of rows to the groups that they belong to."""
     count, labels = len(columns["source"]), out.labels
-    sources = columns["source"].to_pylist()
+    sources = [printable(name) for name in columns["source"].to_pylist()]
     codes = np.array([videos.setdefault(name, len(videos)) for name in sources])
     time, track = (_floats(columns.get(name), count) for name in ("time", "track"))
     steady = columns["steady"].to_pylist() if "steady" in columns else [None] * count
@@ -233,7 +257,7 @@ def _add(
     named = np.array([place.get(name, -1) for name in names])  # -1: "unsure"
     quality = _floats(columns["quality"], count)
     doubtful = (named < 0) | np.array(columns["unsure"].to_pylist(), bool) | (quality < min_quality)
-    known = np.isfinite(time)
+    known = np.abs(time) < LONGEST
     seconds = np.where(known, time, 0.0)
     window = np.where(known & (every is not None), seconds // (every or 1.0), -1).astype(int)
     # Of photos each is a block of its own.

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 import zipfile
@@ -25,6 +26,11 @@ from numpy.typing import NDArray
 
 import mien
 from mien.batch import Options, Summary, batch, estimate, join
+from mien.batch.engine import _held
+from mien.batch.plan import Item, find_items
+from mien.batch.run import _tasks
+from mien.batch.worker import _fetched as fetched
+from mien.batch.worker import read
 from mien.cli import main
 from mien.errors import ImageError, MienError, OutputError
 from mien.pipeline import Analyzer
@@ -307,6 +313,95 @@ def test_shards_are_joined(photos: Path, options: Options, tmp_path: Path) -> No
     twice = join(tmp_path / "both", [out, whole])
     assert (twice.photos, twice.failed) == (21, 2)
     assert tables(tmp_path / "both") == tables(whole)
+
+
+def head(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """A member's head in a tar file, with any size."""
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    block[124:136] = (size & (1 << 96) - 1 if size < 0 else 1 << 95 | size).to_bytes(12, "big")
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def test_archives_that_lie(tmp_path: Path) -> None:
+    """Each took memory, a disk or time without end."""
+    tar, bomb = tmp_path / "a.tar", tmp_path / "b.zip"
+    for member in (head("a.jpg", -512), head("x", 1 << 40, tarfile.GNUTYPE_LONGNAME)):
+        tar.write_bytes(member + bytes(2048))
+        (item,) = find_items([tar], lambda name: True)
+        assert item.problem is not None
+        assert "it holds a" in item.problem
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("film.mp4", "photo.jpg"):
+            with archive.open(name, "w") as member:
+                for _ in range(441):
+                    member.write(bytes(1 << 20))
+    items = list(find_items([bomb], lambda name: True))
+    assert ["would take 462 MB" in (item.problem or "") for item in items] == [True, True]
+
+
+def test_compressed_archives_are_not_held_whole() -> None:
+    """Sixteen photos of 400 MB a task, eight tasks at once: 56 GB of a file of 128 kB."""
+    held = [Item(f"{n}.jpg", "a.tar.gz", data=bytes(30 << 20)) for n in range(7)]
+    assert [len(task.items) for task in _tasks(iter(held))] == [3, 3, 1]
+    assert [_held(task) for task in _tasks(iter(held))] == [90 << 20, 90 << 20, 30 << 20]
+
+
+def test_an_address_in_an_address_is_not_opened(tmp_path: Path) -> None:
+    """fsspec would read what ``reference://`` names as a template, which is a program."""
+    chain = "reference://a.jpg::http://127.0.0.1:9/x.json"
+    (tmp_path / "list.txt").write_text(chain + "\n")
+    (item,) = find_items([tmp_path / "list.txt"], lambda name: True)
+    assert "(::) is not opened" in (read(item)[0].error or "")
+    with pytest.raises(ImageError, match=r"\(::\) is not opened"):
+        list(find_items(["reference://a::http://127.0.0.1:9/x.json"], lambda name: True))
+
+
+def test_a_list_of_other_columns(tmp_path: Path) -> None:
+    path = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"path": pa.array([b"\xff"]).cast(pa.binary())}), path)
+    assert len(list(find_items([path], lambda name: True))) == 1
+    path.write_bytes(b"PAR1" + bytes(40) + b"PAR1")
+    with pytest.raises(ImageError, match="cannot be read as a list"):
+        list(find_items([path], lambda name: True))
+
+
+def test_folders_of_others_are_joined_with_care(
+    photos: Path, options: Options, tmp_path: Path
+) -> None:
+    """A link in a folder from elsewhere led to a user's own tables, which were removed."""
+    given, own = tmp_path / "given", tmp_path / "own"
+    batch(photos / "00.jpg", given, options=options, workers=1)
+    own.mkdir()
+    (own / "mine.parquet").write_bytes(b"dear")
+    (given / "faces").rename(tmp_path / "faces")
+    (given / "faces").symlink_to(own)
+    with pytest.raises(OutputError, match="faces is a link"):
+        join(tmp_path / "out", [given])
+    assert (own / "mine.parquet").read_bytes() == b"dear"
+    (given / "faces").unlink()
+    (tmp_path / "faces").rename(given / "faces")
+    (name,) = [path.name for path in (given / "sources").iterdir()]
+    pq.write_table(pa.table({"source": ["a"], "face": ["text"]}), given / "faces" / name)
+    with pytest.raises(OutputError, match=r"faces/.* is damaged"):
+        join(tmp_path / "out", [given])
+    pq.write_table(pa.table({"source": pa.array([None], pa.string())}), given / "sources" / name)
+    with pytest.raises(OutputError, match=r"sources/.* is damaged"):
+        join(tmp_path / "out", [given])
+
+
+def test_films_of_archives_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed worker fetched is removed by the next one, and nobody else can read it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / ".mien-0123456789ab-film.mp4").write_bytes(b"a killed worker's")
+    with fetched(Item("a.tar.gz::film.mp4", "a.tar.gz", True, data=b"film")) as path:
+        assert path.read_bytes() == b"film"
+        assert path.stat().st_mode & 0o77 == 0
+        assert list(tmp_path.iterdir()) == [path]
+    assert not list(tmp_path.iterdir())
 
 
 def start(sources: list[Path], out: Path, model: Path, *more: str) -> subprocess.Popen[bytes]:

@@ -22,9 +22,10 @@ import mien
 from mien.classify import load_classifier
 from mien.cli import main
 from mien.data import read_dataset
+from mien.data.crop import crop_photos
 from mien.data.own import list_photos
 from mien.data.splits import make_splits
-from mien.errors import DataError, MienError, ModelError
+from mien.errors import DataError, MienError, ModelError, OutputError
 from mien.head import find_head, with_head, with_record, without_head
 from mien.own.calibrate import _threshold as threshold
 from mien.own.divide import folds
@@ -305,6 +306,41 @@ def test_crops_keep_names_and_folders(photos: Path, tmp_path: Path) -> None:
     ]
     assert [row["label"] for row in rows] == ["pair", "pair"]
     assert main(["data", "crop", str(tmp_path / "in"), str(tmp_path / "in" / "out")]) == 2
+
+
+def test_finetune_removes_no_folder_but_its_own(photos: Path, tmp_path: Path) -> None:
+    """A user's own ``mine-run`` beside ``mine.onnx`` was deleted."""
+    (tmp_path / "mine-run").mkdir()
+    (tmp_path / "mine-run" / "best.ckpt").write_bytes(b"dear")
+    mien.finetune(photos, out=tmp_path / "mine.onnx", method="linear")
+    assert (tmp_path / "mine-run" / "best.ckpt").read_bytes() == b"dear"
+    if importlib.util.find_spec("torch") is not None:
+        with pytest.raises(OutputError, match=r"mine-run is no finetuning's folder"):
+            mien.finetune(photos, out=tmp_path / "mine.onnx", method="network", epochs=1)
+    (tmp_path / "mine-run" / "head.onnx").write_bytes(b"of a killed run")
+    mien.finetune(photos, out=tmp_path / "mine.onnx", method="linear")
+    assert not (tmp_path / "mine-run").exists()
+
+
+def test_hostile_tables(photos: Path, tmp_path: Path) -> None:
+    """A name that is no name raised, as did a box of a thousand digits; crops stay in the folder,
+    which is there whole or not at all."""
+    pq = pytest.importorskip("pyarrow.parquet")
+    pa = pytest.importorskip("pyarrow")
+    png = cv2.imencode(".png", cv2.imread(str(photos / "plain" / "00.jpg")))[1].tobytes()
+    names = ["..", "../../up.png", "/etc/abs.png", "a\\..\\..\\b.png", "", "x\x00y.png", "//"]
+    table = pa.table({"path": names, "image": [png] * 7, "label": ["a"] * 7})
+    pq.write_table(table, tmp_path / "t.parquet")
+    out = tmp_path / "deep" / "out"
+    report = crop_photos(tmp_path / "t.parquet", out)
+    assert report.faces == 7
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["deep", "t.parquet"]
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["out"]
+    rows = [{"path": "a.jpg", "label": "a", "box": [10**400, 1, 1, 1]}]
+    (tmp_path / "a.jpg").write_bytes(png)
+    (tmp_path / "t.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    with pytest.raises(DataError, match="is not x, y, width, height"):
+        list_photos(tmp_path / "t.jsonl")
 
 
 def test_a_folder_of_other_names_is_sent_to_finetune(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ def test_two_processes_never_train_in_one_folder(tmp_path: Path) -> None:
     holder.communicate()
     assert not in_use(folder)
     assert run_jobs([Job(recipe, 0, folder)], DATA, OPTIONS)[0].state == "done"
+    assert (folder / ".lock").read_text() == ""  # nobody's any more
 
 
 def test_a_run_goes_on_under_the_name_it_was_begun_with(tmp_path: Path) -> None:

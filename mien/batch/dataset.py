@@ -15,7 +15,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from mien._system import import_pyarrow_parquet
+from mien._system import arrow_errors, import_pyarrow_parquet
 from mien._version import __version__
 from mien.atomic import atomic_path, make_folder, output_error, write_text
 from mien.batch.worker import Options, Source
@@ -67,6 +67,9 @@ class Dataset:
     def _sweep(self) -> None:
         """Remove what a killed run left: files without their sources."""
         done = {path.name for path in self.files("sources")}
+        for table in TABLES:
+            if (self.folder / table).is_symlink():  # what it points to is somebody else's
+                raise OutputError(f"{self.folder / table} is a link; give the folder of the batch.")
         for table in TABLES[:-1]:
             make_folder(self.folder / table)
             there = {path.name for path in self.files(table)}
@@ -93,9 +96,12 @@ class Dataset:
 
     def _sources(self, path: Path, names: list[str] | None = None) -> Any:
         try:
-            return self._pq.read_table(path, columns=names, partitioning=None)
-        except (OSError, ValueError, KeyError) as error:
-            raise OutputError(f"{path} is damaged: {first_line(error)}; restore it.") from None
+            table = self._pq.read_table(path, columns=names, partitioning=None)
+            if str(table["source"].type) != "string" or table["source"].null_count:
+                raise ValueError("a source has no name")
+            return table
+        except arrow_errors() as error:
+            raise _damaged(path, error) from None
 
     def forget_failed(self) -> int:
         """Take the sources that could not be read out of the tables; how many those were."""
@@ -130,8 +136,12 @@ class Dataset:
 
     def next_part(self) -> Part:
         """The part after the last one."""
-        last = max((int(p.stem) for p in self.files("sources") if p.stem.isdigit()), default=-1)
+        last = max((int(p.stem) for p in self.files("sources") if p.stem.isdecimal()), default=-1)
         return Part(self.folder, f"{last + 1:08d}.parquet", self.schemas())
+
+
+def _damaged(path: Path, error: Exception) -> OutputError:
+    return OutputError(f"{path} is damaged: {first_line(error)}; restore it.")
 
 
 class Part:
@@ -239,7 +249,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
             return dict(record)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     raise OutputError(f"{path} is damaged; restore it, or name a new folder.")
 
@@ -283,14 +293,20 @@ def merge(folders: Iterable[Path], out: Dataset) -> tuple[int, int]:
             seen.update(map(key, names))
             wanted = pa.array(names, pa.string())
             for table in TABLES:
-                file = out._pq.ParquetFile(folder / table / path.name)
-                for batch in file.iter_batches(GROUP):
-                    rows = pa.Table.from_batches([batch])
-                    rows = rows.filter(pc.is_in(rows["source"], value_set=wanted))
-                    part._writer(table).write_table(rows.cast(part._schemas[table]))
-                    if table == "sources":
-                        part.sources += len(rows)
-                        failed += len(rows) - rows["error"].null_count
+                try:
+                    file = out._pq.ParquetFile(folder / table / path.name)
+                    for batch in file.iter_batches(GROUP):
+                        rows = pa.Table.from_batches([batch])
+                        rows = rows.filter(pc.is_in(rows["source"], value_set=wanted))
+                        part._writer(table).write_table(rows.cast(part._schemas[table]))
+                        if table == "sources":
+                            part.sources += len(rows)
+                            failed += len(rows) - rows["error"].null_count
+                except arrow_errors() as error:
+                    part.discard()
+                    if isinstance(error, OSError) and error.errno:  # of writing
+                        raise output_error(out.folder, error) from error
+                    raise _damaged(folder / table / path.name, error) from None
             added += len(names)
         part.commit()
     return added, failed

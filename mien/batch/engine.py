@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from itertools import islice
 from typing import Any, Protocol
 
 from mien.batch.worker import Opened, Opening, Options, Photos, SegmentSeen, Source, Task
@@ -20,6 +19,8 @@ from mien.errors import MienError
 
 #: Tasks given out or waiting for their turn, for each worker: what bounds the memory.
 WINDOW = 3
+#: Bytes of compressed archives that may wait with them.
+MOST_HELD = 1 << 30
 
 #: So many workers may die without a task done in between; then something else is wrong.
 MOST_DEATHS = 50
@@ -108,8 +109,10 @@ class Engine:
         with ThreadPoolExecutor(self.workers, "mien-batch") as threads:
             try:
                 while True:
-                    for task in islice(tasks, max(0, size - len(order))):
-                        order.append((task, None))
+                    while len(order) < size and sum(_held(task) for task, _ in order) < MOST_HELD:
+                        if (new := next(tasks, None)) is None:
+                            break
+                        order.append((new, None))
                     if not order:
                         return
                     for place in range(min(size, len(order))):
@@ -177,6 +180,12 @@ class Engine:
             except WorkerDied:
                 time.sleep(wait)
         raise MienError("No worker can be started: they die before they begin.")
+
+
+def _held(task: Task) -> int:
+    """Bytes of photos and videos that wait with a task."""
+    items = task.items if isinstance(task, Photos) else (task.item,)
+    return sum(len(item.data or b"") for item in items)
 
 
 def _died(task: Task) -> object:

@@ -15,10 +15,11 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from mien._system import import_pyarrow_parquet
+from mien._system import arrow_errors, import_pyarrow_parquet
 from mien.codecs import MAX_MEMORY
 from mien.errors import ImageError, MienError, MissingExtraError, first_line
 from mien.sources import STDIN, SUFFIXES, VIDEO_SUFFIXES, LeftOut, find_media, is_address
@@ -28,6 +29,10 @@ from mien.text import shown
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 ZIPS = (".zip",)
 LISTS = (".txt", ".lst", ".csv", ".tsv", ".parquet", ".pq")
+#: A video in a zip file expands at most so many times; deflate makes a thousandth of nothing.
+MOST_EXPANSION = 200
+#: Bytes of a tar file's head that is no member: a long name, or a record of attributes.
+MOST_HEAD = 1 << 20
 #: The column of a table that holds the paths, where none is named.
 COLUMNS = ("path", "file", "filename", "file_name", "image", "source", "url", "uri")
 
@@ -143,14 +148,37 @@ def _archive(path: str, wanted: Wanted) -> Iterator[Item]:
     try:
         if path.lower().endswith(ZIPS):
             with open_source(path) as file, zipfile.ZipFile(file) as archive:
-                for name in archive.namelist():
-                    yield from _member(path, name, wanted, lambda name: {"member": name})
+                for info in archive.infolist():
+                    yield from _member(path, info.filename, wanted, partial(_in_zip, info))
         else:
             yield from _tar(path, wanted)
     except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError) as error:
         name = shown(path)
         if wanted(name):
             yield Item(name, path, problem=f"{name} cannot be read: {first_line(error)}.")
+
+
+def _in_zip(info: zipfile.ZipInfo, name: str) -> dict[str, Any]:
+    """Where a member of a zip file lies, or why it is not read."""
+    size, video = info.file_size, Path(name).suffix.lower() in VIDEO_SUFFIXES
+    if size <= MAX_MEMORY or (video and size <= MOST_EXPANSION * info.compress_size):
+        return {"member": name}
+    why = (
+        f"{shown(name)} would take {size / 1e6:,.0f} MB, more than any photo or video of its size."
+    )
+    return {"problem": why}
+
+
+class _Head(tarfile.TarInfo):
+    """A member's head; one whose names would take memory without end is refused."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if not self.isreg() and not 0 <= self.size <= MOST_HEAD:
+            raise tarfile.ReadError("it holds a head that is no file's")
+        found: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        if found.size < 0:  # Python before 3.11.14 reads it again and again
+            raise tarfile.ReadError("it holds a file of less than no bytes")
+        return found
 
 
 def _member(
@@ -168,7 +196,7 @@ def _tar(path: str, wanted: Wanted) -> Iterator[Item]:
     plain = path.lower().endswith(".tar") and not is_address(path)
     with (
         open_source(path) as file,
-        tarfile.open(fileobj=file, mode="r:" if plain else "r|*") as tar,
+        tarfile.open(fileobj=file, mode="r:" if plain else "r|*", tarinfo=_Head) as tar,
     ):
 
         def place(name: str) -> dict[str, Any]:
@@ -191,9 +219,12 @@ def _address(source: str, wanted: Wanted) -> Iterator[Item]:
     if lower.endswith((*TARS, *ZIPS, *SUFFIXES, *VIDEO_SUFFIXES)) and not glob.has_magic(source):
         yield from _file(source, wanted)
         return
-    system, path = import_fsspec().core.url_to_fs(source)
     try:
+        _refuse_chain(source)
+        system, path = import_fsspec().core.url_to_fs(source)
         names = system.glob(path) if glob.has_magic(path) else system.find(path)
+    except MissingExtraError:
+        raise
     except Exception as error:  # every store has errors of its own
         raise ImageError(f"{shown(source)} cannot be listed: {first_line(error)}.") from None
     known = (*TARS, *ZIPS, *SUFFIXES, *VIDEO_SUFFIXES)
@@ -202,6 +233,13 @@ def _address(source: str, wanted: Wanted) -> Iterator[Item]:
         raise ImageError(f"{shown(source)} holds no images or videos.")
     for name in found:
         yield from _file(system.unstrip_protocol(name), wanted)
+
+
+def _refuse_chain(address: str) -> None:
+    """Raise ValueError for an address in an address: one of fsspec's stores reads templates that
+    are programs, and lists are anybody's."""
+    if "::" in address:
+        raise ValueError("an address within an address (::) is not opened")
 
 
 def import_fsspec() -> Any:
@@ -217,8 +255,9 @@ def import_fsspec() -> Any:
 
 
 def open_source(path: str) -> IO[bytes]:
-    """Open a file or an address for reading bytes. Raises OSError, MissingExtraError."""
+    """Open a file or an address for reading. Raises OSError, ValueError, MissingExtraError."""
     if is_address(path):
+        _refuse_chain(path)
         opened: IO[bytes] = import_fsspec().open(path, "rb").open()
         return opened
     return Path(path).open("rb")
@@ -229,10 +268,7 @@ def _list(source: str, column: str) -> Iterator[str]:
     try:
         with open_source(source) as file:
             if lower.endswith((".parquet", ".pq")):
-                table = import_pyarrow_parquet().ParquetFile(file)
-                name = _column(source, table.schema_arrow.names, column)
-                for batch in table.iter_batches(8192, columns=[name]):
-                    yield from (str(v) for v in batch.column(0).to_pylist() if v is not None)
+                yield from _parquet_list(source, file, column)
                 return
             text = io.TextIOWrapper(file, "utf-8-sig", newline="")
             if not lower.endswith((".csv", ".tsv")):
@@ -242,10 +278,23 @@ def _list(source: str, column: str) -> Iterator[str]:
             head = next(rows, [])
             at = head.index(_column(source, head, column))
             yield from (row[at].strip() for row in rows if len(row) > at)
-    except (OSError, ValueError, csv.Error) as error:  # ArrowInvalid is a ValueError
-        raise ImageError(
-            f"{shown(source)} cannot be read as a list: {first_line(error)}."
-        ) from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise _no_list(source, error) from None
+
+
+def _parquet_list(source: str, file: IO[bytes], column: str) -> Iterator[str]:
+    pq = import_pyarrow_parquet()
+    try:
+        table = pq.ParquetFile(file)
+        name = _column(source, table.schema_arrow.names, column)
+        for batch in table.iter_batches(8192, columns=[name]):
+            yield from (str(v) for v in batch.column(name).to_pylist() if v is not None)
+    except arrow_errors() as error:
+        raise _no_list(source, error) from None
+
+
+def _no_list(source: str, error: Exception) -> ImageError:
+    return ImageError(f"{shown(source)} cannot be read as a list: {first_line(error)}.")
 
 
 def _column(source: str, names: list[str], column: str) -> str:

@@ -23,6 +23,8 @@ from mien.sources import STDIN, is_address
 DEFAULT = Options()
 #: Photos of one task.
 CHUNK = 16
+#: Of a compressed archive, whose bytes are read here, a task has fewer photos.
+CHUNK_BYTES = 64 << 20
 
 
 def batch(
@@ -162,14 +164,16 @@ def unseen(seen: set[bytes], number: int, shards: int) -> Callable[[str], bool]:
 
 def _tasks(items: Iterator[Item]) -> Iterator[Task]:
     chunk: list[Item] = []
+    held = 0
     for item in items:
         if item.video:
             yield Opening(item)
             continue
         chunk.append(item)
-        if len(chunk) == CHUNK:
+        held += len(item.data or b"")
+        if len(chunk) == CHUNK or held > CHUNK_BYTES:
             yield Photos(tuple(chunk))
-            chunk = []
+            chunk, held = [], 0
     if chunk:
         yield Photos(tuple(chunk))
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mien import zoo
+from mien.atomic import work_path
 from mien.batch.plan import Item, open_source
 from mien.codecs import MAX_MEMORY
 from mien.detect import FILM_MIN_FACE
@@ -346,8 +347,9 @@ def read(item: Item) -> tuple[Source, bytes | None]:
 def _fetched(item: Item) -> Iterator[Path]:
     """A video of an archive or a store as a file, for as long as it is needed."""
     suffix = Path(item.member or item.name).suffix
-    with tempfile.TemporaryDirectory(prefix="mien-") as folder:
-        path = Path(folder) / f"video{suffix}"
+    # Held: what a killed worker leaves, the next one removes.
+    with work_path(Path(tempfile.gettempdir(), f"video{suffix}")) as path:
+        path.chmod(0o600)
         with path.open("wb") as out:
             if item.data is not None:
                 out.write(item.data)

@@ -90,7 +90,7 @@ def _page(found: Summary, data: Path) -> Any:
 
     def name(row: Any) -> list[str]:
         group = [
-            Path(str(v)).name if key == "source" else "–" if v is None else shown(str(v))
+            shown(Path(str(v)).name) if key == "source" else "–" if v is None else shown(str(v))
             for key, v in zip(found.keys, row.group, strict=True)
         ]
         when = [] if row.start is None else [f"{clock(row.start)}–{clock(row.end)}"]

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 
 from mien import zoo
-from mien.atomic import make_folder, open_atomic, write_bytes
+from mien.atomic import atomic_folder
 from mien.classify import available_cores
 from mien.data.own import Photo, list_table
 from mien.data.own_faces import Cut, cut_all
@@ -73,15 +73,12 @@ def crop_photos(
         raise DataError(f"The size is {size}; expected {SIDES[0]} to {SIDES[1]}.")
     if out.resolve().is_relative_to(source.resolve()):
         raise OutputError(f"{out} lies in {source}, and the next run would cut its faces again.")
-    if out.is_dir() and any(out.iterdir()):
-        raise OutputError(f"{out} holds files already; give a new folder.")
     photos, left = _photos(source)
     analyzer = Analyzer(model)
     analyzer.classifier.info = replace(analyzer.info, input_size=size)  # frames, never classifies
-    make_folder(out)
     taken: set[str] = set()
     count = 0
-    with open_atomic(out / TABLE, newline="") as table:
+    with atomic_folder(out) as new, (new / TABLE).open("w", encoding="utf-8", newline="") as table:
         table.write(csv_line((*_COLUMNS, *_MORE)))
         looked = cut_all(
             photos,
@@ -96,8 +93,8 @@ def crop_photos(
                 continue
             for cut in cuts:
                 name = _name(cut, taken)
-                make_folder((out / name).parent)
-                write_bytes(out / name, cv2.imencode(".png", cut.crop)[1].tobytes())
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                (new / name).write_bytes(cv2.imencode(".png", cut.crop)[1].tobytes())
                 table.write(csv_line(_row(name, cut)))
                 count += 1
     return CropReport(len(photos), count, tuple(left), out / TABLE)
@@ -123,7 +120,8 @@ def _photos(source: Path) -> tuple[tuple[Photo, ...], list[tuple[str, str]]]:
 def _name(cut: Cut, taken: set[str]) -> str:
     """The crop's path below the output folder; every call gives another one inside it."""
     path = PurePosixPath(cut.photo.name.replace("\\", "/"))
-    inner = PurePosixPath(*(part for part in path.parts if part not in ("..", "/")))
+    inner = PurePosixPath(*(part for part in path.parts if part not in ("..", "/", "//")))
+    inner = inner if inner.name else PurePosixPath("photo")
     number = "" if cut.number == 1 else f"-{cut.number}"
     for stem in (inner.stem, inner.name):
         name = str(inner.with_name(f"{stem}{number}.png"))

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mien._system import import_pyarrow_parquet
 from mien.data.folders import NO_SPLIT, SPLIT_FOLDERS, list_folder
-from mien.data.parquet import image_bytes, image_column, parquet_schema
+from mien.data.parquet import image_bytes, image_column, parquet_schema, read_table
 from mien.errors import DataError, ImageError, first_line
 from mien.results import Box
 from mien.sources import SUFFIXES, LeftOut, find_images
@@ -31,8 +30,6 @@ COLUMNS = {
     "split": ("split", "usage"),
 }
 _BOX = ("box_x", "box_y", "box_width", "box_height")  # as `mien predict --csv` calls them
-#: Why a row is left out that nobody has labelled, which is no fault.
-NO_LABEL = "the label is missing"
 _ROLES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "publictest"), "val"),
@@ -203,7 +200,7 @@ def _photo(table: Path, number: int, row: Mapping[str, Any]) -> Photo:
     name, label, split = cell("path"), class_name(cell("label")), cell("split").lower()
     data = row.get("_bytes")
     if not label:
-        raise ValueError(NO_LABEL)
+        raise ValueError("the label is missing")
     if not name and not data:
         raise ValueError("the path is missing")
     if split and split not in _ROLES:
@@ -228,9 +225,9 @@ def _box(row: Mapping[str, Any]) -> Box | None:
         given = re.split(r"[,;\s]+", given.strip("[]() "))
     try:
         x, y, width, height = map(float, given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"the box {str(given)[:40]!r} is not x, y, width, height") from None
-    if not (width > 0 and height > 0 and abs(x) < 1e6 and abs(y) < 1e6):
+    if not (0 < width < 1e6 and 0 < height < 1e6 and abs(x) < 1e6 and abs(y) < 1e6):
         raise ValueError("the box has no size")
     return Box(x, y, width, height)
 
@@ -274,11 +271,11 @@ def _json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
-    pq, schema = import_pyarrow_parquet(), parquet_schema(path)
+    schema = parquet_schema(path)
     column = image_column(schema)
     names = [str(name).lower() for name in schema.names]
     _need(path, [*names, "path"] if column else names)
-    table = pq.read_table(path)
+    table = read_table(path, schema.names)
     blobs = image_bytes(table[column]) if column else [None] * len(table)
     kept = table.select([name for name in schema.names if name != column])
     for row, blob in zip(kept.to_pylist(), blobs, strict=True):

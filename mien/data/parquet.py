@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien._system import import_pyarrow_parquet
+from mien._system import arrow_errors, import_pyarrow_parquet
 from mien.data.assemble import BadRows, assemble, decode_face
 from mien.data.dataset import FaceDataset
 from mien.data.fercsv import CODE, MOST_VOTES, dataset_name
@@ -27,13 +27,6 @@ from mien.errors import DataError, first_line
 LABEL_COLUMNS = ("emotion", "label", "labels", "expression")
 SPLIT_COLUMNS = ("usage", "split")
 VOTE_COLUMNS = tuple(f"ferplus_{name.lower()}" for name in FERPLUS_COLUMNS)
-
-
-def arrow_errors() -> tuple[type[Exception], ...]:
-    """What pyarrow raises at damage: ArrowInvalid is a ValueError, the others are of many kinds."""
-    import pyarrow as pa
-
-    return OSError, ValueError, MemoryError, pa.ArrowException
 
 
 def parquet_schema(path: Path) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mien.atomic import make_folder, write_bytes
 from mien.data.dataset import FaceDataset, Splits
-from mien.errors import ModelError, RecipeError
+from mien.errors import ModelError, OutputError, RecipeError
 from mien.modelinfo import ModelInfo
 from mien.train.recipe import (
     AugmentConfig,
@@ -24,6 +24,8 @@ from mien.train.recipe import (
 NEEDED = ("torch", "onnx", "onnxscript")
 #: Most epochs; early stopping ends sooner.
 EPOCHS = 10
+#: The file that a work folder begins with.
+_HEAD = "head.onnx"
 
 
 def recipe_for(head: Path, faces: int, epochs: int) -> Recipe:
@@ -53,6 +55,11 @@ def recipe_for(head: Path, faces: int, epochs: int) -> Recipe:
     )
 
 
+def is_work_folder(folder: Path) -> bool:
+    """Whether ``folder`` is one that :func:`train_network` made: what else it is, it stays."""
+    return not folder.is_symlink() and (folder / _HEAD).is_file()
+
+
 def train_network(
     head: bytes,
     info: ModelInfo,
@@ -78,7 +85,10 @@ def train_network(
     from mien.train.checkpoint import load_checkpoint
     from mien.train.fit import fit
 
-    start = make_folder(folder) / "head.onnx"
+    others = folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir())
+    if folder.is_symlink() or (others and not is_work_folder(folder)):
+        raise OutputError(f"{folder} is no finetuning's folder; move it, or choose another --out.")
+    start = make_folder(folder) / _HEAD
     write_bytes(start, head)
     recipe = recipe_for(start, len(splits.ids["train"]), epochs)
 

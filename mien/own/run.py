@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from mien import zoo
 from mien._version import __version__
-from mien.atomic import lock, write_bytes
+from mien.atomic import lock, remove, write_bytes
 from mien.classify import available_cores, classifier_of
 from mien.data.dataset import PROTOCOLS_OF_OWN, FaceDataset, Splits, fingerprint
 from mien.data.own import list_photos
@@ -26,7 +25,7 @@ from mien.head import Head, find_head, with_head, with_record, without_head
 from mien.modelinfo import ModelInfo
 from mien.own.divide import divide
 from mien.own.linear import Chosen, Linear, choose, head_of
-from mien.own.network import EPOCHS, NEEDED, train_network
+from mien.own.network import EPOCHS, NEEDED, is_work_folder, train_network
 from mien.own.page import FEW, warnings_of, write_pages
 from mien.own.result import FinetuneResult
 from mien.pipeline import Analyzer
@@ -108,7 +107,8 @@ def finetune(
         )
         scores, info, data = _score(data, info, own.dataset, splits, scored, seed, command)
         write_bytes(out, data)
-        shutil.rmtree(work_folder(out), ignore_errors=True)
+        if is_work_folder(work_folder(out)):
+            remove(work_folder(out))
     result = FinetuneResult(
         path=out,
         info=info,

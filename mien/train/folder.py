@@ -109,10 +109,13 @@ def hold(folder: Path, wait_s: float = 1.0) -> Iterator[None]:
     try:
         if lock.lock_counter == 1:
             since = time.strftime("%Y-%m-%d %H:%M:%S")
-            # Into the locked file itself: it says nothing once the lock is free.
+            # Into the locked file itself, which is empty once the lock is free.
             path.write_text(f"process {os.getpid()}, since {since}", encoding="utf-8")
         yield
     finally:
+        if lock.lock_counter == 1:
+            with suppress(OSError):
+                path.write_text("", encoding="utf-8")
         lock.release()
 
 

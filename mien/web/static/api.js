@@ -22,29 +22,35 @@ export class Trouble extends Error {
   }
 }
 
-// The answer to a request; throws Trouble with the server's own sentence where there is none.
-export async function ask(path, options = {}) {
-  const headers = token() ? { authorization: `Bearer ${token()}`, ...options.headers } : options.headers;
-  let response;
-  try {
-    response = await fetch(address(path), { ...options, headers });
-  } catch {
-    throw new Trouble("The server does not answer: is it still running?");
-  }
-  if (response.ok) return response;
-  const answer = await response.json().catch(() => ({}));
-  throw new Trouble(answer.detail ?? `The server answered ${response.status}.`, response.status);
-}
-
 export async function predict(file) {
   const body = new FormData();
   body.append("images", file, file.name || "pasted picture");
-  const answer = await (await ask("v1/predict", { method: "POST", body })).json().catch(() => ({}));
+  const headers = token() ? { authorization: `Bearer ${token()}` } : {};
+  let response;
+  try {
+    response = await fetch(address("v1/predict"), { method: "POST", body, headers });
+  } catch {
+    throw new Trouble("The server does not answer: is it still running?");
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) {
+    throw new Trouble(answer.detail ?? `The server answered ${response.status}.`, response.status);
+  }
   return answer.results[0];
 }
 
 // Why the server refuses: what a WebSocket that is turned away cannot tell. Null if it does not.
-export const refusal = () => ask("v1/models").then(() => null, (trouble) => trouble);
+export async function refusal() {
+  const headers = token() ? { authorization: `Bearer ${token()}` } : {};
+  try {
+    const response = await fetch(address("v1/models"), { headers });
+    if (response.ok) return null;
+    const answer = await response.json().catch(() => ({}));
+    return new Trouble(answer.detail ?? `The server answered ${response.status}.`, response.status);
+  } catch {
+    return new Trouble("The server does not answer: is it still running?");
+  }
+}
 
 // Frames out, answers in. At most `ahead` frames are on the way: the server never has to drop any
 // unless it is busy with others, and what is shown is never old.

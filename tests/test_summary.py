@@ -1,0 +1,104 @@
+"""``mien summary``: tables that mien did not write, and names that are not plain text."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mien.cli import main
+from mien.errors import MienError
+from mien.spans import FORMATS, export
+from mien.summary import summarize
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+HOSTILE = "happy\n\n00:00 --> 01:00\x1b[31m\u202e"
+
+
+def faces(path: Path, **columns: Any) -> Path:
+    """A film of four frames, one face each, with these columns in place of the usual ones."""
+    rows = {
+        "source": ["/v/a.mp4"] * 4,
+        "time": [0.0, 0.5, 1.0, 1.5],
+        "track": [1, 1, 1, 1],
+        "face": [1, 1, 1, 1],
+        "emotion": ["happy", "happy", "sad", "sad"],
+        "steady": ["happy", "happy", "sad", "sad"],
+        "unsure": [False] * 4,
+        "quality": [0.9] * 4,
+        "p_happy": [0.9, 0.9, 0.2, 0.2],
+        "p_sad": [0.1, 0.1, 0.8, 0.8],
+    }
+    rows = {name: value for name, value in (rows | columns).items() if value is not None}
+    pq.write_table(pa.table(rows), path)
+    return path
+
+
+def test_shares_and_changes(tmp_path: Path) -> None:
+    found = summarize(faces(tmp_path / "t.parquet"), by=())
+    (row,) = found.rows
+    assert (row.faces, row.transitions, row.shares.tolist()) == (4, 1, [0.5, 0.5])
+    assert dict(found.changes) == {("happy", "sad"): 1}
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"p_happy": None, "p_sad": None},
+        {"p_happy": ["a", "b", "c", "d"]},
+        {"track": [2**40] * 4},
+        {"emotion": [["happy"]] * 4, "steady": [["happy"]] * 4},
+        {"source": [b"\xff"] * 4},
+        {"time": [[0.0]] * 4},
+        {"quality": None},
+    ],
+)
+def test_a_table_of_other_columns_is_refused(tmp_path: Path, columns: dict[str, Any]) -> None:
+    path = faces(tmp_path / "t.parquet", **columns)
+    with pytest.raises(MienError, match=r"t\.parquet cannot be read"):
+        summarize(path)
+    with pytest.raises(MienError, match=r"t\.parquet cannot be read"):
+        export(path, tmp_path, ".vtt")
+
+
+def test_values_that_are_none(tmp_path: Path) -> None:
+    """NaN and infinite times, nameless sources: left out, and no traceback."""
+    odd = [float("nan"), float("inf"), 1e300, 1.0]
+    path = faces(tmp_path / "t.parquet", time=odd, source=["a.mp4", None, "a.mp4", "a.mp4"])
+    assert sum(row.faces for row in summarize(path, every=1.0).rows) == 3
+    assert len(export(path, tmp_path, ".eaf")) == 1
+
+
+def test_hostile_names_stay_in_their_cells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [HOSTILE] * 4
+    path = faces(tmp_path / "t.parquet", steady=names, source=[f"/v/{HOSTILE}.mp4"] * 4)
+    for suffix in FORMATS:
+        (written,) = export(path, tmp_path / "out", suffix)
+        text = written.read_text(encoding="utf-8")
+        assert not {"\x1b", "\u202e"} & set(text + written.name)
+        assert "\\x0a\\x0a00:00 --" in text
+        if suffix == ".eaf":
+            ET.fromstring(text)
+        if suffix == ".vtt":
+            assert text.count("-->") == 1
+    assert main(["summary", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert not {"\x1b", "\u202e"} & set(out)
+    assert len(out.splitlines()) == 2
+
+
+def test_films_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    sources = ["/v/a b/x.mp4", "/v/a-b/x.mp4", "/v/a/b/X.mp4", "/w/x.mp4"]
+    tables = [
+        faces(tmp_path / f"{n}.parquet", source=[source] * 4) for n, source in enumerate(sources)
+    ]
+    whole = pa.concat_tables([pq.read_table(table) for table in tables])
+    pq.write_table(whole, tmp_path / "all.parquet")
+    written = export(tmp_path / "all.parquet", tmp_path / "out", ".TextGrid")
+    assert len({path.name.lower() for path in written}) == 4
