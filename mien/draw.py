@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.emotions import Label, colour_of
+from mien.letters import letters
 from mien.results import Box, Face, Result, blend_of
 from mien.text import drawable
 
@@ -23,6 +24,9 @@ Bgr = tuple[int, int, int]
 
 #: Pictures with a shorter long side are enlarged before they are painted on.
 MIN_LONG_SIDE = 480
+
+#: Letters of a name that are drawn at most.
+LONGEST_NAME = 24
 
 #: Bars in a panel.
 MOST_BARS = 10
@@ -117,6 +121,15 @@ class _Canvas:
             area[where] = mixed.astype(np.uint8)
 
     def text(self, text: str, x: float, baseline: float, cap: float, color: Bgr) -> None:
+        drawn = letters(text, cap * _SUPER)
+        if drawn is not None:
+            mask, above = drawn
+            top, left = max(0, round(baseline * _SUPER) - above), round(x * _SUPER)
+            area = self._color[top : top + len(mask), left : left + mask.shape[1]]
+            share = mask[: len(area), : area.shape[1], None] / np.float32(255)
+            area[:] = (1 - share) * area + share * np.array(color, np.float32)
+            return
+        text = drawable(text, len(text))
         scale = cap * _SUPER / _CAP
         thickness = max(1, round(cap * _SUPER * 0.075))
         origin = (round(x * _SUPER), round(baseline * _SUPER))
@@ -128,7 +141,16 @@ class _Canvas:
         return _Sprite(np.asarray(color, np.uint8), self._shrunk_alpha())
 
 
+def _short(name: str) -> str:
+    """A class's name as long as there is room for."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 2]}.."
+
+
 def _text_width(text: str, cap: float) -> float:
+    drawn = letters(text, cap * _SUPER)
+    if drawn is not None:
+        return len(drawn[0][0]) / _SUPER
+    text = drawable(text, len(text))
     scale = cap * _SUPER / _CAP
     (width, _), _ = cv2.getTextSize(text, _FONT, scale, max(1, round(cap * _SUPER * 0.075)))
     return width / _SUPER
@@ -143,14 +165,14 @@ def _label(face: Face, cap: float, mixed: bool = True) -> _Sprite:
     """
     emotion, probabilities = face.shown
     number = "" if face.track is None else f"{face.track}  "
-    name, value = drawable(emotion), f"{100 * probabilities[emotion]:.0f}%"
+    name, value = _short(emotion), f"{100 * probabilities[emotion]:.0f}%"
     unsure = face.unsure if face.smoothed is None else face.steady is None
     if unsure:
         name = "unsure"
     pair = blend_of(probabilities) if mixed and not unsure else None
     if pair is not None and emotion in pair:
         other = pair[1] if emotion == pair[0] else pair[0]
-        name = f"{name} / {drawable(other)}"
+        name = f"{name} / {_short(other)}"
         value = f"{value[:-1]} + {100 * probabilities[other]:.0f}%"
     return _tag(f"{number}{name}", value, emotion, cap)
 
@@ -194,7 +216,7 @@ def _bars(face: Face, cap: float) -> _Sprite:
     if len(probabilities) > MOST_BARS:  # the first by probability
         best = sorted(probabilities.items(), key=lambda item: -item[1])[:MOST_BARS]
         probabilities = dict(best)
-    empty, left = _empty_bars(tuple(map(drawable, probabilities)), cap)
+    empty, left = _empty_bars(tuple(map(_short, probabilities)), cap)
     canvas = empty.copy()
     pad, row, track = 0.95 * cap, 1.95 * cap, 6.2 * cap
     for index, (emotion, value) in enumerate(probabilities.items()):
@@ -202,7 +224,7 @@ def _bars(face: Face, cap: float) -> _Sprite:
         ink = _FAINT
         if emotion == shown:
             ink = _PAPER
-            canvas.text(drawable(emotion), pad, top + cap, cap, ink)
+            canvas.text(_short(emotion), pad, top + cap, cap, ink)
         length = max(0.35 * cap, track * min(1.0, max(0.0, value)))
         canvas.rounded((left, top, length, cap), cap * 0.3, color_of(emotion))
         number = f"{100 * value:.0f}"

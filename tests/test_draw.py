@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from mien import draw as module
+from mien import letters
 from mien.draw import MIN_LONG_SIDE, color_of, draw
-from mien.emotions import ALL, FER2013, PALETTE, PALETTE_ON_LIGHT, Emotion
+from mien.emotions import ALL, FER2013, PALETTE, PALETTE_ON_LIGHT, Emotion, to_labels
 from mien.results import Box, Face, Result
 
 P = dict(zip(FER2013, (0.05, 0.01, 0.04, 0.7, 0.1, 0.06, 0.04), strict=True))
@@ -120,3 +121,32 @@ def test_bars_are_drawn_where_there_is_room_unless_they_are_not_wanted() -> None
         (np.abs(panel - color_of(e)).max(axis=2) < 4).sum() for e in (Emotion.HAPPY, Emotion.SAD)
     ]
     assert lengths[0] > 3 * lengths[1] > 0, "0.7 and 0.1"
+
+
+def test_names_in_other_scripts_are_drawn_where_a_font_has_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def tag(name: str) -> tuple[int, ...]:
+        (label,) = to_labels([name])
+        face = Face(Box(300, 200, 120, 140), {label: 0.7, Emotion.SAD: 0.3})
+        painted = draw(blank(600, 800), Result((face,), 800, 600), bars=False)
+        return tuple(int(v) for v in np.flatnonzero((painted != 90).any(2)))
+
+    assert letters.letters("happy", 40) is None
+    names = ("спокойный", "ελληνικά", "naïve café", "😀")
+    monkeypatch.setattr(letters, "FONTS", ())
+    letters.letters.cache_clear()
+    letters._font_for.cache_clear()
+    without = [tag(name) for name in names]  # "?" and letters without accents: no font
+    monkeypatch.undo()
+    letters.letters.cache_clear()
+    letters._font_for.cache_clear()
+    module._tag.cache_clear()
+    font = letters._font_for("ж")
+    if not font:
+        pytest.skip("no font with Cyrillic here")
+    assert [tag(name) != old for name, old in zip(names, without, strict=True)][:3] == [True] * 3
+    mask, baseline = letters.letters("жён", 40) or (np.zeros((0, 0)), 0)
+    assert mask.max() == 255
+    assert 35 <= baseline <= 60
+    assert letters.letters("\U000f0000", 40) is None  # private use: no font has it

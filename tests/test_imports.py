@@ -31,7 +31,7 @@ LAYERS = [
     layer.split()
     for layer in (
         "_fork _quiet _system _version atomic backend errors graph shown text",
-        "codecs decoding emotions head images modelinfo pixels pose report results sources",
+        "codecs decoding emotions head images letters modelinfo pixels pose report results sources",
         "classify detect draw preprocess quality sinks track zoo",
         "data grown models pipeline",
         "evaluate video",

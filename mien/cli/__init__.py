@@ -45,6 +45,7 @@ VERBS: dict[str, Verb] = {
     "serve": Verb("mien.cli.serve", "Serve the web page, REST and WebSocket."),
     "models": Verb("mien.cli.models", "List the architectures and the shipped models."),
     "data": Verb("mien.cli.data", "Audit, convert, split and build datasets."),
+    "label": Verb("mien.cli.label", "Sort faces into classes on a page, for finetune."),
     "finetune": Verb("mien.cli.finetune", "Teach a model your own classes from your photos."),
     "calibrate": Verb("mien.cli.calibrate", "Refit a model's confidence on your photos."),
     "train": Verb("mien.cli.train", "Train a classifier from a named recipe."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,8 @@ from mien.cli._console import say
 from mien.cli._options import Device, MinFace, Model, Prior, VideoDetector, option
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from mien.web.settings import Settings
 
 
@@ -108,24 +111,12 @@ def start(
     open_browser: bool = False,
 ) -> None:
     """Bind, load the models, say where the page is and serve; ``mien live`` uses it too."""
-    import cv2
 
-    from mien import zoo
-    from mien._system import give_large_blocks_back
-    from mien.web.app import create_app
-    from mien.web.log import OncePerMinute
-    from mien.web.server import address_of, listen, run
+    def make() -> ASGIApp:
+        from mien import zoo
+        from mien.web.app import create_app
 
-    give_large_blocks_back()
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(OncePerMinute())
-    logging.getLogger("mien.web").setLevel(logging.INFO if verbose else logging.WARNING)
-    # OpenCV would write lines of its own about every damaged picture that a client sends.
-    cv2.utils.logging.setLogLevel(0)
-    listener = listen(settings)
-    try:
-        application = create_app(
+        return create_app(
             settings,
             model=model or zoo.DEFAULT,
             detector=detector,
@@ -133,6 +124,33 @@ def start(
             providers=device,
             prior=prior,
         )
+
+    logging.getLogger("mien.web").setLevel(logging.INFO if verbose else logging.WARNING)
+    run_app(make, settings, made_token=made_token, query=query, open_browser=open_browser)
+
+
+def run_app(
+    make: Callable[[], ASGIApp],
+    settings: Settings,
+    *,
+    made_token: bool,
+    query: str = "",
+    open_browser: bool = False,
+) -> None:
+    """Bind, make the application, say where its page is and serve it."""
+    import cv2
+
+    from mien.web.log import OncePerMinute
+    from mien.web.server import address_of, listen, run
+
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(OncePerMinute())
+    # OpenCV would write lines of its own about every damaged picture that a client sends.
+    cv2.utils.logging.setLogLevel(0)
+    listener = listen(settings)
+    try:
+        application = make()
         page = start_line(address_of(listener, settings) + query, settings, made=made_token)
 
         def started() -> None:

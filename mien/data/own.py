@@ -30,6 +30,8 @@ COLUMNS = {
     "split": ("split", "usage"),
 }
 _BOX = ("box_x", "box_y", "box_width", "box_height")  # as `mien predict --csv` calls them
+#: Why a row is left out that nobody has labelled, which is no fault.
+NO_LABEL = "the label is missing"
 _ROLES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "publictest"), "val"),
@@ -200,7 +202,7 @@ def _photo(table: Path, number: int, row: Mapping[str, Any]) -> Photo:
     name, label, split = cell("path"), class_name(cell("label")), cell("split").lower()
     data = row.get("_bytes")
     if not label:
-        raise ValueError("the label is missing")
+        raise ValueError(NO_LABEL)
     if not name and not data:
         raise ValueError("the path is missing")
     if split and split not in _ROLES:

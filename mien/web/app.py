@@ -26,9 +26,9 @@ from mien.modelinfo import ModelInfo
 from mien.pipeline import Analyzer
 from mien.web import metrics as exposition
 from mien.web import schemas
-from mien.web.guard import Guard, route_path
+from mien.web.guard import Guard
 from mien.web.metrics import Metrics
-from mien.web.page import page_files
+from mien.web.page import add_page
 from mien.web.problems import Problem
 from mien.web.settings import Settings
 from mien.web.stream import serve_stream
@@ -99,7 +99,7 @@ def create_app(
     _add_problems(app)
     _add_predict(app, workers, metrics, settings)
     _add_facts(app, workers, metrics, settings)
-    _add_page(app, workers.info)
+    add_page(app, workers.info.labels)
 
     @app.websocket("/v1/stream")
     async def stream(websocket: WebSocket) -> None:
@@ -271,19 +271,3 @@ def _model(info: ModelInfo, loaded: bool, description: str, sha256: str) -> dict
         "labels": [label.value for label in info.labels],
         "scores": dict(info.scores),
     }
-
-
-def _add_page(app: FastAPI, info: ModelInfo) -> None:
-    files = page_files(info.labels)
-
-    async def file(request: Request) -> Response:
-        found = files.get(route_path(request.scope))
-        if found is None:
-            raise HTTPException(404)
-        headers = {"cache-control": "no-cache", "etag": found.etag}
-        if request.headers.get("if-none-match") == found.etag:
-            return Response(status_code=304, headers=headers)
-        return Response(found.data, media_type=found.media_type, headers=headers)
-
-    app.add_route("/", file, ["GET"], include_in_schema=False)
-    app.add_route("/static/{name}", file, ["GET"], include_in_schema=False)

@@ -22,35 +22,29 @@ export class Trouble extends Error {
   }
 }
 
-export async function predict(file) {
-  const body = new FormData();
-  body.append("images", file, file.name || "pasted picture");
-  const headers = token() ? { authorization: `Bearer ${token()}` } : {};
+// The answer to a request; throws Trouble with the server's own sentence where there is none.
+export async function ask(path, options = {}) {
+  const headers = token() ? { authorization: `Bearer ${token()}`, ...options.headers } : options.headers;
   let response;
   try {
-    response = await fetch(address("v1/predict"), { method: "POST", body, headers });
+    response = await fetch(address(path), { ...options, headers });
   } catch {
     throw new Trouble("The server does not answer: is it still running?");
   }
+  if (response.ok) return response;
   const answer = await response.json().catch(() => ({}));
-  if (!response.ok) {
-    throw new Trouble(answer.detail ?? `The server answered ${response.status}.`, response.status);
-  }
+  throw new Trouble(answer.detail ?? `The server answered ${response.status}.`, response.status);
+}
+
+export async function predict(file) {
+  const body = new FormData();
+  body.append("images", file, file.name || "pasted picture");
+  const answer = await (await ask("v1/predict", { method: "POST", body })).json().catch(() => ({}));
   return answer.results[0];
 }
 
 // Why the server refuses: what a WebSocket that is turned away cannot tell. Null if it does not.
-export async function refusal() {
-  const headers = token() ? { authorization: `Bearer ${token()}` } : {};
-  try {
-    const response = await fetch(address("v1/models"), { headers });
-    if (response.ok) return null;
-    const answer = await response.json().catch(() => ({}));
-    return new Trouble(answer.detail ?? `The server answered ${response.status}.`, response.status);
-  } catch {
-    return new Trouble("The server does not answer: is it still running?");
-  }
-}
+export const refusal = () => ask("v1/models").then(() => null, (trouble) => trouble);
 
 // Frames out, answers in. At most `ahead` frames are on the way: the server never has to drop any
 // unless it is busy with others, and what is shown is never old.

@@ -1,0 +1,134 @@
+// The labelling page: one face at a time. All state is the server's; a reload asks for it again.
+import { ask, setToken, takeToken } from "./api.js";
+import { $, el, percent } from "./dom.js";
+
+let state = null;
+let busy = false;
+let shown = null; // the face on the page, and its picture's address
+let url = null;
+
+takeToken();
+
+function trouble(error) {
+  if (error?.status === 401) $("token-form").hidden = false;
+  $("trouble").hidden = !error;
+  $("trouble").textContent = error?.message ?? "";
+}
+
+function occupied(now) {
+  busy = now;
+  $("stage").setAttribute("aria-busy", now);
+}
+
+// One request at a time: no key answers for a face that is not shown yet.
+async function turn(body) {
+  if (busy) return;
+  occupied(true);
+  try {
+    const options = body && { method: "POST", body: JSON.stringify(body), headers: { "content-type": "application/json" } };
+    state = await (await ask("v1/label", options || undefined)).json();
+    trouble(null);
+    await show();
+  } catch (error) {
+    trouble(error);
+  } finally {
+    occupied(false);
+  }
+}
+
+const key = (index) => (index < 10 ? String((index + 1) % 10) : "");
+const answer = (label) => state?.face && turn({ face: state.face.number, label });
+
+async function show() {
+  const { face, done, labelled, skipped, waiting, photos, looked } = state;
+  const faces = labelled + skipped + waiting;
+  $("progress").max = Math.max(1, faces);
+  $("progress").value = labelled + skipped;
+  const search = done ? "" : ` · looked at ${looked} of ${photos} photos`;
+  const passed = (skipped ? `, ${skipped} skipped` : "") + (state.left_out ? ` · ${state.left_out} unreadable` : "");
+  $("counts").textContent = `${labelled} labelled${passed}, ${waiting} to go${search}`;
+  $("table").textContent = state.table;
+  $("undo").disabled = !state.undo;
+  $("skip").disabled = !face;
+  classes();
+  $("guess-part").hidden = !face?.guess;
+  $("guess").querySelector(".name").textContent = face?.guess ?? "";
+  $("guess").querySelector(".sure").textContent = face?.guess ? percent(face.sure) : "";
+  $("lead").hidden = !!face;
+  $("lead").textContent = !done ? "Looking for faces…" : faces ? "All faces are done." : "There is no face in these photos.";
+  $("photo").textContent = face?.photo ?? "";
+  if (shown !== (face?.number ?? null)) await picture(face);
+}
+
+async function picture(face) {
+  shown = face?.number ?? null;
+  const data = face && (await (await ask(`v1/label/${face.number}`)).blob());
+  if (url) URL.revokeObjectURL(url);
+  url = data ? URL.createObjectURL(data) : null;
+  $("face").hidden = !url;
+  if (!url) return;
+  $("face").src = url;
+  $("face").alt = `A face of ${face.photo}`;
+  const guess = face.guess ? `, perhaps ${face.guess}, ${percent(face.sure)}` : "";
+  $("announce").textContent = `Next face${guess}.`;
+}
+
+function classes() {
+  const wanted = $("name").value.trim().toLowerCase();
+  $("classes").replaceChildren(
+    ...state.classes
+      .map(({ name, count }, index) => ({ name, count, index }))
+      .filter(({ name }) => name.toLowerCase().includes(wanted))
+      .map(({ name, count, index }) => {
+        const button = el("button", { type: "button", disabled: !state.face, onclick: () => answer(name) });
+        button.append(el("span", { className: "name", textContent: name }), el("span", { className: "muted", textContent: count || "" }));
+        if (key(index)) button.append(el("kbd", { textContent: key(index) }));
+        return el("li", {}, button);
+      }),
+  );
+}
+
+$("name").addEventListener("input", () => state && classes());
+$("add").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const typed = $("name").value.trim();
+  if (!typed || !state?.face) return;
+  const known = state.classes.find(({ name }) => name.toLowerCase() === typed.toLowerCase());
+  $("name").value = "";
+  $("name").blur();
+  answer(known?.name ?? typed);
+});
+$("guess").onclick = () => state?.face?.guess && answer(state.face.guess);
+$("skip").onclick = () => answer("");
+$("undo").onclick = () => turn({ undo: true });
+$("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  setToken($("token").value.trim());
+  $("token-form").hidden = true;
+  turn();
+});
+
+document.addEventListener("keydown", (event) => {
+  if (!state || event.ctrlKey || event.altKey || event.metaKey || event.repeat) return;
+  const typing = event.target === $("name") || event.target === $("token");
+  if (event.key === "Escape" && typing) {
+    $("name").value = "";
+    event.target.blur();
+    classes();
+    return;
+  }
+  const onButton = event.target instanceof HTMLButtonElement;
+  if (typing || (onButton && (event.key === "Enter" || event.key === " "))) return;
+  const place = state.classes.findIndex((_, index) => key(index) === event.key);
+  if (place >= 0) answer(state.classes[place].name);
+  else if (event.key === "Enter") $("guess").click();
+  else if (event.key === " ") $("skip").click();
+  else if (event.key === "Backspace") $("undo").click();
+  else if (event.key === "/") $("name").focus();
+  else return;
+  event.preventDefault();
+});
+
+// While faces are looked for, the counts grow; the face on the page stays until it is answered.
+setInterval(() => (!state || !state.done || !$("trouble").hidden) && turn(), 1000);
+turn();
