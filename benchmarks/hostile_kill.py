@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import functools
 import hashlib
+import http.client
 import json
 import os
 import shutil
@@ -11,7 +14,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +68,12 @@ def _inputs(folder: Path) -> None:
         face = cv2.resize(rng.integers(0, 256, (6, 6)).astype(np.uint8), (48, 48))
         usage = ("Training", "Training", "Training", "PublicTest", "PrivateTest")[k % 5]
         rows.append(f"{k % 7},{' '.join(map(str, face.ravel()))},{usage}")
+    for name in ("a", "b"):  # crops for finetune and label
+        (folder / "crops" / name).mkdir(parents=True)
+        for k in range(30):
+            face = cv2.resize(rng.integers(0, 256, (6, 6)).astype(np.uint8), (48, 48))
+            face[: 24 if name == "a" else 8] //= 3
+            cv2.imwrite(str(folder / "crops" / name / f"{k:02d}.png"), face)
     (folder / "data.csv").write_text("\n".join(rows) + "\n")
 
 
@@ -99,6 +110,14 @@ def verbs(inputs: Path) -> list[Verb]:
             ],
             ("run/best.ckpt", "run/curves.csv"),
             ("--resume",),
+        ),
+        Verb(
+            "finetune",
+            lambda d: [
+                "finetune", str(inputs / "crops"), "--faces", "--method", "linear",
+                "--out", str(d / "mine.onnx"),
+            ],
+            ("mine.onnx",),
         ),
         Verb(
             "convert",
@@ -216,6 +235,9 @@ def run_kill(options: argparse.Namespace) -> dict[str, Any]:
                 continue
             found[verb.name] = _kill_verb(verb, inputs, kills, rng)
             print(f"  {verb.name}: {found[verb.name]}", file=sys.stderr, flush=True)
+        if not options.verb or "label" in options.verb:
+            found["label"] = _kill_label(inputs, kills, rng)
+            print(f"  label: {found['label']}", file=sys.stderr, flush=True)
     met = all(not v["lost"] and not v["leftovers"] for v in found.values())
     return {"verbs": found, "met": met}
 
@@ -257,6 +279,52 @@ def _kill_verb(verb: Verb, inputs: Path, kills: int, rng: np.random.Generator) -
         "leftovers": leftovers,
         "examples": examples[:5],
     }
+
+
+def _ask(url: str, token: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}v1/label", data, headers)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        found: dict[str, Any] = json.loads(answer.read())
+        return found
+
+
+def _kill_label(inputs: Path, kills: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Answer one face after the other until the server is killed: every answer that it
+    acknowledged must be in the table, in order, and the next server must go on behind it."""
+    table, given, lost, examples = inputs / "labels.csv", [], 0, []
+    command = [sys.executable, "-m", "mien", "label", str(inputs / "crops"), "--faces"]
+    command += ["--classes", "a,b", "--no-browser", "--out", str(table)]
+    for kill in range(kills):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        said = ""
+        while "#token=" not in said:
+            said += process.stderr.readline()
+        ask = functools.partial(_ask, *said.split(" at ")[1].split()[0].split("#token="))
+        try:
+            state = ask()
+            threading.Timer(float(rng.uniform(0, 0.4)), process.kill).start()
+            for number in range(10**6):
+                if state["face"] is None:
+                    state = ask()
+                    continue
+                label = f"{kill}.{number}"
+                state = ask({"face": state["face"]["number"], "label": label})
+                given.append(label)
+        except (OSError, http.client.HTTPException):
+            process.wait()
+        rows = list(csv.DictReader(table.open(newline=""))) if table.exists() else []
+        written = [row["label"] for row in rows]
+        # The answer that the kill took away may have been written already.
+        if written[: len(given)] != given or len(written) > len(given) + 1:
+            lost += 1
+            examples.append(f"{len(given)} given, {len(written)} written")
+        given = [] if len(written) > 40 else written
+        if not given:
+            table.unlink(missing_ok=True)
+    return {"kills": kills, "lost": lost, "leftovers": 0, "examples": examples[:5]}
 
 
 def _again(verb: Verb, out: Path) -> list[str]:

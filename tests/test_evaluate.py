@@ -380,3 +380,12 @@ def test_damaged_predictions_are_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError, match="is damaged"):
         Predictions.load(path)
+
+
+def test_intervals_of_many_classes_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mien.evaluate import metrics
+
+    confusion = np.random.default_rng(0).integers(0, 9, (7, 7)) * np.tri(7, dtype=np.int64)
+    whole = metrics.bootstrap_intervals(confusion, resamples=50)
+    monkeypatch.setattr(metrics, "_CELLS", 100)  # two matrices at a time
+    assert metrics.bootstrap_intervals(confusion, resamples=50) == whole

@@ -25,6 +25,8 @@ Ints = NDArray[np.int64]
 
 #: Bins of the reliability diagram and the expected calibration error (Guo et al. 2017 use 15).
 CALIBRATION_BINS = 15
+#: Cells of resampled matrices that are held at a time: of many classes a few matrices.
+_CELLS = 4_000_000
 
 
 def confusion_matrix(labels: Ints, predicted: Ints, n_classes: int) -> Ints:
@@ -89,14 +91,20 @@ def bootstrap_intervals(
 
     To draw N samples with replacement and count (true, predicted) pairs is to draw from a
     multinomial with the matrix's cell rates, so the resamples are drawn as whole matrices: the
-    nonparametric bootstrap exactly, in one vectorised call, and independent of the samples' order.
+    nonparametric bootstrap exactly, vectorised, and independent of the samples' order.
     """
     n = int(confusion.sum())
     if n == 0 or resamples < 1:
         return dict.fromkeys(averages(confusion), (float("nan"), float("nan")))
     rng = np.random.default_rng(seed)
-    cells = rng.multinomial(n, confusion.ravel() / n, size=resamples)
-    drawn = averages(cells.reshape(resamples, *confusion.shape))
+    used = np.flatnonzero(confusion)
+    parts: list[dict[str, Floats]] = []
+    step = max(1, _CELLS // confusion.size)
+    for start in range(0, resamples, step):
+        cells = np.zeros((min(step, resamples - start), confusion.size), np.int64)
+        cells[:, used] = rng.multinomial(n, confusion.ravel()[used] / n, size=len(cells))
+        parts.append(averages(cells.reshape(-1, *confusion.shape)))
+    drawn = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     tail = 100 * (1 - level) / 2
     bounds = {name: np.nanpercentile(values, (tail, 100 - tail)) for name, values in drawn.items()}
     return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
