@@ -40,13 +40,23 @@ MODULES: dict[str, tuple[list[str], list[str]]] = {
     "sinks": (["sinks.py"], ["test_sinks.py", "test_predict_cli.py"]),
     "draw": (["draw.py"], ["test_draw.py", "test_quality.py"]),
     "atomic": (["atomic.py"], ["test_atomic.py", "test_sinks.py"]),
-    "guard": (["web/guard.py"], ["test_web_hostile.py"]),
+    "guard": (["web/guard.py"], ["test_web_api.py", "test_web_hostile.py"]),
     "loop": (["train/loop.py"], ["test_train.py"]),
     "metrics": (["evaluate/metrics.py"], ["test_evaluate.py"]),
     "demo": (
         ["cli/demo.py", "cli/_picture.py"],
         ["test_predict_cli.py::test_demo_with_the_shipped_model"],
     ),
+}
+#: Of those, the tests that are tried: the others take most of the time, and measure time or run
+#: other processes, which a change does not reach.
+CHOSEN = {
+    "detect": "not without_faces and not threads_share and not made_up",
+    "guard": "not never_end and not pace and not never_read and not bomb and not sigterm "
+    "and not command_line and not held and not ambiguous "
+    "and not no_file_and",
+    "loop": "fit_learns or options_run or without_validation or stopped_early or own_votes "
+    "or keeps_its_precision or killed_and_resumed",
 }
 #: mutmut's exit codes: killed by a failing test, and by none of them.
 KILLED, SURVIVED, UNREACHED = {1, 3}, {0}, {5, 33}
@@ -76,7 +86,7 @@ def prepare(name: str) -> Path:
         "only_mutate": [f"mien/{file}" for file in files],
         "also_copy": others,
         "pytest_add_cli_args_test_selection": [f"tests/{test}" for test in tests],
-        "pytest_add_cli_args": ["-p", "no:cacheprovider"],
+        "pytest_add_cli_args": ["-p", "no:cacheprovider", "-k", CHOSEN.get(name, "")],
         # A child of the process that ran the tests would inherit torch's and onnxruntime's threads.
         "process_isolation": "forkserver",
         "timeout_multiplier": 4.0,
