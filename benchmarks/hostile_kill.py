@@ -59,10 +59,6 @@ def _inputs(folder: Path) -> None:
         writer.write(np.roll(portrait[:384], k % 40, axis=1))
     writer.release()
     rng = np.random.default_rng(0)
-    for k in range(80):
-        face = cv2.resize(rng.integers(0, 256, (6, 6)).astype(np.uint8), (48, 48))
-        (folder / "own" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / "own" / "ab"[k % 2] / f"{k}.png"), face)
     rows = ["emotion,pixels,Usage"]
     for k in range(700):
         face = cv2.resize(rng.integers(0, 256, (6, 6)).astype(np.uint8), (48, 48))
@@ -142,9 +138,9 @@ def verbs(inputs: Path) -> list[Verb]:
             ("sweep.json",),
         ),
         Verb(
-            "finetune",
+            "finetune network",
             lambda d: [
-                "finetune", str(inputs / "own"), "--faces", "--out", str(d / "mine.onnx"),
+                "finetune", str(inputs / "crops"), "--faces", "--out", str(d / "mine.onnx"),
                 "--method", "network", "--epochs", "2",
             ],
             ("mine.onnx",),

@@ -261,6 +261,13 @@ def test_archives(archive: Path, photos: Path, options: Options, tmp_path: Path)
     assert {row["sha256"] for row in found["sources"]} == {*hashes, None}
     [bad] = [row for row in found["sources"] if row["error"]]
     assert bad["source"] == str(archive / "d.tar")
+    with zipfile.ZipFile(archive / "e.zip", "w") as more:
+        more.writestr("bad.mp4", "no video")
+    batch(archive, out, options=options, workers=1)
+    [bad] = [row for row in table(out, "sources") if "e.zip" in row["source"]]
+    assert bad["error"].startswith(
+        f"{archive}/e.zip::bad.mp4 cannot be read"
+    )  # not the copy's name
 
 
 def test_lists_and_addresses(photos: Path, archive: Path, options: Options, tmp_path: Path) -> None:

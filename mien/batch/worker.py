@@ -218,9 +218,9 @@ class Worker:
         source = Source(item.name, "video", error=item.problem)
         if item.problem:
             return Opened(source)
+        path = Path(item.path)
         try:
             with ExitStack() as stack:
-                path = Path(item.path)
                 _check_plain(item)
                 if not item.is_file:
                     path = stack.enter_context(_fetched(item))
@@ -233,7 +233,7 @@ class Worker:
                 segment = None if item.is_file else self._segment(Segment(item, video))
         except (MienError, OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
             took = time.perf_counter() - begun
-            return Opened(replace(source, error=_sentence(item, error), seconds=took))
+            return Opened(replace(source, error=_sentence(item, error, path), seconds=took))
         return Opened(replace(source, seconds=time.perf_counter() - begun), video, segment)
 
     def _segment(self, task: Segment) -> SegmentSeen:
@@ -249,7 +249,7 @@ class Worker:
             )
             out.seen = list(stream)
         except (MienError, OSError) as error:
-            out.error = _sentence(task.item, error)
+            out.error = _sentence(task.item, error, task.video.path)
         out.last = out.last or out.before
         out.seconds = time.perf_counter() - begun
         return out
@@ -293,9 +293,10 @@ def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _sentence(item: Item, error: Exception) -> str:
+def _sentence(item: Item, error: Exception, path: Path | None = None) -> str:
+    """What is wrong, by the item's name, where ``path`` is that of a copy."""
     if isinstance(error, MienError):
-        return str(error)
+        return str(error).replace(str(path), item.name) if path else str(error)
     if isinstance(error, FileNotFoundError):
         return f"{item.name} does not exist."
     return f"{item.name} cannot be read: {getattr(error, 'strerror', None) or first_line(error)}."
