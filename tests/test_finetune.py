@@ -29,7 +29,8 @@ from mien.errors import DataError, MienError, ModelError, OutputError
 from mien.head import find_head, with_head, with_record, without_head
 from mien.own.calibrate import _threshold as threshold
 from mien.own.divide import folds
-from mien.own.linear import fit
+from mien.own.linear import choose, fit, temperature_of
+from mien.preprocess import softmax
 from mien.zoo import model_path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -531,3 +532,13 @@ def test_train_and_val_are_enough_and_keep_their_names(
         "team: val",
         "team: all",
     }
+
+
+def test_many_classes_are_as_sure_as_they_are_right() -> None:
+    rng = np.random.default_rng(0)
+    classes = 500
+    y = np.repeat(np.arange(classes), 3)
+    x = (rng.normal(size=(classes, 16))[y] + 0.3 * rng.normal(size=(len(y), 16))).astype(np.float32)
+    chosen = choose(x, x, y, classes, np.arange(len(y)), 0)
+    p = softmax(chosen.logits, temperature_of(chosen.logits, y))
+    assert p.max(1).mean() == pytest.approx(chosen.accuracy, abs=0.1)

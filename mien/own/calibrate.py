@@ -18,12 +18,10 @@ from mien.data.own_faces import Findings, OwnFaces
 from mien.errors import DataError, OutputError
 from mien.evaluate.metrics import negative_log_likelihood, reliability
 from mien.evaluate.samples import read_photos, unseen
-from mien.evaluate.temperature import fit_temperature
 from mien.head import with_record
 from mien.modelinfo import ModelInfo
 from mien.own.divide import folds
-from mien.own.linear import FOLDS
-from mien.own.run import COOLEST
+from mien.own.linear import FOLDS, temperature_of
 from mien.preprocess import softmax
 from mien.quality import RULE, log_odds
 from mien.results import Quality
@@ -230,11 +228,11 @@ def _fitted(answers: _Answers, info: ModelInfo, wanted: float | None, seed: int)
     crossed = np.empty_like(old)
     for k in range(FOLDS):
         out = fold == k
-        crossed[out] = softmax(logits[out], _temperature(logits[~out], labels[~out]))
+        crossed[out] = softmax(logits[out], temperature_of(logits[~out], labels[~out]))
     kept = negative_log_likelihood(labels, crossed) >= before.nll
     if kept:
         crossed = old
-    temperature = info.temperature if kept else _temperature(logits, labels)
+    temperature = info.temperature if kept else temperature_of(logits, labels)
     trust = answers.trust(crossed)
     answered = np.zeros(len(labels), np.bool_)
     for k in range(FOLDS):
@@ -248,10 +246,6 @@ def _fitted(answers: _Answers, info: ModelInfo, wanted: float | None, seed: int)
             "every face is answered, and the surest are no better; ask for less."
         )
     return before, _judged(temperature, least, crossed, labels, answered)
-
-
-def _temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    return max(fit_temperature(logits, labels), COOLEST)
 
 
 def _threshold(trust: Floats, right: NDArray[np.bool_], wanted: float | None) -> float:

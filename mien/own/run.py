@@ -20,20 +20,16 @@ from mien.data.own import list_photos
 from mien.data.own_faces import Findings, OwnFaces, read_own
 from mien.errors import ModelError, OutputError, missing, require_extra
 from mien.evaluate import Report, describe_model, evaluate
-from mien.evaluate.temperature import fit_temperature
 from mien.head import Head, find_head, with_head, with_record, without_head
 from mien.modelinfo import ModelInfo
 from mien.own.divide import divide
-from mien.own.linear import Chosen, Linear, choose, head_of
+from mien.own.linear import Chosen, Linear, choose, head_of, temperature_of
 from mien.own.network import EPOCHS, NEEDED, is_work_folder, train_network
 from mien.own.page import FEW, warnings_of, write_pages
 from mien.own.result import FinetuneResult
 from mien.pipeline import Analyzer
 
 METHODS = ("auto", "linear", "network")
-#: Lowest temperature of a linear head: where the folds of a few faces are all right, nothing bounds
-#: how sure they may be.
-COOLEST = 0.5
 #: Fingerprints that a file carries at most: its record has a limit.
 MOST_LEARNED = 50_000
 
@@ -229,7 +225,7 @@ def _describe(
         recipe=f"finetune: linear head on {old.name}",
         seed=seed,
         unsure_below=None,
-        temperature=max(fit_temperature(chosen.logits, data.labels[rows]), COOLEST),
+        temperature=temperature_of(chosen.logits, data.labels[rows]),
         training_data=f"{data.name} ({len(rows):,} faces), started from {old.name}",
         data_sha256=data.sha256,
         protocol=protocol,
