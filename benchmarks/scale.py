@@ -133,7 +133,7 @@ def video(options: argparse.Namespace, top: Path) -> dict[str, Any]:
     """`mien video` against `mien batch` with two processes, on one long video."""
     film = write_video(top / "long.mp4", 60, options.minutes)
     found: dict[str, Any] = {"minutes": options.minutes}
-    found["video"] = run("video", film, "--parquet", top / "video.parquet", "--quiet")
+    found["video"] = run("video", film, "--parquet", top / "video.parquet")
     found["batch"] = run("batch", film, "--out", top / "out", "--workers", "2")
     one = pq.read_table(top / "video.parquet").to_pylist()
     two = pq.read_table(top / "out" / "faces", partitioning=None).to_pylist()
@@ -169,15 +169,18 @@ def nodes(options: argparse.Namespace, top: Path) -> dict[str, Any]:
     program, address = str(Path(sys.executable).with_name("ray")), "127.0.0.1:6397"
     common = ["--num-cpus", "1", "--block", "--disable-usage-stats"]
     head = [program, "start", "--head", "--port", "6397", "--include-dashboard", "false", *common]
-    running = []
+    running: list[subprocess.Popen[bytes]] = []
+    here = {**os.environ, "RAY_AUTH_MODE": "disabled"}  # alike for all, whatever token lies about
     for command in (head, [program, "start", "--address", address, *common]):
-        running.append(subprocess.Popen(command, start_new_session=True))
+        running.append(subprocess.Popen(command, env=here, start_new_session=True))
         time.sleep(20)
     arguments = ["--out", str(top / "out"), "--engine", "ray", "--address", address]
     batch = [sys.executable, "-m", "mien", "batch", str(folder), "--checkpoint", "0", *arguments]
     try:
-        driver = subprocess.Popen(batch)
-        while not len(list((top / "out" / "sources").glob("[!.]*.parquet"))) > 2:
+        driver = subprocess.Popen(batch, env=here)
+        while len(list((top / "out" / "sources").glob("[!.]*.parquet"))) < 3:
+            if driver.poll() is not None:
+                raise SystemExit("the batch ended before a node could be killed")
             time.sleep(0.1)
         os.killpg(running[1].pid, signal.SIGKILL)
         code = driver.wait()

@@ -44,7 +44,7 @@ def test_a_node_that_is_lost(photos: Path, model: Path, tmp_path: Path) -> None:
     program = str(Path(sys.executable).with_name("ray"))
     if not shutil.which(program):
         pytest.skip("no ray command")
-    here = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    here = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
     port = "6397"
     common = ["--num-cpus", "1", "--block", "--disable-usage-stats"]
     nodes = [[program, "start", "--head", "--port", port, "--include-dashboard", "false", *common]]
