@@ -31,7 +31,7 @@ KILLS = 50
 #: Keys of JSON records that hold times, commands and places, not results.
 VOLATILE = {
     "created", "started", "seconds", "command", "resumed", "environment", "images_per_s", "cpu",
-    "mean", "each", "threads", "precision_why", "stopped", "time_seconds", "time",
+    "mean", "each", "threads", "precision_why", "stopped", "time_seconds", "time", "minutes",
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@ that are never read. Each honest client is answered meanwhile."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import socket
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,8 +27,9 @@ from helpers_web import Running, eventually, serving
 from typer.testing import CliRunner
 
 from mien.web import server as web_server
-from mien.web.guard import SECURITY_HEADERS
+from mien.web.guard import CUT_OFF, SECURITY_HEADERS, Guard
 from mien.web.log import OncePerMinute
+from mien.web.metrics import Metrics
 from mien.web.settings import Limits, ServerError, Settings, read_token
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
@@ -104,6 +107,86 @@ def test_a_refused_websocket_carries_the_headers(server: Running, head: bytes) -
 def crowd() -> Iterator[ExitStack]:
     with ExitStack() as stack:
         yield stack
+
+
+def asked(
+    app: Any, state: dict[str, Any] | None = None, settings: Settings | None = None, **scope: Any
+) -> list[dict[str, Any]]:
+    """What the guard answers to one request without a server."""
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": scope.get("first", "http.request"), "body": b"", "more_body": False}
+
+    whole = {
+        "type": "http",
+        "method": "GET",
+        "path": "/healthz",
+        "headers": [(b"host", b"localhost")],
+    }
+    guard = Guard(app, settings or Settings(), Metrics("1", "m"))
+    asyncio.run(guard({**whole, "state": state or {}, **scope}, receive, send))
+    return sent
+
+
+def test_half_an_answer_is_cut_off() -> None:
+    """What failed after its beginning must not look whole; what was whole already is left alone."""
+    start = {"type": "http.response.start", "status": 200, "headers": []}
+
+    def fails(more: bool) -> Any:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send(dict(start))
+            await send({"type": "http.response.body", "body": b"half", "more_body": more})
+            raise OSError
+
+        return app
+
+    with pytest.raises(ConnectionAbortedError):
+        asked(fails(True))
+    cut: list[bool] = []
+    assert asked(fails(True), {CUT_OFF: lambda: cut.append(True)})[-1]["more_body"]
+    assert cut == [True]
+    assert len(asked(fails(False), {CUT_OFF: lambda: cut.append(True)})) == 2
+    assert cut == [True]
+
+
+def test_only_options_with_its_header_is_a_preflight() -> None:
+    """Anything else goes on to the application, and past the token."""
+    reached: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope["method"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    host, wants = (b"host", b"localhost"), (b"access-control-request-method", b"POST")
+    for method, headers in (
+        ("GET", [host, wants]),
+        ("OPTIONS", [host]),
+        ("OPTIONS", [host, wants]),
+    ):
+        asked(app, method=method, headers=headers)
+    assert reached == ["GET", "OPTIONS"]
+    token = Settings(token="x" * 32)
+    for method, headers in (("GET", [host, wants]), ("OPTIONS", [host, wants])):
+        answer = asked(app, settings=token, method=method, headers=headers, path="/v1/models")
+        assert answer[0]["status"] == 401
+    assert reached == ["GET", "OPTIONS"]
+
+
+def test_a_websocket_is_checked_as_a_request_is() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+
+    more = {"type": "websocket", "path": "/v1/stream", "first": "websocket.connect"}
+    assert [m["type"] for m in asked(app, **more)] == ["websocket.accept"]
+    elsewhere = [(b"host", b"localhost"), (b"origin", b"http://evil.example")]
+    refused = asked(app, headers=elsewhere, **more)
+    assert refused[0]["status"] == 403
+    assert set(SECURITY_HEADERS) <= set(refused[0]["headers"])
 
 
 def test_bodies_that_never_end_starve_nobody(model: Path, jpeg: bytes, crowd: ExitStack) -> None:

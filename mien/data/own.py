@@ -258,7 +258,7 @@ def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
 
 def _json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
             if not line.strip():
                 continue
             row = json.loads(line)
