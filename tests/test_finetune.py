@@ -202,9 +202,10 @@ def test_too_few_classes(tmp_path: Path, classes: dict[str, int], said: str) -> 
 
 
 def test_an_empty_class_is_named_and_left_out(tmp_path: Path) -> None:
-    data = crops(tmp_path / "photos", {"a": 10, "b": 10, "nobody": 0})
+    data = crops(tmp_path / "photos", {"a": 10, "b": 10, "nobody": 0, "..x": 3})
     made = mien.finetune(data, out=tmp_path / "m.onnx", faces=True, method="linear")
     assert made.findings.empty == ("nobody",)
+    assert made.findings.left_out == {"is hidden: its name begins with a dot": ("..x/",)}
     assert made.info.labels == ("a", "b")
 
 
@@ -495,8 +496,11 @@ def test_split_all_scores_a_plain_folder(
     assert found["n"] >= 22
     assert main(["data", "crop", str(data), str(tmp_path / "crops"), "--size", "64"]) == 0
     capsys.readouterr()
-    found = evaluated(capsys, "mien_photo", "--data", str(tmp_path / "crops"), "--split", "all")
-    assert (found["data"]["name"], found["split"]) == ("crops", "all")
+    command = ["evaluate", "mien_photo", "--data", str(tmp_path / "crops"), "--split", "all"]
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert "mien_photo on crops, all" in out
+    assert "faces of 64×64 pixels are brought to the model's 48×48" in err
     assert main(["evaluate", "mien_photo", "--data", str(tmp_path / "crops")]) == 2
     assert "--split all" in capsys.readouterr().err
 

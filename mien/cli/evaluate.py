@@ -84,6 +84,9 @@ def evaluate(
     protocol = samples.splits.protocol
     if samples.left_out:
         say(f"left out: {samples.left_out:,} faces that the model learned from")
+    side, (height, width) = classifier.info.input_size, samples.chosen.images.shape[1:]
+    if (height, width) != (side, side):
+        say(f"faces of {width}×{height} pixels are brought to the model's {side}×{side}")
     report = score(
         classifier,
         samples.chosen,

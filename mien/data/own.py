@@ -122,6 +122,8 @@ def class_name(text: str) -> str:
 def _folder(root: Path) -> Listing:
     folders, files = list_folder(root)
     left = [(f.name, "lies in no class folder") for f in files if f.suffix.lower() in SUFFIXES]
+    hidden = [f for f in sorted(root.iterdir()) if f.name.startswith(".") and f.is_dir()]
+    left += [(f"{f.name}/", "is hidden: its name begins with a dot") for f in hidden]
     splits = [f for f in folders if f.name.lower() in SPLIT_FOLDERS and list_folder(f)[0]]
     if splits and len(splits) < len(folders):
         others = ", ".join(printable(f.name) for f in folders if f not in splits)

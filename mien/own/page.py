@@ -11,6 +11,7 @@ from typing import Any
 from mien.data.dataset import Splits
 from mien.data.own_faces import Findings
 from mien.evaluate import Report
+from mien.evaluate.page import MOST_CLASSES
 from mien.evaluate.page import document as evaluation
 from mien.own.result import FinetuneResult
 from mien.report.document import Block, Chart, Charts, Document, Pairs, Section, Table, Text
@@ -115,11 +116,13 @@ def document(result: FinetuneResult) -> Document:
     page = evaluation(result.report)
     found, splits = result.findings, result.splits
     sizes = ", ".join(f"{role} {len(ids):,}" for role, ids in splits.ids.items() if len(ids))
-    rows = [[name, f"{n:,}"] for name, n in found.classes.items()]
+    many = len(found.classes) > MOST_CLASSES
+    listed = sorted(found.classes.items(), key=lambda c: c[1])[:MOST_CLASSES] if many else None
+    rows = [[name, f"{n:,}"] for name, n in listed or found.classes.items()]
     blocks: list[Block] = [
         *(Text(line) for line in found_lines(found)),
         Text(f"{sizes}; by group and class, seed {splits.seed}.", "Splits"),
-        Table(["class", "faces"], rows, chips=True),
+        Table(["smallest classes" if many else "class", "faces"], rows, chips=True),
     ]
     curve: list[Block] = [Text(would_help(result.curve))]
     if len(result.curve) > 1:
