@@ -557,6 +557,34 @@ def test_damage_anywhere_is_counted(
     assert [f.time for f in frames] == pytest.approx(kept)
 
 
+def test_what_the_decoder_passes_over_is_counted(film: Path, tmp_path: Path) -> None:
+    """HEVC's goes on after a damaged frame as if there had been none."""
+    path = tmp_path / "f.mp4"
+    coding = ("-t", "1", "-c:v", "libx265", "-x265-params", "log-level=none", "-an")
+    ffmpeg("-i", str(film), *coding, str(path))
+    whole = Film(path)
+    count = len(list(whole.frames()))
+    assert (whole.skipped_last, whole.frames_expected) == (0, count)
+    at, size = (int(probe(path, "v", f"packet={what}")[count // 2]) for what in ("pos", "size"))
+    data = bytearray(path.read_bytes())
+    data[at + 10 : at + size - 10] = bytes(size - 20)
+    path.write_bytes(data)
+    damaged = Film(path)
+    assert len(list(damaged.frames())) + damaged.skipped_last == count
+    assert damaged.skipped_last == 1
+
+
+def test_a_frame_as_before_is_not_damaged(film: Path, tmp_path: Path) -> None:
+    """Theora has empty packets for them."""
+    path = tmp_path / "f.ogv"
+    still = ("-vf", "trim=end_frame=1,loop=30:1", "-t", "1", "-c:v", "libtheora", "-an")
+    ffmpeg("-i", str(film), *still, str(path))
+    opened = Film(path)
+    frames = list(opened.frames())
+    assert 0 < len(frames) < 20
+    assert opened.skipped_last == sum(f.skipped for f in frames) == 0
+
+
 def test_a_trimmed_film_is_not_damaged(film: Path, tmp_path: Path) -> None:
     """Cut without encoding anew an MP4 keeps packets that are not to be shown."""
     whole, path = tmp_path / "whole.mp4", tmp_path / "trimmed.mp4"

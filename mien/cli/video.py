@@ -316,9 +316,9 @@ def _tell(summary: FilmSummary, console: Console) -> None:
         frames = "1 damaged frame was" if one else f"{summary.skipped:,} damaged frames were"
         where = "; the tables say where, in column skipped"
         if summary.skipped_last == summary.skipped:
-            where = " at the end"
+            where = " at the end or where the times leap"
         elif summary.skipped_last:
-            where += f", and {summary.skipped_last:,} at the end"
+            where += f", and {summary.skipped_last:,} at the end or where the times leap"
         console.print(f"{name}: {frames} skipped{where}.")
     if summary.cut_short:
         console.print(

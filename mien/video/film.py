@@ -50,8 +50,8 @@ class Film:
         frames_expected: how many frames the container promises; None if it does not say. Right for
             most files, but only an estimate: good for a progress bar.
         offset: seconds at which the video begins on the container's clock, which its sound shares.
-        skipped_last: damaged frames at the film's end, once it was read to there; no frame comes
-            after them that could tell.
+        skipped_last: damaged frames that no frame told of, once the film was read to its end: its
+            last ones, and what the decoder passed over where the times leap.
 
     Args:
         path: a file. Addresses are not fetched.
@@ -116,8 +116,11 @@ class Film:
         first: int | None = None
         with ExitStack() as stack:
             stack.callback(capture.release)
-            number, lost = -1, 0
+            number, lost, leaps, due, begin = -1, 0, 0, 0.0, 0.0
             for number, time, damaged in self._stamps(capture):
+                begin = begin if number > damaged else capture.get(cv2.CAP_PROP_PTS)
+                leaps += max(0, round((time - due) * self.fps) - damaged)
+                due = time + 1 / self.fps
                 time, lost = time + self.offset, lost + damaged
                 if end is not None and time >= end:
                     return
@@ -137,7 +140,7 @@ class Film:
                 else:
                     lost += 1
             if number + 1 < (self.frames_expected or math.inf):
-                lost += self._lost_last(capture)
+                lost += self._lost_unseen(capture, begin, number + 1, leaps)
             self.skipped_last = lost
 
     def frames_near(self, seconds: float) -> Iterator[Frame]:
@@ -169,6 +172,7 @@ class Film:
         rate. A damaged frame and the end of the file look the same: only a frame after it tells.
         """
         number, last, due, failures = 0, -1.0, 0.0, 0
+        repeats = _repeats(capture)
         while True:
             missing = (self.frames_expected or 0) - number
             if not capture.grab():
@@ -176,7 +180,7 @@ class Film:
                 if failures > min(max(missing, LEAST_TRIES), MOST_TRIES):
                     return
                 continue
-            time, damaged = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, failures
+            time, damaged = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, failures * (not repeats)
             if not math.isfinite(time) or time <= last:
                 time = due + damaged / self.fps
             elif damaged:  # some decoders lose all up to the next key frame
@@ -185,20 +189,25 @@ class Film:
             yield number, time, damaged
             number, last, due, failures = number + 1, time, time + 1 / self.fps, 0
 
-    def _lost_last(self, capture: cv2.VideoCapture | Animation) -> int:
-        """How many frames lie in the file after the last one that ``capture`` could read."""
-        if isinstance(capture, Animation) or _is_trimmed(self.path):
+    def _lost_unseen(
+        self, capture: cv2.VideoCapture | Animation, begin: float, seen: int, leaps: int
+    ) -> int:
+        """How many frames more lie in the file than the ``seen``, from the stamp ``begin`` on:
+        after the last one, and where the times leap by ``leaps`` frames, at which the decoder
+        passed over damage (HEVC)."""
+        if isinstance(capture, Animation) or _repeats(capture):
             return 0
-        last = capture.get(cv2.CAP_PROP_PTS)
+        last, trimmed = capture.get(cv2.CAP_PROP_PTS), _is_trimmed(self.path)
         packets = _capture(self.path, cv2.CAP_PROP_FORMAT, -1)
-        end, failures = last, 0
+        end, failures, count = last, 0, 0
         while failures <= LEAST_TRIES:
             if packets.grab():
-                end, failures = max(end, packets.get(cv2.CAP_PROP_PTS)), 0
+                stamp, failures = packets.get(cv2.CAP_PROP_PTS), 0
+                end, count = max(end, stamp), count + (begin <= stamp <= last)
             else:
                 failures += 1
         packets.release()
-        return round(end - last)
+        return (0 if trimmed else round(end - last)) + min(max(0, count - seen), leaps)
 
     def _offset(self, capture: cv2.VideoCapture | Animation) -> float:
         """See the attribute; ``capture`` has its first readable frame."""
@@ -218,7 +227,7 @@ class Film:
         if not capture.isOpened():
             capture.release()
             size = self.path.stat().st_size if self.path.is_file() else None
-            why = "it is empty" if size == 0 else "it is no film, or damaged, or cut short"
+            why = "it is empty" if size == 0 else "it holds no pictures, or is damaged or cut short"
             raise VideoError(f"{self.path} cannot be read as a film: {why}.")
         return capture
 
@@ -231,6 +240,11 @@ def _capture(path: Path, *settings: int) -> cv2.VideoCapture:
         return cv2.VideoCapture(name, cv2.CAP_FFMPEG, settings)
     with path.open("rb") as file:
         return cv2.VideoCapture(f"/dev/fd/{file.fileno()}", cv2.CAP_FFMPEG, settings)
+
+
+def _repeats(capture: cv2.VideoCapture | Animation) -> bool:
+    """Whether it is Theora: "as before" is an empty packet there, which looks like damage."""
+    return capture.get(cv2.CAP_PROP_FOURCC) == cv2.VideoWriter.fourcc(*"theo")
 
 
 def _is_trimmed(path: Path) -> bool:
