@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.detect import load_detector, network, yunet
+from mien.detect import haar, load_detector, network, yunet
 from mien.detect.base import fit_long_side, resize
 from mien.detect.views import View, close_up
 from mien.errors import ModelError
@@ -162,6 +163,31 @@ def test_narrow_pictures_have_no_made_up_faces(shape, turned):
         for _ in range(3):
             picture = image.transpose(1, 0, 2) if turned else image
             assert detector.detect(np.ascontiguousarray(picture)) == ()
+
+
+def test_a_sure_face_ends_the_search(portrait):
+    """No closer look, none at the spread or the turned picture: a sixth of the time."""
+    detector, sizes = load_detector(), []
+    run = detector._network.run
+    detector._network.run = lambda image, score: sizes.append(image.shape[0]) or run(image, score)
+    assert len(detector.detect(portrait)) == 1
+    assert len([size for size in sizes if size > yunet.LOOK_PIXELS]) == 1
+
+
+@pytest.mark.parametrize(("name", "options"), [("yunet", (0.1, 0.7, False)), ("haar", (0.1, 7))])
+def test_a_pickled_detector_is_the_same(portrait, name, options):
+    detector = {"yunet": yunet.YuNet, "haar": haar.Haar}[name](*options)
+    same = pickle.loads(pickle.dumps(detector))
+    assert detector.__reduce__() == same.__reduce__() == (type(detector), options)
+    assert same.detect(portrait) == detector.detect(portrait)
+
+
+def test_two_rows_of_one_face_are_one():
+    row = np.array([10.0, 10, 30, 30, *[20] * 10, 0.7], np.float32)
+    better = row + np.array([1, *[0] * 13, 0.1], np.float32)
+    beside = row + np.array([100, *[0] * 14], np.float32)
+    assert network.merged(np.stack([row, better])).tolist() == [better.tolist()]
+    assert len(network.merged(np.stack([row, beside]))) == 2
 
 
 @pytest.mark.parametrize("shape", [(40, 20_000), (20_000, 40), (1, 50_000)])
