@@ -199,7 +199,7 @@ PROTOCOLS: dict[str, Callable[[FaceDataset, int, int | None], _Roles]] = {
 }
 
 #: The datasets whose splits the protocols' publisher named; one's own have train, val and test.
-PUBLISHED = ("fer2013", "ferplus-majority")
+PUBLISHED = ("fer2013", "photo", "ferplus-majority")
 
 #: The protocols that draw nothing: they train on FER2013's Training and on nothing else. With the
 #: publisher's names of their splits.
