@@ -95,7 +95,7 @@ class Filler:
         more: list[Task] = []
         if isinstance(task, Photos):
             for source, result in outcome:
-                self._finish(source, [] if result is None else [result])
+                self._finish(source if result is None else self._add([result], source))
         elif isinstance(task, Opening):
             more = self._open(task.item, outcome)
         else:
@@ -109,7 +109,7 @@ class Filler:
     def _open(self, item: Item, opened: Opened) -> list[Task]:
         if opened.video is None or (opened.segment is not None and opened.segment.error):
             why = opened.source.error or (opened.segment.error if opened.segment else None)
-            self._finish(replace(opened.source, error=why), [])
+            self._finish(replace(opened.source, error=why))
             return []
         self._video = _Following(opened.source, opened.video, self._analyzer, self._options)
         if opened.segment is not None:
@@ -131,9 +131,10 @@ class Filler:
         if segment.error is None and (again := video.mismatch(task, segment)) is not None:
             return [again]
         if segment.error is None:
-            self._add(video.take(segment))
-        if segment.error is None and task.end is not None:
-            return []
+            source = replace(video.source, seconds=video.source.seconds + segment.seconds)
+            video.source = self._add(video.take(segment), source)
+            if task.end is not None:
+                return []
         source, self._video = video.source, None
         if segment.error is not None:
             self.summary.frames -= source.frames
@@ -141,20 +142,23 @@ class Filler:
             if task.start:  # rows of its earlier segments are there, and nothing else
                 self._part.discard()
                 self._part = self._dataset.next_part()
-            self._finish(replace(source, error=segment.error, frames=0, faces=0, skipped=0), [])
-            return []
-        self._add(video.rest())
-        self._finish(video.source, [])
+            self._finish(replace(source, error=segment.error, frames=0, faces=0, skipped=0))
+        else:
+            self._finish(self._add(video.rest(), source))
         return []
 
-    def _add(self, results: Iterable[Result]) -> None:
+    def _add(self, results: Iterable[Result], source: Source) -> Source:
+        """Add the rows of a source's results; returns it with them counted."""
+        frames, faces, skipped = source.frames, source.faces, source.skipped
         for result in results:
             self._part.add_frame(result)
-            self.summary.frames += 1
-            self.summary.faces += len(result.faces)
+            frames, faces = frames + 1, faces + len(result.faces)
+            skipped += result.skipped
+        self.summary.frames += frames - source.frames
+        self.summary.faces += faces - source.faces
+        return replace(source, frames=frames, faces=faces, skipped=skipped)
 
-    def _finish(self, source: Source, results: Iterable[Result]) -> None:
-        self._add(results)
+    def _finish(self, source: Source) -> None:
         self._part.add(source)
         s = self.summary
         if source.error is not None:
@@ -196,25 +200,11 @@ class _Following:
             result = seen.result
             if shift and result.frame is not None:
                 result = replace(result, frame=result.frame + shift)
-            yield from self._counted(
-                self._one.decided(self._one.follow(replace(seen, result=result)))
-            )
+            yield from self._one.decided(self._one.follow(replace(seen, result=result)))
         if segment.frames:
             self._next = segment.first + shift + segment.frames
         self._last = segment.last
-        self.source = replace(self.source, seconds=self.source.seconds + segment.seconds)
 
     def rest(self) -> Iterator[Result]:
         """The results that were held back to the end."""
-        yield from self._counted(self._one.decided(None))
-
-    def _counted(self, results: Iterator[Result]) -> Iterator[Result]:
-        for result in results:
-            s = self.source
-            self.source = replace(
-                s,
-                frames=s.frames + 1,
-                faces=s.faces + len(result.faces),
-                skipped=s.skipped + result.skipped,
-            )
-            yield result
+        return self._one.decided(None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Thread
 
@@ -184,20 +184,13 @@ def _count_aside(
     """Count the sources in a thread, for the time left; a store is not listed twice for it."""
 
     def count() -> None:
-        number, shards = share
-
-        def wanted(name: str) -> bool:
-            return in_share(key(name), number, shards)
-
         total = 0
-        try:
-            for item in find_items(sources, wanted, column):
+        with suppress(MienError):  # the run says it
+            for item in find_items(sources, lambda name: in_share(key(name), *share), column):
                 if item.data is not None:  # it would all be read twice
                     return
                 total += 1
-        except MienError:  # the run says it
-            return
-        summary.total = total
+            summary.total = total
 
     if not any(str(source) == STDIN or is_address(str(source)) for source in sources):
         Thread(target=count, name="mien-count", daemon=True).start()

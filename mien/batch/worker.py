@@ -209,8 +209,7 @@ class Worker:
         share = (time.perf_counter() - begun) / max(1, len(found))
         for place, result in zip(places, results, strict=True):
             source = out[place][0]
-            took, faces = source.seconds + share, len(result.faces)
-            out[place] = replace(source, seconds=took, frames=1, faces=faces), result
+            out[place] = replace(source, seconds=source.seconds + share), result
         return out
 
     def _open(self, item: Item) -> Opened:
