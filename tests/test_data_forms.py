@@ -143,7 +143,7 @@ def test_plain_class_folders(fer: FaceDataset, tmp_path: Path) -> None:
         cv2.imwrite(str(folder / f"{i}.png"), s.image)
     (tmp_path / "happy" / "Thumbs.db").write_bytes(b"x")
     data = read_dataset(tmp_path)
-    assert (data.name, len(data)) == ("faces", 42)
+    assert (data.name, len(data)) == (tmp_path.name, 42)
     assert data[int(np.flatnonzero(data.ids == "faces:Anger/0")[0])].emotion is Emotion.ANGRY
 
 

@@ -546,3 +546,14 @@ def test_many_classes_are_as_sure_as_they_are_right() -> None:
     chosen = choose(x, x, y, classes, np.arange(len(y)), 0)
     p = softmax(chosen.logits, temperature_of(chosen.logits, y))
     assert p.max(1).mean() == pytest.approx(chosen.accuracy, abs=0.1)
+
+
+def test_every_verb_with_a_split_takes_all_and_names_the_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = str(crops(tmp_path / "team", {"happy": 4, "sad": 4}))
+    command = ["robustness", "mien_photo", "--data", data, "--split", "all"]
+    assert main([*command, "--corruption", "jpeg", "--severity", "1"]) == 0
+    assert "mien_photo on team-C, all" in capsys.readouterr().out
+    assert main(["blend", "mien_photo", "--data", data, "--split", "all"]) == 2
+    assert "team has no FER+ votes" in capsys.readouterr().err

@@ -152,7 +152,8 @@ def _whole(classifier: Any, source: Path, name: str | None) -> Samples:
             dataset = read_photos(classifier, source).dataset
         except DataError as error:
             raise refusal or error from None
-    return Samples(dataset, Splits("", 0, {ALL: dataset.ids}), ALL)
+    none = dict.fromkeys(("train", "val", "test"), dataset.ids[:0])
+    return Samples(dataset, Splits("", 0, {**none, ALL: dataset.ids}), ALL)
 
 
 def samples_of(

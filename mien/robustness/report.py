@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data.splits import PUBLISHED
 from mien.evaluate.scores import plain
 from mien.robustness.corruptions import CORRUPTIONS, FRAMING, CellKey
 
@@ -250,8 +251,10 @@ def points(lost: Figure) -> str:
 
 
 def title(report: RobustnessReport) -> str:
-    """E.g. "mien_distilled on FER2013-C, PublicTest"."""
-    on, split = f"{report.run['model'].get('name', 'model')} on FER2013-C", report.run.get("split")
+    """E.g. "mien_distilled on FER2013-C, PublicTest"; own data corrupted likewise is "team-C"."""
+    data = report.run.get("data", "fer2013")
+    name = "FER2013-C" if data in PUBLISHED else f"{data}-C"
+    on, split = f"{report.run['model'].get('name', 'model')} on {name}", report.run.get("split")
     return f"{on}, {split}" if split else on
 
 
