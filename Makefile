@@ -16,13 +16,18 @@ COVERAGE ?= $(if $(filter sysmon,$(COVERAGE_CORE)),--cov=mien --cov-report=term:
 
 SOURCES := pyproject.toml $(shell find mien -name '*.py' -o -name '*.onnx' -o -name '*.json' -o -name '*.jpg' -o -path '*/static/*')
 .DEFAULT_GOAL := help
-.PHONY: fuzz hostile mutants help demo test browser check format docs site clean FORCE
+.PHONY: bench-install fuzz hostile mutants help demo test browser check format docs site clean FORCE
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 16
 
 demo: $(DEMO_VENV)/.stamp ## install mien alone and analyse the bundled photo, offline
 	@$(DEMO_VENV)/bin/mien demo --output out/demo.png
+
+bench-install: ## the size of a fresh base install
+	@rm -rf build out/size && $(PYTHON) -m venv out/size && out/size/bin/python -m pip install $(PIP_FLAGS) .
+	@out/size/bin/python -P -c "import mien.bench as b; print(f'{b.base_environment_bytes() / 1e6:.1f} MB')"
+	@rm -rf out/size
 
 test: $(DEV_VENV)/.stamp ## run the tests (MIEN_DATA names the folder of the datasets, if you have them)
 	@$(MAKE) --no-print-directory browser || echo "Chromium was not installed: the page's tests are skipped."

@@ -54,12 +54,14 @@ export function paint(root, result, { unit = 1, mirrored = false } = {}) {
       w: textWidth(name, size, 650) + (value ? textWidth(value, 0.88 * size, 450) + 0.45 * size : 0) + 2 * pad,
       h: 1.62 * size,
     });
-    let spot = place(box, extent(), 5 * unit, width, height, taken);
+    const others = faces.filter((other) => other.box !== box).map((other) => other.box);
+    const free = (extent, taken) => place(box, extent, 5 * unit, width, height, taken);
+    let spot = free(extent(), [...taken, ...others]);
     if (!spot) {
       // No room: the number alone, and the card says the rest.
       [name, value] = [number.trim() || label, ""];
       const short = extent();
-      spot = place(box, short, 5 * unit, width, height, taken) ?? { x: box.x, y: box.y, ...short };
+      spot = free(short, [...taken, ...others]) ?? free(short, taken) ?? { x: box.x, y: box.y, ...short };
     }
     const first = textWidth(name, size, 650);
     taken.push(spot);
