@@ -532,3 +532,19 @@ def test_the_page_works_under_a_prefix(
         page.locator("#camera").click()
         playwright.expect(page.locator("body")).to_have_attribute("data-camera", "on")
         assert drawn_box(page).width > 50
+
+
+def test_labels_of_many_faces_on_a_phone_cover_no_other_face(
+    open_page: Callable[..., Page], portrait: NDArray[np.uint8]
+) -> None:
+    page = open_page(viewport={"width": 390, "height": 844})
+    face = cv2.resize(portrait[20:300, 110:330], (110, 140), interpolation=cv2.INTER_AREA)
+    upload(page, ("many.jpg", jpeg(np.tile(face, (3, 6, 1)))))
+    playwright.expect(page.locator("#faces li")).to_have_count(18, timeout=PATIENCE)
+    read = "all => all.map(r => ['x', 'y', 'width', 'height'].map(k => +r.getAttribute(k)))"
+    boxes = page.locator("#overlay rect.box").evaluate_all(read)
+    labels = page.locator("#overlay g rect").evaluate_all(read)
+    assert len(boxes) == len(labels) == 18
+    for i, (x, y, w, h) in enumerate(labels):
+        for a, b, c, d in labels[:i] + boxes[:i] + boxes[i + 1 :]:
+            assert not (x < a + c and a < x + w and y < b + d and b < y + h), i
