@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from helpers_train import drawn_faces, drawn_splits, small_recipe
 from mien.data.dataset import FaceDataset, Splits
 from mien.data.splits import refuse_seen
 from mien.errors import ModelError, RecipeError
-from mien.train import processes
+from mien.train import loop, processes
 from mien.train.batches import EpochBatches, augment
 from mien.train.checkpoint import load_checkpoint, read_checkpoint
 from mien.train.fit import fit
@@ -31,7 +33,14 @@ from mien.train.folder import default_folder, read_curves
 from mien.train.learner import Learner
 from mien.train.loop import learning_rate
 from mien.train.precision import PrecisionChoice, choose_device
-from mien.train.recipe import AugmentConfig, Recipe, ScheduleConfig, flat_keys, override
+from mien.train.recipe import (
+    AugmentConfig,
+    OptimizerConfig,
+    Recipe,
+    ScheduleConfig,
+    flat_keys,
+    override,
+)
 from mien.train.recipes import RECIPES, get_recipe
 
 
@@ -87,6 +96,30 @@ def test_learning_rate_schedules() -> None:
     assert learning_rate(cos, 1.0, 0, 100) == pytest.approx(1.0)
     assert learning_rate(cos, 1.0, 100, 100) == pytest.approx(0.1)
     assert learning_rate(ScheduleConfig(), 0.3, 77, 100) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("name", "factors"),
+    [
+        ("plateau", [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.2]),
+        ("onecycle", [1.0] * 10),
+    ],
+)
+def test_the_rate_falls_on_a_plateau_alone(name: Any, factors: list[float]) -> None:
+    """After two epochs without a gain of more than 1e-4, and not below its least."""
+    schedule = ScheduleConfig(name, patience=2, factor=0.5, min_lr=0.02)
+    recipe = small_recipe(optimizer=OptimizerConfig(lr=0.1), schedule=schedule)
+    state = SimpleNamespace(
+        best=None, best_epoch=0, epoch=0, plateau_best=-math.inf, waited=0, factor=1.0
+    )
+    found, best = [], []
+    for score in (0.5, 0.6, 0.6, 0.60005, 0.7, 0.8, 0.1, 0.1, 0.1, 0.1):
+        state.epoch += 1
+        best.append(loop._choose(cast(Any, state), recipe, score))
+        found.append(state.factor)
+    assert found == pytest.approx(factors)
+    assert best == [True, True, False, True, True, True, False, False, False, False]
+    assert (state.best, state.best_epoch) == (0.8, 6)
 
 
 def test_epoch_order_depends_on_seed_and_epoch_alone() -> None:

@@ -55,8 +55,7 @@ CHOSEN = {
     "guard": "not never_end and not pace and not never_read and not bomb and not sigterm "
     "and not command_line and not held and not ambiguous "
     "and not no_file_and",
-    "loop": "fit_learns or options_run or without_validation or stopped_early or own_votes "
-    "or keeps_its_precision or killed_and_resumed",
+    "loop": "rate_schedules or plateau or fit_learns or without_validation or stopped_early",
 }
 #: mutmut's exit codes: killed by a failing test, and by none of them.
 KILLED, SURVIVED, UNREACHED = {1, 3}, {0}, {5, 33}
