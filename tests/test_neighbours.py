@@ -52,6 +52,13 @@ def test_a_missing_or_emptied_package_is_one_sentence(before, sentence):
     assert "pip install" in done.stderr
 
 
+def test_contrib_of_opencv_5_has_the_class_without_the_cascades(monkeypatch, tmp_path):
+    monkeypatch.setattr(cv2, "__version__", "5.0.0")
+    monkeypatch.setattr(cv2, "__file__", str(tmp_path / "cv2" / "__init__.py"))
+    with pytest.raises(ModelError, match=r"version 5 dropped them.*use yunet"):
+        load_detector("haar")
+
+
 def test_a_detector_that_this_opencv_lacks_says_so(monkeypatch):
     monkeypatch.delattr(cv2, "CascadeClassifier")
     monkeypatch.delattr(cv2, "FaceDetectorYN")

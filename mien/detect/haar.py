@@ -44,12 +44,13 @@ class Haar:
         self.min_neighbors = min_neighbors
         self.long_side = math.ceil(WINDOW_PIXELS / min_face)
         self._lock = threading.Lock()
-        if not hasattr(cv2, "CascadeClassifier"):
+        path = Path(cv2.__file__).parent / "data" / CASCADE_FILE
+        # Version 5's contrib build still has the class, without the cascades.
+        if not hasattr(cv2, "CascadeClassifier") or not (cv2.__version__ < "5" or path.exists()):
             raise ModelError(
                 f"OpenCV {cv2.__version__} has no Haar cascades (version 5 dropped them); "
                 "use yunet, or install one that has: pip install 'opencv-python-headless>=4.8,<5'."
             )
-        path = Path(cv2.__file__).parent / "data" / CASCADE_FILE
         with native:
             self._cascade = cv2.CascadeClassifier(str(path))
         if self._cascade.empty():
