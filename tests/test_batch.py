@@ -430,7 +430,7 @@ def test_killed_anywhere(photos: Path, film: Path, model: Path, tmp_path: Path) 
     sources, out, whole = [photos, film], tmp_path / "out", tmp_path / "whole"
     assert start(sources, whole, model).wait() == 1
     kills = 0
-    for delay in (1.5, 2.0, 2.3, 2.6, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0):
+    for delay in (0.7, 1.0, 1.2, 1.5, 2.0, 2.3, 2.6, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0):
         process = start(sources, out, model)
         time.sleep(delay)
         if process.poll() is not None:

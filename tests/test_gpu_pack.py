@@ -35,7 +35,7 @@ TINY += ["epochs=2", "ema=0"]
 def three_parts() -> FaceDataset:
     data = drawn_faces(112)
     parts = np.array(["Training", "Training", "PublicTest", "PrivateTest"])[np.arange(112) % 4]
-    return dataclasses.replace(data, splits=parts, sha256="5a" * 32)
+    return dataclasses.replace(data, name="fer2013", splits=parts, sha256="5a" * 32)
 
 
 @pytest.fixture(scope="module")

@@ -75,10 +75,10 @@ def test_the_others_go_on(
     call = ["reproduce", SYSTEM.name, "--data", str(data), "--device", "cpu"]
     assert main(call) == 1
     said = capsys.readouterr().err
-    assert "failed: bad-seed0: init=gone.safetensors: " in said
+    assert "failed: bad-seed0: No weights at 'gone.safetensors'; give a file" in said
     assert "1 failed, see above" in said
     page = (tmp_path / "out" / SYSTEM.name / "reproduction.md").read_text()
-    assert "This run was not run: init=gone.safetensors: " in page
+    assert "This run was not run: No weights at 'gone.safetensors'" in page
     assert "Always. Fast alone." in page
     # What stands is reported without another try, and the good run is not trained again.
     record, _ = reproduce(SYSTEM, tmp_path / "again", data=data, report_only=True)

@@ -86,6 +86,8 @@ WORDS = {
     "batch": [["{name}", "--out", "o"], ["{file}", "--out", "{name}/o"]],
     "summary": [["{name}"], ["{file}"]],
     "finetune": [["{name}", "--out", "o.onnx"], ["{file}", "--out", "{name}.onnx"]],
+    "calibrate": [["{name}", "--data", "{file}"], ["{file}.onnx", "--data", "{name}"]],
+    "label": [["{name}", "--classes", "a,b"], ["{file}", "--model", "{name}"]],
     "train": [["{name}"], ["mien_fast", "--data", "{file}"]],
     "ensemble": [["{name}"]],
     "distill": [["{name}"]],

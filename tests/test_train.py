@@ -27,7 +27,7 @@ from mien.data.splits import refuse_seen
 from mien.errors import ModelError, RecipeError
 from mien.train import loop, processes
 from mien.train.batches import EpochBatches, augment
-from mien.train.checkpoint import load_checkpoint, read_checkpoint
+from mien.train.checkpoint import load_checkpoint, read_checkpoint, write_weights
 from mien.train.fit import fit
 from mien.train.folder import default_folder, read_curves
 from mien.train.learner import Learner
@@ -371,6 +371,21 @@ def test_a_signal_is_no_success(tmp_path: Path, number: int, code: int) -> None:
             child.wait(2)
             break
     assert child.poll() == code
+
+
+def test_ctrl_c_in_the_middle_of_a_checkpoint_is_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(*_: object) -> None:  # as torch's writer does when it is closed before its end
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("unexpected pos")
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        write_weights(tmp_path / "last.ckpt", {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_gpu_that_is_not_there() -> None:

@@ -315,7 +315,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         initial_weights(SMALL, str(other))
     with pytest.raises(WeightsError, match=r"No weights at 'nowhere\.pth'; give a file"):
         initial_weights(SMALL, "nowhere.pth")
-    with pytest.raises(RecipeError, match="'mien_small' starts at random"):
+    with pytest.raises(RecipeError, match="'mien_small' has none"):
         initial_weights("mien_small", "imagenet")
     assert initial_weights("mien_small", "random") is None
 

@@ -162,6 +162,8 @@ def write_weights(path: Path, checkpoint: Mapping[str, Any]) -> None:
         with open_atomic(path, "wb") as stream:
             torch.save(dict(checkpoint), stream)
     except (OutputError, RuntimeError) as error:  # torch has an error of its own for a full disk
+        if isinstance(error.__context__, KeyboardInterrupt):  # and for Ctrl-C in the middle
+            raise error.__context__ from None
         why = error.__context__ if isinstance(error.__context__, OSError) else error
         raise OutputError(
             f"Cannot write into the run folder {str(path.parent)!r}: {first_line(why)}; free some "
