@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -165,7 +166,7 @@ def test_the_set_leaves_the_panel_s_people_out() -> None:
     people = np.array([f"S{i % 12:03d}" for i in range(84)])
     ids = np.array([f"ckplus:{i}" for i in range(84)])
     ck = dataclasses.replace(ck, name="ckplus", ids=ids, groups=people, votes=None)
-    png = __import__("cv2").imencode(".png", np.full((90, 90, 3), 90, np.uint8))[1].tobytes()
+    png = cv2.imencode(".png", np.full((90, 90, 3), 90, np.uint8))[1].tobytes()
     photos = PhotoDataset(
         ids=("muxspace:a", "muxspace:b", "muxspace:c", "muxspace:d"),
         labels=("happiness", "happiness", "contempt", "neutral"),

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich.table
 from rich.console import Console
@@ -24,6 +24,9 @@ from rich.text import Text
 
 from mien.report.document import Table
 from mien.text import printable
+
+if TYPE_CHECKING:
+    from mien.data.own_faces import Findings
 
 
 class _Console(Console):
@@ -54,6 +57,14 @@ def progress(console: Console, *columns: ProgressColumn, hidden: bool = False) -
     return Progress(
         *fitting, console=console, transient=True, disable=hidden or not console.is_terminal
     )
+
+
+def say_found(findings: Findings) -> None:
+    """Say what was found in somebody's photos, a line each."""
+    from mien.own.page import found_lines
+
+    for line in found_lines(findings):
+        say(line)
 
 
 @contextmanager

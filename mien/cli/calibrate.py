@@ -10,7 +10,6 @@ import typer
 from mien.cli._options import Faces, GroupBy, Json, argument, option
 
 if TYPE_CHECKING:
-    from mien.data.own_faces import Findings
     from mien.own import CalibrationResult
 
 
@@ -38,13 +37,8 @@ def calibrate(
     """
     from json import dumps
 
-    from mien.cli._console import say, search_bar, wrote
+    from mien.cli._console import say, say_found, search_bar, wrote
     from mien.own import calibrate as run
-    from mien.own.page import found_lines
-
-    def found(findings: Findings) -> None:
-        for line in found_lines(findings):
-            say(line)
 
     with search_bar(hidden=json) as progress:
         result = run(
@@ -55,7 +49,7 @@ def calibrate(
             faces=faces,
             group_by=group_by,
             seed=seed,
-            on_found=found,
+            on_found=say_found,
             progress=progress,
         )
     for warning in result.warnings:

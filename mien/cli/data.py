@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from mien.cli._console import say as _say
@@ -151,9 +150,9 @@ def build_photo(
     data: Annotated[Path | None, option("A folder with FER2013, CK+ and muxspace.")] = None,
 ) -> None:
     """What mien_photo is trained on: FER2013, two thirds of CK+'s subjects, muxspace's faces."""
-    from rich.console import Console
-    from rich.progress import Progress
+    from collections import Counter
 
+    from mien.cli._console import search_bar
     from mien.data import default_data_path, read_dataset, read_photo_dataset
     from mien.data.convert import form_of, write_dataset
     from mien.data.photo_set import build_photo as build
@@ -164,20 +163,12 @@ def build_photo(
     where = data or default_data_path()
     fer2013, ckplus = read_fer2013_in(where), read_dataset(where, "ckplus")
     photos = read_photo_dataset(where)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("photos", total=len(photos))
-        dataset = build(
-            fer2013,
-            photos,
-            ckplus,
-            load_detector("yunet"),
-            lambda done: bar.update(task, completed=done),
-        )
+    finder = load_detector("yunet")
+    with search_bar(hidden=False) as progress:
+        dataset = build(fer2013, photos, ckplus, finder, lambda done: progress(done, len(photos)))
     for path in write_dataset(dataset, out, form):
         _say(f"Wrote {path}.")
-    counts = ", ".join(
-        f"{(dataset.sources == s).sum():,} of {s}" for s in np.unique(dataset.sources)
-    )
+    counts = ", ".join(f"{n:,} of {name}" for name, n in Counter(dataset.sources.tolist()).items())
     typer.echo(f"{len(dataset):,} images: {counts}.")
 
 
@@ -192,9 +183,7 @@ def build_fergit(
     """FER2013 plus the faces of muxspace's photos: detected, cropped, grey, 48 by 48."""
     from json import dumps
 
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from mien.cli._console import search_bar
     from mien.data import default_data_path, read_photo_dataset
     from mien.data.convert import form_of, write_dataset
     from mien.data.fergit import build_fergit as build
@@ -206,11 +195,8 @@ def build_fergit(
     where = data or default_data_path()
     photos = read_photo_dataset(muxspace or where)
     fer2013 = read_fer2013_in(where)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("photos", total=len(photos))
-        dataset, report = build(
-            fer2013, photos, finder, lambda done: bar.update(task, completed=done)
-        )
+    with search_bar(hidden=False) as progress:
+        dataset, report = build(fer2013, photos, finder, lambda done: progress(done, len(photos)))
     for path in write_dataset(dataset, out, form):
         _say(f"Wrote {path}.")
     if json:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mien import zoo
 from mien.cli._options import Faces, GroupBy, Json, argument, option
-
-if TYPE_CHECKING:
-    from mien.data.own_faces import Findings
 
 
 def finetune(
@@ -47,13 +44,9 @@ def finetune(
     """
     from json import dumps
 
-    from mien.cli._console import command_line, say, search_bar, wrote
+    from mien.cli._console import command_line, say, say_found, search_bar, wrote
     from mien.own import finetune as run
-    from mien.own.page import found_lines, would_help
-
-    def found(findings: Findings) -> None:
-        for line in found_lines(findings):
-            say(line)
+    from mien.own.page import would_help
 
     with search_bar(hidden=json) as progress:
         result = run(
@@ -67,7 +60,7 @@ def finetune(
             seed=seed,
             report=report,
             licence=licence,
-            on_found=found,
+            on_found=say_found,
             progress=progress,
             command=command_line(),
             quiet=json,

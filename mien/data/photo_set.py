@@ -24,9 +24,14 @@ MUXSPACE_TRAINED = ("dwdii", "302")
 _FRAME = ModelInfo("fer2013", FER2013)
 
 
+def number_of(text: str) -> int:
+    """A number from 0 to 2**32 - 1 that follows from a name: divides people and photos."""
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
+
+
 def held_out_subject(subject: str) -> bool:
     """Whether a CK+ subject is the photo panel's: a third, which ``mien_photo`` never saw."""
-    return int(hashlib.sha256(f"ck{subject}".encode()).hexdigest()[:8], 16) % 3 == 0
+    return number_of(f"ck{subject}") % 3 == 0
 
 
 def build_photo(
@@ -39,14 +44,13 @@ def build_photo(
     """FER2013 with its splits and FER+ votes, and for training two thirds of CK+'s subjects and the
     faces of two of muxspace's labellers, cut as ``mien predict`` cuts them.
 
-    Contempt is left out, and so are photos without a face and CK+'s images that FER2013's frame
-    does not fit: all are 48×48.
+    Contempt is left out, and so are photos that cannot be read or have no face.
 
     Args:
         progress: called with the number of photos done.
 
     Raises:
-        DataError: ``fer2013`` or ``ckplus`` is another dataset.
+        DataError: ``fer2013`` or ``ckplus`` is another dataset or not 48×48.
     """
     for given, name in ((fer2013, "fer2013"), (ckplus, "ckplus")):
         if given.name != name or given.images.shape[1:] != (_FRAME.input_size,) * 2:

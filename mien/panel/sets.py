@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mien.data import read_dataset
 from mien.data.parquet import image_bytes, parquet_schema, read_table
-from mien.data.photo_set import MUXSPACE_TRAINED, held_out_subject
+from mien.data.photo_set import MUXSPACE_TRAINED, held_out_subject, number_of
 from mien.data.readers import read_photo_dataset
 from mien.emotions import Emotion, Label, parse_emotion
 from mien.errors import DataError
@@ -29,10 +29,6 @@ PER_CLASS = 150
 PASTED = 600
 
 Image = NDArray[np.uint8]
-
-
-def _hash(text: str) -> int:
-    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ class PanelPhoto:
     @property
     def half(self) -> str:
         """ "development" or "test": the same for all photos of a person."""
-        return HALVES[_hash(self.person) % 2]
+        return HALVES[number_of(self.person) % 2]
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ class PanelSet:
         """At most ``count`` photos of each class, in an order that no name decides."""
         if count is None:
             return self
-        ordered = sorted(self.photos, key=lambda p: _hash(p.id))
+        ordered = sorted(self.photos, key=lambda p: number_of(p.id))
         taken: dict[Label, int] = {}
         kept = []
         for photo in ordered:
@@ -183,7 +179,7 @@ def _pasted(folder: Path) -> PanelSet:
         )
         for i in rows
     ]
-    order = sorted(photos, key=lambda p: _hash(p.id))[:PASTED]
+    order = sorted(photos, key=lambda p: number_of(p.id))[:PASTED]
     return PanelSet("PublicTest, pasted", order, "FER2013's faces enlarged in a canvas of 480")
 
 

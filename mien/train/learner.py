@@ -278,7 +278,8 @@ class Learner(nn.Module):
                 self.answers[:, self.untaught] = 0
         since = self.picture_epoch - self.first_clean
         slot = self.picture_epoch if since < 0 else distill.variants + since
-        rows, known = rows.cpu(), self.answers[0 if distill.clean else slot]
+        slot = 0 if distill.clean else slot
+        rows, known = rows.cpu(), self.answers[slot]
         new = known[rows].isnan().any(dim=1)
         if new.any():
             asked = seen[new.to(seen.device)]

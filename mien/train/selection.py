@@ -155,8 +155,9 @@ def log_prior(chosen: FaceDataset, draws: NDArray[np.float64] | None) -> NDArray
         float32 (N, K). A class without images gets the share of one in a hundred.
     """
     found = np.zeros((len(chosen), len(chosen.classes)), np.float32)
-    for source in np.unique(chosen.sources):
-        rows = chosen.sources == source
+    sources = chosen.sources
+    for source in np.unique(sources):
+        rows = sources == source
         each = None if draws is None else draws[rows]
         counts = np.bincount(chosen.labels[rows], each, minlength=len(chosen.classes))
         shares = np.maximum(counts / counts.sum(), 0.01)
