@@ -244,7 +244,8 @@ def _on_cluster(
     with ExitStack() as stack:
         ray = connect_ray(options.cluster.address, stack)
         whole = ray.cluster_resources()
-        room = min(int(whole.get(kind, 0) / share) for kind, share in each.items() if share)
+        fits = [int(whole.get(kind, 0) / share) for kind, share in each.items() if share]
+        room = min(fits, default=len(jobs))
         if room < 1:
             raise RecipeError(f"No job of {each} fits the Ray cluster, which has {whole}.")
         # What glibc reads when a process starts.
