@@ -73,15 +73,18 @@ def test_the_grid_and_the_plans() -> None:
     assert len(grid()) == len(set(grid())) == 8 * 2 * 4 * 2
     assert planned("paper") == grid()
     fast = planned("fast")
-    assert len(fast) == 11
+    assert len(fast) == 17
     assert {c.backbone for c in fast if c.data == "balanced" and c.init == "random"} == {
         c.backbone for c in grid()
     }
     assert {c.init for c in planned("fast", "w.pth")} == {"w.pth"}
-    assert len(planned("fast", "random")) == 10  # EfficientNet-Lite0's two become one
+    assert len(planned("fast", "random")) == 16  # EfficientNet-Lite0's two become one
     shown = shown_cells("fast")
     assert {c.place for c in shown} == {c.place for c in grid()}
     assert len(shown) == 129
+    scratch = Cell("resnet50", "sgd", 64, "all", "random").recipe(fast=True)
+    assert (scratch.optimizer.lr, scratch.epochs) == (0.1, 12)
+    assert Cell("resnet50", "sgd", 64, "all").recipe(fast=True).optimizer.lr == 0.01
     assert len(best()) == 16
     assert {c.init for c in best()} == {"imagenet"}
     assert Cell("googlenet", "sgd", 16, "all") not in planned("fast")
