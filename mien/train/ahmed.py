@@ -32,9 +32,9 @@ BATCHES = (16, 32, 64, 128)
 #: set, 7,178 images, is PublicTest and PrivateTest together.
 DATA = {"all": ("fer2013", 700), "balanced": ("balanced", 500)}
 FAST_EPOCHS = {"all": 8, "balanced": 12}
-#: What a backbone of random weights needs on all data in the fast budget. After one cycle of three
-#: epochs MobileNetV2 has 28.6 % of PublicTest by Adam up to .001 and 42.0 % by SGD up to .05 (seed 0);
-#: up to .2 it was ahead of .05 after the first.
+#: What a backbone of random weights needs on all data in the fast budget. After one cycle of
+#: three epochs MobileNetV2 has 28.6 % of PublicTest by Adam up to .001, 42.0 % by SGD up to .05
+#: (seed 0); up to .2 it was ahead of .05 after the first.
 SCRATCH = OptimizerConfig("sgd", 0.1, weight_decay=5e-4)
 SCRATCH_EPOCHS = 12
 
