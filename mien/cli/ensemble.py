@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,6 +70,7 @@ def ensemble(
     begin("ensemble", device, relaunch=recipe is not None)
     from mien.data import make_splits, read_for_protocol
     from mien.train.ensemble import build_ensemble, common_protocol, to_markdown
+    from mien.train.jobs import Options
 
     paths = list(members or ())
     wanted = None if recipe is None else resolved(recipe, set_, protocol=protocol)
@@ -76,16 +78,12 @@ def ensemble(
     dataset = read_for_protocol(data, by, name)
     splits = make_splits(dataset, by)
     if wanted is not None:
-        from mien.train.jobs import Options
-
         cluster = cluster_of(engine, address, cpus, gpus)
         how = Options(device, dry_run, splits=splits, cluster=cluster)
         paths += _trained(wanted, seeds, runs, dataset, how)
+    made = (paths, dataset, splits, out)
     record = build_ensemble(
-        paths,
-        dataset,
-        splits,
-        out,
+        *made,
         views=views or tta,
         choose=choose,
         test=test,
@@ -94,12 +92,7 @@ def ensemble(
         say=say,
     )
     say(f"wrote {out / 'ensemble.json'}")
-    if json:
-        from json import dumps
-
-        typer.echo(dumps(record))
-    else:
-        typer.echo(to_markdown(record))
+    typer.echo(dumps(record) if json else to_markdown(record))
 
 
 def _trained(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mien import zoo
 from mien.cli._options import Faces, GroupBy, Json, argument, option
+
+if TYPE_CHECKING:
+    from mien.own import FinetuneResult
 
 
 def finetune(
@@ -46,7 +49,6 @@ def finetune(
 
     from mien.cli._console import command_line, say, say_found, search_bar, wrote
     from mien.own import finetune as run
-    from mien.own.page import would_help
 
     with search_bar(hidden=json) as progress:
         result = run(
@@ -68,14 +70,17 @@ def finetune(
     for warning in result.warnings:
         say(f"note: {warning}")
     wrote(result.path, *result.pages.values())
-    if json:
-        typer.echo(dumps(result.to_dict(), ensure_ascii=False))
-    else:
-        low, high = result.report.scores.intervals["accuracy"]
-        typer.echo(
-            f"{result.report.split}: {result.accuracy:.1%} of {result.report.n:,} faces "
-            f"(95 % interval {100 * low:.1f}–{100 * high:.1f}); by chance "
-            f"{1 / len(result.info.labels):.1%}; {result.method}, {result.seconds:.1f} s"
-        )
-        typer.echo(would_help(result.curve))
+    typer.echo(dumps(result.to_dict(), ensure_ascii=False) if json else _summary(result))
     raise typer.Exit(1 if result.findings.unread else 0)
+
+
+def _summary(result: FinetuneResult) -> str:
+    from mien.own.page import would_help
+
+    low, high = result.report.scores.intervals["accuracy"]
+    return (
+        f"{result.report.split}: {result.accuracy:.1%} of {result.report.n:,} faces "
+        f"(95 % interval {100 * low:.1f}–{100 * high:.1f}); by chance "
+        f"{1 / len(result.info.labels):.1%}; {result.method}, {result.seconds:.1f} s\n"
+        f"{would_help(result.curve)}"
+    )

@@ -57,18 +57,9 @@ def serve(
     from mien.web import require_web
 
     require_web("`mien serve`")
-    from mien.web.settings import Settings, new_token, read_token
+    from mien.web.settings import Settings, new_token
 
-    if token is not None and token_file is not None:
-        raise typer.BadParameter("give --token or --token-file, not both")
-    if token is not None and token != "auto":
-        say(
-            "warning: every user of this machine can read --token in the list of processes; "
-            "use --token-file or MIEN_TOKEN."
-        )
-    if token_file is not None:
-        token = read_token(token_file)
-    token = token or os.environ.get("MIEN_TOKEN") or None
+    token = _token(token, token_file)
     made = token == "auto"
     settings = Settings(
         host=host,
@@ -87,6 +78,21 @@ def serve(
         verbose=verbose,
         made_token=made,
     )
+
+
+def _token(token: str | None, token_file: Path | None) -> str | None:
+    from mien.web.settings import read_token
+
+    if token is not None and token_file is not None:
+        raise typer.BadParameter("give --token or --token-file, not both")
+    if token is not None and token != "auto":
+        say(
+            "warning: every user of this machine can read --token in the list of processes; "
+            "use --token-file or MIEN_TOKEN."
+        )
+    if token_file is not None:
+        token = read_token(token_file)
+    return token or os.environ.get("MIEN_TOKEN") or None
 
 
 def start_line(url: str, settings: Settings, *, made: bool) -> str:

@@ -267,6 +267,19 @@ def record_scores(path: str | Path, split: str, scores: Mapping[str, Any]) -> Mo
     return info
 
 
+def _accuracy(logits: NDArray[np.float32], split: FaceDataset) -> float:
+    return float((logits.argmax(1) == split.labels).mean())
+
+
+def _agree(exported: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+    """The largest difference of a logit. Raises ModelError where the file's are not torch's."""
+    parity = float(np.abs(exported - reference).max())
+    if not parity <= PARITY:
+        words = f"a logit differs by {parity:.2g} (allowed {PARITY:g}); not written."
+        raise ModelError(f"The exported network disagrees with torch: {words}")
+    return parity
+
+
 def _gate(before: float, after: float, tolerance: float, split: str) -> None:
     """Raise ModelError where int8 costs more accuracy than it may."""
     if before - after > tolerance:
@@ -310,22 +323,18 @@ def export_onnx(
     """
     if not len(val):
         raise ModelError("Export needs a validation split to fit the temperature; it is empty.")
-    reference = classifier.logits(val.images)
-    float_accuracy = float((reference.argmax(1) == val.labels).mean())
-    info = dataclasses.replace(classifier.info, **changes)
+    info, reference = dataclasses.replace(classifier.info, **changes), classifier.logits(val.images)
+    float_accuracy = _accuracy(reference, val)
     proto = _to_onnx(classifier)
     faces = val.images[:512]
     exported = classifier_of(_with_info(proto, info)).logits(faces)
-    parity = float(np.abs(exported - reference[: len(faces)]).max())
-    if not parity <= PARITY:
-        words = f"a logit differs by {parity:.2g} (allowed {PARITY:g}); not written."
-        raise ModelError(f"The exported network disagrees with torch: {words}")
+    parity = _agree(exported, reference[: len(faces)])
     logits, accuracy = reference, float_accuracy
     if int8:
         shown = _calibration(train, calibration, classifier.degraded)
         proto = _quantize(proto, shown, info, method)
         logits = classifier_of(_with_info(proto, info)).logits(val.images)
-        accuracy = float((logits.argmax(1) == val.labels).mean())
+        accuracy = _accuracy(logits, val)
         parity = float(np.abs(logits[: len(faces)] - reference[: len(faces)]).max())
         _gate(float_accuracy, accuracy, tolerance, val_name)
     if classifier.degraded:
@@ -338,6 +347,5 @@ def export_onnx(
         precision="int8" if int8 else "float32",
         scores={**_scores_of(path, proto), val_name: found, **info.scores},
     )
-    data = _with_info(proto, info)
-    write_bytes(path, data)
-    return ExportResult(path, info, parity, float_accuracy, accuracy, len(data))
+    write_bytes(path, _with_info(proto, info))
+    return ExportResult(path, info, parity, float_accuracy, accuracy, path.stat().st_size)

@@ -140,24 +140,8 @@ def calibrate(
         on_found(own.findings)
     answers = _answers(classifier, own)
     before, after = _fitted(answers, classifier.info, accuracy, seed)
-    info = replace(
-        classifier.info,
-        temperature=after.temperature,
-        unsure_below=round(after.below, 6),
-        scores={key: _without_ece(kept) for key, kept in classifier.info.scores.items()},
-    )
+    info = _refitted(classifier.info, after)
     write_bytes(out, with_record(classifier.path.read_bytes(), info))
-    warnings = []
-    if len(answers.labels) < FEW:
-        warnings.append(
-            f"{len(answers.labels)} faces are few: with under {FEW} every figure here is rough."
-        )
-    if not own.findings.groups:
-        warnings.append(
-            "Nothing says which photos show the same person: if people come several times, the "
-            "figures are too good; give a group column or --group-by."
-        )
-    right = answers.logits.argmax(1) == answers.labels
     return CalibrationResult(
         path=out,
         info=info,
@@ -166,16 +150,32 @@ def calibrate(
         left_out=len(own.dataset) - len(answers.labels),
         before=before,
         after=after,
-        overall=float(right.mean()),
-        warnings=tuple(warnings),
+        overall=float((answers.logits.argmax(1) == answers.labels).mean()),
+        warnings=_warnings(len(answers.labels), own.findings),
     )
 
 
-def _without_ece(figures: Any) -> Any:
-    """Recorded figures without the one that another temperature makes untrue."""
-    return (
-        {k: v for k, v in figures.items() if k != "ece"} if isinstance(figures, dict) else figures
-    )
+def _warnings(faces: int, findings: Findings) -> tuple[str, ...]:
+    found = []
+    if faces < FEW:
+        found.append(f"{faces} faces are few: with under {FEW} every figure here is rough.")
+    if not findings.groups:
+        found.append(
+            "Nothing says which photos show the same person: if people come several times, the "
+            "figures are too good; give a group column or --group-by."
+        )
+    return tuple(found)
+
+
+def _refitted(info: ModelInfo, fit: Fit) -> ModelInfo:
+    """The record without the calibration errors, which another temperature makes untrue."""
+
+    def without(kept: Any) -> Any:
+        return {k: v for k, v in kept.items() if k != "ece"} if isinstance(kept, dict) else kept
+
+    scores = {key: without(kept) for key, kept in info.scores.items()}
+    below = round(fit.below, 6)
+    return replace(info, temperature=fit.temperature, unsure_below=below, scores=scores)
 
 
 @dataclass(frozen=True)

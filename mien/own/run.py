@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,49 +77,77 @@ def finetune(
         ModelError: ``start`` is unknown, or cannot be started from.
         OutputError: a file cannot be written.
     """
-    began = time.monotonic()
-    out, photos = Path(out), Path(photos)
-    if out.suffix.lower() != ".onnx":
-        raise OutputError(f"{str(out)!r} would hold a model; name it .onnx.")
-    if method not in METHODS:
-        raise ModelError(f"method is {method!r}; expected {' or '.join(METHODS)}.")
-    with lock(out):
+    protocol = PROTOCOLS_OF_OWN[faces]
+    order = _Order(Path(out), method, epochs, seed, protocol, licence, command, quiet)
+    with lock(order.out):
         analyzer = Analyzer(start, turns=False)
         base = _Base.of(analyzer)
-        listing = list_photos(photos, group_by)
-        total = len(listing.photos)
-        own = read_own(
-            listing,
-            photos,
-            analyzer,
-            faces=faces,
-            workers=available_cores(),
-            progress=None if progress is None else lambda done: progress(done, total),
-        )
+        own = _read(Path(photos), analyzer, faces, group_by, progress)
         if on_found is not None:
             on_found(own.findings)
-        data, info, method, chosen, splits, scored = _learn(
-            base, own, out, method, epochs, seed, PROTOCOLS_OF_OWN[faces], licence, quiet
-        )
-        scores, info, data = _score(data, info, own.dataset, splits, scored, seed, command)
-        write_bytes(out, data)
-        if is_work_folder(work_folder(out)):
-            remove(work_folder(out))
-    result = FinetuneResult(
-        path=out,
+        result = _learned(base, own, order)
+    return result if report is None else replace(result, pages=write_pages(result, report))
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What is to be made of the photos. Raises OutputError, ModelError."""
+
+    out: Path
+    method: str
+    epochs: int
+    seed: int
+    protocol: str
+    licence: str
+    command: str
+    quiet: bool
+    began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        if self.out.suffix.lower() != ".onnx":
+            raise OutputError(f"{str(self.out)!r} would hold a model; name it .onnx.")
+        if self.method not in METHODS:
+            raise ModelError(f"method is {self.method!r}; expected {' or '.join(METHODS)}.")
+
+
+def _read(
+    photos: Path,
+    analyzer: Analyzer,
+    faces: bool,
+    group_by: str | None,
+    progress: Callable[[int, int], None] | None,
+) -> OwnFaces:
+    listing = list_photos(photos, group_by)
+    total = len(listing.photos)
+    return read_own(
+        listing,
+        photos,
+        analyzer,
+        faces=faces,
+        workers=available_cores(),
+        progress=None if progress is None else lambda done: progress(done, total),
+    )
+
+
+def _learned(base: _Base, own: OwnFaces, order: _Order) -> FinetuneResult:
+    """Learn, score the part that was kept, write the file."""
+    data, info, method, chosen, splits, scored = _learn(base, own, order)
+    report, info, data = _score(data, info, own.dataset, splits, scored, order)
+    write_bytes(order.out, data)
+    if is_work_folder(work_folder(order.out)):
+        remove(work_folder(order.out))
+    return FinetuneResult(
+        path=order.out,
         info=info,
         findings=own.findings,
         method=method,
-        report=scores,
+        report=report,
         splits=splits,
         curve=chosen.curve,
         validated=chosen.accuracy,
-        warnings=warnings_of(own.findings, splits, scores, chosen.curve),
-        seconds=time.monotonic() - began,
+        warnings=warnings_of(own.findings, splits, report, chosen.curve),
+        seconds=time.monotonic() - order.began,
     )
-    if report is None:
-        return result
-    return replace(result, pages=write_pages(result, report))
 
 
 @dataclass(frozen=True)
@@ -159,27 +187,19 @@ def _method(wanted: str, own: OwnFaces) -> str:
 
 
 def _learn(
-    base: _Base,
-    own: OwnFaces,
-    out: Path,
-    method: str,
-    epochs: int,
-    seed: int,
-    protocol: str,
-    licence: str,
-    quiet: bool,
+    base: _Base, own: OwnFaces, order: _Order
 ) -> tuple[bytes, ModelInfo, str, Chosen, Splits, str]:
     """The linear head, and the whole network from there on where it is better on the part that
     chooses; then also how the faces were divided."""
-    method, data = _method(method, own), own.dataset
-    splits, scored = divide(own, seed, protocol, val=method == "network")
+    method, data, seed = _method(order.method, own), own.dataset, order.seed
+    splits, scored = divide(own, seed, order.protocol, val=method == "network")
     images = data.images
     features = base.features(images)
     mirrored = base.features(np.ascontiguousarray(images[:, :, ::-1]))
     rows = data.indices_of(np.concatenate([splits.ids["train"], splits.ids["val"]]))
     labels, classes = data.labels, len(data.classes)
     chosen = choose(features[rows], mirrored[rows], labels[rows], classes, own.together[rows], seed)
-    info = _describe(base, own, rows, chosen, out, seed, protocol, licence)
+    info = _describe(base, own, rows, chosen, order)
 
     def made(linear: Linear) -> bytes:
         return with_head(base.data, base.head, linear.weight, linear.bias, info)
@@ -194,10 +214,10 @@ def _learn(
             replace(info, recipe=recipe),
             data,
             splits,
-            work_folder(out),
+            work_folder(order.out),
             seed=seed,
-            quiet=quiet,
-            epochs=epochs,
+            quiet=order.quiet,
+            epochs=order.epochs,
         )
         # Its epoch was chosen on this very part: a gain within the part's standard error is none.
         if accuracy >= before + math.sqrt(before * (1 - before) / len(val)):
@@ -206,30 +226,23 @@ def _learn(
 
 
 def _describe(
-    base: _Base,
-    own: OwnFaces,
-    rows: NDArray[np.int64],
-    chosen: Chosen,
-    out: Path,
-    seed: int,
-    protocol: str,
-    licence: str,
+    base: _Base, own: OwnFaces, rows: NDArray[np.int64], chosen: Chosen, order: _Order
 ) -> ModelInfo:
     data, old, classes = own.dataset, base.info, len(own.dataset.classes)
     more = (classes - len(old.labels)) * base.head.width
     marks = sorted({fingerprint(face) for face in data.images[rows]})
     return replace(
         old,
-        name=out.stem[:200],
+        name=order.out.stem[:200],
         labels=data.classes,
         recipe=f"finetune: linear head on {old.name}",
-        seed=seed,
+        seed=order.seed,
         unsure_below=None,
         temperature=temperature_of(chosen.logits, data.labels[rows]),
         training_data=f"{data.name} ({len(rows):,} faces), started from {old.name}",
         data_sha256=data.sha256,
-        protocol=protocol,
-        licence=licence
+        protocol=order.protocol,
+        licence=order.licence
         or f"Not stated: trained on {data.name}, whose terms decide. Started from {old.name}: "
         f"{old.licence}",
         parameters=max(0, old.parameters + more + classes - len(old.labels)),
@@ -242,13 +255,7 @@ def _describe(
 
 
 def _score(
-    data: bytes,
-    info: ModelInfo,
-    dataset: FaceDataset,
-    splits: Splits,
-    scored: str,
-    seed: int,
-    command: str,
+    data: bytes, info: ModelInfo, dataset: FaceDataset, splits: Splits, scored: str, order: _Order
 ) -> tuple[Report, ModelInfo, bytes]:
     """The figures of the part that was kept, once; and the file with them in its record."""
     from mien.evaluate.samples import unseen
@@ -259,11 +266,11 @@ def _score(
         classifier,
         test,
         splits=splits,
-        seed=seed,
+        seed=order.seed,
         model=describe_model(info),
         protocol=info.protocol,
         split=scored,
-        command=command,
+        command=order.command,
     )
     low, high = found.scores.intervals["accuracy"]
     figures = {key: round(found.scores.summary[key], 6) for key in ("accuracy", "macro_f1", "ece")}

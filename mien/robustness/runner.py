@@ -84,44 +84,28 @@ def robustness(
             damaged file in ``out``, or a model that was or may have been trained on these images.
         ModelError: ``predict_proba`` gives another shape than (N, K).
     """
-    names = known(CORRUPTIONS if corruptions is None else dict.fromkeys(corruptions))
-    levels = sorted(set(severities))
-    if not names or not levels or not set(levels) <= set(SEVERITIES):
-        raise DataError("Give at least one corruption and severities from 1 to 5.")
+    grid = _grid(corruptions, severities)
     if not allow_trained:
         refuse_trained_on(predict_proba, dataset, splits)
     call, classes = resolved(predict_proba, classes)
     chosen = subset(dataset, limit)
     run = identity(chosen, model or {}, classes, split=split, protocol=protocol, flip=flip)
-    cache = PredictionCache(Path(out) / "predictions") if out is not None else None
-    who = json.dumps([run["model"], run["classes"]], sort_keys=True, default=str)
+    cache = None if out is None else PredictionCache(Path(out) / "predictions")
 
     def answers(images: FaceDataset) -> tuple[Predictions, float]:
         return predict(call, images, classes, batch_size=batch_size, views=run["tta"])
 
     scored: list[Cell] = []
-    for name, severity in [("clean", 0), *((name, s) for name in names for s in levels)]:
-        again, cells = cache is not None, []
-        for variant in CORRUPTIONS[name].variants if severity else ("",):
-            key = CellKey(name, severity, variant)
-            images = _corrupted(chosen, key)
-            if cache is None:
-                found, seconds = answers(images)
-            else:
-                again = again and cache.path(who, images, run["tta"]).exists()
-                made = functools.partial(answers, images)
-                found, seconds = cache.get(who, images, made, run["tta"])
-            cells.append(_cell(key, found.join(images), seconds))
+    for name, severity in grid:
+        cells, again = _scored(chosen, name, severity, answers, run, cache)
         scored += cells
         if on_cell:
             on_cell(name, severity, float(np.mean([c.accuracy for c in cells])), again)
-    order = np.argsort(chosen.ids, kind="stable")
+    clean = None if twin_free_ids is None else np.isin(np.sort(chosen.ids), twin_free_ids)
     return RobustnessReport(
         cells=tuple(scored),
         run=run,
-        twin_free=None
-        if twin_free_ids is None
-        else np.isin(chosen.ids[order], np.asarray(twin_free_ids)),
+        twin_free=clean,
         generator=generator_record(),
         notes=(_PRIVATE,) if split == "PrivateTest" else (),
         versions={**versions(), **_opencv()},
@@ -189,6 +173,39 @@ def _corrupted(dataset: FaceDataset, key: CellKey) -> FaceDataset:
             dataset.images[part], ids[part], key.corruption, key.severity, key.variant
         )
     return dataclasses.replace(dataset, images=images)
+
+
+def _grid(corruptions: Sequence[str] | None, severities: Sequence[int]) -> list[tuple[str, int]]:
+    """Clean, then every corruption at every severity. Raises DataError."""
+    names = known(CORRUPTIONS if corruptions is None else dict.fromkeys(corruptions))
+    levels = sorted(set(severities))
+    if not names or not levels or not set(levels) <= set(SEVERITIES):
+        raise DataError("Give at least one corruption and severities from 1 to 5.")
+    return [("clean", 0), *((name, s) for name in names for s in levels)]
+
+
+def _scored(
+    dataset: FaceDataset,
+    name: str,
+    severity: int,
+    answers: Callable[[FaceDataset], tuple[Predictions, float]],
+    run: Mapping[str, Any],
+    cache: PredictionCache | None,
+) -> tuple[list[Cell], bool]:
+    """The cells of one corruption and severity, and whether all of them had been kept."""
+    who = json.dumps([run["model"], run["classes"]], sort_keys=True, default=str)
+    again, cells = cache is not None, []
+    for variant in CORRUPTIONS[name].variants if severity else ("",):
+        key = CellKey(name, severity, variant)
+        images = _corrupted(dataset, key)
+        if cache is None:
+            found, seconds = answers(images)
+        else:
+            again = again and cache.path(who, images, run["tta"]).exists()
+            made = functools.partial(answers, images)
+            found, seconds = cache.get(who, images, made, run["tta"])
+        cells.append(_cell(key, found.join(images), seconds))
+    return cells, again
 
 
 def _cell(key: CellKey, joined: Joined, seconds: float) -> Cell:

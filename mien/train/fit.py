@@ -189,11 +189,18 @@ def fit(
             record_start(folder, recipe, dataset, splits, **facts)
 
         from_first(make_ready)
-        name = dataset.name + (f" + {unlabelled.name} (unlabelled)" if unlabelled else "")
-        about = {"sha256": dataset.sha256, "protocol": splits.protocol, "fold": splits.fold}
-        data = {"name": name, **about}
+        data = _described(dataset, splits, unlabelled)
         state = _train(learner, material, folder, begun, device, precision.precision, data, quiet)
     return FitResult(folder, state.best_epoch, state.best, state.seconds, folder / BEST)
+
+
+def _described(
+    dataset: FaceDataset, splits: Splits, unlabelled: FaceDataset | None
+) -> dict[str, Any]:
+    """What a checkpoint says of its data."""
+    name = dataset.name + (f" + {unlabelled.name} (unlabelled)" if unlabelled else "")
+    about = {"sha256": dataset.sha256, "protocol": splits.protocol, "fold": splits.fold}
+    return {"name": name, **about}
 
 
 def _precision(folder: Path, recipe: Recipe, device: str, resumed: bool) -> PrecisionChoice:

@@ -80,7 +80,6 @@ def train(
     """
     recipe, state = learner.recipe, state or State()
     total = recipe.epochs * len(batches)
-
     autocast = partial(torch.autocast, device, torch.bfloat16, enabled=precision == "bf16")
     while not state.finished(recipe):
         started = time.monotonic()
@@ -108,12 +107,11 @@ def train(
         if judge is not None:
             with autocast():
                 learner.judge(judge)
-        scores = learner.metrics()
-        metrics = {key: round(value, 6) for key, value in scores.items()}
-        spent, rate = time.monotonic() - started, optimizer.param_groups[0]["lr"]
+        scores, spent = learner.metrics(), time.monotonic() - started
         state.seconds += spent
-        row = {"epoch": state.epoch, **metrics, "learning_rate": rate, "seconds": round(spent, 2)}
-        state.rows.append(row)
+        row = {"epoch": state.epoch} | {key: round(value, 6) for key, value in scores.items()}
+        rate = optimizer.param_groups[0]["lr"]
+        state.rows.append(row | {"learning_rate": rate, "seconds": round(spent, 2)})
         after_epoch(state, _choose(state, recipe, scores.get("val_accuracy")))
     return state
 

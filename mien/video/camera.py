@@ -98,8 +98,7 @@ def camera_frames(
     Raises:
         CameraError: missing, busy, not permitted, or lost, and not to be waited for.
     """
-    waiting = seen = False
-    tries = 0
+    waiting, seen, tries = False, False, 0
     if not is_text(camera):
         raise CameraError(missing(camera))
     while True:
@@ -108,8 +107,7 @@ def camera_frames(
         first = reader.newest(silence) if reader else None
         if reader is None or first is None:
             capture.release() if reader is None else reader.stop()
-            problem = CameraError(missing(camera))
-            problem.exit_code = 1 if seen else 2
+            problem = _error(missing(camera), seen)
             if not wait and not (seen and is_address(camera) and tries < ATTEMPTS):
                 raise problem
             if not waiting:
@@ -122,21 +120,29 @@ def camera_frames(
             on_message(f"{name_of(camera)} is there.")
         waiting, tries = False, 0
         try:
-            frame: tuple[float, Image] | None = first
-            while frame is not None:
+            while first is not None:
                 seen = True
-                yield frame
-                frame = reader.newest(silence)
+                yield first
+                first = reader.newest(silence)
         finally:
             reader.stop()
-        why = "the connection was lost" if is_address(camera) else "it was unplugged or taken"
-        lost = CameraError(f"{name_of(camera)} gives no more pictures: {why}.")
-        lost.exit_code = 1 if seen else 2  # 1: what came before was done
+        lost = _error(_lost(camera), seen)
         if not wait and not is_address(camera):
             raise lost
         on_message(f"{lost} Waiting for it to come back.")
         waiting = True
         time.sleep(retry)
+
+
+def _lost(camera: str) -> str:
+    why = "the connection was lost" if is_address(camera) else "it was unplugged or taken"
+    return f"{name_of(camera)} gives no more pictures: {why}."
+
+
+def _error(sentence: str, seen: bool) -> CameraError:
+    error = CameraError(sentence)
+    error.exit_code = 1 if seen else 2  # 1: what came before was done
+    return error
 
 
 class _Reader:
