@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from mien import zoo
 from mien._system import processor
 from mien._version import __version__
-from mien.backend import onnxruntime
 from mien.classify import available_cores, load_classifier
 from mien.errors import MienError, ModelError
 from mien.images import read_image
+from mien.onnxfile.runtime import onnxruntime
 
 BATCHES = (1, 4, 8, 16, 32, 64)
 SIDE = 1024

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import backend, zoo
+from mien import zoo
 from mien._fork import native, renew_after_fork
 from mien.errors import ModelError, first_line
-from mien.graph import check_graph
 from mien.modelinfo import ModelInfo
+from mien.onnxfile import runtime
+from mien.onnxfile.graph import check_graph
 from mien.preprocess import normalize, probabilities
 
 #: Most faces per run of the session. From 8 to 64 the speed is the same within noise
@@ -53,7 +54,7 @@ class Classifier:
         self,
         path: str | Path,
         threads: int | None = None,
-        device: str | Sequence[backend.Provider] = "cpu",
+        device: str | Sequence[runtime.Provider] = "cpu",
     ) -> None:
         self.path = Path(path)
         if self.path.is_dir():
@@ -63,11 +64,11 @@ class Classifier:
         if threads is not None and threads < 1:
             raise ModelError(f"threads is {threads}; expected 1 or more.")
         self._arguments = (self.path, threads, device)
-        self._providers = backend.choose_providers(device)
+        self._providers = runtime.choose_providers(device)
         self._threads = threads or available_cores()
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
-        self._run_options: Any = backend.onnxruntime().RunOptions()
+        self._run_options: Any = runtime.onnxruntime().RunOptions()
         data = self._read()
         self.sha256: str = hashlib.sha256(data).hexdigest()
         metadata = check_graph(data, str(self.path))
@@ -81,7 +82,7 @@ class Classifier:
         if not shipped:  # one face, in bounded memory and time; then without the bound
             size = self.info.input_size
             face = np.linspace(1, 255, size * size).astype(np.uint8).reshape(1, size, size)
-            with backend.time_limit(self._run_options):
+            with runtime.time_limit(self._run_options):
                 self._run(normalize(face, self.info))
             self._session = self._open(data)
         self._run_options = None
@@ -101,10 +102,10 @@ class Classifier:
             raise ModelError(f"{self.path} cannot be read: {error.strerror or error}.") from None
 
     def _open(self, data: bytes, bounded: bool = False) -> Any:
-        ort = backend.onnxruntime()
+        ort = runtime.onnxruntime()
         options = ort.SessionOptions()
         if bounded:
-            backend.limit_memory(options)
+            runtime.limit_memory(options)
         options.log_severity_level = 4  # errors come as exceptions; nothing is printed besides
         # Threads take different faces instead of parts of one: measured 1.3 times as fast on two
         # cores, and no thread spins while it waits for the other.
@@ -237,7 +238,7 @@ def classifier_of(data: bytes) -> Classifier:
 def load_classifier(
     name_or_path: str | Path = zoo.DEFAULT,
     threads: int | None = None,
-    device: str | Sequence[backend.Provider] = "cpu",
+    device: str | Sequence[runtime.Provider] = "cpu",
 ) -> Classifier:
     """Load a shipped model by name, or any ``.onnx`` file that ``mien export`` wrote.
 

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 
 from mien import sources, zoo
 from mien._version import __version__
-from mien.backend import Provider
 from mien.classify import load_classifier
-from mien.codecs import Frame
 from mien.detect import Detection, Detector, load_detector
 from mien.errors import ImageError, MienError, ModelError
 from mien.images import Source, frames_of
+from mien.images.codecs import Frame
 from mien.modelinfo import ModelInfo, prior_weights
+from mien.onnxfile.runtime import Provider
 from mien.preprocess import crop_face, smoothed, whole_face
 from mien.quality import is_unsure, measure
 from mien.results import Box, Face, Quality, Result
-from mien.shown import Picture
+from mien.results.shown import Picture
 
 #: A path, "-" (standard input), a data URL, encoded bytes, a binary file, or pixels: a numpy array,
 #: a torch or JAX tensor, a PIL image.

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien._fork import native
+from mien.images.pixels import full_range
 from mien.modelinfo import ModelInfo
-from mien.pixels import full_range
-from mien.pose import LEVEL_FROM, roll_of
 from mien.results import Box
+from mien.results.pose import LEVEL_FROM, roll_of
 
 if TYPE_CHECKING:
     from mien.detect.base import Detection

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.pose import pose_of
 from mien.preprocess import face_square
 from mien.results import Quality
+from mien.results.pose import pose_of
 
 if TYPE_CHECKING:
     from mien.detect.base import Detection

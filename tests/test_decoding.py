@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien.decoding import DecodePool
 from mien.errors import ImageError
 from mien.images import read_image
+from mien.images.workers import DecodePool
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="limits are POSIX")
 
@@ -116,7 +116,7 @@ def test_workers_end_with_their_owner(jpeg, end, tmp_path):
     (tmp_path / "a.jpg").write_bytes(jpeg)
     code = """
         import sys, time
-        from mien.decoding import DecodePool
+        from mien.images.workers import DecodePool
         pool = DecodePool()
         pool.read_image(sys.argv[1])
         print(pool._idle[0]._process.pid, flush=True)

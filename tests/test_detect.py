@@ -17,7 +17,7 @@ from mien.detect import haar, load_detector, network, yunet
 from mien.detect.base import fit_long_side, resize
 from mien.detect.views import View, close_up
 from mien.errors import ModelError
-from mien.pose import roll_of
+from mien.results.pose import roll_of
 
 
 @pytest.mark.parametrize("name", ["yunet", "haar"])

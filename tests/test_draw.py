@@ -9,8 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mien import draw as module
-from mien import letters
-from mien.draw import MIN_LONG_SIDE, color_of, draw
+from mien.draw import MIN_LONG_SIDE, color_of, draw, lettering
 from mien.emotions import ALL, FER2013, PALETTE, PALETTE_ON_LIGHT, Emotion, to_labels
 from mien.results import Box, Face, Result
 
@@ -132,21 +131,21 @@ def test_names_in_other_scripts_are_drawn_where_a_font_has_them(
         painted = draw(blank(600, 800), Result((face,), 800, 600), bars=False)
         return tuple(int(v) for v in np.flatnonzero((painted != 90).any(2)))
 
-    assert letters.letters("happy", 40) is None
+    assert lettering.letters("happy", 40) is None
     names = ("спокойный", "ελληνικά", "naïve café", "😀")
-    monkeypatch.setattr(letters, "FONTS", ())
-    letters.letters.cache_clear()
-    letters._font_for.cache_clear()
+    monkeypatch.setattr(lettering, "FONTS", ())
+    lettering.letters.cache_clear()
+    lettering._font_for.cache_clear()
     without = [tag(name) for name in names]  # "?" and letters without accents: no font
     monkeypatch.undo()
-    letters.letters.cache_clear()
-    letters._font_for.cache_clear()
+    lettering.letters.cache_clear()
+    lettering._font_for.cache_clear()
     module._tag.cache_clear()
-    font = letters._font_for("ж")
+    font = lettering._font_for("ж")
     if not font:
         pytest.skip("no font with Cyrillic here")
     assert [tag(name) != old for name, old in zip(names, without, strict=True)][:3] == [True] * 3
-    mask, baseline = letters.letters("жён", 40) or (np.zeros((0, 0)), 0)
+    mask, baseline = lettering.letters("жён", 40) or (np.zeros((0, 0)), 0)
     assert mask.max() == 255
     assert 35 <= baseline <= 60
-    assert letters.letters("\U000f0000", 40) is None  # private use: no font has it
+    assert lettering.letters("\U000f0000", 40) is None  # private use: no font has it

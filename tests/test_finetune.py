@@ -26,7 +26,7 @@ from mien.data.crop import crop_photos
 from mien.data.own import list_photos
 from mien.data.splits import make_splits
 from mien.errors import DataError, MienError, ModelError, OutputError
-from mien.head import find_head, with_head, with_record, without_head
+from mien.onnxfile.head import find_head, with_head, with_record, without_head
 from mien.own.calibrate import _threshold as threshold
 from mien.own.divide import folds
 from mien.own.linear import choose, fit, temperature_of

@@ -19,7 +19,7 @@ from PIL import Image
 
 from mien.errors import ImageError
 from mien.images import read_image
-from mien.pixels import exif_orientation
+from mien.images.pixels import exif_orientation
 
 BYTE, SHORT, LONG, SLONG = 1, 3, 4, 9
 

@@ -18,8 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from mien.classify import Classifier, load_classifier
 from mien.cli import main
 from mien.errors import ModelError
-from mien.graph import MOST_METADATA, OPERATORS, check_graph
 from mien.modelinfo import ModelInfo
+from mien.onnxfile.graph import MOST_METADATA, OPERATORS, check_graph
 from mien.zoo import model_path
 
 FACES = np.zeros((1, 48, 48), np.uint8)

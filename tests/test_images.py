@@ -14,7 +14,7 @@ from helpers_memory import growth, needs_proc
 
 from mien.errors import ImageError
 from mien.images import as_bgr, read_image
-from mien.pixels import STRIPE_PIXELS
+from mien.images.pixels import STRIPE_PIXELS
 
 Image = pytest.importorskip("PIL.Image")
 ImageOps = pytest.importorskip("PIL.ImageOps")

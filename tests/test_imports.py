@@ -30,12 +30,12 @@ TORCH = {"torch", "torchvision", "torchmetrics", "lightning", "timm", "safetenso
 LAYERS = [
     layer.split()
     for layer in (
-        "_fork _quiet _system _version atomic backend errors graph shown text",
-        "codecs decoding emotions head images letters modelinfo pixels pose report results sources",
+        "_fork _system _version atomic errors text",
+        "emotions images modelinfo onnxfile report results sources",
         "classify detect draw preprocess quality sinks track zoo",
-        "data grown models pipeline",
+        "data models pipeline",
         "evaluate video",
-        "batch bench panel robustness spans summary train web",
+        "batch bench panel robustness summary train web",
         "explain export own reproduce",
         "mien",  # the public names, loaded on first use
         "cli",

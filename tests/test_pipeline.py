@@ -20,9 +20,9 @@ from mien.detect.views import View
 from mien.emotions import FER2013
 from mien.errors import ImageError, ModelError
 from mien.modelinfo import ModelInfo
-from mien.pose import roll_of
 from mien.preprocess import crop_face, face_square, smoothed, softmax, whole_face
 from mien.results import Box, Result
+from mien.results.pose import roll_of
 from mien.sources import find_images
 
 INFO = ModelInfo(name="x", labels=FER2013)
@@ -217,7 +217,7 @@ def test_usual_faces_are_not_spread(portrait):
 
 
 def test_crop_places_the_square_exactly(monkeypatch):
-    monkeypatch.setattr("mien.pixels.LEAST_RANGE", 0)  # else the ramp would be spread
+    monkeypatch.setattr("mien.images.pixels.LEAST_RANGE", 0)  # else the ramp would be spread
     ramp = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
     same = crop_face(ramp, Box(100, 50, 48, 48), INFO)
     assert np.array_equal(same[0], np.arange(100, 148))

@@ -133,7 +133,7 @@ def test_onnxruntime_is_imported_in_one_place():
             if any(name.split(".")[0] == "onnxruntime" for name in names):
                 found.add(path.relative_to(ROOT).as_posix())
     # The exporter's quantiser comes after it asked for the module there.
-    assert found == {"mien/backend.py", "mien/export/onnx.py"}
+    assert found == {"mien/onnxfile/runtime.py", "mien/export/onnx.py"}
 
 
 def test_the_environment_is_as_it_was(tmp_path):
@@ -141,7 +141,7 @@ def test_the_environment_is_as_it_was(tmp_path):
         """
         import os
         before = dict(os.environ)
-        from mien.backend import onnxruntime
+        from mien.onnxfile.runtime import onnxruntime
         onnxruntime()
         assert dict(os.environ) == before
         """,
@@ -151,7 +151,7 @@ def test_the_environment_is_as_it_was(tmp_path):
         """
         import os
         os.environ["ORT_DISABLE_TELEMETRY"] = "0"
-        from mien.backend import onnxruntime
+        from mien.onnxfile.runtime import onnxruntime
         onnxruntime()
         assert os.environ["ORT_DISABLE_TELEMETRY"] == "0"
         """,

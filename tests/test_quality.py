@@ -19,10 +19,10 @@ from mien.draw import draw
 from mien.emotions import FER2013, Emotion
 from mien.errors import ModelError
 from mien.modelinfo import ModelInfo
-from mien.pose import pose_of
 from mien.preprocess import crop_face
 from mien.quality import RULE, is_unsure, measure
 from mien.results import Face, Quality, Result
+from mien.results.pose import pose_of
 from mien.sinks import CsvSink
 
 INFO = ModelInfo("tiny", FER2013)

@@ -15,12 +15,12 @@ import pytest
 from helpers_onnx import make_onnx
 
 import mien
-from mien import backend
 from mien._system import file_sha256
 from mien.cli import main
 from mien.emotions import CKPLUS, FER2013_PRIOR, Emotion
 from mien.errors import MissingExtraError, ModelError, OutputError
 from mien.modelinfo import ModelInfo, prior_weights
+from mien.onnxfile import runtime
 from mien.pipeline import Analyzer
 from mien.results import Box, Face, Result
 
@@ -224,11 +224,11 @@ def test_prior_and_device_on_the_command_line(model, capsys):
 
 
 def test_a_device_that_is_not_there_is_one_sentence(model):
-    there = backend.onnxruntime().get_available_providers()
-    absent = [name for name, provider in backend.DEVICES.items() if provider not in there]
+    there = runtime.onnxruntime().get_available_providers()
+    absent = [name for name, provider in runtime.DEVICES.items() if provider not in there]
     assert absent, "this onnxruntime has every provider"
     for name in absent:
-        with pytest.raises(ModelError, match=f"has no {backend.DEVICES[name]}"):
+        with pytest.raises(ModelError, match=f"has no {runtime.DEVICES[name]}"):
             Analyzer(model, providers=name)
     with pytest.raises(ModelError, match="providers is empty"):
         Analyzer(model, providers=())

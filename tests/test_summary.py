@@ -10,8 +10,8 @@ import pytest
 
 from mien.cli import main
 from mien.errors import MienError
-from mien.spans import FORMATS, export
 from mien.summary import summarize
+from mien.summary.spans import FORMATS, export
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

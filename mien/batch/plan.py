@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from mien._system import arrow_errors, import_pyarrow_parquet
-from mien.codecs import MAX_MEMORY
 from mien.errors import ImageError, MienError, MissingExtraError, first_line
+from mien.images.codecs import MAX_MEMORY
 from mien.sources import STDIN, SUFFIXES, VIDEO_SUFFIXES, LeftOut, find_media, is_address
 from mien.text import shown
 

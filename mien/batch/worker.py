@@ -26,9 +26,9 @@ from typing import IO, Any
 from mien import zoo
 from mien.atomic import work_path
 from mien.batch.plan import Item, open_source
-from mien.codecs import MAX_MEMORY
 from mien.detect import FILM_MIN_FACE
 from mien.errors import ImageError, MienError, first_line
+from mien.images.codecs import MAX_MEMORY
 from mien.pipeline import Analyzer, Found
 from mien.results import Result
 from mien.sources import is_address

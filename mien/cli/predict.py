@@ -30,11 +30,11 @@ from mien.text import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mien.grown import GrowingSink
     from mien.modelinfo import ModelInfo
     from mien.pipeline import Analyzer
     from mien.results import Result
     from mien.sinks import Sink
+    from mien.sinks.grown import GrowingSink
     from mien.sources import LeftOut
 
 
@@ -166,7 +166,7 @@ class _Outputs:
 
     def growing(self, analyzer: Analyzer) -> GrowingSink:
         """The tables as ones that a stopped run, or new images, can be added to."""
-        from mien.grown import GrowingSink
+        from mien.sinks.grown import GrowingSink
 
         given = {"csv": self.csv, "jsonl": self.jsonl, "parquet": self.parquet}
         targets = {kind: target for kind, target in given.items() if target not in (None, "-")}
@@ -209,7 +209,7 @@ class _Run:
 
     def new(self, sources: list[str | Path], growing: GrowingSink) -> list[str | Path]:
         """Those that are not in the tables yet."""
-        from mien.grown import name_of
+        from mien.sinks.grown import name_of
 
         new = [source for source in sources if name_of(source) not in growing.done]
         self.before = len(sources) - len(new)

@@ -43,7 +43,7 @@ def summary(
     from mien.video.options import parse_time
 
     if spans is not None:
-        from mien.spans import FORMATS, export
+        from mien.summary.spans import FORMATS, export
 
         known = {ending[1:].lower(): ending for ending in FORMATS}
         suffix = known.get(spans.lower().lstrip("."), spans)

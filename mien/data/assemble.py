@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.codecs import declared_size
 from mien.data.dataset import FaceDataset
 from mien.emotions import ALL, CKPLUS, FER2013, Label
 from mien.errors import DataError, ImageError
 from mien.images import MAX_PIXELS
+from mien.images.codecs import declared_size
 
 #: Largest side of a face in a dataset, in pixels.
 MAX_SIDE = 1024

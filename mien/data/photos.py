@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.codecs import declared_size
 from mien.data.assemble import BadRows, assemble
 from mien.data.dataset import FaceDataset
 from mien.data.fercsv import csv_rows, read_header
@@ -20,6 +19,7 @@ from mien.data.parquet import ParquetColumns, image_bytes, parquet_schema, read_
 from mien.emotions import Emotion, parse_emotion
 from mien.errors import DataError, ImageError
 from mien.images import MAX_PIXELS
+from mien.images.codecs import declared_size
 
 
 @dataclass(frozen=True)

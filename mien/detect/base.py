@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.pose import Point
 from mien.results import Box
+from mien.results.pose import Point
 
 
 @dataclass(frozen=True, slots=True)

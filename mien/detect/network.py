@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import backend
 from mien._fork import native
 from mien._system import file_sha256
 from mien.errors import ModelError
+from mien.onnxfile import runtime
 
 MODEL_FILE = "face_detection_yunet_2023mar.onnx"
 MODEL_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
@@ -74,7 +74,7 @@ class Network:
         return type(self), ()
 
     def _load(self) -> Any:
-        ort = backend.onnxruntime()
+        ort = runtime.onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = 4  # the outputs' shapes in the file no longer hold
         options.intra_op_num_threads = 1

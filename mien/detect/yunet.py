@@ -30,9 +30,9 @@ from mien.detect import network
 from mien.detect.base import Detection, fit_long_side
 from mien.detect.network import Rows, merged
 from mien.detect.views import View, close_up
-from mien.pixels import full_range
-from mien.pose import roll_of
+from mien.images.pixels import full_range
 from mien.results import Box
+from mien.results.pose import roll_of
 
 #: Of faces of at least so many pixels at the network's input nine in ten are found, tight, noisy
 #: ones too; good photos need a third of it.

@@ -18,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 
 from mien.atomic import write_bytes
-from mien.backend import onnxruntime
 from mien.classify import Classifier, classifier_of
 from mien.data.dataset import FaceDataset
 from mien.errors import ModelError
 from mien.evaluate.temperature import fit_temperature
 from mien.export.saturation import prevent
 from mien.modelinfo import ModelInfo
+from mien.onnxfile.runtime import onnxruntime
 from mien.preprocess import normalize
 from mien.train.checkpoint import TorchClassifier
 from mien.train.degrade import degrade

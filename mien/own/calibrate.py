@@ -18,8 +18,8 @@ from mien.data.own_faces import Findings, OwnFaces
 from mien.errors import DataError, OutputError
 from mien.evaluate.metrics import negative_log_likelihood, reliability
 from mien.evaluate.samples import read_photos, unseen
-from mien.head import with_record
 from mien.modelinfo import ModelInfo
+from mien.onnxfile.head import with_record
 from mien.own.divide import folds
 from mien.own.linear import FOLDS, temperature_of
 from mien.preprocess import softmax

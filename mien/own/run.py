@@ -20,8 +20,8 @@ from mien.data.own import list_photos
 from mien.data.own_faces import Findings, OwnFaces, read_own
 from mien.errors import ModelError, OutputError, missing, require_extra
 from mien.evaluate import Report, describe_model, evaluate
-from mien.head import Head, find_head, with_head, with_record, without_head
 from mien.modelinfo import ModelInfo
+from mien.onnxfile.head import Head, find_head, with_head, with_record, without_head
 from mien.own.divide import divide
 from mien.own.linear import Chosen, Linear, choose, head_of, temperature_of
 from mien.own.network import EPOCHS, NEEDED, is_work_folder, train_network

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.codecs import Frame, kind_of
 from mien.errors import ImageError, VideoError
 from mien.images import read_frames
+from mien.images.codecs import Frame, kind_of
 
 #: What OpenCV does not read itself, or not every frame of it.
 KINDS = frozenset({"WebP", "PNG", "TIFF", "AVIF"})

@@ -10,10 +10,10 @@ from typing import Any
 
 from mien.atomic import lock
 from mien.errors import VideoError
-from mien.grown import name_of
 from mien.pipeline import Analyzer
 from mien.results import Result
 from mien.sinks import file_key
+from mien.sinks.grown import name_of
 from mien.sources import real_path
 from mien.video import resume
 from mien.video.film import Film

@@ -20,9 +20,9 @@ from typing import IO
 from mien.atomic import make_folder, open_atomic, remove, told_of
 from mien.emotions import Label
 from mien.errors import VideoError, require_extra
-from mien.grown import name_of, sources_of
 from mien.results import Result
 from mien.sinks import CsvSink, JsonLinesSink, ParquetSink, Sink
+from mien.sinks.grown import name_of, sources_of
 from mien.text import cut
 
 #: Stands for standard output.

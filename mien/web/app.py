@@ -18,11 +18,11 @@ from starlette.responses import Response
 from mien import zoo
 from mien._system import file_sha256
 from mien._version import __version__
-from mien.backend import Provider
 from mien.classify import Classifier
 from mien.detect import FILM_MIN_FACE, load_detector
 from mien.errors import MienError
 from mien.modelinfo import ModelInfo
+from mien.onnxfile.runtime import Provider
 from mien.pipeline import Analyzer
 from mien.web import metrics as exposition
 from mien.web import schemas

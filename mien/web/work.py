@@ -22,9 +22,9 @@ import numpy as np
 
 from mien._fork import renew_after_fork
 from mien.classify import available_cores
-from mien.decoding import DecodePool
 from mien.detect.yunet import CLOSE_AREA
 from mien.errors import ImageError
+from mien.images.workers import DecodePool
 from mien.modelinfo import ModelInfo
 from mien.pipeline import Analyzer
 from mien.results import Result

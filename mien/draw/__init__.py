@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.draw.lettering import letters
 from mien.emotions import Label, colour_of
-from mien.letters import letters
 from mien.results import Box, Face, Result, blend_of
 from mien.text import drawable
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ModelError
-from mien.graph import fields
 from mien.modelinfo import ModelInfo
+from mien.onnxfile.graph import fields
 
 # Field numbers of onnx.proto.
 _GRAPH, _METADATA = 7, 14
@@ -42,7 +42,7 @@ class Head:
 
 
 def find_head(data: bytes, name: str) -> Head:
-    """The last layer of an ONNX file that :func:`mien.graph.check_graph` has passed.
+    """The last layer of an ONNX file that :func:`mien.onnxfile.graph.check_graph` has passed.
 
     Raises:
         ModelError: the graph does not end with a dense layer whose weights are float32.

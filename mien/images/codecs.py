@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien._quiet import quiet
 from mien.errors import ImageError, first_line
-from mien.pixels import (
+from mien.images.pixels import (
     bgr_from,
     bgr_of,
     check_size,
@@ -33,6 +32,7 @@ from mien.pixels import (
     to_eight,
     upright,
 )
+from mien.images.quiet import quiet
 
 Pixels = NDArray[np.uint8]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from mien.emotions import Emotion, Label, to_label
-from mien.pose import Point, Pose, pose_of
-from mien.shown import Shown
+from mien.results.pose import Point, Pose, pose_of
+from mien.results.shown import Shown
 
 #: When a face reads as two expressions (:func:`is_blend`). Chosen on FER2013's PublicTest so that
 #: the shipped model says so as often as FER+'s raters are split: docs/blend.md.

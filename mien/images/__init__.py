@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.codecs import MAX_MEMORY, Frame, decode
 from mien.errors import ImageError, first_line
-from mien.pixels import bgr_of, check_size, exif_orientation, on_white, to_eight, upright
+from mien.images.codecs import MAX_MEMORY, Frame, decode
+from mien.images.pixels import bgr_of, check_size, exif_orientation, on_white, to_eight, upright
 from mien.sources import STDIN, UNREAD_SUFFIXES, open_stdin, refuse_address
 from mien.text import brief
 

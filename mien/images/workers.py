@@ -34,7 +34,7 @@ SECONDS = 3.0
 #: Memory for one picture, in bytes, beside what a worker takes without one.
 MEMORY = 600 << 20
 
-_START = "import sys; sys.path[:] = sys.argv[1:]; from mien.decoding import serve; serve()"
+_START = "import sys; sys.path[:] = sys.argv[1:]; from mien.images.workers import serve; serve()"
 
 #: Length of a JSON object and of what follows it.
 _HEAD = struct.Struct("<IQ")
