@@ -170,15 +170,13 @@ def run_jobs(
     """
     end = math.inf if budget_s is None else time.monotonic() + budget_s
     outcomes = {job.folder: Outcome(job, NOT_RUN) for job in jobs}
+    of = (lambda _: datasets) if isinstance(datasets, FaceDataset) else datasets
+    go = _one_by_one if options.cluster is None else _on_cluster
     for attempt in range(1, attempts + 1):
         # The second attempt looks again at what another process had: it may have died since.
         waiting = [o.job for o in outcomes.values() if o.state != DONE]
         again = f", attempt {attempt}" * (attempt > 1)
-        if options.cluster is None:
-            found = _one_by_one(waiting, datasets, options, end, again, say)
-        else:
-            found = _on_cluster(waiting, datasets, options, end, again, say)
-        for outcome in found:
+        for outcome in go(waiting, of, options, end, again, say):
             outcomes[outcome.job.folder] = outcome
             if isinstance(outcome.error, fatal):
                 raise outcome.error
@@ -193,7 +191,7 @@ def run_jobs(
 
 def _one_by_one(
     jobs: Sequence[Job],
-    datasets: FaceDataset | Callable[[str], FaceDataset],
+    datasets: Callable[[str], FaceDataset],
     options: Options,
     end: float,
     again: str,
@@ -224,7 +222,7 @@ def _task(job: Job, dataset: FaceDataset, options: Options) -> Outcome:
 
 def _on_cluster(
     jobs: Sequence[Job],
-    datasets: FaceDataset | Callable[[str], FaceDataset],
+    datasets: Callable[[str], FaceDataset],
     options: Options,
     end: float,
     again: str,
@@ -261,8 +259,7 @@ def _on_cluster(
             while waiting and len(running) < room and time.monotonic() < end:
                 number, job = waiting.pop(0)
                 if job.dataset not in data:
-                    one = datasets if isinstance(datasets, FaceDataset) else datasets(job.dataset)
-                    data[job.dataset] = ray.put(one)
+                    data[job.dataset] = ray.put(datasets(job.dataset))
                 say(f"training {job.folder.name} by Ray ({number} of {len(jobs)}{again})")
                 there = replace(job, folder=job.folder.resolve())
                 running[task.remote(there, data[job.dataset], how)] = job
@@ -289,13 +286,13 @@ def raise_first(outcomes: Sequence[Outcome]) -> None:
 
 def _train(
     job: Job,
-    datasets: FaceDataset | Callable[[str], FaceDataset],
+    datasets: Callable[[str], FaceDataset],
     options: Options,
     say: Say,
     count: str,
 ) -> None:
     """Train one job, or check that what its folder holds is it; ``count`` is said beside it."""
-    dataset = datasets if isinstance(datasets, FaceDataset) else datasets(job.dataset)
+    dataset = datasets(job.dataset)
     splits = options.splits or make_splits(
         dataset, job.recipe.protocol, seed=job.seed, fold=job.fold
     )
