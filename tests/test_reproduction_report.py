@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
@@ -33,6 +34,7 @@ from mien.reproduce.run import from_json
 from mien.reproduce.spec import PAPERS, get_system
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+from join_records import join
 from results_page import results_page
 
 EXTRAS = [e for name in PAPERS for e in get_system(name).extras]
@@ -551,6 +553,29 @@ def test_results_page_refuses_what_it_cannot_read(tmp_path: Path) -> None:
     write(record() | {"budget": "fast (dry run)"}, tmp_path / "debnath2021")
     with pytest.raises(DataError, match="of a dry run"):
         results_page(tmp_path)
+
+
+def test_records_of_two_machines_are_joined() -> None:
+    whole = read_record(Path(__file__).parent.parent / "results/ahmed2024/reproduction.json")
+    half = len(whole.runs) // 2
+    lost = [dataclasses.replace(run, state="not run", seeds=(), summary={}) for run in whole.runs]
+    grid = whole.extra["grid"]
+    empty = {
+        "tables": [
+            {**table, "rows": [{**row, "ours": None, "cell": ""} for row in table["rows"]]}
+            for table in grid["tables"]
+        ],
+        "cells": [{**cell, "state": "not run", "accuracy": None} for cell in grid["cells"]],
+    }
+    first = dataclasses.replace(whole, runs=(*whole.runs[:half], *lost[half:]))
+    other = dataclasses.replace(
+        whole, runs=(*lost[:half], *whole.runs[half:]), extra={"grid": empty}
+    )
+    joined = join([first, other])
+    assert [run.seeds for run in joined.runs] == [run.seeds for run in whole.runs]
+    assert [m.ours for m in joined.headlines] == [m.ours for m in whole.headlines]
+    assert joined.extra == whole.extra
+    assert join([other]).extra == {"grid": empty}
 
 
 def test_the_report_needs_no_torch() -> None:
