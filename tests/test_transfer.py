@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -31,6 +32,7 @@ from mien.errors import RecipeError
 from mien.export import export_onnx
 from mien.models import create_model
 from mien.models.fast import MatrixConv2d, _MatrixConv, speed_up
+from mien.models.published import PUBLISHED
 from mien.models.registry import get_spec
 from mien.models.summary import measure
 from mien.models.transfer import BACKBONES, HALF, IMAGENET, build_network, import_libraries
@@ -291,6 +293,132 @@ def test_a_file_of_weights(tmp_path: Path, form: str) -> None:
     weights.load_into(model)
     assert torch.equal(model.network.conv1.conv.weight, source.conv1.conv.weight)
     assert model.network.fc.out_features == 7
+
+
+def network_of_its_publisher(publisher: str, name: str) -> nn.Module:
+    """A backbone as the publisher's own code builds it, with every number drawn."""
+    import_libraries()
+    import timm
+    from torchvision import models
+
+    torch.manual_seed(0)
+    if publisher == "timm":
+        network = timm.create_model(BACKBONES[name].factory, pretrained=False)
+    else:
+        heads = {"aux_logits": True, "init_weights": False}
+        known = {"inceptionv3": ("inception_v3", heads), "googlenet": ("googlenet", heads)}
+        own, options = known.get(name, (name.replace("mobilenetv2", "mobilenet_v2"), {}))
+        network = getattr(models, own)(weights=None, **options)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.running_mean, -0.1, 0.1)
+            nn.init.uniform_(layer.running_var, 0.5, 1.5)
+    return network.eval()
+
+
+def features(network: nn.Module, head: str, x: torch.Tensor) -> torch.Tensor:
+    """What a network hands to its classifier."""
+    seen: list[torch.Tensor] = []
+    layer = network.get_submodule(head)
+    with layer.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0])), torch.no_grad():
+        network(x)
+    return seen[0]
+
+
+@pytest.mark.parametrize(
+    ("publisher", "name"), dict.fromkeys((p.publisher, p.backbone) for p in PUBLISHED.values())
+)
+def test_every_published_layout_is_loaded_whole(
+    publisher: str, name: str, tmp_path: Path
+) -> None:
+    # As published: torchvision's names with auxiliary heads, timm's bare or under a key. Older
+    # files have no counters of batches.
+    network = network_of_its_publisher(publisher, name)
+    state = dict(network.state_dict())
+    if publisher == "torchvision":
+        assert (name in ("inceptionv3", "googlenet")) == any("aux" in k.lower() for k in state)
+    bare = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    model = create_model(name).eval()
+    head = BACKBONES[name].head[0].rstrip(".")
+    own = model.network.get_submodule(head).weight.clone()
+    size = BACKBONES[name].size
+    x = torch.randn(2, 3, size, size)
+    theirs = "classifier.1" if (publisher, name) == ("torchvision", "mobilenetv2") else head
+    wanted = features(network, theirs, x)
+    for content in (bare, {"state_dict": state}, {"model": bare, "epoch": 3}):
+        torch.save(content, tmp_path / "w.pth")
+        for tensor in model.network.state_dict().values():
+            tensor.zero_()
+        model.network.get_submodule(head).weight.data.copy_(own)
+        weights = initial_weights(name, str(tmp_path / "w.pth"))
+        assert weights is not None
+        weights.load_into(model)
+        assert torch.equal(model.network.get_submodule(head).weight, own)
+        torch.testing.assert_close(features(model.network, head, x), wanted)
+    body = [k for k in bare if not k.startswith((*BACKBONES[name].head, theirs))]
+    broken = {k: v for k, v in bare.items() if k not in body[1:3]}
+    torch.save(broken, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=rf"does not fit .*(lacks '.*' and 1 more|agree)\.$"):
+        initial_weights(name, str(tmp_path / "w.pth"))
+    broken = {**bare, body[0]: bare[body[0]][:, :1]}
+    torch.save(broken, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=rf"'{body[0]}' is .*, not .*\.$|agree\.$"):
+        initial_weights(name, str(tmp_path / "w.pth"))
+
+
+def test_the_published_files_are_those_of_the_installed_libraries() -> None:
+    import_libraries()
+    import timm
+    from torchvision import models
+
+    assert {p.backbone for p in PUBLISHED.values()} == set(BACKBONES) - {"efficientnet_lite0"}
+    enums = ("inception_v3", "mobilenet_v2", "resnet50", "resnet101", "googlenet")
+    theirs = {w.url for e in enums for w in models.get_model_weights(e)}
+    names = {url.rpartition("/")[2] for url in theirs}
+    old = {"inception_v3_google-1a9a5a14.pth"}  # still timm's
+    assert {p.file for p in PUBLISHED.values() if p.publisher == "torchvision"} == names | old
+    licences = {"inception_resnet_v2-940b1cd6.pth": "apache-2.0"}  # now on the hub alone
+    for backbone in BACKBONES.values():
+        if backbone.library == "timm":
+            tags = timm.list_pretrained(f"{backbone.factory}.*")
+            for known in (timm.get_pretrained_cfg(tag) for tag in tags):
+                licences[(known.url or "").rpartition("/")[2]] = known.license
+    for published in PUBLISHED.values():
+        assert published.licence == licences.get(published.file, "")
+        assert re.fullmatch("[0-9a-f]{8,9}", published.prefix)
+        assert published.publisher == "torchvision" or published.file in licences
+    for entry in BACKBONES.values():
+        if entry.source.startswith("https://"):
+            assert entry.source.rpartition("/")[2] in PUBLISHED
+
+
+def test_a_published_name_needs_the_published_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = network_of_its_publisher("torchvision", SMALL).state_dict()
+    path = tmp_path / "googlenet-1378be20.pth"
+    torch.save(state, path)
+    own = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    said = (
+        f"{path} is damaged or another file: the SHA-256 of the file that torchvision publishes "
+        f"under this name begins with 1378be20, this one's with {own}."
+    )
+    for init in (path, tmp_path):  # a folder is searched for the backbone's file
+        with pytest.raises(WeightsError) as error:
+            initial_weights(SMALL, str(init))
+        assert str(error.value) == said
+    renamed = tmp_path / f"googlenet-{own}.pth"
+    path.rename(renamed)
+    true = dataclasses.replace(PUBLISHED["googlenet-1378be20.pth"], file=renamed.name)
+    monkeypatch.setitem(PUBLISHED, renamed.name, true)
+    for init in (renamed, tmp_path):
+        weights = initial_weights(SMALL, str(init))
+        assert weights is not None
+        assert weights.source == renamed.name
+    with pytest.raises(WeightsError, match=r"holds none of ResNet50's files \(resnet50_a1_0-14fe"):
+        initial_weights("resnet50", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"holds no known file; name the file of EfficientNet"):
+        initial_weights("efficientnet_lite0", str(tmp_path))
 
 
 def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:

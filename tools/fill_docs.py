@@ -17,6 +17,7 @@ from mien import zoo
 from mien.atomic import write_text
 from mien.classify import load_classifier
 from mien.cli import VERBS
+from mien.models.published import PUBLISHED
 from mien.train.ablation import picture, to_markdown
 
 SPEED_NAMES = {
@@ -87,6 +88,17 @@ def verbs_table() -> str:
     return "\n".join(["| verb | what it does |", "|---|---|", *rows])
 
 
+def published_table() -> str:
+    """The published files of ImageNet weights that ``--init`` knows by name."""
+    rows = [
+        f"| {file.backbone} | `{file.file}` | {file.publisher} | `{file.prefix}…` "
+        f"| {file.licence or 'not stated'} |"
+        for file in PUBLISHED.values()
+    ]
+    head = ["| backbone | file | publisher | SHA-256 | licence |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *rows])
+
+
 def ablation() -> dict[str, Any]:
     """The record of docs/flagship.md's ablation."""
     path = ROOT / "results" / "ablation_cpu.json"
@@ -97,6 +109,7 @@ def ablation() -> dict[str, Any]:
 BLOCKS = {
     "README.md": {"models": models_table, "speed": speed_table},
     "docs/cli.md": {"verbs": verbs_table},
+    "docs/transfer.md": {"published": published_table},
     "docs/flagship.md": {"ablation": lambda: to_markdown(ablation()).rstrip()},
 }
 

@@ -45,7 +45,7 @@ def sweep(
     ] = "fast",
     init: Annotated[
         str | None,
-        option("imagenet, random or a file of weights (default: the budget's)."),
+        option("imagenet, random, a file or folder of weights (default: the budget's)."),
     ] = None,
     only: Annotated[list[str] | None, option("backbone=resnet50,batch=64; repeated: or.")] = None,
     grid: Annotated[bool, option("The whole grid, not only the budget's plan.", "--grid")] = False,

@@ -32,7 +32,7 @@ def train(
     set_: Set = None,
     init: Annotated[
         str | None,
-        option("imagenet, random or a file of weights (default: the recipe's)."),
+        option("imagenet, random, a file or folder of weights (default: the recipe's)."),
     ] = None,
     out: RunFolder = None,
     resume: Resume = False,

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mien._system import file_sha256
 from mien.errors import ModelError, RecipeError, require_extra
+from mien.models.published import PUBLISHED
 from mien.models.registry import create_model
 from mien.models.transfer import BACKBONES, Backbone, BackboneEntry, build_network
 
@@ -70,7 +71,7 @@ class InitialWeights:
         missing, unexpected = model.network.load_state_dict(dict(self.state), strict=False)
         left = [k for k in missing if not k.startswith(model.entry.head)]
         assert not unexpected, unexpected
-        assert all(k.endswith("num_batches_tracked") for k in left), left
+        assert all(_counts(k) for k in left), left
 
 
 def initial_weights(model: str, init: str) -> InitialWeights | None:
@@ -79,7 +80,8 @@ def initial_weights(model: str, init: str) -> InitialWeights | None:
     Args:
         model: registry name.
         init: "imagenet", "random" or a file: a state dictionary (.pth, .pt, .safetensors) of the
-            same architecture, or a checkpoint of a mien run of it.
+            same architecture, or a checkpoint of a mien run of it; for a backbone also a folder of
+            published files, of which it takes its own (:data:`mien.models.published.PUBLISHED`).
 
     Raises:
         RecipeError: the architecture has no ImageNet weights (it is no backbone).
@@ -98,8 +100,20 @@ def initial_weights(model: str, init: str) -> InitialWeights | None:
     require_extra("transfer", ("timm", "torchvision", "safetensors"), f"init={init}")
     if init == IMAGENET:
         return InitialWeights(_fit(_published(entry), entry, entry.source), entry.source)
-    path = _existing(init, f"{entry.title}, imagenet")
+    path = _in_folder(Path(init), entry) or _existing(init, f"{entry.title}, imagenet")
     return InitialWeights(_fit(_read(path), entry, str(path)), path.name)
+
+
+def _in_folder(folder: Path, entry: BackboneEntry) -> Path | None:
+    """The backbone's published file in a folder; None if it is no folder. Raises WeightsError."""
+    if not folder.is_dir():
+        return None
+    names = [p.file for p in PUBLISHED.values() if p.backbone == entry.name]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    wanted = f"none of {entry.title}'s files ({', '.join(names)})" if names else "no known file"
+    raise WeightsError(f"The folder {folder} holds {wanted}; name the file of {entry.title}.")
 
 
 def _existing(init: str, title: str) -> Path:
@@ -192,6 +206,7 @@ def _unreachable(entry: BackboneEntry, cache: Path, error: Exception) -> Weights
 
 def _read(path: Path) -> dict[str, Any]:
     """The tensors of a file by name. Raises WeightsError."""
+    _check_hash(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -208,6 +223,19 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(found, Mapping) or not all(isinstance(v, Tensor) for v in found.values()):
         raise WeightsError(f"{path} holds no dictionary of weights.")
     return _without_prefix({str(k): v for k, v in found.items()})
+
+
+def _check_hash(path: Path) -> None:
+    """Raise WeightsError where a file with a published name is not the published file."""
+    known = PUBLISHED.get(path.name)
+    if known is None or not path.is_file():
+        return
+    own = file_sha256(path)[: len(known.prefix)]
+    if own != known.prefix:
+        raise WeightsError(
+            f"{path} is damaged or another file: the SHA-256 of the file that {known.publisher} "
+            f"publishes under this name begins with {known.prefix}, this one's with {own}."
+        )
 
 
 def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -231,33 +259,51 @@ def _fit(state: Mapping[str, Tensor], entry: BackboneEntry, where: str) -> dict[
     with torch.device("meta"):
         wanted = build_network(entry, 1000).state_dict()
     body = {k: v for k, v in wanted.items() if not k.startswith(entry.head)}
-    needed = {k for k in body if not k.endswith("num_batches_tracked")}
+    needed = {k for k in body if not _counts(k)}
     if not needed & set(state):
         state = _by_position(state, wanted, entry, where)
     missing = sorted(needed - set(state))
     foreign = sorted(k for k in set(state) - set(body) if not k.startswith(entry.head))
-    if missing or foreign:
-        what = f"lacks {missing[0]!r}" if missing else f"has {foreign[0]!r}, which is not in it"
-        raise WeightsError(f"{where} does not fit {entry.title} of {entry.library}: it {what}.")
-    for name in needed:
-        if state[name].shape != body[name].shape:
-            raise WeightsError(
-                f"{where} does not fit {entry.title} of {entry.library}: {name!r} is "
-                f"{tuple(state[name].shape)}, not {tuple(body[name].shape)}."
-            )
+    reshaped = [k for k in needed & set(state) if state[k].shape != body[k].shape]
+    what = ""
+    if missing:
+        what = f"it lacks {_first(missing)}"
+    elif foreign:
+        what = f"it has {_first(foreign)}, which the network has not"
+    elif reshaped:
+        name = min(reshaped)
+        shapes = f"{tuple(state[name].shape)}, not {tuple(body[name].shape)}"
+        what = f"{name!r} is {shapes}" + _more(reshaped)
+    if what:
+        raise WeightsError(f"{where} does not fit {entry.title} of {entry.library}: {what}.")
     return {name: state[name].float().contiguous() for name in body if name in needed}
+
+
+def _first(names: list[str]) -> str:
+    return f"{names[0]!r}" + _more(names)
+
+
+def _more(names: list[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
 def _by_position(
     state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], entry: BackboneEntry, where: str
 ) -> dict[str, Tensor]:
-    pairs = list(zip(wanted.items(), state.values(), strict=False))
-    alike = len(wanted) == len(state) and all(
-        name.startswith(entry.head) or ours.shape == theirs.shape for (name, ours), theirs in pairs
+    ours, theirs = ([(k, v) for k, v in s.items() if not _counts(k)] for s in (wanted, state))
+    pairs = list(zip(ours, theirs, strict=False))
+    alike = len(ours) == len(theirs) and all(
+        name.startswith(entry.head) or mine.shape == other.shape
+        for (name, mine), (_, other) in pairs
     )
     if not alike:
         raise WeightsError(
             f"{where} does not fit {entry.title} of {entry.library}: neither its names nor the "
             "order and shapes of its weights agree."
         )
-    return {name: theirs for (name, _), theirs in pairs}
+    return {name: other for (name, _), (_, other) in pairs}
+
+
+def _counts(name: str) -> bool:
+    """Whether it is batch norm's counter of batches, which older files lack and nothing needs."""
+    return name.endswith("num_batches_tracked")
