@@ -358,7 +358,7 @@ def test_every_published_layout_is_loaded_whole(
     body = [k for k in bare if not k.startswith((*BACKBONES[name].head, theirs))]
     broken = {k: v for k, v in bare.items() if k not in body[1:3]}
     torch.save(broken, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=rf"does not fit .*(lacks '.*' and 1 more|agree)\.$"):
+    with pytest.raises(WeightsError, match=r"does not fit .*(lacks '.*' and 1 more|agree)\.$"):
         initial_weights(name, str(tmp_path / "w.pth"))
     broken = {**bare, body[0]: bare[body[0]][:, :1]}
     torch.save(broken, tmp_path / "w.pth")
