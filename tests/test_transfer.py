@@ -320,7 +320,10 @@ def features(network: nn.Module, head: str, x: torch.Tensor) -> torch.Tensor:
     """What a network hands to its classifier."""
     seen: list[torch.Tensor] = []
     layer = network.get_submodule(head)
-    with layer.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0])), torch.no_grad():
+    with (
+        layer.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0])),
+        torch.no_grad(),
+    ):
         network(x)
     return seen[0]
 
@@ -328,9 +331,7 @@ def features(network: nn.Module, head: str, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("publisher", "name"), dict.fromkeys((p.publisher, p.backbone) for p in PUBLISHED.values())
 )
-def test_every_published_layout_is_loaded_whole(
-    publisher: str, name: str, tmp_path: Path
-) -> None:
+def test_every_published_layout_is_loaded_whole(publisher: str, name: str, tmp_path: Path) -> None:
     # As published: torchvision's names with auxiliary heads, timm's bare or under a key. Older
     # files have no counters of batches.
     network = network_of_its_publisher(publisher, name)
