@@ -28,6 +28,7 @@ from mien.data.dataset import FaceDataset
 from mien.errors import DataError, OutputError
 from mien.report import charts
 from mien.report.document import count, duration, millions, points, shown, slug
+from mien.report.markdown import plain
 from mien.reproduce.record import Record, read_record, without_folders
 from mien.reproduce.report import write_reproduction
 from mien.reproduce.run import from_json
@@ -471,10 +472,8 @@ def test_earlier_recipes_are_listed_in_report_and_results(tmp_path: Path) -> Non
         tmp_path / "debnath2021", made
     )
     page = results_page(tmp_path)
-    assert (
-        "Another recipe: Shape, fast budget: 3 epochs. It reached 40 % on the test split. Too "
-        "short." in page
-    )
+    report = "../results/debnath2021/reproduction.md#earlier"
+    assert f"[1 recipe that was replaced, or tried and not taken]({report})." in page
 
 
 def markdown(folder: Path, made: dict) -> str:
@@ -520,26 +519,67 @@ def test_small_forms() -> None:
     assert slug("Four-layer ConvNet (fast)") == "four-layer-convnet-fast"
 
 
+def page_tables(page: str) -> list[list[list[str]]]:
+    """The cells of every table of a page, by row."""
+    found = [part.splitlines() for part in page.split("\n\n") if part.startswith("| ")]
+    return [
+        [[c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+        for lines in found
+    ]
+
+
 def test_results_page_before_and_after_a_run(tmp_path: Path) -> None:
     before = results_page(tmp_path)
     for name in PAPERS:
-        assert f"[{name}](#{name})" in before
+        assert f"[figures](#{name})" in before
         assert f'<a id="{name}"></a>' in before
     known = get_system("debnath2021")
-    assert "So far 0 of " in before
-    table = before.split("\n\n")[4].splitlines()
-    rows = [re.split(r"(?<!\\)\|", line) for line in table]
-    assert {len(r) for r in rows} == {10}
-    assert rows[2][4].strip() == "not run"
-    assert all(remark.title in before for remark in known.remarks)
+    assert "So far 0 of 38 figures are measured by the fast recipe." in before
+    lines, *of_papers = page_tables(before)
+    assert lines[0] == [
+        *("paper", "accuracy of", "claimed", "ours, fast recipe", "marks met", "more"),
+    ]
+    assert [row[2:5] for row in lines[2:]] == [
+        ["96.5 / 65.05 %", "not run", "–"],
+        ["76.83 / 65.38 %", "not run", "–"],
+        ["50.77 to 65.47 %", "not run", "–"],
+        ["75 / 97 %", "not run", "–"],
+        ["58 / 60 / 59 %", "not run", "–"],
+    ]
+    assert len(of_papers) == len(PAPERS)
+    assert {row[3] for row in of_papers[0][2:]} == {"not run"}
+    assert all(plain(r.title) in before and plain(r.text) in before for r in known.remarks)
     write(record(), tmp_path / "debnath2021")
     after = results_page(tmp_path)
-    assert "| 64.00 ± 0.30 % (3 seeds) | −1.05 | ≥ 63.05 % | met |" in after
-    assert "(../results/debnath2021/reproduction.md)" in after
-    assert (
-        "Budget fast; 1 of 1 planned runs complete, 3 of 3 trainings, 20 min 27 s in all." in after
-    )
-    assert re.search(r"So far [1-9]\d* of \d+ figures are measured \(budget: fast\); [1-9]", after)
+    assert "full recipe" not in after
+    lines, figures, *_ = page_tables(after)
+    assert lines[2][3:5] == ["90.12 / 64.00 %", "1 of 2"]
+    assert "[report](../results/debnath2021/reproduction.md)" in lines[2][5]
+    assert "64.00 ± 0.30 % (3 seeds), −1.05, met" in [row[3] for row in figures]
+    assert "Fast recipe: 1 of 1 planned runs complete, 3 of 3 trainings, 20 min 27 s" in after
+    assert re.search(r"So far \d of 3\d figures are measured by the fast recipe, 1 of 2 ", after)
+    assert all(plain(remark["title"]) in after for remark in record()["remarks"])
+    assert all(plain(remark["text"]) not in after for remark in record()["remarks"])
+
+
+def test_the_full_recipe_stands_beside_the_fast_one(tmp_path: Path) -> None:
+    write(record(), tmp_path / "debnath2021")
+    full = record() | {"budget": "paper"}
+    for mark in full["headlines"]:
+        mark["ours"], mark["ours_text"], mark["remark"] = 0.7, "70.00 % (1 seed)", "In full."
+    write(full, tmp_path / "debnath2021-paper")
+    page = results_page(tmp_path)
+    lines, figures, *others = page_tables(page)
+    assert lines[0][3:6] == ["ours, full recipe", "ours, fast recipe", "marks met"]
+    assert lines[2][3].startswith("70.00 / 70.00")
+    assert lines[2][5].endswith("(fast)")
+    assert "(full)" in lines[2][5]
+    assert "[report of the full recipe](../results/debnath2021-paper/reproduction.md)" in page
+    assert lines[3][3:5] == ["–", "not run"]  # nothing is said of a full recipe nobody ran
+    assert figures[0][3:5] == ["ours, full recipe", "ours, fast recipe"]
+    assert all(row[3].startswith("70.00 % (1 seed)") for row in figures[2:])
+    assert page.count(" In full.") == 1
+    assert all("ours, full recipe" not in table[0] for table in others)
 
 
 def test_results_page_refuses_what_it_cannot_read(tmp_path: Path) -> None:
@@ -552,6 +592,9 @@ def test_results_page_refuses_what_it_cannot_read(tmp_path: Path) -> None:
     (tmp_path / "mondal2022" / "reproduction.json").unlink()
     write(record() | {"budget": "fast (dry run)"}, tmp_path / "debnath2021")
     with pytest.raises(DataError, match="of a dry run"):
+        results_page(tmp_path)
+    write(record() | {"budget": "paper"}, tmp_path / "debnath2021")
+    with pytest.raises(DataError, match="of the paper budget, not of the fast one"):
         results_page(tmp_path)
 
 
