@@ -8,7 +8,8 @@ DEMO_VENV ?= .venv/demo
 DEV_VENV ?= .venv/dev
 SITE_VENV ?= .venv/site
 PIP_FLAGS ?= --disable-pip-version-check --quiet
-PYTEST_FLAGS ?=
+# One process a core, at most four: each holds torch. PYTEST_FLAGS= runs one test after another.
+PYTEST_FLAGS ?= -n logical --maxprocesses 4 --dist loadfile
 # Lines that the tests reach. Nearly free from Python 3.12 on (sys.monitoring); before that it doubles
 # the time in Python, so it has to be asked for: make test COVERAGE=--cov=mien
 export COVERAGE_CORE ?= $(shell $(PYTHON) -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
