@@ -58,11 +58,16 @@ def write_film(path: Path, frames: Iterator[Image], fps: float = FPS) -> Path:
 
 
 def ffmpeg(*arguments: str) -> None:
-    """Run the system's ffmpeg; the test is skipped where there is none."""
+    """Run the system's ffmpeg, the output last; the test is skipped where there is none.
+
+    In one thread: libvpx's others wait by spinning, at 20 times the cost on a busy machine.
+    """
     program = shutil.which("ffmpeg")
     if program is None:
         pytest.skip("this test makes its film with ffmpeg: apt-get install ffmpeg")
-    subprocess.run([program, "-v", "error", "-nostdin", "-y", *arguments], check=True)
+    *options, path = arguments
+    command = [program, "-v", "error", "-nostdin", "-y", *options, "-threads", "1", path]
+    subprocess.run(command, check=True)
 
 
 def probe(path: Path, stream: str, entry: str) -> list[str]:

@@ -155,7 +155,8 @@ def test_closed_standard_streams(closed: str, tmp_path: Path, jpeg: bytes) -> No
     photo, table = tmp_path / "a.jpg", tmp_path / "t.csv"
     photo.write_bytes(jpeg)
     commands = {f"predict {photo} --quiet --csv {table}": 0, "predict none.jpg": 2}
-    printing = ("models", f"predict {photo}", f"predict {photo} --json", "--version", "video -h")
+    printing = ("data splits", f"predict {photo}", f"predict {photo} --json")
+    printing += ("--version", "video -h")
     commands |= dict.fromkeys(printing, 2 if ">&-" in closed.split() else 0)
     if "<&-" in closed:
         commands["predict -"] = 2

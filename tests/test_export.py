@@ -23,7 +23,7 @@ from mien.export.saturation import largest_pair, rounded
 from mien.preprocess import softmax
 from mien.train.checkpoint import TorchClassifier, load_checkpoint
 from mien.train.fit import fit
-from mien.train.recipe import AugmentConfig
+from mien.train.recipe import AugmentConfig, override
 from mien.zoo import model_path
 
 
@@ -31,9 +31,8 @@ from mien.zoo import model_path
 def trained(tmp_path_factory: pytest.TempPathFactory) -> TorchClassifier:
     folder = tmp_path_factory.mktemp("run")
     data = drawn_faces()
-    recipe = small_recipe(
-        epochs=8, augment=AugmentConfig(), clean_epochs=0, ema=0.9, model_args={"dropout": 0.0}
-    )
+    recipe = small_recipe(epochs=8, augment=AugmentConfig(), clean_epochs=0, ema=0.9)
+    recipe = override(recipe, ["model_args.dropout=0"])
     fit(recipe, data, drawn_splits(data), folder, device="cpu", quiet=True)
     return load_checkpoint(folder / "best.ckpt")
 
@@ -169,7 +168,8 @@ def test_train_and_export_commands_on_real_faces(
     run = tmp_path / "run"
     data = str(data_dir / "fer2013.parquet")
     arguments = ["train", "mien_small", "--data", data, "--out", str(run), "--dry-run"]
-    assert main([*arguments, "--set", "precision=32"]) == 0
+    narrow = ["--set", "precision=32", "--set", "model_args.widths=[16,32,48]"]
+    assert main([*arguments, *narrow]) == 0
     for name in ("report/report.json", "curves.svg", "result.json"):
         assert (run / name).exists(), name
     capsys.readouterr()

@@ -34,7 +34,7 @@ with hold(Path(sys.argv[1])):
 
 
 def test_a_failed_job_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
-    good = override(small_recipe(epochs=1), ["model_args.widths=[16,16,32]"])
+    good = small_recipe(epochs=1)
     bad = override(good, ["model_args.widths=[16,16]"])
     jobs = [Job(bad, 0, tmp_path / "bad"), Job(good, 0, tmp_path / "good")]
     lines: list[str] = []
@@ -62,7 +62,7 @@ def test_jobs_on_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """The same folders, by tasks of Ray; a failure is reported and tried again."""
     pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    good = override(small_recipe(epochs=1), ["model_args.widths=[16,16,32]"])
+    good = small_recipe(epochs=1)
     bad = override(good, ["model_args.widths=[16,16]"])
     jobs = [Job(recipe, 0, tmp_path / name) for name, recipe in (("bad", bad), ("good", good))]
     lines: list[str] = []

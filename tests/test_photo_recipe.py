@@ -144,7 +144,7 @@ def test_a_standardised_net_does_not_see_the_light(light: tuple[float, float]) -
 
 def test_a_run_can_start_from_another_s_weights(tmp_path: Path) -> None:
     splits = drawn_splits(DATA)
-    first = small_recipe(epochs=2, ema=0.9)
+    first = small_recipe(epochs=2, ema=0.9, model_args={})
     fit(first, DATA, splits, tmp_path / "a", device="cpu", quiet=True)
     kept = tmp_path / "a" / "best.ckpt"
     start = initial_weights(first.model, str(kept))

@@ -71,7 +71,7 @@ def test_a_child_of_a_parent_that_looked_at_several_faces_answers(model):
 def test_a_fork_while_other_threads_work_hangs_nobody(what, shipped_model):
     if what == "classifier":
         classifier = Classifier(shipped_model, threads=1)
-        count, work = 60, lambda: classifier.logits(FACES[:1])
+        count, work = 20, lambda: classifier.logits(FACES[:1])
     else:
         detector = load_detector(what)
         count, work = 5, lambda: detector.detect(PICTURE)

@@ -207,9 +207,8 @@ def test_bicubic_keeps_more_of_the_detail() -> None:
 
 def test_fit_learns_and_the_checkpoint_predicts(tmp_path: Path) -> None:
     data = drawn_faces()
-    recipe = small_recipe(
-        epochs=8, augment=AugmentConfig(), clean_epochs=0, ema=0.9, model_args={"dropout": 0.0}
-    )
+    recipe = small_recipe(epochs=8, augment=AugmentConfig(), clean_epochs=0, ema=0.9)
+    recipe = override(recipe, ["model_args.dropout=0"])
     result = fit(recipe, data, drawn_splits(data), tmp_path / "run", device="cpu", quiet=True)
     assert result.val_accuracy > 0.9
     for name in ("recipe.json", "run.json", "splits.json", "curves.csv", "best.ckpt", "last.ckpt"):
@@ -244,6 +243,7 @@ def test_options_run(tmp_path: Path, changes: list[str]) -> None:
     data = drawn_faces(70)
     recipe = override(small_recipe(epochs=2), changes)
     if recipe.model == "njoku_cnn":
+        recipe = dataclasses.replace(recipe, model_args={})
         with pytest.raises(RecipeError, match="forward_features"):
             fit(recipe, data, drawn_splits(data), tmp_path / "a", device="cpu", quiet=True)
         recipe = override(recipe, ["loss.ferplus_auxiliary=0"])
@@ -363,7 +363,7 @@ def test_a_run_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
     ("number", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, -signal.SIGINT)]
 )
 def test_a_signal_is_no_success(tmp_path: Path, number: int, code: int) -> None:
-    child = start(tmp_path)
+    child = start(tmp_path, 0.1)
     wait_for_epochs(child, tmp_path / "curves.csv", 1)
     for _ in range(30):  # Python drops a KeyboardInterrupt that comes while a finaliser runs
         child.send_signal(number)
@@ -408,19 +408,25 @@ def test_nothing_is_scored_on_what_it_was_trained_on(tmp_path: Path) -> None:
     refuse_seen(tmp_path / "elsewhere" / "best.ckpt", other, ("val",))  # nothing is known of it
 
 
+#: A run in the folder of its first argument; before every batch it waits for the seconds of the
+#: second, so that there is time to stop it in the middle. A factor near 1: whether an epoch is a
+#: plateau hangs on one image of 35.
 CHILD = """
 import sys, time
 from pathlib import Path
-from typing import Any
 from helpers_train import drawn_faces, drawn_splits, small_recipe
-from mien.data.splits import refuse_seen
 from mien.train.fit import fit
-from mien.train.precision import PrecisionChoice, choose_device
+from mien.train.learner import Learner
 from mien.train.recipe import ScheduleConfig
 import torch
 torch.set_num_threads(1)
+loss = Learner.loss
+def late(*arguments):
+    time.sleep(float(sys.argv[2]))
+    return loss(*arguments)
+Learner.loss = late
 data = drawn_faces()
-recipe = small_recipe(epochs=6, schedule=ScheduleConfig("plateau", patience=1, factor=0.5))
+recipe = small_recipe(epochs=6, schedule=ScheduleConfig("plateau", patience=1, factor=0.9))
 fit(recipe, data, drawn_splits(data), Path(sys.argv[1]), seed=3, resume=True, device="cpu")
 """
 
@@ -429,12 +435,12 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return read_checkpoint(folder / "last.ckpt")[1]
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
+def start(folder: Path, pause: float = 0.0) -> subprocess.Popen[bytes]:
     """The run of ``CHILD`` in a process of its own."""
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), str(here.parent)])
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(folder)],
+        [sys.executable, "-c", CHILD, str(folder), str(pause)],
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -444,14 +450,14 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def start_two(folder: Path) -> subprocess.Popen[bytes]:
-    """The run of ``CHILD`` in two processes that torchrun starts."""
+    """The run of ``CHILD``, slowly, in two processes that torchrun starts."""
     script = folder.with_suffix(".py")
     script.write_text(CHILD)
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), str(here.parent)])
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     return subprocess.Popen(
-        [sys.executable, *command, str(folder)],
+        [sys.executable, *command, str(folder), "0.1"],
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -468,23 +474,30 @@ def wait_for_epochs(child: subprocess.Popen[bytes], curves: Path, epochs: int) -
     assert child.poll() is None, "the run ended before it could be stopped"
 
 
-def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of ``CHILD`` that nobody stopped."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert start(folder).wait(300) == 0
+    return folder
+
+
+def test_killed_and_resumed_equals_uninterrupted(whole: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle, then --resume: the same weights as a run that was left alone."""
-    assert start(tmp_path / "whole").wait(300) == 0
     broken = tmp_path / "broken"
-    child, curves = start(broken), broken / "curves.csv"
+    child, curves = start(broken, 0.1), broken / "curves.csv"
     wait_for_epochs(child, curves, 2)
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert len(curves.read_text().splitlines()) < 7
     assert start(broken).wait(300) == 0
-    ours, theirs = weights(broken), weights(tmp_path / "whole")
+    ours, theirs = weights(broken), weights(whole)
     assert ours.keys() == theirs.keys()
     for key, value in ours.items():
         assert torch.equal(value, theirs[key]), key
     rows = [line.rsplit(",", 1)[0] for line in curves.read_text().splitlines()]  # less the seconds
-    whole = (tmp_path / "whole" / "curves.csv").read_text().splitlines()
-    assert rows == [line.rsplit(",", 1)[0] for line in whole]
+    wanted = (whole / "curves.csv").read_text().splitlines()
+    assert rows == [line.rsplit(",", 1)[0] for line in wanted]
 
 
 @pytest.mark.parametrize(
@@ -513,10 +526,9 @@ def test_the_parts_gradients_add_up_to_the_batchs(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its terminate() reaches no child")
-def test_two_processes_train_as_one_and_one_goes_on(tmp_path: Path) -> None:
+def test_two_processes_train_as_one_and_one_goes_on(whole: Path, tmp_path: Path) -> None:
     """Same steps, losses close (batch norm sees halves); stopped, then resumed by one process."""
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert start(one).wait(300) == 0
+    two = tmp_path / "two"
     child = start_two(two)
     wait_for_epochs(child, two / "curves.csv", 2)
     child.terminate()
@@ -524,10 +536,10 @@ def test_two_processes_train_as_one_and_one_goes_on(tmp_path: Path) -> None:
     rows = len(read_curves(two / "curves.csv"))
     assert 2 <= rows < 6
     assert start(two).wait(300) == 0
-    ours, theirs = read_curves(two / "curves.csv"), read_curves(one / "curves.csv")
+    ours, theirs = read_curves(two / "curves.csv"), read_curves(whole / "curves.csv")
     assert [row["epoch"] for row in ours] == [1, 2, 3, 4, 5, 6]
     for mine, other in zip(ours, theirs, strict=True):
-        assert mine["train_loss"] == pytest.approx(other["train_loss"], abs=0.3)
+        assert mine["train_loss"] == pytest.approx(other["train_loss"], abs=0.15)
     record = json.loads((two / "run.json").read_text())
     assert (record["processes"], record["resumed"][0]["processes"]) == (2, 1)
 

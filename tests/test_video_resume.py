@@ -453,7 +453,8 @@ def test_parts_that_became_links_are_not_followed(
         with pytest.raises(VideoError):
             list(VideoRun([film], analyzer, options, to, go_on=True).run())
         assert moved.stat().st_size == size
-        list(VideoRun([film], analyzer, options, to).run())  # starting over removes the link only
+        # starting over removes the link only
+        list(VideoRun([film], analyzer, Options(every=50), to).run())
         assert moved.exists()
         shutil.rmtree(moved, ignore_errors=True)
         moved.unlink(missing_ok=True)
@@ -534,8 +535,8 @@ def test_an_encoder_that_dies_is_reported(tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_film(
     shipped_model: Path, portrait: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    """Resident memory after 200 and after 1,500 frames, all outputs on, in a process of its own."""
-    frames = (draw_frame(portrait, n, (160, 120)) for n in range(1500))
+    """Resident memory after 200 and after 800 frames, all outputs on, in a process of its own."""
+    frames = (draw_frame(portrait, n, (160, 120)) for n in range(800))
     source = write_film(tmp_path / "long.mp4", frames)
     script = """
 import sys
@@ -549,7 +550,7 @@ film, model, folder = map(Path, sys.argv[1:])
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 def on_frame(film, result):
-    if result.frame in (200, 1499):
+    if result.frame in (200, 799):
         print(result.frame, resident(), len(result.faces), flush=True)
 outputs = Outputs(str(folder / "a.csv"), str(folder / "a.jsonl"), video=folder / "a.mp4",
                   plot=folder / "a.html")
@@ -565,7 +566,7 @@ list(VideoRun([film], Analyzer(model), Options(checkpoint=2), outputs).run(on_fr
     (_, early, faces), (_, late, _) = (line.split() for line in done.stdout.splitlines())
     assert faces == "1"
     assert float(late) < 400
-    assert float(late) - float(early) < 25
+    assert float(late) - float(early) < 12
 
 
 def test_the_helpers_draw_what_they_say(portrait: NDArray[np.uint8]) -> None:
