@@ -49,6 +49,14 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def fer2013(data_dir: Path) -> Any:
+    """FER2013, a ``FaceDataset`` not to be changed; reading it takes seconds."""
+    from mien.data import read_dataset
+
+    return read_dataset(data_dir, "fer2013")
+
+
+@pytest.fixture(scope="session")
 def _portrait() -> NDArray[np.uint8]:
     data = pytest.importorskip("skimage.data", reason="scikit-image carries the portrait")
     rgb: NDArray[Any] = data.astronaut()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mien import draw as draw_module
 from mien.cli import main
+from mien.data.dataset import FaceDataset
 from mien.draw import draw
 from mien.emotions import FER2013, FERPLUS_COLUMNS, Emotion
 from mien.errors import DataError
@@ -174,14 +175,13 @@ def test_the_gap_makes_blends_as_frequent_as_split_votes() -> None:
     assert said.sum() == (counts[:, 1] >= 3).sum()
 
 
-def test_the_published_gap_is_that_of_the_shipped_model(data_dir: Path) -> None:
+def test_the_published_gap_is_that_of_the_shipped_model(fer2013: FaceDataset) -> None:
     """The choice of BLEND_GAP, made again on 400 of PublicTest's faces."""
     from mien.classify import load_classifier
-    from mien.data import make_splits, read_dataset
+    from mien.data import make_splits
     from mien.robustness.runner import subset
 
-    data = read_dataset(data_dir / "fer2013.parquet")
-    few = subset(make_splits(data, "fer2013").select(data, "PublicTest"), 400)
+    few = subset(make_splits(fer2013, "fer2013").select(fer2013, "PublicTest"), 400)
     assert few.votes is not None
     p = load_classifier().predict_proba(few.images)
     assert module.choose_gap(p, few.votes, FER2013) == pytest.approx(BLEND_GAP, abs=0.1)

@@ -12,13 +12,8 @@ from mien.data.audit import audit
 pytestmark = pytest.mark.data
 
 
-@pytest.fixture(scope="module")
-def fer(data_dir: Path) -> FaceDataset:
-    return read_dataset(data_dir, "fer2013")
-
-
-def test_audit_finds_the_known_figures(fer: FaceDataset) -> None:
-    found = audit(fer)
+def test_audit_finds_the_known_figures(fer2013: FaceDataset) -> None:
+    found = audit(fer2013)
     assert list(found.counts["Training"].values()) == [3995, 436, 4097, 7215, 4830, 3171, 4965]
     assert list(found.counts["PublicTest"].values()) == [467, 56, 496, 895, 653, 415, 607]
     assert list(found.counts["PrivateTest"].values()) == [491, 55, 528, 879, 594, 416, 626]
@@ -37,10 +32,10 @@ def test_audit_finds_the_known_figures(fer: FaceDataset) -> None:
     assert 700 < len(found.near_pairs) < 1000
 
 
-def test_twin_free_private_test(fer: FaceDataset) -> None:
-    ids = twin_free_ids(fer)
+def test_twin_free_private_test(fer2013: FaceDataset) -> None:
+    ids = twin_free_ids(fer2013)
     assert len(ids) == 3275
-    assert set(ids) <= set(make_splits(fer, "fer2013").ids["test"])
+    assert set(ids) <= set(make_splits(fer2013, "fer2013").ids["test"])
 
 
 @pytest.mark.parametrize(
@@ -52,8 +47,8 @@ def test_twin_free_private_test(fer: FaceDataset) -> None:
         ("balanced", (3063, 0, 766)),
     ],
 )
-def test_protocol_sizes(fer: FaceDataset, protocol: str, sizes: tuple[int, ...]) -> None:
-    made = make_splits(fer, protocol)
+def test_protocol_sizes(fer2013: FaceDataset, protocol: str, sizes: tuple[int, ...]) -> None:
+    made = make_splits(fer2013, protocol)
     assert tuple(len(made.ids[r]) for r in ("train", "val", "test")) == sizes
 
 

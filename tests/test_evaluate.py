@@ -17,7 +17,7 @@ from sklearn import metrics as sk
 
 from mien.classify import load_classifier
 from mien.cli import main
-from mien.data import make_splits, read_for_protocol
+from mien.data import make_splits
 from mien.data.dataset import FaceDataset
 from mien.data.duplicates import without_twins
 from mien.emotions import ALL, CKPLUS, FER2013, Emotion
@@ -249,7 +249,7 @@ def test_command_on_real_faces(
 
 
 def test_a_model_of_other_labels_is_held_to_its_own(
-    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data_dir: Path, fer2013: FaceDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A network of FER+'s majority labels is scored on those, without being told."""
     path = make_onnx(tmp_path / "m.onnx", ALL, protocol="ferplus-majority", seed=3)
@@ -258,8 +258,7 @@ def test_a_model_of_other_labels_is_held_to_its_own(
     assert main([*arguments, "--format", "json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert (record["protocol"], record["n"]) == ("ferplus-majority", 3199)
-    plain = read_for_protocol(Path(data), "fer2013")
-    assert record["data"]["sha256"] != plain.sha256
+    assert record["data"]["sha256"] != fer2013.sha256
     info = SimpleNamespace(info=load_classifier(path).info)
     samples = samples_of(info, Path(data), None, "PublicTest")
     assert (samples.splits.protocol, len(samples.chosen)) == ("ferplus-majority", 3199)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,13 @@ from onnx import numpy_helper
 from mien.classify import Classifier
 from mien.cli import main
 from mien.errors import ModelError
-from mien.export import default_licence, export_onnx, fit_temperature, record_scores
+from mien.export import (
+    ExportResult,
+    default_licence,
+    export_onnx,
+    fit_temperature,
+    record_scores,
+)
 from mien.export.saturation import largest_pair, rounded
 from mien.preprocess import softmax
 from mien.train.checkpoint import TorchClassifier, load_checkpoint
@@ -42,11 +49,18 @@ def split(name: str) -> object:
     return drawn_splits(data).select(data, name)
 
 
-def test_float_export_agrees_and_describes_itself(trained: TorchClassifier, tmp_path: Path) -> None:
-    train, val = split("train"), split("val")
-    out = tmp_path / "m.onnx"
-    result = export_onnx(trained, out, train, val, val_name="PublicTest", licence="test only")
-    assert result.parity < 1e-3
+@pytest.fixture(scope="module")
+def exported(trained: TorchClassifier, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
+    """``trained`` in float32."""
+    out, words = tmp_path_factory.mktemp("float") / "m.onnx", {"licence": "test only"}
+    return export_onnx(trained, out, split("train"), split("val"), val_name="PublicTest", **words)
+
+
+def test_float_export_agrees_and_describes_itself(
+    trained: TorchClassifier, exported: ExportResult
+) -> None:
+    val, out = split("val"), exported.path
+    assert exported.parity < 1e-3
     model = Classifier(out)
     assert model.info.labels == trained.info.labels
     assert model.info.licence == "test only"
@@ -60,11 +74,12 @@ def test_float_export_agrees_and_describes_itself(trained: TorchClassifier, tmp_
     assert str(Path(__file__).parent.parent).encode() not in text, "the file names a local path"
 
 
-def test_int8_is_smaller_and_gated(trained: TorchClassifier, tmp_path: Path) -> None:
+def test_int8_is_smaller_and_gated(
+    trained: TorchClassifier, exported: ExportResult, tmp_path: Path
+) -> None:
     train, val = split("train"), split("val")
-    whole = export_onnx(trained, tmp_path / "f.onnx", train, val)
     small = export_onnx(trained, tmp_path / "q.onnx", train, val, int8=True, calibration=64)
-    assert small.size < 0.4 * whole.size
+    assert small.size < 0.4 * exported.size
     assert small.info.precision == "int8"
     assert small.accuracy >= small.float_accuracy - 0.005
     with pytest.raises(ModelError, match="int8 falls"):
@@ -129,9 +144,8 @@ def test_temperature_undoes_overconfidence() -> None:
     assert fit_temperature(3 * logits, labels) == pytest.approx(3.0, abs=0.3)
 
 
-def test_scores_travel_with_the_file(trained: TorchClassifier, tmp_path: Path) -> None:
-    out = tmp_path / "m.onnx"
-    export_onnx(trained, out, split("train"), split("val"), val_name="PublicTest")
+def test_scores_travel_with_the_file(exported: ExportResult, tmp_path: Path) -> None:
+    out = Path(shutil.copy(exported.path, tmp_path))
     before = Classifier(out)
     record_scores(out, "PrivateTest", {"accuracy": 0.5, "n": 10})
     after = Classifier(out)

@@ -251,12 +251,11 @@ def test_whole_face_keeps_native_pixels():
 
 
 @pytest.mark.data
-def test_yunet_crops_are_framed_as_fer2013(data_dir):
+def test_yunet_crops_are_framed_as_fer2013(fer2013):
     """Faces pasted into a canvas come back within 6 % (median) of their own frame."""
-    from mien.data import read_dataset
     from mien.detect import load_detector
 
-    faces = read_dataset(data_dir, name="fer2013").images[:2800:28]
+    faces = fer2013.images[:2800:28]
     detector, errors = load_detector(), []
     for face in faces:
         canvas = cv2.copyMakeBorder(
