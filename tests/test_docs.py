@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -127,3 +128,69 @@ def test_links_lead_somewhere(page: str) -> None:
     local = [t for t in targets if not t.startswith("http")]
     missing = [t for t in local if not (path.parent / t).exists()]
     assert missing == []
+
+
+def test_what_the_papers_promised_has_the_figures_of_the_records() -> None:
+    def read(path: str) -> Any:
+        return json.loads((ROOT / "results" / path).read_text(encoding="utf-8"))
+
+    def percents(*values: float, digits: int = 1) -> str:
+        return " / ".join(f"{100 * value:.{digits}f}" for value in values) + " %"
+
+    blends = [read(f"mien_{m}/blend.json") for m in ("distilled", "photo", "ferplus")]
+    before, after = (read(f"mien_{m}/panel.json") for m in ("distilled", "photo"))
+
+    def cell(report: Any, name: str) -> Any:
+        return next(c for c in report["cells"] if c["set"] == name)
+
+    def group(tag: str, name: str) -> Any:
+        found = [g for g in after["groups"] if (g["tag"], g["group"]) == (tag, name)]
+        return next(g for g in found if g["label"] == "happy")
+
+    def smiles(tag: str, name: str) -> str:
+        return f"{group(tag, name)['right']} of {group(tag, name)['n']}"
+
+    women, men = group("gender", "female"), group("gender", "male")
+    ckplus = read("mien_distilled/ckplus.json")
+    faces = read("bench.json")["classifier"]["1"]
+    builds = read("mien_base_distilled/two_builds/ensemble.json")
+    covers = read("mien_distilled/robustness/robustness.json")["corruptions"]
+    own = read("mien_distilled/PublicTest.json")["twin_free"]
+    ours = {
+        f"{paper}.{mark['key']}": mark["ours"]
+        for paper in ("ahmed2024", "bah2022", "mondal2022", "njoku2024")
+        for mark in read(f"{paper}/reproduction.json")["headlines"]
+    }
+    lite0 = "ahmed2024.efficientnet_lite0"
+    expected = [
+        percents(*(b["top2"]["leader_in_two"] for b in blends)),
+        percents(*(b["top2"]["same_pair"] for b in blends)),
+        percents(*(b["blend"]["recall"] for b in blends)),
+        f"women {smiles('gender', 'female')} (95 %: {women['low']:.0%}".removesuffix("%"),
+        f"men {smiles('gender', 'male')} ({100 * men['low']:.0f}–{100 * men['high']:.0f} %)",
+        f"18 to 22 years {smiles('age', '18 to 22')}, 23 to 28 {smiles('age', '23 to 28')}",
+        f"29 to 54 {smiles('age', '29 to 54')}",
+        f"London's smiles {sum(g['right'] for g in before['groups'] if g['tag'] == 'gender') - 102}"
+        f" to {women['right'] + men['right']} of 102",
+        f"{percents(ckplus['accuracy'])} of {ckplus['n']} images",
+        f"macro recall {percents(ckplus['macro_recall'])}",
+        f"{faces['1']:,.0f} faces/s one at a time, {max(faces.values()):,.0f} in batches",
+        f"{percents(builds['val']['accuracy'], digits=2)} on PublicTest, each alone 72.14",
+        f"79 % of its accuracy ({percents(covers['eyes_hidden']['accuracy'])})",
+        f"72 % ({percents(covers['mouth_hidden']['accuracy'])})",
+        f"own last layer {percents(own['accuracy'])}",
+        f"{percents(ours['bah2022.ckplus_random'])} of random frames",
+        f"{percents(ours['bah2022.ckplus_subjects'])} of people",
+        f"{percents(ours['mondal2022.deep_val'], digits=2)} validation accuracy",
+        f"with dropout {percents(ours['mondal2022.dropout_val'], digits=2)}",
+        f"ResNet101 has {percents(ours['ahmed2024.resnet101_balanced'], digits=2)}",
+        f"ResNet50 {percents(ours['ahmed2024.resnet50_balanced'], digits=2)}",
+        f"{percents(ours[f'{lite0}_balanced'], digits=2)} from ImageNet's",
+        f"{percents(ours[f'{lite0}_all'], digits=2)} from ImageNet's",
+        f"network {percents(ours['njoku2024.accuracy_7178'], digits=2)} from random",
+    ]
+    for name in ("CK+", "muxspace"):
+        was, now = (100 * cell(r, name)["accuracy"] for r in (before, after))
+        expected.append(f"{name} {was:.1f} to {now:.1f} %")
+    page = (ROOT / "docs" / "beyond.md").read_text(encoding="utf-8")
+    assert [text for text in expected if text not in page] == []

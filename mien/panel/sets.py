@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -114,7 +115,7 @@ def _london(folder: Path) -> PanelSet:
         raise DataError(f"{path} does not exist.")
     if not {"face_id", "emotion", "image"} <= set(parquet_schema(path).names):
         raise DataError(f"{path} lacks the columns face_id, emotion and image.")
-    table = read_table(path, ["face_id", "emotion", "gender", "ethnicity", "image"])
+    table = read_table(path, ["face_id", "emotion", "gender", "ethnicity", "age", "image"])
     blobs, rows = image_bytes(table["image"]), table.drop_columns(["image"]).to_pylist()
     photos = [
         PanelPhoto(
@@ -122,12 +123,24 @@ def _london(folder: Path) -> PanelSet:
             label=parse_emotion(row["emotion"]),
             person=f"lon{row['face_id']}",
             image=partial(read_image, blob or b""),
-            tags={"gender": str(row["gender"]), "ethnicity": str(row["ethnicity"])},
+            tags={
+                "gender": str(row["gender"]),
+                "ethnicity": str(row["ethnicity"]),
+                "age": _age(str(row.get("age"))),
+            },
         )
         for row, blob in zip(rows, blobs, strict=True)
     ]
     remark = "102 adults, one neutral and one smiling photo each; many smiles keep the mouth closed"
     return PanelSet("London", photos, remark)
+
+
+def _age(years: str) -> str:
+    """The age group, of three that hold similar numbers; "unknown" where no age is stated."""
+    try:
+        return ("18 to 22", "23 to 28", "29 to 54")[bisect_right((22.5, 28.5), float(years))]
+    except ValueError:
+        return "unknown"
 
 
 def _ckplus(folder: Path) -> PanelSet:
