@@ -615,7 +615,7 @@ def test_records_of_two_machines_are_joined() -> None:
         whole, runs=(*lost[:half], *whole.runs[half:]), extra={"grid": empty}
     )
     joined = join([first, other])
-    assert [run.seeds for run in joined.runs] == [run.seeds for run in whole.runs]
+    assert [run.done for run in joined.runs] == [run.done for run in whole.runs]
     assert [m.ours for m in joined.headlines] == [m.ours for m in whole.headlines]
     assert joined.extra == whole.extra
     assert join([other]).extra == {"grid": empty}
