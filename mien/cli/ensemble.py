@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli._console import command_line, say
+from mien.cli._console import command_line, say, wrote
 from mien.cli._options import (
     Address,
     Cpus,
@@ -17,6 +17,7 @@ from mien.cli._options import (
     Gpus,
     Json,
     Name,
+    Runs,
     Set,
     TrainDevice,
     TrainEngine,
@@ -41,12 +42,10 @@ def ensemble(
     recipe: Annotated[str | None, option("Train members by this recipe.")] = None,
     seeds: Annotated[int, option("How many of them: seeds 0, 1, …", min=1)] = 5,
     set_: Set = None,
-    runs: Annotated[Path, option("Folder of the trainings.")] = Path("runs"),
+    runs: Runs = Path("runs"),
     data: Data = None,
     name: Name = None,
-    protocol: Annotated[
-        str | None, option("Named split (default: the recipe's or the members').")
-    ] = None,
+    protocol: Annotated[str | None, option("Named split (default: recipe's or members').")] = None,
     tta: Tta = "flip",
     views: Views = "",
     choose: Annotated[str, option("Shares: equal, or greedy on PublicTest.")] = "equal",
@@ -81,9 +80,11 @@ def ensemble(
         cluster = cluster_of(engine, address, cpus, gpus)
         how = Options(device, dry_run, splits=splits, cluster=cluster)
         paths += _trained(wanted, seeds, runs, dataset, how)
-    made = (paths, dataset, splits, out)
     record = build_ensemble(
-        *made,
+        paths,
+        dataset,
+        splits,
+        out,
         views=views or tta,
         choose=choose,
         test=test,
@@ -91,7 +92,7 @@ def ensemble(
         command=command_line(),
         say=say,
     )
-    say(f"wrote {out / 'ensemble.json'}")
+    wrote(out / "ensemble.json")
     typer.echo(dumps(record) if json else to_markdown(record))
 
 

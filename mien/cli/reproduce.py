@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli._console import say
+from mien.cli._console import say, wrote
 from mien.cli._options import (
     Address,
     Cpus,
@@ -102,8 +102,7 @@ def reproduce(
         command=shlex.join(["mien", *sys.argv[1:]]),
         say=say,
     )
-    for path in paths.values():
-        say(f"wrote {path}")
+    wrote(*paths.values())
     if json:
         typer.echo(record.to_json(), nl=False)
     else:

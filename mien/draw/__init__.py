@@ -22,7 +22,7 @@ Image = NDArray[np.uint8]
 Rect = tuple[int, int, int, int]  # x, y, width, height
 Bgr = tuple[int, int, int]
 
-#: Pictures with a shorter long side are enlarged before they are painted on.
+#: Pictures with a shorter long side are enlarged before they are annotated.
 MIN_LONG_SIDE = 480
 
 #: Letters of a name that are drawn at most.
@@ -330,7 +330,7 @@ def _outline(image: Image, box: Rect, color: Bgr, thickness: int) -> None:
 
 
 def _scaled(box: Box, scale: float, width: int, height: int) -> Rect:
-    """The box in whole pixels of the painted picture, cut to what can be seen of it."""
+    """The box in whole pixels of the annotated picture, cut to what can be seen of it."""
     left = min(max(0, round(box.x * scale)), width - 2)
     top = min(max(0, round(box.y * scale)), height - 2)
     right = max(left + 1, min(width - 1, round((box.x + box.width) * scale)))

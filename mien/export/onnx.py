@@ -215,12 +215,23 @@ def _calibration(train: FaceDataset, n: int, degraded: float) -> NDArray[np.uint
     return shown
 
 
-def _temperature(logits: NDArray[np.float32], labels: NDArray[np.int64], info: ModelInfo) -> float:
+def _temperature(
+    proto: onnx.ModelProto,
+    info: ModelInfo,
+    logits: NDArray[np.float32],
+    val: FaceDataset,
+    *,
+    degraded: bool,
+) -> float:
     """Fitted under the labels' shares, not under the prior that the network states.
 
     Args:
-        logits: of the labelled images, perhaps once more of degraded copies.
+        logits: of ``val``, by ``proto``. degraded: fit on degraded copies of ``val`` too.
     """
+    labels = val.labels
+    if degraded:
+        more = classifier_of(_with_info(proto, info)).logits(_degraded(val.images, 1))
+        logits = np.concatenate([logits, more])
     every = np.resize(labels, len(logits))
     if not info.prior:
         return fit_temperature(logits, every)
@@ -323,7 +334,8 @@ def export_onnx(
     """
     if not len(val):
         raise ModelError("Export needs a validation split to fit the temperature; it is empty.")
-    info, reference = dataclasses.replace(classifier.info, **changes), classifier.logits(val.images)
+    info = dataclasses.replace(classifier.info, **changes)
+    reference = classifier.logits(val.images)
     float_accuracy = _accuracy(reference, val)
     proto = _to_onnx(classifier)
     faces = val.images[:512]
@@ -337,15 +349,13 @@ def export_onnx(
         accuracy = _accuracy(logits, val)
         parity = float(np.abs(logits[: len(faces)] - reference[: len(faces)]).max())
         _gate(float_accuracy, accuracy, tolerance, val_name)
-    if classifier.degraded:
-        more = classifier_of(_with_info(proto, info)).logits(_degraded(val.images, 1))
-        logits = np.concatenate([logits, more])
     path, found = Path(out), {"accuracy": round(accuracy, 6), "n": len(val)}
     info = dataclasses.replace(
         info,
-        temperature=_temperature(logits, val.labels, info),
+        temperature=_temperature(proto, info, logits, val, degraded=classifier.degraded > 0),
         precision="int8" if int8 else "float32",
         scores={**_scores_of(path, proto), val_name: found, **info.scores},
     )
-    write_bytes(path, _with_info(proto, info))
-    return ExportResult(path, info, parity, float_accuracy, accuracy, path.stat().st_size)
+    data = _with_info(proto, info)
+    write_bytes(path, data)
+    return ExportResult(path, info, parity, float_accuracy, accuracy, len(data))

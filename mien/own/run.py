@@ -85,7 +85,7 @@ def finetune(
         own = _read(Path(photos), analyzer, faces, group_by, progress)
         if on_found is not None:
             on_found(own.findings)
-        result = _learned(base, own, order)
+        result = _carry_out(order, base, own)
     return result if report is None else replace(result, pages=write_pages(result, report))
 
 
@@ -129,7 +129,7 @@ def _read(
     )
 
 
-def _learned(base: _Base, own: OwnFaces, order: _Order) -> FinetuneResult:
+def _carry_out(order: _Order, base: _Base, own: OwnFaces) -> FinetuneResult:
     """Learn, score the part that was kept, write the file."""
     data, info, method, chosen, splits, scored = _learn(base, own, order)
     report, info, data = _score(data, info, own.dataset, splits, scored, order)

@@ -90,22 +90,22 @@ def robustness(
     call, classes = resolved(predict_proba, classes)
     chosen = subset(dataset, limit)
     run = identity(chosen, model or {}, classes, split=split, protocol=protocol, flip=flip)
-    cache = None if out is None else PredictionCache(Path(out) / "predictions")
 
     def answers(images: FaceDataset) -> tuple[Predictions, float]:
         return predict(call, images, classes, batch_size=batch_size, views=run["tta"])
 
+    ask = _keeping(answers, out, run)
     scored: list[Cell] = []
     for name, severity in grid:
-        cells, again = _scored(chosen, name, severity, answers, run, cache)
+        cells, again = _scored(chosen, name, severity, ask)
         scored += cells
         if on_cell:
             on_cell(name, severity, float(np.mean([c.accuracy for c in cells])), again)
-    clean = None if twin_free_ids is None else np.isin(np.sort(chosen.ids), twin_free_ids)
+    alone = None if twin_free_ids is None else np.isin(np.sort(chosen.ids), twin_free_ids)
     return RobustnessReport(
         cells=tuple(scored),
         run=run,
-        twin_free=clean,
+        twin_free=alone,
         generator=generator_record(),
         notes=(_PRIVATE,) if split == "PrivateTest" else (),
         versions={**versions(), **_opencv()},
@@ -184,28 +184,39 @@ def _grid(corruptions: Sequence[str] | None, severities: Sequence[int]) -> list[
     return [("clean", 0), *((name, s) for name in names for s in levels)]
 
 
-def _scored(
-    dataset: FaceDataset,
-    name: str,
-    severity: int,
+#: Images -> predictions, their seconds, and whether they had been kept.
+_Ask = Callable[[FaceDataset], tuple[Predictions, float, bool]]
+
+
+def _keeping(
     answers: Callable[[FaceDataset], tuple[Predictions, float]],
+    out: str | Path | None,
     run: Mapping[str, Any],
-    cache: PredictionCache | None,
-) -> tuple[list[Cell], bool]:
-    """The cells of one corruption and severity, and whether all of them had been kept."""
+) -> _Ask:
+    """``answers``, kept in the folder ``out`` if there is one."""
+    if out is None:
+        return lambda images: (*answers(images), False)
+    cache = PredictionCache(Path(out) / "predictions")
     who = json.dumps([run["model"], run["classes"]], sort_keys=True, default=str)
-    again, cells = cache is not None, []
+
+    def ask(images: FaceDataset) -> tuple[Predictions, float, bool]:
+        again = cache.path(who, images, run["tta"]).exists()
+        made = functools.partial(answers, images)
+        return (*cache.get(who, images, made, run["tta"]), again)
+
+    return ask
+
+
+def _scored(dataset: FaceDataset, name: str, severity: int, ask: _Ask) -> tuple[list[Cell], bool]:
+    """The cells of one corruption and severity, and whether all of them had been kept."""
+    cells, kept = [], []
     for variant in CORRUPTIONS[name].variants if severity else ("",):
         key = CellKey(name, severity, variant)
         images = _corrupted(dataset, key)
-        if cache is None:
-            found, seconds = answers(images)
-        else:
-            again = again and cache.path(who, images, run["tta"]).exists()
-            made = functools.partial(answers, images)
-            found, seconds = cache.get(who, images, made, run["tta"])
+        found, seconds, again = ask(images)
         cells.append(_cell(key, found.join(images), seconds))
-    return cells, again
+        kept.append(again)
+    return cells, all(kept)
 
 
 def _cell(key: CellKey, joined: Joined, seconds: float) -> Cell:

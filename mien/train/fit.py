@@ -199,8 +199,12 @@ def _described(
 ) -> dict[str, Any]:
     """What a checkpoint says of its data."""
     name = dataset.name + (f" + {unlabelled.name} (unlabelled)" if unlabelled else "")
-    about = {"sha256": dataset.sha256, "protocol": splits.protocol, "fold": splits.fold}
-    return {"name": name, **about}
+    return {
+        "name": name,
+        "sha256": dataset.sha256,
+        "protocol": splits.protocol,
+        "fold": splits.fold,
+    }
 
 
 def _precision(folder: Path, recipe: Recipe, device: str, resumed: bool) -> PrecisionChoice:

@@ -110,8 +110,8 @@ def train(
         scores, spent = learner.metrics(), time.monotonic() - started
         state.seconds += spent
         row = {"epoch": state.epoch} | {key: round(value, 6) for key, value in scores.items()}
-        rate = optimizer.param_groups[0]["lr"]
-        state.rows.append(row | {"learning_rate": rate, "seconds": round(spent, 2)})
+        row |= {"learning_rate": optimizer.param_groups[0]["lr"], "seconds": round(spent, 2)}
+        state.rows.append(row)
         after_epoch(state, _choose(state, recipe, scores.get("val_accuracy")))
     return state
 

@@ -1,4 +1,4 @@
-"""One film of a run: frames in, tracked, smoothed, painted, collected; and its state."""
+"""One video of a run: frames in, tracked, smoothed, annotated, collected; and its state."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ class FilmWriter:
             )
 
     def write(self, image: NDArray[np.uint8], time: float) -> None:
-        """Add a painted frame, uint8 (H, W, 3) BGR, with its time stamp in seconds."""
+        """Add an annotated frame, uint8 (H, W, 3) BGR, with its time stamp in seconds."""
         self._size = self._size or (image.shape[1], image.shape[0])
         self._begin = time if self._begin is None else self._begin
         if (image.shape[1], image.shape[0]) != self._size:  # a film may change its size
