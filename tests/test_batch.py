@@ -462,6 +462,25 @@ def test_workers_that_die(photos: Path, options: Options, tmp_path: Path) -> Non
     assert tables(out) == tables(whole)
 
 
+def test_a_worker_killed_as_it_starts(
+    photos: Path, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel short of memory, say: another is started, and the run goes on."""
+    real, started = subprocess.Popen, []
+
+    def start(*args: Any, **kwargs: Any) -> Any:
+        process = real(*args, **kwargs)
+        if not started:
+            process.kill()
+        started.append(process)
+        return process
+
+    monkeypatch.setattr("mien.batch.engine.subprocess.Popen", start)
+    summary = batch(photos, tmp_path / "out", options=options, workers=1)
+    assert len(started) == 2
+    assert summary.photos == 21
+
+
 def test_a_full_disk(photos: Path, model: Path, tmp_path: Path) -> None:
     import resource
 

@@ -59,6 +59,10 @@ class Process:
         try:
             problem = pickle.loads(self.work(options))  # type: ignore[arg-type]
         except WorkerDied:
+            with suppress(subprocess.TimeoutExpired):  # it may live, and have said something else
+                if self._process.wait(5) < 0:  # killed, by the kernel or by hand: tried again
+                    self.close()
+                    raise
             problem = "A worker process cannot be started; what it said stands above."
         if problem is not None:
             self.close()
