@@ -3,7 +3,8 @@
     python tools/join_records.py results/NAME elsewhere/reproduction.json --out results/NAME
 
 Every run is taken from the last record named in which a seed of it is finished; the headlines, the
-comparison and what the paper's own sections say are put together anew from these.
+comparison and what the paper's own sections say are put together anew from these, and the remarks
+are today's: with one record, that alone.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ def join(records: list[Record]) -> Record:
         headlines=tuple(mark(h, runs[h.run], budget) for h in system.headlines),
         printed_epochs=set_beside(printed, runs[printed.run]) if printed else None,
         comparison=comparison(system, runs),
+        remarks=system.remarks,
+        earlier=tuple(e for e in system.earlier if e.budget == budget),
         data=max((r.data for r in records), key=len),
         photos=photos.photos,
         photos_run=photos.photos_run,
@@ -83,7 +86,7 @@ def place(part: dict[str, Any], *, start: bool = True) -> tuple[Any, ...]:
 def main() -> None:
     """Write the joined report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("records", nargs="+", type=Path, help="reproduction.json, oldest first")
+    parser.add_argument("records", nargs="+", type=Path, help="reproduction.json or its folder, oldest first")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     paths = [path / "reproduction.json" if path.is_dir() else path for path in asked.records]
