@@ -78,7 +78,12 @@ def speed_table() -> str:
         rows.append(f"| {name} | {row['value']:,} {row['unit']} | {sign} {row['target']:,} |")
     where = f"{system['processor']}, {system['cores']} cores, Python {system['python']}"
     return "\n".join(
-        [*rows, "", f"`mien bench` on {where}, onnxruntime {system['onnxruntime']}; medians."]
+        [
+            *rows,
+            "",
+            f"`mien bench` on {where}, onnxruntime {system['onnxruntime']}, load average "
+            f"{system['load_before']} before; medians, the better of one and two threads.",
+        ]
     )
 
 

@@ -31,6 +31,11 @@ def join(records: list[Record]) -> Record:
         )
         for run in newest.runs
     }
+    for spec in system.runs:  # a reading that was found later
+        known = runs[spec.id].deviations if spec.id in runs else ()
+        new = tuple(d for d in spec.readings if d.field not in {k.field for k in known})
+        if known:
+            runs[spec.id] = dataclasses.replace(runs[spec.id], deviations=known + new)
     budget = newest.budget.partition(" ")[0]
     printed = system.printed_epochs
     photos = next((r for r in reversed(records) if r.photos), newest)
@@ -86,7 +91,9 @@ def place(part: dict[str, Any], *, start: bool = True) -> tuple[Any, ...]:
 def main() -> None:
     """Write the joined report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("records", nargs="+", type=Path, help="reproduction.json or its folder, oldest first")
+    parser.add_argument(
+        "records", nargs="+", type=Path, help="reproduction.json or its folder, oldest first"
+    )
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     paths = [path / "reproduction.json" if path.is_dir() else path for path in asked.records]

@@ -40,7 +40,7 @@ _LEADS = {
 }
 
 _INTRO = (
-    "One line a paper: the accuracies that it claims, ours, and how many of the marks that ours "
+    "One line per paper: the accuracies it claims, ours, and how many of the marks that ours "
     "had to reach are met. A mark is the paper's own figure, or two points below it for Debnath et "
     f"al.; none is asked of runs that start from other weights. A run that was not done reads "
     f"“{NOT_RUN}”. `mien reproduce NAME` makes a report: see [reproduce.md](reproduce.md). "
@@ -214,7 +214,7 @@ def _figures(marks: Mapping[str, tuple[Mark, ...]]) -> str:
             ]
         )
     ours = [f"ours, {_BUDGETS[budget][1]}" for budget in by_key]
-    header = ["figure", "the paper", "asked", *ours, "note"]
+    header = ["figure", "the paper", "target", *ours, "note"]
     table = markdown_table(header, rows, left=len(header))
     listed = "\n".join(f"{number}. {plain(note)}" for note, number in notes.items())
     return f"{table}\n\n{listed}".rstrip()
