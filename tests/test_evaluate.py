@@ -20,6 +20,8 @@ from mien.cli import main
 from mien.data import make_splits
 from mien.data.dataset import FaceDataset
 from mien.data.duplicates import without_twins
+from mien.data.photo_set import held_out_subject
+from mien.data.splits import refuse_trained_on
 from mien.emotions import ALL, CKPLUS, FER2013, Emotion
 from mien.errors import DataError, ModelError
 from mien.evaluate import (
@@ -289,6 +291,10 @@ def test_curves_of_a_run(tmp_path: Path) -> None:
         (("fer2013", "random-80-20", 0), "random-80-20", 0, False),
         (("fergit", "fergit-90-5-5", 0), "fer2013", 0, True),
         (("ckplus", "ckplus-random", 0), "fer2013", 0, False),
+        (("photo", "fer2013", 0), "fer2013", 0, False),
+        (("photo", "fer2013", 0), "random-80-20", 0, True),
+        (("fer2013", "fer2013", 0), "random-80-20", 0, True),
+        (("ferplus-majority", "ferplus-majority", 0), "random-80-20", 0, True),
         (("", "", None), "fer2013", 0, False),
     ],
 )
@@ -322,6 +328,31 @@ def test_a_file_is_not_scored_on_what_it_may_have_learned(
         else:
             call(splits=splits)
         call(splits=splits, allow_trained=True)
+
+
+@pytest.mark.parametrize("name", ["fergit", "photo", "fer2013"])
+@pytest.mark.parametrize("model", ["mien_photo", "mien_distilled", "mien_ferplus"])
+def test_a_shipped_model_is_not_scored_on_its_training_images(model: str, name: str) -> None:
+    """In whatever set they come."""
+    classifier = load_classifier(model)
+    data = faces(np.arange(42) % 7)
+    names = np.repeat(["Training", "PublicTest", "PrivateTest"], 14)
+    data = dataclasses.replace(data, name=name, splits=names)
+    with pytest.raises(DataError, match="may be among those it learned from"):
+        refuse_trained_on(classifier, data)
+    refuse_trained_on(classifier, data.take(np.arange(28, 42)))
+
+
+def test_mien_photo_is_not_scored_on_ck_plus_subjects_that_it_knows() -> None:
+    data = dataclasses.replace(faces(np.arange(42) % 7), name="ckplus")
+    people = np.array([f"S{i:03d}" for i in range(42)])
+    data = dataclasses.replace(data, groups=people, splits=np.array([""] * 42))
+    new = np.flatnonzero([held_out_subject(person) for person in people])
+    assert 0 < len(new) < 42
+    with pytest.raises(DataError, match="may be among those it learned from"):
+        refuse_trained_on(load_classifier("mien_photo"), data)
+    refuse_trained_on(load_classifier("mien_photo"), data.take(new))
+    refuse_trained_on(load_classifier("mien_distilled"), data)
 
 
 def test_a_bound_method_is_known_by_its_model() -> None:

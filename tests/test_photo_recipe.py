@@ -159,6 +159,25 @@ def test_a_run_can_start_from_another_s_weights(tmp_path: Path) -> None:
         initial_weights("mien_base", str(tmp_path / "none.ckpt"))
 
 
+def test_another_number_of_classes_keeps_its_own_classifier(tmp_path: Path) -> None:
+    seven = create_model("mien_small")
+    torch.save(seven.state_dict(), tmp_path / "seven.pth")
+    eight = create_model("mien_small", num_classes=8)
+    torch.save(eight.state_dict(), tmp_path / "eight.pth")
+    for file, kept in (("seven.pth", False), ("eight.pth", True)):
+        start = initial_weights("mien_small", str(tmp_path / file))
+        net = create_model("mien_small", num_classes=8)
+        own = list(net.state_dict().items())[-1][1].clone()
+        start.load_into(net)
+        theirs = torch.load(tmp_path / file, weights_only=True)
+        names = list(theirs)
+        for name, value in net.state_dict().items():
+            if name not in names[-2:]:
+                assert torch.equal(value, theirs[name])
+        last = net.state_dict()[names[-1]]
+        assert torch.equal(last, theirs[names[-1]] if kept else own)
+
+
 def test_the_set_leaves_the_panel_s_people_out() -> None:
     fer = dataclasses.replace(drawn_faces(84), name="fer2013")
     fer = dataclasses.replace(fer, ids=np.array([f"fer2013:{i:05d}" for i in range(84)]))

@@ -85,6 +85,25 @@ def test_override_types_and_nearest_key() -> None:
     assert "optimizer.lr" in flat_keys(recipe)
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("model_args=5", "draws=5", "loss.prior=3", "model_args.dropout=2", "model_args.widths=3"),
+        *("loss.label_smoothing=2", "loss.mixup=-1", "augment.crop=-1", "schedule.warmup=3"),
+        *("optimizer.eps=-1", "optimizer.momentum=-1", "augment.flip=1.5"),
+    ],
+)
+def test_values_out_of_range_are_one_sentence(setting: str, tmp_path: Path) -> None:
+    data = drawn_faces()
+
+    def train() -> None:
+        recipe = override(get_recipe("mien_small"), [setting])
+        fit(recipe, data, drawn_splits(data), tmp_path / "a", device="cpu", quiet=True)
+
+    with pytest.raises((RecipeError, ModelError)):
+        train()
+
+
 def test_learning_rate_schedules() -> None:
     one = ScheduleConfig("onecycle", warmup=0.25)
     rates = [learning_rate(one, 1.0, s, 100) for s in range(100)]

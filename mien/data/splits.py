@@ -285,6 +285,18 @@ def seen_beside(checkpoint: Path, ids: np.typing.NDArray[np.str_]) -> int | None
     return int(np.isin(ids, trained).sum())
 
 
+#: What the sets that are put together hold.
+_PARTS = {
+    "fergit": {"fer2013", "muxspace"},
+    "photo": {"fer2013", "ckplus", "muxspace"},
+    "ferplus-majority": {"fer2013"},
+}
+
+
+def _parts(name: str) -> set[str]:
+    return _PARTS.get(name, {name})
+
+
 def refuse_trained_on(model: Any, dataset: FaceDataset, splits: Splits | None = None) -> None:
     """Raise DataError where ``model`` was, or may have been, trained on images of ``dataset``.
 
@@ -315,19 +327,22 @@ def refuse_trained_on(model: Any, dataset: FaceDataset, splits: Splits | None = 
             f"{path} was trained on {seen:,} of these {len(dataset):,} images; give the protocol, "
             f"seed and fold that it was trained by ({path.parent / 'run.json'})."
         )
-    # FERGIT holds all of FER2013.
-    fergit = info.training_data.startswith("fergit") and dataset.name == "fer2013"
     same = bool(info.data_sha256) and info.data_sha256 == dataset.sha256
-    shares = info.training_data.startswith(dataset.name) or fergit or same
-    if seen is not None or not info.protocol or not shares:
+    alike = info.training_data.startswith(dataset.name)
+    shared = _parts(info.training_data) & _parts(dataset.name)
+    if seen is not None or not info.protocol or not (shared or alike or same):
         return
     if info.protocol in OFFICIAL:
         learned = bool(in_split(dataset, "Training").any())
+        if info.training_data == "photo" and dataset.name == "ckplus":
+            from mien.data.photo_set import held_out_subject
+
+            learned = not all(map(held_out_subject, dataset.groups.tolist()))
     elif splits is None or splits.fold is not None:
         learned = True
     else:
-        alike = (info.protocol, info.seed or 0) == (splits.protocol, splits.seed)
-        learned = not alike or bool(np.isin(dataset.ids, splits.ids["train"]).any())
+        drawn_alike = (info.protocol, info.seed or 0) == (splits.protocol, splits.seed)
+        learned = not drawn_alike or bool(np.isin(dataset.ids, splits.ids["train"]).any())
     if learned:
         raise DataError(
             f"{path} was trained by protocol {info.protocol}, seed {info.seed}: some of these "

@@ -138,7 +138,7 @@ def _register(name: str, description: str, **defaults: Any) -> None:
 _register("mien_small", "Residual net for int8 on a CPU: the first default.")
 _register(
     "mien_distilled",
-    "The shipped default, a student: mien_small with a thinner first stage.",
+    "Shipped for the FER2013 benchmark; a student: mien_small with a thinner first stage.",
     widths=(32, 96, 192),
 )
 _register(

@@ -87,7 +87,12 @@ class ModelSpec:
                     raise ModelError(
                         f"Model {self.name!r} has no option {option!r}; its options: {allowed}."
                     )
-        return self.builder(num_classes=classes, **kwargs)
+        try:
+            return self.builder(num_classes=classes, **kwargs)
+        except (TypeError, ValueError) as error:
+            if not kwargs:
+                raise
+            raise ModelError(f"Model {self.name!r} refuses {kwargs}: {error}.") from None
 
 
 def register_model(
@@ -161,7 +166,8 @@ def create_model(name: str, num_classes: int | None = None, **kwargs: Any) -> nn
         A module in training mode: float32 (N, C, H, W) -> logits, float32 (N, num_classes).
 
     Raises:
-        ModelError: unknown name, unknown option or fewer than two classes.
+        ModelError: unknown name, unknown option, an option's value that is refused, or fewer than
+            two classes.
         MissingExtraError: torch is not installed.
     """
     return get_spec(name).create(num_classes, **kwargs)

@@ -64,9 +64,17 @@ class InitialWeights:
         return {"source": self.source, "sha256": digest.hexdigest()}
 
     def load_into(self, model: nn.Module) -> None:
-        """Overwrite the weights of ``model``; a :class:`Backbone` keeps its classifier."""
+        """Overwrite the weights of ``model``; a :class:`Backbone` keeps its classifier, another
+        network one of other classes. Raises WeightsError: they are of other sizes."""
         if not isinstance(model, Backbone):
-            model.load_state_dict({**model.state_dict(), **self.state})
+            own = model.state_dict()
+            other = {k for k, v in self.state.items() if v.shape != own[k].shape}
+            if other - set(list(own)[-2:]):
+                raise WeightsError(
+                    f"{self.source} does not fit: {min(other)!r} has another size there."
+                )
+            kept = {k: v for k, v in self.state.items() if k not in other}
+            model.load_state_dict({**own, **kept})
             return
         missing, unexpected = model.network.load_state_dict(dict(self.state), strict=False)
         left = [k for k in missing if not k.startswith(model.entry.head)]
@@ -124,10 +132,13 @@ def _existing(init: str, title: str) -> Path:
 
 
 def _own(model: str, state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """The weights of a network of mien's own, all but a classifier of other classes."""
+    """The weights of a network of mien's own, its classifier whatever its classes."""
     wanted = create_model(model).state_dict()
-    fits = {k: v for k, v in state.items() if k in wanted and v.shape == wanted[k].shape}
-    missing = [k for k in wanted if k not in fits and not k.startswith("head.")]
+    last = list(wanted)[-2:]
+    fits = {
+        k: v for k, v in state.items() if k in wanted and (k in last or v.shape == wanted[k].shape)
+    }
+    missing = [k for k in wanted if k not in fits]
     if missing:
         raise WeightsError(f"{where} does not fit {model}: it lacks {missing[0]!r}, of that shape.")
     return {k: v.float() if v.is_floating_point() else v for k, v in fits.items()}

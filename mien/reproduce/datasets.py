@@ -113,7 +113,7 @@ class Datasets:
         if self.dry:
             fer2013, photos = _small(fer2013), _first(photos, DRY_FERGIT // 2)
         self.say(f"building FERGIT: looking for faces in {len(photos):,} photos")
-        dataset, report = build_fergit(fer2013, photos, load_detector("haar"))
+        dataset, report = build_fergit(fer2013, photos, load_detector("yunet"))
         self.say(f"FERGIT: {report.total:,} images (the paper's has {report.paper_total:,})")
         if not self.dry:
             make_folder(kept.parent)

@@ -138,7 +138,7 @@ def mark_cells(mark: Mark) -> list[str]:
 
 
 def _headlines(record: Record) -> Section:
-    header = ["figure", "paper", "ours", "difference", "asked", "", "remark"]
+    header = ["figure", "paper", "ours", "difference", "target", "", "remark"]
     table = doc.Table(header, [mark_cells(mark) for mark in record.headlines], wrap=(0, 1, 6))
     said = "Differences are in points of a percent; a plus says that ours is higher."
     return Section("headlines", "The paper and ours", [table, doc.Text(said)])

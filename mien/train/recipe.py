@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import operator
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from mien.errors import RecipeError, nearest
+from mien.train.ranges import check_values, sizes
+
 
 #: The keys that hold one of a few words.
-_CHOICES = {
-    "optimizer.name": ("adam", "adamw", "nadam", "sgd", "muon"),
-    "schedule.name": ("constant", "onecycle", "cosine", "plateau"),
-    "pixels": ("unit", "standardise"),
-    "loss.name": ("ce", "gce", "sce"),
-    "loss.class_weights": ("none", "balanced"),
-    "precision": ("auto", "32", "bf16"),
-    "augment.fill": ("border", "reflect", "zeros"),
-    "augment.interpolation": ("bilinear", "bicubic"),
-}
-
-
 @dataclass(frozen=True)
 class OptimizerConfig:
     """name: adam, adamw, nadam, sgd (Nesterov) or muon. ``eps`` 1e-7 is Keras' default.
@@ -253,26 +242,8 @@ class Recipe:
     frozen_scale: bool = False
 
     def __post_init__(self) -> None:
-        for key, known in _CHOICES.items():
-            value = _value(self, key)
-            if value not in known:
-                raise RecipeError(f"{key} must be one of {', '.join(known)}; not {value!r}.")
-        for key in ("batch_size", "epochs"):
-            _check(key, _value(self, key) >= 1, "at least 1", _value(self, key))
-        for key in ("clean_epochs", "dropout_off", "early_stopping", "distill.variants"):
-            _check(key, _value(self, key) >= 0, "at least 0", _value(self, key))
-        for key in ("optimizer.lr", "distill.temperature"):
-            _check(key, _value(self, key) > 0, "above 0", _value(self, key))
-        _check("ema", 0 <= self.ema < 1, "in [0, 1)", self.ema)
-        _check("loss.gce_q", 0 < self.loss.gce_q <= 1, "in (0, 1]", self.loss.gce_q)
-        shares = {
-            key: _value(self, key)
-            for key in ("distill.weight", "augment.resized_crop", "augment.degraded")
-        }
-        shares |= {f"weights.{rule}": value for rule, value in self.weights.active.items()}
-        for key, value in shares.items():
-            _check(key, 0 <= value <= 1, "in [0, 1]", value)
-        object.__setattr__(self, "progressive", _sizes(self.progressive))
+        check_values(self)
+        object.__setattr__(self, "progressive", sizes(self.progressive))
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -305,32 +276,6 @@ def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[prefix + key] = value
     return found
-
-
-def _value(recipe: Recipe, key: str) -> Any:
-    return operator.attrgetter(key)(recipe)
-
-
-def _check(key: str, holds: bool, where: str, value: object) -> None:
-    if not holds:
-        raise RecipeError(f"{key} must be {where}, not {value}.")
-
-
-def _sizes(value: Any) -> tuple[tuple[float, int], ...]:
-    """``progressive`` as tuples, whatever JSON made of it; shares rising from 0."""
-    try:
-        pairs = tuple((float(share), int(side)) for share, side in value)
-    except (TypeError, ValueError):
-        pairs = ((-1.0, 0),)
-    shares = [share for share, _ in pairs]
-    if pairs and (
-        shares[0] != 0 or shares != sorted(set(shares)) or not all(8 <= s <= 96 for _, s in pairs)
-    ):
-        raise RecipeError(
-            "progressive is a list of [share of epochs, side] pairs, the first share 0, rising, "
-            f"sides from 8 to 96 ([[0,24],[0.5,36],[0.8,48]]); not {value!r}."
-        )
-    return pairs
 
 
 def _build(cls: type[Any], data: Mapping[str, Any], prefix: str) -> Any:
