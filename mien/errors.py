@@ -20,11 +20,11 @@ class MienError(Exception):
 
 
 class ImageError(MienError):
-    """A picture cannot be read or is not usable."""
+    """An image cannot be read or is not usable."""
 
 
 class VideoError(MienError):
-    """A film cannot be read, or a stopped run cannot be gone on with."""
+    """A video cannot be read, or a stopped run cannot be gone on with."""
 
 
 class DataError(MienError):

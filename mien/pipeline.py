@@ -182,7 +182,7 @@ class Analyzer:
             workers: threads that read pictures and look for faces.
         """
         if isinstance(images, (str, bytes, Path)):
-            raise ModelError("analyze_many takes a list of pictures; for one there is analyze.")
+            raise ModelError("analyze_many takes a list of images; for one there is analyze.")
         if chunk < 1:
             raise ModelError(f"chunk is {chunk}; expected 1 or more.")
         if workers < 1:
@@ -194,7 +194,7 @@ class Analyzer:
                 return self.find(image, color, faces, None, value_range)
             except MienError as error:
                 if (name := _name(image)) is None:
-                    name = f"picture {index}"
+                    name = f"image {index}"
                     error = type(error)(f"{name}: {error}")
                 return _Failure(name, error)
 
@@ -356,7 +356,7 @@ def predict(
             )
         )
     if on_error is not None:
-        raise ModelError("on_error is for a list of pictures; one picture raises its error.")
+        raise ModelError("on_error is for a list of images; one image raises its error.")
     return analyzer.analyze(image, color=color, faces=faces, value_range=value_range)
 
 

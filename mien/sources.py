@@ -127,7 +127,7 @@ def refuse_address(text: str, what: str = "images") -> None:
 def open_stdin() -> BinaryIO:
     """Standard input. Raises ImageError when it is a terminal."""
     if sys.stdin.isatty():
-        raise ImageError("Standard input is a terminal; pipe a picture in: mien predict - < a.jpg")
+        raise ImageError("Standard input is a terminal; pipe an image in: mien predict - < a.jpg")
     return sys.stdin.buffer
 
 
@@ -186,9 +186,10 @@ class _Finder:
             if not glob.has_magic(str(item)):
                 raise ImageError(f"{path} does not exist.")
             matches = sorted(glob.glob(str(item), recursive=True))  # noqa: PTH207 - absolute too
-            if not matches:
+            matched = [path for path in map(Path, matches) if path.is_file()]
+            if not matched:
                 raise ImageError(f"No file matches {str(item)!r}.")
-            yield from (Path(m) for m in matches if Path(m).is_file())
+            yield from matched
 
     def _walk(self, folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
         try:

@@ -205,7 +205,7 @@ class Smoother:
         if not face.unsure:
             score.voted = score.time
         best, second = (*sorted(score.values, key=lambda e: -score.values[e])[:2], None)[:2]
-        if best is not None and score.steady is not best:
+        if best is not None and score.steady != best:
             lead = score.values[best] - (score.values[second] if second is not None else 0.0)
             score.steady = best if lead >= self.margin else None
         steady = None if score.doubt > 0.5 else score.steady

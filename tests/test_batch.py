@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 import mien
 from mien.batch import Options, Summary, batch, estimate, join
 from mien.batch.engine import _held
-from mien.batch.plan import Item, find_items
+from mien.batch.plan import Item, _entry, find_items
 from mien.batch.run import _tasks
 from mien.batch.worker import _fetched as fetched
 from mien.batch.worker import read
@@ -479,6 +479,61 @@ def test_a_worker_killed_as_it_starts(
     summary = batch(photos, tmp_path / "out", options=options, workers=1)
     assert len(started) == 2
     assert summary.photos == 21
+
+
+def test_archives_of_other_kinds_and_damaged_ones(
+    photos: Path, options: Options, tmp_path: Path, portrait: Image
+) -> None:
+    """Each is one sentence in the table, and the others are done."""
+    good = (photos / "00.jpg").read_bytes()
+    film = write_film(tmp_path / "film.avi", walking(portrait, 20)).read_bytes()
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "ok.jpg").write_bytes(good)
+    for name, members in (("newer", {"a.jpg": good}), ("damaged", {"film.avi": film})):
+        with zipfile.ZipFile(data / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for member, content in members.items():
+                archive.writestr(member, content)
+    blob = bytearray((data / "newer.zip").read_bytes())
+    head = blob.rindex(b"PK\x01\x02")
+    blob[head + 6 : head + 8] = (99).to_bytes(2, "little")  # version needed to extract
+    (data / "newer.zip").write_bytes(blob)
+    blob = bytearray((data / "damaged.zip").read_bytes())
+    blob[200:400] = bytes(200)
+    (data / "damaged.zip").write_bytes(blob)
+    done = batch(data, tmp_path / "out", options=options, workers=1)
+    assert done.photos == 1
+    wrong = {Path(r["source"]).name: r["error"] for r in table(tmp_path / "out", "sources")}
+    assert wrong.pop("ok.jpg") is None
+    assert sorted(wrong) == ["damaged.zip::film.avi", "newer.zip"]
+    for error in wrong.values():
+        assert "cannot be read" in error
+        assert "the process died" not in error
+
+
+def test_a_list_names_files_beside_it(photos: Path, tmp_path: Path) -> None:
+    """Also of an address, and on standard input names that are not UTF-8."""
+    (found,) = _entry("img/a.jpg", "s3://bucket/list.csv", lambda name: True)
+    assert found.path == "s3://bucket/img/a.jpg"
+    odd = os.fsencode(photos) + b"/\xff.jpg"
+    Path(os.fsdecode(odd)).write_bytes((photos / "00.jpg").read_bytes())
+    done = subprocess.run(
+        [sys.executable, "-m", "mien", "batch", "-", "--out", str(tmp_path / "out")],
+        input=odd + b"\n" + os.fsencode(photos / "01.jpg") + b"\n",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, len(table(tmp_path / "out", "sources"))) == (0, 2), done.stderr
+
+
+def test_a_dry_run_leaves_a_commit_alone(photos: Path, options: Options, tmp_path: Path) -> None:
+    """Files whose sources are still to be written are a running batch's."""
+    out = tmp_path / "out"
+    batch(photos / "00.jpg", out, options=options)
+    (out / "frames" / "00000001.parquet").write_bytes(b"under way")
+    assert estimate(photos, out, options=options).before == 1
+    assert (out / "frames" / "00000001.parquet").exists()
 
 
 def test_a_full_disk(photos: Path, model: Path, tmp_path: Path) -> None:

@@ -281,6 +281,16 @@ def test_group_by_and_tables(tmp_path: Path) -> None:
         list_photos(table)
 
 
+def test_an_empty_label_is_not_taken_from_another_column(tmp_path: Path) -> None:
+    """`mien predict --csv` writes `emotion`: the model's answer is nobody's label."""
+    crops(tmp_path / "p", {"a": 2})
+    table = tmp_path / "t.csv"
+    table.write_text("path,label,emotion\np/a/0.png,bored,happy\np/a/1.png,,happy\n")
+    listing = list_photos(table)
+    assert [photo.label for photo in listing.photos] == ["bored"]
+    assert len(listing.left_out) == 1
+
+
 def test_a_model_without_a_dense_layer_is_refused(tmp_path: Path, photos: Path) -> None:
     with pytest.raises(ModelError, match="shipped model"):
         mien.finetune(photos, out=tmp_path / "m.onnx", start="nothing")

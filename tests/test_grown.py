@@ -16,6 +16,7 @@ from helpers_video import walking, write_film
 from numpy.typing import NDArray
 
 from mien.cli import main
+from mien.errors import VideoError
 from mien.pipeline import Analyzer
 from mien.video.options import Outputs
 from mien.video.run import VideoRun
@@ -85,6 +86,56 @@ def test_predict_adds_to_nothing_else(
     assert main(predict(photos, tmp_path, model)) == 0
     assert main([*predict(photos, tmp_path, Path("mien_distilled")), "--resume"]) == 2
     assert "holds rows of another model" in capsys.readouterr().err
+
+
+def test_what_cannot_be_gone_on_with_and_names_that_are_taken(
+    model: Path, tmp_path: Path, portrait: NDArray[np.uint8], capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    assert main(predict(Path("-"), tmp_path, model, "--resume")) == 2
+    assert "standard input cannot be gone on with" in capsys.readouterr().err
+    cv2.imwrite(str(photos / "x.webp"), portrait)
+    annotate = ["--annotate", str(tmp_path / "copies"), "--resume"]
+    assert main(predict(photos, tmp_path, model, *annotate)) == 0
+    first = (tmp_path / "copies" / "x-mien.png").read_bytes()
+    cv2.imwrite(str(photos / "x.png"), portrait[::2, ::2])
+    assert main(predict(photos, tmp_path, model, *annotate)) == 0
+    assert sorted(p.name for p in (tmp_path / "copies").iterdir()) == ["x-mien-2.png", "x-mien.png"]
+    assert (tmp_path / "copies" / "x-mien.png").read_bytes() == first
+
+
+def test_annotated_videos_go_on_in_a_folder_still_to_be_made(
+    portrait: NDArray[np.uint8], model: Path, tmp_path: Path
+) -> None:
+    films = [write_film(tmp_path / f"{name}.avi", walking(portrait, 20)) for name in "ab"]
+    analyzer = Analyzer(str(model), turns=False)
+    for outputs in (Outputs(video=tmp_path / "out"), Outputs(plot=tmp_path / "pages")):
+        summaries = VideoRun(films, analyzer, outputs=outputs).run()
+        assert next(summaries).film.name == "a.avi"
+        summaries.close()
+        run = VideoRun(films, analyzer, outputs=outputs, go_on=True)
+        assert run.stopped is not None
+        assert [summary.film.name for summary in run.run()] == ["b.avi"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.avi", "b.avi", "out", "pages"]
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_videos_of_one_name_without_a_table(
+    portrait: NDArray[np.uint8], model: Path, tmp_path: Path
+) -> None:
+    films = []
+    for camera in "ab":
+        (tmp_path / camera).mkdir()
+        films.append(write_film(tmp_path / camera / "1.avi", walking(portrait, 20)))
+    analyzer, outputs = Analyzer(str(model), turns=False), Outputs(video=tmp_path / "out")
+    summaries = VideoRun(films, analyzer, outputs=outputs, go_on=True).run()
+    next(summaries)
+    summaries.close()
+    # Stopped: which was done is known.
+    assert len(list(VideoRun(films, analyzer, outputs=outputs, go_on=True).run())) == 1
+    with pytest.raises(VideoError, match="Several videos are called 1"):
+        VideoRun(films, analyzer, outputs=outputs, go_on=True)
 
 
 def test_video_goes_on_and_grows(portrait: NDArray[np.uint8], model: Path, tmp_path: Path) -> None:

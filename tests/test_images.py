@@ -122,7 +122,7 @@ def test_a_flipped_byte_in_a_png_is_refused(picture):
     ("data", "sentence"),
     [
         (b"", "is empty"),
-        (b"hello, I am a text file", "not a picture that mien reads"),
+        (b"hello, I am a text file", "not an image that mien reads"),
         (png(50_000, 50_000), "declares 50,000×50,000 pixels"),
         (png(0, 0), "damaged PNG file"),
         (png(1, 1), "1×1 pixels: too small"),
@@ -147,7 +147,7 @@ def test_bad_paths(tmp_path):
         read_image("a\0b")
     with pytest.raises(ImageError, match="binary mode"):
         read_image(io.StringIO("text"))  # type: ignore[arg-type]
-    with pytest.raises(ImageError, match="Cannot read a picture from int"):
+    with pytest.raises(ImageError, match="Cannot read an image from int"):
         read_image(3)  # type: ignore[arg-type]
 
 

@@ -188,7 +188,7 @@ def test_heic_is_read_or_names_its_extra(rgb, monkeypatch):
     with pytest.raises(ImageError, match="truncated or damaged HEIC"):
         read_image(data[: len(data) // 2])
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(ImageError, match=r"a.heic is a HEIC picture; .*mien\[heic\]"):
+    with pytest.raises(ImageError, match=r"a.heic is a HEIC image; .*mien\[heic\]"):
         read_image(data, name="a.heic")
 
 
@@ -330,7 +330,7 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path):
         (used, "rewind it first"),
         (closed, "closed file"),
         (raw, "does not read NEF; save it as"),
-        (b"%PDF-1.7", "is a PDF, not a picture"),
+        (b"%PDF-1.7", "is a PDF, not an image"),
         (b"\n<svg xmlns=''/>", "is an SVG"),
         (b"\0\0\0 ftypisom", "is a video"),
         (b"8BPS\0\1", "is a Photoshop"),
@@ -399,11 +399,11 @@ def test_a_list_says_which_image_failed(model, portrait):
         images, model=model, color="bgr", on_error=lambda name, error: errors.append((name, error))
     )
     assert [len(result.faces) for result in found] == [1, 1]
-    assert [name for name, _ in errors] == ["picture 1", "gone.png"]
-    assert str(errors[0][1]).startswith("picture 1: the array has dtype")
-    with pytest.raises(ImageError, match="picture 1: the array"):
+    assert [name for name, _ in errors] == ["image 1", "gone.png"]
+    assert str(errors[0][1]).startswith("image 1: the array has dtype")
+    with pytest.raises(ImageError, match="image 1: the array"):
         mien.predict(images, model=model, color="bgr")
-    with pytest.raises(ImageError, match="picture 1: the array"):
+    with pytest.raises(ImageError, match="image 1: the array"):
         list(mien.Analyzer(model).analyze_many(images, color="bgr"))
 
 

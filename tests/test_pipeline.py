@@ -131,7 +131,7 @@ def test_a_bad_picture_is_reported_and_the_rest_goes_on(analyzer, photo, tmp_pat
         )
     )
     assert [r.source for r in got] == [str(photo)]
-    assert [name for name, _ in problems] == [str(bad), str(tmp_path / "none.png"), "picture 3"]
+    assert [name for name, _ in problems] == [str(bad), str(tmp_path / "none.png"), "image 3"]
     with pytest.raises(ImageError, match=r"bad\.jpg"):
         list(analyzer.analyze_many([bad]))
 

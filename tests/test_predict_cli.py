@@ -154,6 +154,27 @@ def test_annotated_copies_are_not_analysed_again(
     assert "Nothing is left but annotated copies" in capsys.readouterr().err
 
 
+def test_annotated_copies_may_lie_among_the_photos(
+    photos: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "t.csv"
+    arguments = ["--model", model, "--annotate", str(photos), "--csv", str(table)]
+    for _ in range(2):
+        assert main(["predict", str(photos), *arguments]) == 0
+        assert len(table.read_text().splitlines()) == 4
+    assert "left out: 3 annotated copies of an earlier call" in capsys.readouterr().err
+
+
+def test_a_glob_of_folders_alone_is_an_error(
+    photos: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("older\n")
+    assert main(["predict", str(photos / "s*"), "--model", model, "--csv", str(table)]) == 2
+    assert "No file matches" in capsys.readouterr().err
+    assert table.read_text() == "older\n"
+
+
 def test_a_call_that_reads_nothing_leaves_older_files(
     tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

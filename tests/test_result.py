@@ -114,7 +114,7 @@ def test_the_picture_is_found_again_without_being_held(analyzer, tmp_path):
         result.save(tmp_path / "r.png")
     result.save(tmp_path / "r.png", kept, color="bgr")
     result.save(tmp_path / "path.png", PHOTO)
-    with pytest.raises(OutputError, match="not the picture of this result"):
+    with pytest.raises(OutputError, match="not the image of this result"):
         result.save(tmp_path / "no.png", kept[:100], color="bgr")
     from_bytes = analyzer.analyze(PHOTO.read_bytes(), source=str(PHOTO))
     assert from_bytes._repr_png_() is None  # a name that a client gave is no path to read

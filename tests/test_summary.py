@@ -11,7 +11,7 @@ import pytest
 from mien.cli import main
 from mien.errors import MienError
 from mien.summary import summarize
-from mien.summary.spans import FORMATS, export
+from mien.summary.spans import FORMATS, export, spans_of
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -91,6 +91,55 @@ def test_hostile_names_stay_in_their_cells(
     out = capsys.readouterr().out
     assert not {"\x1b", "\u202e"} & set(out)
     assert len(out.splitlines()) == 2
+
+
+def test_spans_never_replace_an_annotators_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = faces(tmp_path / "t.parquet")
+    assert main(["summary", str(table), "--spans", "eaf"]) == 2
+    assert "--spans needs --output" in capsys.readouterr().err
+    for suffix in FORMATS:
+        theirs = tmp_path / f"a{suffix}"
+        theirs.write_text("hours of work by hand")
+        with pytest.raises(MienError, match="exists and is not mien's"):
+            export(table, tmp_path, suffix)
+        assert theirs.read_text() == "hours of work by hand"
+        for quality in (1.0, 0.0, 0.0):  # ours, with and without a span, is replaced
+            (path,) = export(table, tmp_path / "own", suffix, quality)
+        assert "happy" in path.read_text()
+
+
+def test_spans_of_frames_seconds_apart(tmp_path: Path) -> None:
+    table = faces(tmp_path / "t.parquet", time=[0.0, 1.2, 2.4, 9.0])
+    ((_, spans),) = spans_of(table)
+    assert [(s.name, s.start, s.end) for s in spans] == [
+        ("happy", 0.0, 2.4),
+        ("sad", 2.4, 2.4),
+        ("sad", 9.0, 9.0),
+    ]
+
+
+def test_the_faces_of_one_photo_are_no_sample_of_moments(tmp_path: Path) -> None:
+    names = ["happy", "sad"] * 7
+    one = {"time": [None] * 14, "track": [None] * 14, "steady": None, "unsure": [False] * 14}
+    more = {"emotion": names, "face": range(1, 15), "quality": [0.9] * 14}
+    more |= {"p_happy": [0.5] * 14, "p_sad": [0.5] * 14}
+    times = {
+        "time": pa.array(one["time"], pa.float64()),
+        "track": pa.array([None] * 14, pa.int32()),
+    }
+    table = faces(tmp_path / "t.parquet", **(one | more | times), source=["/p/a.jpg"] * 14)
+    (row,) = summarize(table, by=["source"]).rows
+    assert (row.faces, row.share_intervals) == (14, None)
+    table = faces(
+        tmp_path / "t.parquet",
+        **(one | more | times),
+        source=[f"/p/{i // 2}.jpg" for i in range(14)],
+    )
+    (row,) = summarize(table, by=()).rows
+    assert row.share_intervals is not None
+    assert row.share_intervals[:, 0].tolist() == [0.5, 0.5]  # each photo has one of either
 
 
 def test_films_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mien import track
-from mien.emotions import FER2013, Emotion
+from mien.emotions import FER2013, Emotion, Label
 from mien.errors import MienError
 from mien.results import Box, Face, Result
 from mien.track import Smoother, Tracker, iou, match
@@ -132,6 +132,26 @@ def test_state_goes_through_json_and_the_rest_is_the_same() -> None:
         return out
 
     assert run(None) == run(17)
+
+
+def test_a_name_of_ones_own_outlives_a_restart() -> None:
+    """The lead has shrunk under the margin, and the name stays as it would have."""
+    leads = [0.9] * 5 + [0.505] * 12
+
+    def names(stop: int | None) -> list[str | None]:
+        smoother, out = Smoother(), []
+        for n, p in enumerate(leads):
+            if n == stop:
+                saved = json.loads(json.dumps(smoother.state()))
+                smoother = Smoother()
+                smoother.restore(saved)
+            labels = {Label("bored"): p, Label("keen"): 1 - p}
+            seen = replace(face(100), probabilities=labels, track=1)
+            out += [f.steady for f in smoother.update([seen], n / 5)]
+        return out
+
+    assert names(None) == names(8)
+    assert names(None)[-1] == "bored"
 
 
 def test_smoothing_is_exponential_in_time_whatever_the_frame_rate() -> None:

@@ -118,7 +118,7 @@ def test_many_pictures_keep_their_order_and_a_bad_one_its_place(
     assert (two["source"], two["faces"]) == ("two.png", [])
     (error,) = answer.json()["errors"]
     assert (error["index"], error["source"]) == (1, "notes.txt")
-    assert error["detail"].startswith("notes.txt is not a picture")
+    assert error["detail"].startswith("notes.txt is not an image")
     schemas.PredictSchema.model_validate(answer.json())
 
 
@@ -142,18 +142,18 @@ def test_options(client: httpx.Client, jpeg: bytes) -> None:
 @pytest.mark.parametrize(
     ("content", "headers", "status", "part"),
     [
-        (b"", {"content-type": "image/jpeg"}, 422, "no picture"),
-        (b"hello", {"content-type": "image/jpeg"}, 422, "The picture is not a picture"),
+        (b"", {"content-type": "image/jpeg"}, 422, "no image"),
+        (b"hello", {"content-type": "image/jpeg"}, 422, "The upload is not an image"),
         (b"{}", {"content-type": "application/json"}, 415, "no path, no URL and no JSON"),
         (b"a=b", {"content-type": "application/x-www-form-urlencoded"}, 415, "multipart/form-data"),
         (b"x", {"content-type": "multipart/form-data"}, 400, "damaged"),
         (b"x", {"content-type": "multipart/form-data; boundary=b"}, 400, "damaged"),
-        (b"--b--\r\n", {"content-type": "multipart/form-data; boundary=b"}, 422, "no picture"),
+        (b"--b--\r\n", {"content-type": "multipart/form-data; boundary=b"}, 422, "no image"),
         (
             b'--b\r\ncontent-disposition: form-data; name="image"\r\n\r\n/etc/passwd\r\n--b--\r\n',
             {"content-type": "multipart/form-data; boundary=b"},
             422,
-            "attach pictures as files",
+            "attach images as files",
         ),
     ],
 )
@@ -372,7 +372,7 @@ def test_size_count_and_pixels(model: Path, jpeg: bytes) -> None:
         huge = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999999\r\n\r\n"
         assert b" 413 " in talk(running.port, huge)
         files = [("images", ("a.jpg", b"x"))] * 4
-        assert "more than 3 pictures" in problem(client.post("/v1/predict", files=files), 413)
+        assert "more than 3 images" in problem(client.post("/v1/predict", files=files), 413)
         answer = client.post("/v1/predict", content=png_that_declares(50_000, 50_000), headers=raw)
         assert "declares 50,000×50,000 pixels" in problem(answer, 422)
         answer = client.post("/v1/predict", content=jpeg, headers=raw)  # 512×512

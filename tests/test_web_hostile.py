@@ -26,6 +26,7 @@ pytest.importorskip("fastapi", reason="the extra [web] is not installed")
 from helpers_web import Running, eventually, serving
 from typer.testing import CliRunner
 
+from mien.cli import main
 from mien.web import server as web_server
 from mien.web.guard import CUT_OFF, SECURITY_HEADERS, Guard
 from mien.web.log import OncePerMinute
@@ -288,6 +289,15 @@ def test_a_token_comes_from_a_file(tmp_path: Path) -> None:
         read_token(path)
     with pytest.raises(ServerError, match="cannot be read"):
         read_token(tmp_path / "none")
+
+
+def test_an_empty_token_is_not_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A secret that was not mounted must not open the server."""
+    empty = tmp_path / "empty"
+    empty.write_text("\n")
+    for given in (["--token-file", str(empty)], ["--token", ""]):
+        assert main(["serve", *given]) == 2
+        assert "The token must have 16 to 256 characters" in capsys.readouterr().err
 
 
 def test_a_token_on_the_command_line_is_warned_of_and_never_shown(

@@ -166,7 +166,7 @@ def test_bad_uploads_get_their_sentence_and_the_page_goes_on(
 ) -> None:
     page = open_page()
     bad = {
-        "notes.jpg": (b"no picture at all", "notes.jpg is not a picture that mien reads"),
+        "notes.jpg": (b"no picture at all", "notes.jpg is not an image that mien reads"),
         "cut.jpg": (jpeg(portrait)[:5000], "cut.jpg is a truncated or damaged JPEG file"),
         "large.png": (bytes(4_000_000), "The request is larger than"),
     }

@@ -44,12 +44,13 @@ class Dataset:
     Args:
         folder: made if it is not there.
         record: what is alike in all its rows: :func:`record_of`.
+        sweep: remove what a killed run left; without, only read and without the lock.
 
     Raises:
         OutputError: it was begun with another record, is something else, or cannot be written.
     """
 
-    def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, record: Mapping[str, Any], *, sweep: bool = True) -> None:
         self.folder, self.record = folder, dict(record)
         require_extra("scale", ("pyarrow",), "`mien batch`")
         self._pq = import_pyarrow_parquet()
@@ -62,7 +63,8 @@ class Dataset:
             write_text(folder / RECORD, json.dumps(self.record, indent=2) + "\n")
         else:
             same_record(folder, old, self.record)
-        self._sweep()
+        if sweep:
+            self._sweep()
 
     def _sweep(self) -> None:
         """Remove what a killed run left: files without their sources."""

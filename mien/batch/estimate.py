@@ -66,7 +66,7 @@ def estimate(
     check_sources(sources)
     seen: set[bytes] = set()
     if out is not None and read_record(Path(out)) is not None:
-        seen, _ = open_dataset(Path(out), options, options.analyzer()).done()
+        seen, _ = open_dataset(Path(out), options, options.analyzer(), sweep=False).done()
     before, chance = len(seen), random.Random(seed)
     counts = [0, 0]
     samples: tuple[list[Item], list[Item]] = ([], [])

@@ -12,6 +12,7 @@ import os
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -33,6 +34,8 @@ LISTS = (".txt", ".lst", ".csv", ".tsv", ".parquet", ".pq")
 MOST_EXPANSION = 200
 #: Bytes of a tar file's head that is no member: a long name, or a record of attributes.
 MOST_HEAD = 1 << 20
+#: What reading an archive raises beside its own errors: RuntimeError is for what zipfile lacks.
+DAMAGED = (OSError, EOFError, ValueError, RuntimeError, zlib.error)
 #: The column of a table that holds the paths, where none is named.
 COLUMNS = ("path", "file", "filename", "file_name", "image", "source", "url", "uri")
 
@@ -81,11 +84,11 @@ def find_items(sources: Iterable[str | Path], wanted: Wanted, column: str = "") 
     """
     for source in map(str, sources):
         if source == STDIN:
-            for line in sys.stdin:
-                yield from _entry(line.strip(), Path(), wanted)
+            for line in map(os.fsdecode, sys.stdin.buffer):  # names need not be UTF-8
+                yield from _entry(line.strip(), "", wanted)
         elif source.lower().endswith(LISTS):
             for entry in _list(source, column):
-                yield from _entry(entry, Path(source).parent, wanted)
+                yield from _entry(entry, source, wanted)
         elif is_address(source):
             yield from _address(source, wanted)
         else:
@@ -124,11 +127,13 @@ def _local(source: str, wanted: Wanted) -> Iterator[Item]:
     yield from problems
 
 
-def _entry(entry: str, folder: Path, wanted: Wanted) -> Iterator[Item]:
-    """A line of a list; what is no address is looked for beside the list."""
+def _entry(entry: str, beside: str, wanted: Wanted) -> Iterator[Item]:
+    """A line of the list ``beside``; what is no address is looked for there."""
+    if entry and is_address(beside) and not (is_address(entry) or os.path.isabs(entry)):  # noqa: PTH117
+        entry = f"{beside.rpartition('/')[0]}/{entry}"
     if entry:
-        here = is_address(entry)
-        yield from _file(entry if here else os.path.abspath(folder / entry), wanted)  # noqa: PTH100
+        here = Path(beside).parent / entry
+        yield from _file(entry if is_address(entry) else os.path.abspath(here), wanted)  # noqa: PTH100
 
 
 def _file(path: str, wanted: Wanted) -> Iterator[Item]:
@@ -152,7 +157,7 @@ def _archive(path: str, wanted: Wanted) -> Iterator[Item]:
                     yield from _member(path, info.filename, wanted, partial(_in_zip, info))
         else:
             yield from _tar(path, wanted)
-    except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError) as error:
+    except (*DAMAGED, zipfile.BadZipFile, tarfile.TarError) as error:
         name = shown(path)
         if wanted(name):
             yield Item(name, path, problem=f"{name} cannot be read: {first_line(error)}.")

@@ -139,9 +139,10 @@ def parse_shard(shard: str | None) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def open_dataset(out: Path, options: Options, analyzer: Analyzer) -> Dataset:
+def open_dataset(out: Path, options: Options, analyzer: Analyzer, *, sweep: bool = True) -> Dataset:
     """The folder for rows of these options. Raises OutputError."""
-    return Dataset(out, record_of(options, analyzer.info.labels, analyzer.classifier.sha256))
+    record = record_of(options, analyzer.info.labels, analyzer.classifier.sha256)
+    return Dataset(out, record, sweep=sweep)
 
 
 def in_share(mark: bytes, number: int, shards: int) -> bool:

@@ -230,7 +230,7 @@ class Worker:
                 source = replace(source, sha256=digest, size=status.st_size, modified=when)
                 video = Film(path)
                 segment = None if item.is_file else self._segment(Segment(item, video))
-        except (MienError, OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+        except Exception as error:  # every store and codec has errors of its own
             took = time.perf_counter() - begun
             return Opened(replace(source, error=_sentence(item, error, path), seconds=took))
         return Opened(replace(source, seconds=time.perf_counter() - begun), video, segment)

@@ -26,6 +26,6 @@ def write_picture(path: Path, image: NDArray[np.uint8]) -> None:
     check_name(path)
     done, data = cv2.imencode(path.suffix.lower(), image)
     if not done:
-        raise OutputError(f"Cannot write {str(path)!r}: {image.shape} is no picture's shape.")
+        raise OutputError(f"Cannot write {str(path)!r}: {image.shape} is no image's shape.")
     make_folder(path.parent)
     write_bytes(path, data.tobytes())

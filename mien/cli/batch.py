@@ -65,10 +65,10 @@ def batch(
     device: Device = "cpu",
     prior: Prior = None,
     min_confidence: Annotated[
-        float, option("Leave out faces whose expression is less sure than this, 0 to 1.")
+        float, option("Leave out faces whose top expression is less probable than this, 0 to 1.")
     ] = 0.0,
     min_quality: Annotated[
-        float, option("Leave out faces whose photo is worse than this, 0 to 1.")
+        float, option("Leave out faces whose quality is below this, 0 to 1.")
     ] = 0.0,
 ) -> None:
     """Analyse archives of photos and videos into Parquet tables: sources, frames and faces.

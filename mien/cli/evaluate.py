@@ -49,7 +49,7 @@ def evaluate(
     batch_size: BatchSize = 256,
     bootstrap: Annotated[int, option("Resamples of the intervals.", min=1)] = 1000,
     exclude_unknown: Annotated[
-        bool, option("Leave out classes the model has not.", "--exclude-unknown")
+        bool, option("Leave out images of classes the model lacks.", "--exclude-unknown")
     ] = False,
     record: Annotated[
         bool, option("Write the figures into the ONNX file's record.", "--record")

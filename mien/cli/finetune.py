@@ -33,7 +33,7 @@ def finetune(
         ),
     ] = "auto",
     epochs: Annotated[int, option("Most epochs of the network.", min=1)] = 10,
-    seed: Annotated[int, option("Of the split and the training.", min=0)] = 0,
+    seed: Annotated[int, option("Seed of the split and the training.", min=0)] = 0,
     report: Annotated[
         Path | None, option("Folder for report.html, report.md and report.json.")
     ] = None,

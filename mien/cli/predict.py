@@ -66,13 +66,13 @@ def predict(
     device: Device = "cpu",
     prior: Prior = None,
     min_confidence: Annotated[
-        float, option("Leave out faces whose expression is less sure than this, 0 to 1.")
+        float, option("Leave out faces whose top expression is less probable than this, 0 to 1.")
     ] = 0.0,
     min_quality: Annotated[
-        float, option("Leave out faces whose photo is worse than this, 0 to 1.")
+        float, option("Leave out faces whose quality is below this, 0 to 1.")
     ] = 0.0,
     min_score: Annotated[
-        float | None, option("Lowest detection score, 0 to 1; yunet takes 0.6.")
+        float | None, option("Lowest detection score, 0 to 1 (yunet: 0.6 by default).")
     ] = None,
     top: Annotated[
         int | None,
@@ -127,13 +127,15 @@ def predict(
     )
     outputs = _Outputs(csv, parquet, annotate, top=top, as_json=as_json).with_output(output)
     run = _Run(messages(), quiet, outputs)
-    sources = run.find(paths, recursive)
+    if resume and "-" in paths:
+        raise typer.BadParameter("standard input cannot be gone on with; leave out --resume")
+    sources = every = run.find(paths, recursive)
     growing = outputs.growing(analyzer) if resume else None
     if growing is not None:
-        sources = run.new(sources, growing)
+        sources = run.new(every, growing)
         outputs = replace(outputs, csv=None, parquet=None, jsonl=None)
     looked_at = _looked_at(analyzer, sources, faces or detector == "none", workers, run)
-    sinks = outputs.sinks(analyzer.info, paths, sources)
+    sinks = outputs.sinks(analyzer.info, paths, every, sources)
     sinks += [growing] if growing is not None else []
     raise typer.Exit(run.write(looked_at, sinks, len(sources)))
 
@@ -174,7 +176,14 @@ class _Outputs:
             raise typer.BadParameter("--resume needs a table: --csv, --parquet or -o FILE")
         return GrowingSink(targets, analyzer.info.labels, analyzer.classifier.sha256, self.top)
 
-    def sinks(self, info: ModelInfo, paths: list[str], sources: list[str | Path]) -> list[Sink]:
+    def sinks(
+        self,
+        info: ModelInfo,
+        paths: list[str],
+        every: list[str | Path],
+        sources: list[str | Path],
+    ) -> list[Sink]:
+        """``sources`` are those of ``every`` that are still to be done."""
         from mien.sinks import AnnotatedSink, CsvSink, JsonLinesSink, ParquetSink
 
         lines = [t for t in (sys.stdout if self.as_json else None, self.jsonl) if t is not None]
@@ -186,8 +195,13 @@ class _Outputs:
             sinks.append(ParquetSink(self.parquet, labels=info.labels))
         if self.annotate is not None:
             roots = [p for p in paths if p != "-" and Path(p).is_dir()]
-            files = [s for s in sources if s != "-"]
-            sinks.append(AnnotatedSink(self.annotate, roots=roots, sources=files))
+            files = [s for s in every if s != "-"]
+            copies = AnnotatedSink(self.annotate, roots=roots, sources=files)
+            todo = set(sources)
+            for source in files:  # the names of those that are done are not for new ones
+                if source not in todo:
+                    copies.name_for(str(source))
+            sinks.append(copies)
         return sinks
 
 
@@ -217,6 +231,7 @@ class _Run:
 
     def find(self, paths: list[str], recursive: bool) -> list[str | Path]:
         """Every image meant, each once, in the order given, without copies of an earlier call."""
+        from mien.sinks import is_copy
         from mien.sources import find_images, real_path
 
         expanded = find_images(
@@ -227,8 +242,12 @@ class _Run:
             self.console.print(f"left out: {self.left_out - SHOWN:,} more files")
         if self.outputs.annotate is not None:
             folder = real_path(self.outputs.annotate)
-            found = [s for s in found if s == "-" or folder not in real_path(s).parents]
-            if not found and not self.failed:
+            made = {s for s in found if folder in real_path(s).parents and is_copy(s)}
+            found = [s for s in found if s not in made]
+            if made and not self.quiet:
+                copies = f"{len(made):,} annotated copies of an earlier call"
+                self.console.print(f"left out: {copies} in {self.outputs.annotate}")
+            if made and not found and not self.failed:
                 raise ImageError(
                     f"Nothing is left but annotated copies in {self.outputs.annotate}; "
                     "name other images."
@@ -278,7 +297,7 @@ class _Run:
                 self.note(result)
                 self.done, self.faces = self.done + 1, self.faces + len(result.faces)
                 bar.update(task, completed=self.done + self.failed)
-            if self.failed and not self.done + self.before:
+            if not self.done + self.before:
                 raise _NothingReadError  # older files of these names stay as they were
         if self.shown:
             self._print_table()

@@ -92,7 +92,9 @@ def _token(token: str | None, token_file: Path | None) -> str | None:
         )
     if token_file is not None:
         token = read_token(token_file)
-    return token or os.environ.get("MIEN_TOKEN") or None
+    if token is not None:  # an empty one is refused, not taken for none
+        return token
+    return os.environ.get("MIEN_TOKEN") or None
 
 
 def start_line(url: str, settings: Settings, *, made: bool) -> str:

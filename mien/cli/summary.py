@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
 from mien.cli._options import argument, option
 from mien.errors import MienError
 
@@ -45,9 +47,11 @@ def summary(
     if spans is not None:
         from mien.summary.spans import FORMATS, export
 
+        if output is None:
+            raise typer.BadParameter("--spans needs --output FOLDER")
         known = {ending[1:].lower(): ending for ending in FORMATS}
         suffix = known.get(spans.lower().lstrip("."), spans)
-        wrote(*export(data, output or Path(), suffix, min_quality))
+        wrote(*export(data, output, suffix, min_quality))
         return
     seconds = None if every is None else parse_time(every)
     keys = [] if by.strip() in ("", "all") else [key.strip() for key in by.split(",")]

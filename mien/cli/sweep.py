@@ -41,7 +41,7 @@ _NAME = "ahmed2024"
 def sweep(
     name: Annotated[str, argument("The grid; there is one: ahmed2024.")],
     budget: Annotated[
-        str, option("fast: about an hour on two cores; paper: 128 cells in full.")
+        str, option("fast: 17 cells, half a day on two cores; paper: all 128 cells.")
     ] = "fast",
     init: Annotated[
         str | None,

@@ -48,11 +48,11 @@ PLAIN_SECONDS = 30.0
 
 def video(
     films: Annotated[
-        list[str], argument("Films, folders of films, quoted globs.", metavar="FILM...")
+        list[str], argument("Videos, folders of videos, quoted globs.", metavar="VIDEO...")
     ],
     out: Annotated[
         Path | None,
-        option("Write an annotated film; a folder for several films.", metavar="FILE"),
+        option("Write an annotated video; a folder for several videos.", metavar="FILE"),
     ] = None,
     csv: Csv = None,
     jsonl: Annotated[
@@ -62,7 +62,7 @@ def video(
     parquet: Parquet = None,
     plot: Annotated[
         Path | None,
-        option("Write a timeline page; a folder for several films.", metavar="FILE"),
+        option("Write a timeline page; a folder for several videos.", metavar="FILE"),
     ] = None,
     every: Annotated[int, option("Look at every N-th frame.", min=1)] = 1,
     start: Annotated[
@@ -99,7 +99,7 @@ def video(
         bool,
         option("New numbers where the video cuts to another shot.", "--cuts/--no-cuts"),
     ] = True,
-    bars: Annotated[bool, option("Paint the panels of probabilities.", "--bars/--no-bars")] = True,
+    bars: Annotated[bool, option("Draw the panels of probabilities.", "--bars/--no-bars")] = True,
     batch: Annotated[int, option("Frames whose faces are classified in one call.", min=1)] = 16,
     model: Model = None,
     detector: VideoDetector = "yunet",
@@ -113,9 +113,9 @@ def video(
         float, option("Name no expression by frames whose face is worse, 0 to 1.")
     ] = 0.0,
 ) -> None:
-    """Find, follow and name the expressions in films.
+    """Follow faces through videos and name their expressions.
 
-    Exit codes: 0 every film was read, 1 some could not be read, or not every frame of one, 2 none
+    Exit codes: 0 every video was read, 1 some could not be read, or not every frame of one, 2 none
     could, or an option is wrong. A run that was stopped goes on with --resume.
     """
     if csv == "-" and jsonl == "-":
@@ -184,7 +184,7 @@ def _readable(films: list[str], console: Console, failed: list[str]) -> list[Pat
     for item in find_videos(films, on_error=report):
         try:
             if item == STDIN:
-                raise MienError("A film cannot come from standard input; give its file.")
+                raise MienError("A video cannot come from standard input; name its file.")
             good[Film(item).path] = None
         except MienError as error:
             report(str(item), error)

@@ -198,8 +198,10 @@ def _photo(table: Path, number: int, row: Mapping[str, Any]) -> Photo:
     """Raises ValueError with what is wrong with the row."""
 
     def cell(column: str) -> str:
-        value = next((row[n] for n in COLUMNS[column] if row.get(n) not in (None, "")), "")
-        return str(value).strip()
+        # The first of the column's names that the table has: where it is empty, a later one, such
+        # as the emotion that a model gave, is no answer.
+        value = next((row[n] for n in COLUMNS[column] if n in row), None)
+        return "" if value is None else str(value).strip()
 
     name, label, split = cell("path"), class_name(cell("label")), cell("split").lower()
     data = row.get("_bytes")

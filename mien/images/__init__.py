@@ -62,7 +62,7 @@ def read_frames(
     """
     data, shown = read_bytes(source, name)
     if not data:
-        raise ImageError(f"{shown} is empty: it holds no picture.")
+        raise ImageError(f"{shown} is empty: it holds no image.")
     return decode(data, shown, max_pixels)
 
 
@@ -199,7 +199,7 @@ def frames_of(
 def read_bytes(source: Source, name: str | None = None) -> tuple[bytes, str]:
     """The encoded bytes of ``source`` and what messages call it. Raises ImageError."""
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return bytes(source), name or "the picture"
+        return bytes(source), name or "the data"
     if isinstance(source, (str, os.PathLike)):
         text = os.fspath(source)
         if isinstance(text, str) and text[:5].lower() == "data:":
@@ -207,7 +207,7 @@ def read_bytes(source: Source, name: str | None = None) -> tuple[bytes, str]:
         if isinstance(source, str):
             refuse_address(source)
         if not text:
-            raise ImageError("An empty name names no picture.")
+            raise ImageError("An empty name names no image.")
         return _from_path(Path(os.fsdecode(text)), name or str(source))
     if hasattr(source, "read"):
         shown = name or str(getattr(source, "name", "the stream"))
@@ -216,7 +216,7 @@ def read_bytes(source: Source, name: str | None = None) -> tuple[bytes, str]:
             raise ImageError(f"{shown} was read to its end; rewind it first: seek(0).")
         return data, shown
     raise ImageError(
-        f"Cannot read a picture from {type(source).__name__}; "
+        f"Cannot read an image from {type(source).__name__}; "
         "give a path, bytes, a binary file, a PIL image or an array."
     )
 
@@ -235,7 +235,7 @@ def _from_data_url(text: str, shown: str) -> tuple[bytes, str]:
 def _from_path(path: Path, shown: str) -> tuple[bytes, str]:
     try:
         if path.is_dir():
-            raise ImageError(f"{shown} is a folder, not a picture.")
+            raise ImageError(f"{shown} is a folder, not an image.")
         if path.suffix.lower() in UNREAD_SUFFIXES:  # of some TIFF's reader would find a thumbnail
             why = f"mien does not read {path.suffix[1:].upper()}; save it as JPEG, PNG or TIFF"
             raise ImageError(f"{shown}: {why}.")
@@ -273,4 +273,4 @@ def _bounded(file: BinaryIO, shown: str) -> bytes:
 
 
 def _too_large(shown: str) -> str:
-    return f"{shown} is larger than {MAX_MEMORY >> 20} MiB: no picture that mien reads."
+    return f"{shown} is larger than {MAX_MEMORY >> 20} MiB: no image that mien reads."

@@ -159,7 +159,7 @@ def decode(data: bytes, shown: str, max_pixels: int) -> Generator[Frame]:
     if kind is None:
         other = (name for start, name in _OTHERS if re.match(start, data[:512], re.DOTALL | re.I))
         what = next((f"{name}, " for name in other), "")
-        raise ImageError(f"{shown} is {what}not a picture that mien reads ({', '.join(FORMATS)}).")
+        raise ImageError(f"{shown} is {what}not an image that mien reads ({', '.join(FORMATS)}).")
     file = _File(kind, data, shown, max_pixels)
     frames = file.heic() if kind.name == "HEIC" else file.frames()
     while True:
@@ -178,7 +178,7 @@ def declared_size(data: bytes, shown: str, max_pixels: int) -> tuple[int, int]:
     """
     kind = kind_of(data)
     if kind is None or kind.name == "HEIC":
-        raise ImageError(f"{shown} is not a picture that can be read here.")
+        raise ImageError(f"{shown} is not an image that can be read here.")
     file = _File(kind, data, shown, max_pixels)
     with _told(kind, shown):
         if kind.name == "PNG":  # without Pillow: datasets hold tens of thousands
@@ -211,7 +211,7 @@ def _told(kind: Kind, shown: str) -> Iterator[None]:
         raise
     except _TooCostlyError:
         raise ImageError(
-            f"{shown} asks for far more work than a {kind.name} picture of its size needs: "
+            f"{shown} asks for far more work than a {kind.name} image of its size needs: "
             "it is damaged, or made to hurt."
         ) from None
     except MemoryError:
@@ -266,7 +266,7 @@ class _File:
             import pillow_heif
         except ImportError:
             raise ImageError(
-                f"{self.shown} is a HEIC picture; to read it: pip install 'mien[heic]'"
+                f"{self.shown} is a HEIC image; to read it: pip install 'mien[heic]'"
             ) from None
         images = pillow_heif.open_heif(self.data, convert_hdr_to_8bit=True)
         first = images.primary_index

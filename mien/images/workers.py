@@ -100,7 +100,7 @@ class DecodePool:
 
     def _take(self) -> _Worker:
         if self._closed:
-            raise ImageError("No picture is decoded any more: the pool is closed.")
+            raise ImageError("No image is decoded any more: the pool is closed.")
         while self._idle and not self._idle[-1].alive:  # somebody ended it
             self._idle.pop().stop()
         worker = self._idle.pop() if self._idle else _Worker(self._seconds, self._memory)

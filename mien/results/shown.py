@@ -165,7 +165,7 @@ class Shown:
     def _pixels_of(self, call: str, image: Any, color: str | None) -> NDArray[np.uint8]:
         pixels = self._pixels(image, color)
         if pixels is None:
-            raise OutputError(f"The picture of this result is gone; give it: {call}.")
+            raise OutputError(f"The image of this result is gone; give it: {call}.")
         return pixels
 
     def _pixels(self, image: Any = None, color: str | None = None) -> NDArray[np.uint8] | None:
@@ -189,7 +189,7 @@ class Shown:
                 raise
         if given:
             raise OutputError(
-                f"That is not the picture of this result, which has {size[0]}×{size[1]}."
+                f"That is not the image of this result, which has {size[0]}×{size[1]}."
             )
         return None  # another file of that name by now
 

@@ -6,6 +6,7 @@ A file appears under its name only when the block ends without an error (see :mo
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -291,7 +292,7 @@ class AnnotatedSink(Sink):
     def write(self, result: Result, image: Image | None = None) -> None:
         """Paint and save. Raises OutputError when it cannot be written."""
         if image is None:
-            raise ValueError("an annotated picture needs its image")
+            raise ValueError("an annotated image needs its image")
         target = self.name_for(result.source)
         make_folder(target.parent)
         write_bytes(target, annotated(image, result, target.suffix))
@@ -312,6 +313,11 @@ def free_name(folder: Path, stem: str, suffix: str, taken: set[str]) -> Path:
     path = next(path for path in paths if file_key(path) not in taken)
     taken.add(file_key(path))
     return path
+
+
+def is_copy(path: str | os.PathLike[str]) -> bool:
+    """Whether :func:`free_name` could have given that name to an annotated photo."""
+    return re.search(r"-mien(-\d+)?\.(jpg|png)$", str(path), re.IGNORECASE) is not None
 
 
 def file_key(path: Path) -> str:

@@ -260,8 +260,8 @@ def _add(
     known = np.abs(time) < LONGEST
     seconds = np.where(known, time, 0.0)
     window = np.where(known & (every is not None), seconds // (every or 1.0), -1).astype(int)
-    # Of photos each is a block of its own.
-    blocks = np.where(known, seconds // block, -1 - np.arange(count)).astype(int)
+    # Each photo is one block, whatever faces are on it: its cells have its own code.
+    blocks = np.where(known, seconds // block, -1).astype(int)
     number = np.where(np.isfinite(track), track, -1).astype(int)
     p = np.stack([_floats(columns[f"p_{label}"], count) for label in labels], axis=1)
     sums = np.concatenate(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import chain, count, groupby, pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
@@ -21,8 +22,10 @@ from mien.text import printable
 
 #: Endings of what can be written.
 FORMATS = (".eaf", ".TextGrid", ".vtt")
-#: A face that was not seen for more seconds has a new span.
+#: A face that was not seen for more seconds, or 2.5 of the video's usual steps, has a new span.
 GAP = 1.0
+#: What is in every file that this module writes with a span, and in no annotator's own.
+_MARKS = {".eaf": 'AUTHOR="mien"', ".TextGrid": 'name = "face ', ".vtt": "<v face "}
 
 
 @dataclass(slots=True)
@@ -41,42 +44,40 @@ def spans_of(data: str | Path, min_quality: float = 0.0) -> Iterator[tuple[str, 
     Raises:
         MienError: there is no table of faces.
     """
-    video, spans, open_spans = None, [], {}  # type: ignore[var-annotated]
     names = ["track", "time", "source", "steady", "emotion", "unsure", "quality"]
-    for table in face_tables(Path(data), names):
-        for row in table.to_pylist():
-            if row["time"] is None or not 0 <= row["time"] < LONGEST:
-                continue
-            if row["source"] != video:
-                if video is not None:
-                    yield video, _ordered(spans)
-                video, spans, open_spans = row["source"], [], {}
-            _take(row, spans, open_spans, min_quality)
-    if video is not None:
-        yield video, _ordered(spans)
+    rows = (row for table in face_tables(Path(data), names) for row in table.to_pylist())
+    timed = (row for row in rows if row["time"] is not None and 0 <= row["time"] < LONGEST)
+    for video, faces in groupby(timed, key=lambda row: row["source"]):
+        seen = [_seen(row, min_quality) for row in faces]
+        yield video, _spans(seen)
 
 
-def _ordered(spans: list[Span]) -> list[Span]:
-    return sorted(spans, key=lambda span: (span.track, span.start))
-
-
-def _take(
-    row: dict[str, Any], spans: list[Span], current: dict[int, Span | None], least: float
-) -> None:
-    time, track = float(row["time"]), int(row["track"])
+def _seen(row: dict[str, Any], least: float) -> tuple[int, float, str]:
+    """A face's track, its time and its name, "" where that is doubtful."""
     name = printable(row["steady"] or row["emotion"] or "unsure")
     doubtful = row["unsure"] or name == "unsure" or (row["quality"] or 0.0) < least
-    span = current.get(track)
-    if span is not None:
-        if time - span.end > GAP:
-            span = None
-        else:
-            span.end = time  # a frame stands until the next one
-    if doubtful:
-        current[track] = None
-    elif span is None or span.name != name:
-        current[track] = Span(track, name, time, time)
-        spans.append(current[track])  # type: ignore[arg-type]
+    return int(row["track"]), float(row["time"]), "" if doubtful else name
+
+
+def _spans(seen: list[tuple[int, float, str]]) -> list[Span]:
+    """By track and time."""
+    steps = [b - a for a, b in pairwise(sorted({time for _, time, _ in seen}))]
+    gap = max(GAP, 2.5 * median(steps)) if steps else GAP
+    spans: list[Span] = []
+    current: dict[int, Span | None] = {}
+    for track, time, name in seen:
+        span = current.get(track)
+        if span is not None:
+            if time - span.end > gap:
+                span = None
+            else:
+                span.end = time  # a frame stands until the next one
+        if not name:
+            current[track] = None
+        elif span is None or span.name != name:
+            current[track] = span = Span(track, name, time, time)
+            spans.append(span)
+    return sorted(spans, key=lambda span: (span.track, span.start))
 
 
 def export(
@@ -85,7 +86,8 @@ def export(
     """Write ``FILM.eaf``, ``.TextGrid`` or ``.vtt`` for every video into ``folder``.
 
     Raises:
-        MienError: an unknown format, no video, or it cannot be written.
+        MienError: an unknown format, no video, it cannot be written, or a file of that name is not
+            mien's: an annotator's own work, say.
     """
     if suffix not in FORMATS:
         raise MienError(f"Unknown format {suffix!r}; known: {', '.join(FORMATS)}.")
@@ -100,11 +102,22 @@ def export(
         stem = next(name for name in names if name.lower() not in taken)
         taken.add(stem.lower())
         path = Path(folder) / f"{stem}{suffix}"
+        _refuse_foreign(path, suffix, write(video, []))
         write_text(path, write(video, [span for span in spans if span.end > span.start]))
         written.append(path)
     if not written:
         raise MienError(f"{data} holds no video with a face.")
     return written
+
+
+def _refuse_foreign(path: Path, suffix: str, empty: str) -> None:
+    """Raise MienError where ``path`` is somebody else's; ``empty``: ours without a span."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # none there, or writing says why
+        return
+    if _MARKS[suffix] not in text and text != empty:
+        raise MienError(f"{path} exists and is not mien's; name another folder.")
 
 
 def _tiers(spans: list[Span]) -> dict[str, list[Span]]:

@@ -198,4 +198,4 @@ def _starts(film: Path) -> tuple[float | None, float | None]:
 def check_suffix(path: Path) -> None:
     """Raises VideoError when no film can have this ending."""
     if path.suffix.lower() not in SUFFIXES:
-        raise VideoError(f"{path} does not end like a film; use one of {', '.join(SUFFIXES)}.")
+        raise VideoError(f"{path} does not end like a video; use one of {', '.join(SUFFIXES)}.")

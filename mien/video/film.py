@@ -64,7 +64,7 @@ class Film:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if self.path.is_dir():
-            raise VideoError(f"{self.path} is a folder; name a film in it.")
+            raise VideoError(f"{self.path} is a folder; name a video in it.")
         if not self.path.exists():
             raise VideoError(f"{self.path} does not exist.")
         capture = self._open()
@@ -78,7 +78,7 @@ class Film:
             if next(self._stamps(capture), None) is None:
                 raise VideoError(
                     f"{self.path} has no readable frame: it opens as a video, but all of its "
-                    "pictures are damaged or cut off."
+                    "images are damaged or cut off."
                 )
             self.offset = self._offset(capture)
             self.skipped_last = 0
@@ -227,7 +227,7 @@ class Film:
         if not capture.isOpened():
             capture.release()
             size = self.path.stat().st_size if self.path.is_file() else None
-            why = "it is empty" if size == 0 else "it holds no pictures, or is damaged or cut short"
+            why = "it is empty" if size == 0 else "it holds no images, or is damaged or cut short"
             raise VideoError(f"{self.path} cannot be read as a film: {why}.")
         return capture
 

@@ -47,7 +47,9 @@ class Options:
         if self.start < 0:
             raise VideoError(f"The start is {self.start:g} s; expected 0 or more.")
         if self.end is not None and self.end <= self.start:
-            raise VideoError(f"The film would end at {self.end:g} s but begin at {self.start:g} s.")
+            raise VideoError(
+                f"The video would end at {self.end:g} s but begin at {self.start:g} s."
+            )
         if not 0 <= self.min_track < math.inf:
             raise VideoError(f"min_track is {self.min_track:g} s; expected 0 or more.")
         if self.batch < 1 or (self.workers is not None and self.workers < 1):
@@ -90,7 +92,7 @@ class Outputs:
             a_file = path is not None and path.suffix.lower() in (*SUFFIXES, ".html", ".htm")
             if several and path is not None and a_file and not path.is_dir():
                 raise VideoError(
-                    f"{path} names one file, but there are several films; name a folder."
+                    f"{path} names one file, but there are several videos; name a folder."
                 )
         page = None if several else self.plot
         if page and page.suffix.lower() not in ("", ".html", ".htm") and not page.is_dir():
@@ -100,13 +102,18 @@ class Outputs:
         """The same with this film's own names; in folders, two films of one name get numbers."""
 
         def own(path: Path | None, suffix: str) -> Path | None:
-            if path is None or not (several or path.is_dir() or not path.suffix):
+            if path is None or not is_folder(path, several):
                 return path
             return free_name(path, film.stem, suffix, taken)
 
         suffix = film.suffix.lower()
         video = own(self.video, suffix if suffix in (".webm", ".mkv") else ".mp4")
         return replace(self, video=video, plot=own(self.plot, ".html"))
+
+
+def is_folder(path: Path, several: bool) -> bool:
+    """Whether ``video`` or ``plot`` names a folder, there or not."""
+    return several or path.is_dir() or not path.suffix
 
 
 def parse_time(text: str) -> float:

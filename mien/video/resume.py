@@ -12,25 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from mien._version import __version__
-from mien.atomic import write_text
+from mien.atomic import make_folder, write_text
 from mien.errors import VideoError
 from mien.pipeline import Analyzer
-from mien.video.options import Options, Outputs
+from mien.video.options import Options, Outputs, is_folder
 from mien.video.tables import is_stream
 
 #: Raised when what is saved changes its meaning.
 FORMAT = 7
 
 
-def state_file(outputs: Outputs) -> Path | None:
-    """``NAME.resume`` beside the first output that is a file; None if there is none."""
+def state_file(outputs: Outputs, several: bool) -> Path | None:
+    """``NAME.resume`` beside the first output, or ``mien-video.resume`` in it where it is a folder;
+    None if there is none."""
     targets: list[str | Path | None] = [outputs.video, *outputs.tables.values(), outputs.plot]
     for target in targets:
+        if isinstance(target, Path) and is_folder(target, several):  # also one still to be made
+            return target / "mien-video.resume"
         if target is not None and not is_stream(target):
             path = Path(os.path.realpath(target))
             return path.with_name(path.name + ".resume")
-        if isinstance(target, Path) and target.is_dir():
-            return target / "mien-video.resume"
     return None
 
 
@@ -62,6 +63,7 @@ def fingerprint(
 def save(path: Path, token: str, fingerprint: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     """Write the state whole or not at all."""
     record = {"format": FORMAT, "mien": __version__, "token": token, "run": fingerprint, **state}
+    make_folder(path.parent)
     write_text(path, json.dumps(record))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -57,16 +58,18 @@ class VideoRun:
         self.analyzer = analyzer
         self.films = [Film(path) for path in films]
         if not self.films:
-            raise VideoError("There is no film to look at.")
+            raise VideoError("There is no video to look at.")
         several, taken = len(self.films) > 1, {file_key(f.path) for f in self.films}
         self.outputs.check(several)
-        self._state_file = resume.state_file(self.outputs)
+        self._state_file = resume.state_file(self.outputs, several)
         #: Whether a stopped run's state lies there, gone on with or not.
         self.was_stopped = self.can_resume
         self.stopped: dict[str, Any] | None = None
         if go_on and self._state_file is None:
             raise VideoError("A run without an output file cannot be gone on with.")
         grow = go_on and self._grows()
+        if grow and not self.outputs.tables:
+            self._refuse_twice_named(several, taken)
         sha256 = analyzer.classifier.sha256 if grow else None
         tables = self.outputs.tables, analyzer.info.labels
         before = Tables(*tables, "", sha256).films() if grow else set()
@@ -83,7 +86,7 @@ class VideoRun:
         self._check_targets()
         paths = [f.path for f in self.films]
         self._run = resume.fingerprint(paths, analyzer, self.options, self.outputs)
-        self._run["grow"] = grow
+        self._run["grow"] = grow and bool(self.outputs.tables or self.done)
         if go_on and self._state_file is not None:
             self.stopped = resume.load(self._state_file, self._run)
         self._token = str(self.stopped["token"]) if self.stopped else new_token()
@@ -95,6 +98,17 @@ class VideoRun:
         stopped."""
         assert self._state_file is not None
         return not self.can_resume or resume.run_of(self._state_file).get("grow") is True
+
+    def _refuse_twice_named(self, several: bool, taken: set[str]) -> None:
+        """Two videos of one name, of which only the outputs' names could tell which one is done."""
+        stems = Counter(film.path.stem.casefold() for film in self.films)
+        twice = next((stem for stem, count in stems.items() if count > 1), None)
+        places = [self.outputs.for_film(f.path, several, set(taken)) for f in self.films]
+        if twice and any(p.exists() for o in places for p in (o.video, o.plot) if p is not None):
+            raise VideoError(
+                f"Several videos are called {twice}, so their outputs do not tell which one is "
+                "done: leave --resume out, or keep a table (--csv FILE) from the beginning."
+            )
 
     def _order(self, before: set[str], go_on: bool) -> Callable[[Film], tuple[bool, int]]:
         """Films that are done first, then those of the stopped run, then new ones."""
@@ -131,7 +145,7 @@ class VideoRun:
         for target in self._targets():
             path = real_path(target)
             if path in sources:
-                raise VideoError(f"{path} is a film to be read; choose another name.")
+                raise VideoError(f"{path} is a video to be read; choose another name.")
             if path in taken:
                 raise VideoError(
                     f"{taken[path]} and {target} would be written to the same file; choose another "

@@ -118,12 +118,12 @@ class FilmWriter:
         missing = [name for name in self._segments if not (self._folder / name).is_file()]
         if missing:
             raise VideoError(
-                f"{self._folder / missing[0]} is missing, a part of the stopped run's film; "
+                f"{self._folder / missing[0]} is missing, a part of the stopped run's video; "
                 "leave --resume out to start over."
             )
         if self._segments and state["codec"] != self.codec:  # they could not be joined
             raise VideoError(
-                f"The stopped run's film in {self._folder} was written by {state['codec']}, but "
+                f"The stopped run's video in {self._folder} was written by {state['codec']}, but "
                 f"now there is {self.codec}: restore that, or leave --resume out to start over."
             )
 

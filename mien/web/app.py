@@ -38,7 +38,7 @@ from mien.web.work import Analyzers, Workers
 logger = logging.getLogger("mien.web")
 
 _ABOUT = (
-    "Finds faces in pictures and names their expressions. Nothing that is sent is kept. "
+    "Finds faces in images and names their expressions. Nothing that is sent is kept. "
     "An expression is not a feeling: do not use it to judge people."
 )
 
@@ -152,7 +152,7 @@ def _add_problems(app: FastAPI) -> None:
 
 
 def _picture_body(most: int) -> dict[str, Any]:
-    """The request body in OpenAPI: files of a form, or one picture's bytes."""
+    """The request body in OpenAPI: files of a form, or one image's bytes."""
     binary = {"type": "string", "format": "binary"}
     form = {
         "type": "object",
@@ -169,9 +169,9 @@ def _add_predict(app: FastAPI, workers: Workers, metrics: Metrics, settings: Set
 
     @app.post(
         "/v1/predict",
-        summary="Find the faces of one or many pictures",
+        summary="Find the faces of one or many images",
         description=(
-            "Send one picture as the body (`curl -H 'Content-Type: image/jpeg' "
+            "Send one image as the body (`curl -H 'Content-Type: image/jpeg' "
             "--data-binary @photo.jpg`) or many as the files of a form (`curl -F images=@a.jpg "
             "-F images=@b.png`). No path and no URL is ever read for a client."
         ),

@@ -34,7 +34,7 @@ class Desk:
         now = time.monotonic()
         victim = max(self.bodies, key=lambda body: body.burden(now), default=None)
         if victim is None or victim.burden(now) == 0 or not victim.cut_short():
-            raise busy("The server holds as many pictures as it can")
+            raise busy("The server holds as many images as it can")
 
     @property
     def buffered(self) -> int:
@@ -71,7 +71,7 @@ class Body:
             raise Problem(
                 413,
                 f"The request is larger than {most / (1 << 20):g} MiB; send fewer or smaller "
-                "pictures.",
+                "images.",
             )
 
     def begin_work(self) -> None:

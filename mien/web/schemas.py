@@ -20,7 +20,7 @@ class _Strict(BaseModel):
 class Options(_Strict):
     """Query of ``POST /v1/predict``."""
 
-    faces: bool = Field(False, description="Each picture already is one face: detect nothing.")
+    faces: bool = Field(False, description="Each image already is one face: detect nothing.")
     min_confidence: float = Field(
         0.0,
         ge=0,
@@ -31,7 +31,7 @@ class Options(_Strict):
 
 
 class BoxSchema(_Strict):
-    """Pixels of the upright picture; may reach over its edge."""
+    """Pixels of the upright image; may reach over its edge."""
 
     x: float
     y: float
@@ -65,7 +65,7 @@ class FaceSchema(_Strict):
 
 
 class ResultSchema(_Strict):
-    """``mien.Result``: all faces of one picture, largest first."""
+    """``mien.Result``: all faces of one image, largest first."""
 
     source: str | None
     width: int
@@ -78,7 +78,7 @@ class ResultSchema(_Strict):
 
 
 class ErrorSchema(_Strict):
-    """A picture that could not be read."""
+    """An image that could not be read."""
 
     index: int = Field(description="Its place in the request, from 0.")
     source: str | None
@@ -86,7 +86,7 @@ class ErrorSchema(_Strict):
 
 
 class PredictSchema(_Strict):
-    """One entry a picture, in the order sent; null where ``errors`` says why."""
+    """One entry an image, in the order sent; null where ``errors`` says why."""
 
     results: list[ResultSchema | None]
     errors: list[ErrorSchema]
@@ -146,8 +146,8 @@ def example_result() -> Result:
 
 
 def example_predict() -> dict[str, Any]:
-    """An answer with one picture read and one refused."""
-    detail = "notes.txt is not a picture that mien reads (JPEG, PNG, …)."
+    """An answer with one image read and one refused."""
+    detail = "notes.txt is not an image that mien reads (JPEG, PNG, …)."
     return {
         "results": [example_result().to_dict(), None],
         "errors": [{"index": 1, "source": "notes.txt", "detail": detail}],
@@ -161,9 +161,9 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         401: "A token is wanted.",
         403: "The page's origin is not allowed.",
         408: "The body did not come in time.",
-        413: "Too many bytes or pictures.",
-        415: "Another content type than pictures.",
-        422: "No picture could be read, or an option is wrong.",
+        413: "Too many bytes or images.",
+        415: "Another content type than images.",
+        422: "No image could be read, or an option is wrong.",
         503: "Busy; see Retry-After.",
     }
     schema = {"$ref": "#/components/schemas/ProblemSchema"}

@@ -43,11 +43,11 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
     else:
         raise Problem(
             415,
-            "Send pictures as multipart/form-data files, or one as the body with a content type "
+            "Send images as multipart/form-data files, or one as the body with a content type "
             "like image/jpeg; the server reads no path, no URL and no JSON.",
         )
     if not uploads:
-        raise Problem(422, "The request holds no picture.")
+        raise Problem(422, "The request holds no image.")
     return uploads
 
 
@@ -60,7 +60,7 @@ async def _multipart(request: Request, limits: Limits) -> list[Upload]:
     except MultiPartException as error:
         if "Too many files" in error.message:
             raise Problem(
-                413, f"The request holds more than {limits.images} pictures; send several requests."
+                413, f"The request holds more than {limits.images} images; send several requests."
             ) from None
         if "Too many fields" in error.message or "maximum size" in error.message:
             raise _text_field() from None
@@ -79,7 +79,7 @@ async def _multipart(request: Request, limits: Limits) -> list[Upload]:
 def _text_field() -> Problem:
     return Problem(
         422,
-        "A form field holds text where a picture should be; attach pictures as files "
+        "A form field holds text where an image should be; attach images as files "
         "(curl: -F images=@photo.jpg) and give options in the query.",
     )
 

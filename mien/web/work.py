@@ -119,7 +119,7 @@ class Workers:
     ) -> Outcome:
         start = time.perf_counter()
         try:
-            name = upload.name or "The picture"
+            name = upload.name or "The upload"
             image = self._decoders.read_image(upload.data, name=name, max_pixels=pixels)
             result = analyzers.photo.analyze(image, color="bgr", faces=faces, source=upload.name)
         except ImageError as error:

@@ -36,7 +36,7 @@ function trouble(text, status = 0) {
 function addFiles(list) {
   const files = [...list];
   if (!files.length) {
-    trouble("That holds no picture file. A link is never followed: save the picture first.");
+    trouble("That holds no image file. Links are never followed: save the image first.");
     return;
   }
   if (camera.state !== "off") camera.stop();
@@ -144,7 +144,7 @@ function show() {
   showFaces($("faces"), photo?.result?.faces ?? []);
   $("none").hidden = Boolean(photo?.result?.faces.length);
   $("none").textContent = !photo
-    ? "No picture yet."
+    ? "No image yet."
     : { done: "No face was found.", failed: "This one could not be read." }[photo.state] ?? "Looking …";
   if (photo?.result) {
     repaint();
