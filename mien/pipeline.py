@@ -255,7 +255,7 @@ class Analyzer:
             whole_face(bgr, self.info) if faces else crop_face(bgr, d, self.info)
             for d in detections
         )
-        parts = tuple(map(measure, repeat(bgr), detections, crops))
+        parts = tuple(map(measure, repeat(bgr), detections, crops, repeat(faces)))
         return Found(name, width, height, detector, detections, crops, parts, frame.number, picture)
 
     def classify(self, found: Sequence[Found], *, all_faces: bool = False) -> list[Result]:

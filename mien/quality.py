@@ -83,19 +83,23 @@ def is_unsure(
     return RULE.trust(max(probabilities.values()), quality) < least
 
 
-def measure(image: NDArray[np.uint8], face: Detection, crop: NDArray[np.uint8]) -> Quality:
+def measure(
+    image: NDArray[np.uint8], face: Detection, crop: NDArray[np.uint8], declared: bool = False
+) -> Quality:
     """The quality of a face that was found in a picture.
 
     Args:
         image: uint8 (H, W, 3) BGR or (H, W) grey.
         face: where it is; without landmarks its pose counts as straight.
         crop: uint8 (S, S), the face as the network sees it.
+        declared: the image was said to be one face, so that nothing of it lies outside.
     """
     square = face_square(face)
     height, width = image.shape[:2]
     left, top = max(0.0, square.x), max(0.0, square.y)
     right, bottom = min(width, square.x + square.width), min(height, square.y + square.width)
     inside = max(0.0, right - left) * max(0.0, bottom - top) / max(square.area, 1e-6)
+    inside = 1.0 if declared else inside
     step = max(1, int(square.width / SAMPLES))
     patch = image[int(top) : max(int(bottom), int(top) + 1) : step, int(left) : int(right) : step]
     pose = 1.0

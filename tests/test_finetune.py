@@ -26,10 +26,13 @@ from mien.data.crop import crop_photos
 from mien.data.own import list_photos
 from mien.data.splits import make_splits
 from mien.errors import DataError, MienError, ModelError, OutputError
+from mien.evaluate.samples import read_photos
 from mien.onnxfile.head import find_head, with_head, with_record, without_head
 from mien.own.calibrate import _threshold as threshold
+from mien.own.divide import _part as part
 from mien.own.divide import folds
 from mien.own.linear import choose, fit, temperature_of
+from mien.pipeline import Analyzer
 from mien.preprocess import softmax
 from mien.zoo import model_path
 
@@ -283,11 +286,12 @@ def test_group_by_and_tables(tmp_path: Path) -> None:
 
 def test_an_empty_label_is_not_taken_from_another_column(tmp_path: Path) -> None:
     """`mien predict --csv` writes `emotion`: the model's answer is nobody's label."""
-    crops(tmp_path / "p", {"a": 2})
+    crops(tmp_path / "p", {"a": 3})
     table = tmp_path / "t.csv"
-    table.write_text("path,label,emotion\np/a/0.png,bored,happy\np/a/1.png,,happy\n")
+    rows = ("p/a/0.png,bored,happy", "p/a/1.png,keen,happy", "p/a/2.png,,happy")
+    table.write_text("\n".join(("path,label,emotion", *rows)))
     listing = list_photos(table)
-    assert [photo.label for photo in listing.photos] == ["bored"]
+    assert [photo.label for photo in listing.photos] == ["bored", "keen"]
     assert len(listing.left_out) == 1
 
 
@@ -318,6 +322,19 @@ def test_crops_keep_names_and_folders(photos: Path, tmp_path: Path) -> None:
     ]
     assert [row["label"] for row in rows] == ["pair", "pair"]
     assert main(["data", "crop", str(tmp_path / "in"), str(tmp_path / "in" / "out")]) == 2
+
+
+def test_a_crops_table_has_the_classes_and_splits_of_its_folders(
+    photos: Path, tmp_path: Path
+) -> None:
+    face = (photos / "plain" / "00.jpg").read_bytes()
+    for place in ("train/bored/anna/1.jpg", "val/keen/2.jpg"):
+        (tmp_path / "in" / place).parent.mkdir(parents=True)
+        (tmp_path / "in" / place).write_bytes(face)
+    (tmp_path / "in" / "notes.txt").write_text("no photo")
+    assert main(["data", "crop", str(tmp_path / "in"), str(tmp_path / "out")]) == 0
+    listing = list_photos(tmp_path / "out" / "faces.csv")
+    assert [(p.label, p.split) for p in listing.photos] == [("bored", "train"), ("keen", "val")]
 
 
 def test_finetune_removes_no_folder_but_its_own(photos: Path, tmp_path: Path) -> None:
@@ -435,6 +452,35 @@ def confident(folder: Path, made: mien.FinetuneResult, temperature: float) -> Pa
     return path
 
 
+def test_faces_are_cut_as_predict_cuts_them(photos: Path, tmp_path: Path) -> None:
+    """Also where the photo lies on its side."""
+    for name in ("plain", "other"):
+        (tmp_path / name).mkdir()
+        for i, file in enumerate(sorted((photos / "plain").iterdir())[:2]):
+            turned = cv2.rotate(cv2.imread(str(file)), cv2.ROTATE_90_CLOCKWISE)
+            cv2.imwrite(str(tmp_path / name / f"{i}.png"), turned)
+    classifier = load_classifier("mien_photo")
+    own = read_photos(classifier, tmp_path)
+    for path, face in zip(own.dataset.ids, own.dataset.images, strict=True):
+        (crop,) = Analyzer("mien_photo").find(tmp_path / path).crops
+        assert np.array_equal(face, crop)
+
+
+def test_few_people_leave_no_part_empty() -> None:
+    labels = np.tile(np.arange(2), 120)
+    for people in (3, 4, 5):
+        together = np.arange(240) % people
+        mask = part(labels, together, 6, 0)
+        assert 0 < mask.sum() < 240
+
+
+def test_a_second_finetuning_knows_what_the_first_one_saw(
+    made: mien.FinetuneResult, photos: Path, tmp_path: Path
+) -> None:
+    again = mien.finetune(photos, out=tmp_path / "b.onnx", start=made.path, method="linear", seed=1)
+    assert set(made.info.learned) < set(again.info.learned)
+
+
 def test_calibrate_mends_a_model_that_is_too_sure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -494,6 +540,15 @@ def test_calibrate_refuses_what_it_cannot_use(tmp_path: Path) -> None:
         mien.calibrate("mien_photo", other, out=tmp_path / "c.onnx", faces=True)
     with pytest.raises(MienError, match=r"name it \.onnx"):
         mien.calibrate("mien_photo", few, out=tmp_path / "c.txt")
+    model, rng = load_classifier("mien_photo"), np.random.default_rng(0)
+    noise = rng.integers(0, 255, (24, 48, 48)).astype(np.uint8)
+    named = set(model.predict_proba(noise).argmax(1).tolist())
+    never = [label.value for k, label in enumerate(model.info.labels) if k not in named][:2]
+    for i, face in enumerate(noise):
+        (tmp_path / "wrong" / never[i % 2]).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "wrong" / never[i % 2] / f"{i}.png"), face)
+    with pytest.raises(DataError, match="None of these answers is right"):
+        mien.calibrate("mien_photo", tmp_path / "wrong", out=tmp_path / "c.onnx", faces=True)
     assert not list(tmp_path.glob("c.*"))
 
 

@@ -25,7 +25,7 @@ from helpers_web import TOKEN, Running, eventually, serving_app
 
 from mien.cli import main
 from mien.data.own import list_photos
-from mien.errors import DataError, MienError
+from mien.errors import DataError, MienError, OutputError
 from mien.pipeline import Analyzer
 from mien.web.label import Labelling, create_label_app
 from mien.web.settings import Settings
@@ -161,6 +161,56 @@ def test_other_tables_are_not_overwritten_and_their_columns_are_kept(
         Labelling(tmp_path / "empty", tmp_path / "u.csv")
 
 
+def test_a_table_in_a_linked_folder_and_photos_under_another_name(
+    photos: Path, tmp_path: Path, shipped_model: Path
+) -> None:
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "real" / "deep")
+    (tmp_path / "link").symlink_to(photos)
+    table = tmp_path / "out" / "t.csv"
+    with labelling(photos, table, shipped_model) as (work, _):
+        work.answer(0, "happy")
+    (row,) = list_photos_of(table)
+    assert row.source.samefile(work.faces[0].path)
+    with labelling(tmp_path / "link", table, shipped_model) as (work, _):
+        assert [face.number for face in work.faces if face.row is not None] == [0]
+
+
+def test_another_programs_change_is_not_overwritten(
+    photos: Path, tmp_path: Path, shipped_model: Path
+) -> None:
+    table = tmp_path / "t.csv"
+    with labelling(photos, table, shipped_model) as (work, _):
+        work.answer(0, "calm")
+        table.write_text(table.read_text().replace("calm", "angry"))
+        with pytest.raises(OutputError, match="was changed by another program"):
+            work.answer(1, "happy")
+    assert [row["label"] for row in rows(table)] == ["angry"]
+
+
+def test_undo_keeps_columns_and_two_pages_do_not_override_each_other(
+    photos: Path, tmp_path: Path, shipped_model: Path
+) -> None:
+    table = tmp_path / "t.csv"
+    with labelling(photos, table, shipped_model) as (work, _):
+        work.answer(0, "calm")
+    text = table.read_text().splitlines()
+    table.write_text(f"{text[0]},group\n{text[1]},anna\n")
+    with labelling(photos, table, shipped_model) as (work, _):
+        work.undo()
+        work.answer(0, "happy")
+        work.answer(0, "happy")
+        with pytest.raises(DataError, match="called 'happy' meanwhile"):
+            work.answer(0, "calm")
+    assert [(row["label"], row["group"]) for row in rows(table)] == [("happy", "anna")]
+    with labelling(photos, table, shipped_model) as (work, _):
+        work.faces[0].path.unlink()
+    with labelling(photos, table, shipped_model) as (work, _):
+        assert not work.state()["undo"]
+        with pytest.raises(DataError, match="has no such face here"):
+            work.undo()
+
+
 @contextmanager
 def started(photos: Path, model: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
     """The verb itself, in a process of its own."""
@@ -247,6 +297,18 @@ def test_the_page_by_keyboard(photos: Path, tmp_path: Path, shipped_model: Path)
         guess = page.locator("#guess .name")
         sync_api.expect(guess).not_to_have_text("", timeout=60_000)
         counts("3 labelled, 9 to go")
+        # A face that cannot be shown is given no class.
+        shown = Path(page.locator("#photo").inner_text()).name
+        (photos / shown).rename(photos / "away.txt")
+        page.reload()
+        sync_api.expect(page.locator("#trouble")).to_be_visible(timeout=60_000)
+        page.keyboard.press("1")
+        page.wait_for_timeout(1500)
+        assert page.locator("#face").is_hidden()
+        assert len(rows(table)) == 3
+        (photos / "away.txt").rename(photos / shown)
+        sync_api.expect(page.locator("#face")).to_be_visible(timeout=60_000)
+        complaints.clear()  # the answer 422 stands in the console
         said = guess.inner_text()
         page.keyboard.press("Enter")
         counts("4 labelled, 8 to go")

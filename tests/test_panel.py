@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from mien.cli import main
 from mien.emotions import Emotion
 from mien.errors import DataError
+from mien.evaluate.metrics import wilson
 from mien.panel import CONDITIONS, Answer, load_sets, read_class_folders, run_panel, write_panel
-from mien.panel.run import wilson
 from mien.panel.sets import PanelPhoto, PanelSet, held_out_subject
 
 HAPPY, SAD = Emotion.HAPPY, Emotion.SAD

@@ -19,6 +19,7 @@ from mien.draw import draw
 from mien.emotions import FER2013, Emotion
 from mien.errors import ModelError
 from mien.modelinfo import ModelInfo
+from mien.pipeline import Analyzer
 from mien.preprocess import crop_face
 from mien.quality import RULE, is_unsure, measure
 from mien.results import Face, Quality, Result
@@ -132,6 +133,14 @@ def test_min_quality_leaves_faces_out(portrait, tmp_path, capsys):
     for option in (["--min-quality", "0.6"], ["--min-score", "0.99"]):
         assert main(["predict", str(photo), "--json", *option]) == 0
         assert json.loads(capsys.readouterr().out)["faces"] == []
+
+
+def test_nothing_of_a_declared_face_lies_outside(portrait):
+    """A portrait-shaped crop is not called cut off."""
+    crop = np.ascontiguousarray(portrait[60:190, 175:262])
+    analyzer = Analyzer(turns=False)
+    (face,) = analyzer.analyze(crop, color="bgr", faces=True).faces
+    assert face.parts.whole == 1
 
 
 def test_a_blurred_neutral_face_is_neutral_or_unsure(data_dir):

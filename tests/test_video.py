@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from helpers_video import FPS, SIZE, draw_frame, ffmpeg, place, probe, walking, write_film
 from numpy.typing import NDArray
+from PIL import Image
 
 from mien.cli import main
 from mien.emotions import Emotion
@@ -93,6 +94,41 @@ def test_time_stamps_come_from_the_container(tmp_path: Path, suffix: str) -> Non
     assert len(set(np.diff(stamps).round(3))) > 1  # it does vary
     times = [f.time for f in Film(path).frames()]
     assert times == pytest.approx(stamps, abs=1e-5)
+
+
+def test_pixels_that_are_not_square_are_stretched(film: Path, tmp_path: Path) -> None:
+    """As players do: a DVD's 720×576 may mean 1024×576."""
+    squeezed = tmp_path / "s.mp4"
+    ffmpeg("-i", str(film), "-vf", "scale=160:240,setsar=2/1", str(squeezed))
+    other = Film(squeezed)
+    assert (other.width, other.height) == SIZE
+    frame, wanted = next(other.frames()), next(Film(film).frames())
+    assert frame.image.shape == wanted.image.shape
+    assert np.abs(frame.image.astype(float) - wanted.image).mean() < 8
+    tall = tmp_path / "t.mp4"
+    ffmpeg("-i", str(film), "-vf", "scale=320:120,setsar=1/2", str(tall))
+    assert (Film(tall).width, Film(tall).height) == SIZE
+
+
+def test_an_animations_rate_is_its_mean_and_damage_its_end(
+    portrait: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    frames = [Image.fromarray(frame[..., ::-1]) for frame in walking(portrait, 11)]
+    path = tmp_path / "a.webp"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=[2000] + [40] * 10)
+    assert Film(path).fps == pytest.approx(11 / 2.4)
+    assert len(list(Film(path).frames())) == 11
+    pages = tmp_path / "p.tiff"
+    frames[0].save(pages, save_all=True, append_images=frames[1:5], compression="tiff_deflate")
+    data = bytearray(pages.read_bytes())
+    data[len(data) * 7 // 10 : len(data) * 8 // 10] = bytes(
+        len(data) * 8 // 10 - len(data) * 7 // 10
+    )
+    pages.write_bytes(data)
+    film = Film(pages)
+    seen = len(list(film.frames()))
+    assert 1 <= seen < 5
+    assert film.skipped_last == 1
 
 
 def test_bad_films_get_one_sentence(tmp_path: Path) -> None:

@@ -182,6 +182,20 @@ def test_a_gap_that_is_too_long_is_cut_once(
     assert len(list(Film(out).frames())) == 28
 
 
+def test_a_gap_behind_a_checkpoint_repeats_the_picture_before_it(tmp_path: Path) -> None:
+    def shades(stop: bool) -> list[float]:
+        out = tmp_path / f"{stop}.mp4"
+        one = FilmWriter(out, 5.0, None)
+        one.write(np.full((120, 160, 3), 50, np.uint8), 0.0)
+        if stop:
+            one = FilmWriter(out, 5.0, None, json.loads(json.dumps(one.checkpoint())))
+        one.write(np.full((120, 160, 3), 200, np.uint8), 2.0)
+        assert one.finish()
+        return [round(float(f.image.mean()), -1) for f in Film(out).frames()]
+
+    assert shades(True) == shades(False) == [50] * 10 + [200]
+
+
 def test_segments_of_another_encoder_are_not_joined(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -239,7 +239,7 @@ def test_drop_and_paste(open_page: Callable[..., Page], portrait: NDArray[np.uin
                 new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: data }));
         }"""
     )
-    playwright.expect(page.locator("#trouble")).to_contain_text("A link is never followed")
+    playwright.expect(page.locator("#trouble")).to_contain_text("Links are never followed")
 
 
 def saved(page: Page, button: str) -> bytes:
@@ -363,6 +363,26 @@ COUNT_CAMERAS = """
 HIDDEN = 'Object.defineProperty(document, "hidden", { configurable: true, get: () => true });'
 
 
+def test_what_the_camera_saw_can_be_saved_after_a_photo_and_a_hidden_tab(
+    open_page: Callable[..., Page], portrait: NDArray[np.uint8]
+) -> None:
+    page = open_page(accept_downloads=True)
+    upload(page, ("one.jpg", jpeg(portrait)))
+    drawn_box(page)
+    page.locator("#camera").click()
+    playwright.expect(page.locator("#save-png")).to_be_enabled()
+    page.evaluate(HIDE, True)
+    playwright.expect(page.locator("body")).to_have_attribute("data-camera", "hidden")
+    playwright.expect(page.locator("#save-png")).to_be_disabled()
+    page.evaluate(HIDE, False)
+    playwright.expect(page.locator("#save-png")).to_be_enabled()
+    page.locator("#camera").click()
+    playwright.expect(page.locator("body")).to_have_attribute("data-camera", "off")
+    with page.expect_download() as download:
+        page.locator("#save-csv").click()
+    assert download.value.suggested_filename == "mien-camera.csv"
+
+
 def test_a_page_in_a_background_tab_opens_no_camera(open_page: Callable[..., Page]) -> None:
     page = open_page("?camera", script=COUNT_CAMERAS + HIDDEN)
     playwright.expect(page.locator("body")).to_have_attribute("data-camera", "hidden")
@@ -461,6 +481,7 @@ def test_the_token_travels_behind_the_hash(
         page.locator("#token").fill(token)
         page.keyboard.press("Enter")
         drawn_box(page)
+        playwright.expect(page.locator("#token-form")).to_be_hidden()
         page = open_page(f"?camera#token={token}", running)
         drawn_box(page)
         assert "token" not in page.url

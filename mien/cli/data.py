@@ -129,6 +129,7 @@ def crop(
 
     from mien.cli._console import search_bar
     from mien.data.crop import crop_photos
+    from mien.data.own import NO_LABEL
     from mien.data.own_faces import NO_FACE
 
     with search_bar(hidden=json) as progress:
@@ -141,7 +142,8 @@ def crop(
     typer.echo(
         dumps(report.to_dict()) if json else f"{report.faces:,} faces of {report.photos:,} photos"
     )
-    raise typer.Exit(1 if any(r not in NO_FACE for _, r in report.left_out) else 0)
+    found = (*NO_FACE, NO_LABEL)
+    raise typer.Exit(1 if any(r not in found for _, r in report.left_out) else 0)
 
 
 @app.command("build-photo")

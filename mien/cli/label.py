@@ -44,7 +44,7 @@ def label(
 
     table = out or photos.resolve().with_name(f"{photos.resolve().name}.csv")
     with lock(table):
-        analyzer = Analyzer(model or zoo.DEFAULT, turns=False)
+        analyzer = Analyzer(model or zoo.DEFAULT)
         work = Labelling(photos, table, classes.split(",") if classes else ())
         if not work.classes:
             work.classes = [name.value for name in analyzer.info.labels]

@@ -87,7 +87,7 @@ def _write(found: Summary, output: Path | None, data: Path) -> None:
 
 def _page(found: Summary, data: Path) -> Any:
     from mien._version import __version__
-    from mien.report.charts import heat_map
+    from mien.report.charts import MOST_CLASSES, heat_map
     from mien.report.document import Chart, Charts, Document, Section, Table, Text, count, percent
     from mien.text import shown
     from mien.video.timeline import clock
@@ -121,12 +121,14 @@ def _page(found: Summary, data: Path) -> Any:
     )
     sections = [Section("shares", "Shares", [Text(why), *note, table])]
     if total := sum(found.changes.values()):
-        cells = [
-            [found.changes[a, b] / total if a != b else None for b in found.labels]
-            for a in found.labels
-        ]
+        much = {a: sum(n for pair, n in found.changes.items() if a in pair) for a in found.labels}
+        most = sorted(found.labels, key=lambda a: -much[a])[:MOST_CLASSES]
+        kept = [label for label in found.labels if label in most]
+        cells = [[found.changes[a, b] / total if a != b else None for b in kept] for a in kept]
         title = "Share of all transitions, from (row) to (column)"
-        chart = Chart("transitions", heat_map(found.labels, found.labels, cells, title), title)
+        more = len(found.labels) - len(kept)
+        said = f"The {MOST_CLASSES} that change most; {more} are left out." if more else ""
+        chart = Chart("transitions", heat_map(kept, kept, cells, title), title, said)
         sections.append(Section("transitions", "Transitions", [Charts([chart])]))
     faces, doubtful = (sum(getattr(r, n) for r in found.rows) for n in ("faces", "doubtful"))
     cards = [("faces", count(faces), "counted"), ("doubtful", count(doubtful), "left out")]

@@ -12,12 +12,12 @@ import cv2
 from mien import zoo
 from mien.atomic import atomic_folder
 from mien.classify import available_cores
-from mien.data.own import Photo, list_table
+from mien.data.own import Photo, list_table, place_of
 from mien.data.own_faces import Cut, cut_all
 from mien.errors import DataError, OutputError
 from mien.modelinfo import SIDES
 from mien.pipeline import Analyzer
-from mien.sources import find_images
+from mien.sources import LeftOut, find_images
 from mien.text import csv_line, printable
 
 TABLE = "faces.csv"
@@ -105,15 +105,16 @@ def _photos(source: Path) -> tuple[tuple[Photo, ...], list[tuple[str, str]]]:
         listing = list_table(source)
         return listing.photos, list(listing.left_out)
     left: list[tuple[str, str]] = []
-    found = find_images(
-        [source],
-        on_left_out=lambda file: left.append((str(file.path.relative_to(source)), file.reason)),
-    )
+
+    def leave(file: LeftOut) -> None:
+        if file.wanted:  # a text beside the photos is nothing to report
+            left.append((str(file.path.relative_to(source)), file.reason))
+
     photos = []
-    for file in map(Path, found):
+    for file in map(Path, find_images([source], on_left_out=leave)):
         inner = file.relative_to(source)
-        name = printable(inner.as_posix())
-        photos.append(Photo(name, file, printable(inner.parent.name)))
+        split, label = place_of(inner.parts[:-1])
+        photos.append(Photo(printable(inner.as_posix()), file, label, split=split))
     return tuple(photos), left
 
 

@@ -7,7 +7,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,14 @@ def _grouped(photo: Photo, pattern: re.Pattern[str]) -> Photo:
 def class_name(text: str) -> str:
     """A class's name as every output shows it: composed, without blanks at its ends."""
     return printable(unicodedata.normalize("NFC", text).strip())
+
+
+def place_of(folders: Sequence[str]) -> tuple[str, str]:
+    """The split and the class of a photo that lies in ``folders`` of a folder of photos."""
+    first = folders[0].lower() if folders else ""
+    if first in SPLIT_FOLDERS and len(folders) > 1:
+        return "" if first == NO_SPLIT else _ROLES.get(first, ""), class_name(folders[1])
+    return "", class_name(folders[0]) if folders else ""
 
 
 def _folder(root: Path) -> Listing:

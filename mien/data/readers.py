@@ -17,7 +17,7 @@ from mien.text import printable
 
 _DATA_SUFFIXES = (".csv", ".parquet", ".pq")
 #: Datasets that mien knows by their content; one's own is called as its folder or file is.
-_NAMES = ("fer2013", "ferplus-majority", "ckplus", "fergit", "mien")
+_NAMES = ("fer2013", "ferplus-majority", "ckplus", "fergit", "photo", "mien")
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
 
 

@@ -11,9 +11,11 @@ Conventions, the same everywhere:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +68,10 @@ def _mean(values: Floats, weights: Floats) -> Floats:
     return _divide((used * weights).sum(axis=-1), weights.sum(axis=-1), np.nan)
 
 
+#: Samples under which accuracy's interval is Wilson's.
+FEW = 1000
+
+
 def averages(confusion: Ints) -> dict[str, Floats]:
     """Accuracy, balanced accuracy and macro and weighted precision, recall and F1.
 
@@ -92,6 +98,9 @@ def bootstrap_intervals(
     To draw N samples with replacement and count (true, predicted) pairs is to draw from a
     multinomial with the matrix's cell rates, so the resamples are drawn as whole matrices: the
     nonparametric bootstrap exactly, vectorised, and independent of the samples' order.
+
+    Of few samples, most of them right, it is too narrow (a point where all are): under
+    ``FEW`` accuracy has Wilson's interval.
     """
     n = int(confusion.sum())
     if n == 0 or resamples < 1:
@@ -107,7 +116,22 @@ def bootstrap_intervals(
     drawn = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     tail = 100 * (1 - level) / 2
     bounds = {name: np.nanpercentile(values, (tail, 100 - tail)) for name, values in drawn.items()}
-    return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
+    found = {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
+    if n < FEW:
+        found["accuracy"] = wilson(
+            int(np.trace(confusion)), n, NormalDist().inv_cdf((1 + level) / 2)
+        )
+    return found
+
+
+def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927)."""
+    if n == 0:
+        return 0.0, 1.0
+    p, z2 = right / n, z * z
+    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+    reach = z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def top_k_accuracy(labels: Ints, probabilities: Floats, k: int = 2) -> float:

@@ -21,6 +21,7 @@ from mien.evaluate.report import (
 )
 from mien.evaluate.scores import Scores
 from mien.report import markdown, plots
+from mien.report.charts import MOST_CLASSES
 from mien.report.document import (
     Chart,
     Charts,
@@ -57,8 +58,6 @@ def document(report: Report) -> Document:
     )
 
 
-#: With more classes the charts that show each of them would be a blur: tables stand for them.
-MOST_CLASSES = 24
 MOST_CONFUSIONS = 40
 
 

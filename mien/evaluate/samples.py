@@ -119,7 +119,7 @@ def read_photos(
     return read_own(
         replace(listing, photos=photos),
         source,
-        Analyzer(classifier.path, turns=False),
+        Analyzer(classifier.path),
         faces=faces,
         workers=available_cores(),
         progress=None if progress is None else lambda done: progress(done, len(photos)),

@@ -240,6 +240,8 @@ def _fitted(answers: _Answers, info: ModelInfo, wanted: float | None, seed: int)
         answered[out] = trust[out] >= _threshold(trust[~out], right[~out], wanted)
     new = answers.trust(softmax(logits, temperature).astype(np.float64))
     least = _threshold(new, right, wanted)
+    if not right.any():
+        raise DataError("None of these answers is right; are the labels those of the model?")
     if not math.isfinite(least):
         raise DataError(
             f"No threshold makes {wanted:.1%} of these answers right: {right.mean():.1%} are where "

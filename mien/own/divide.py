@@ -52,7 +52,9 @@ def _part(labels: Ints, together: Ints, count: int, seed: int) -> NDArray[np.boo
     table = np.zeros((count, int(labels.max()) + 1))
     np.add.at(table, (fold, labels), 1)
     share = table / np.maximum(table.sum(axis=0), 1)
-    mask: NDArray[np.bool_] = fold == int(np.abs(share - 1 / count).sum(axis=1).round(9).argmin())
+    far = np.abs(share - 1 / count).sum(axis=1).round(9)
+    far[table.sum(axis=1) == 0] = np.inf  # with fewer sets than folds some are empty
+    mask: NDArray[np.bool_] = fold == int(far.argmin())
     return mask
 
 

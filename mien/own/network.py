@@ -89,6 +89,8 @@ def train_network(
     if folder.is_symlink() or (others and not is_work_folder(folder)):
         raise OutputError(f"{folder} is no finetuning's folder; move it, or choose another --out.")
     start = make_folder(folder) / _HEAD
+    if start.is_file() and start.read_bytes() != head:  # of another --from, say
+        shutil.rmtree(folder / "run", ignore_errors=True)
     write_bytes(start, head)
     recipe = recipe_for(start, len(splits.ids["train"]), epochs)
 

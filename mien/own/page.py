@@ -11,9 +11,9 @@ from typing import Any
 from mien.data.dataset import Splits
 from mien.data.own_faces import Findings
 from mien.evaluate import Report
-from mien.evaluate.page import MOST_CLASSES
 from mien.evaluate.page import document as evaluation
 from mien.own.result import FinetuneResult
+from mien.report.charts import MOST_CLASSES
 from mien.report.document import Block, Chart, Charts, Document, Pairs, Section, Table, Text
 from mien.report.html import write_files
 from mien.report.svg import Axes, percent_tick, round_ticks, sized

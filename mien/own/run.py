@@ -18,7 +18,7 @@ from mien.classify import available_cores, classifier_of
 from mien.data.dataset import PROTOCOLS_OF_OWN, FaceDataset, Splits, fingerprint
 from mien.data.own import list_photos
 from mien.data.own_faces import Findings, OwnFaces, read_own
-from mien.errors import ModelError, OutputError, missing, require_extra
+from mien.errors import DataError, ModelError, OutputError, missing, require_extra
 from mien.evaluate import Report, describe_model, evaluate
 from mien.modelinfo import ModelInfo
 from mien.onnxfile.head import Head, find_head, with_head, with_record, without_head
@@ -80,7 +80,7 @@ def finetune(
     protocol = PROTOCOLS_OF_OWN[faces]
     order = _Order(Path(out), method, epochs, seed, protocol, licence, command, quiet)
     with lock(order.out):
-        analyzer = Analyzer(start, turns=False)
+        analyzer = Analyzer(start)
         base = _Base.of(analyzer)
         own = _read(Path(photos), analyzer, faces, group_by, progress)
         if on_found is not None:
@@ -133,6 +133,12 @@ def _carry_out(order: _Order, base: _Base, own: OwnFaces) -> FinetuneResult:
     """Learn, score the part that was kept, write the file."""
     data, info, method, chosen, splits, scored = _learn(base, own, order)
     report, info, data = _score(data, info, own.dataset, splits, scored, order)
+    warnings = warnings_of(own.findings, splits, report, chosen.curve)
+    if not info.learned:
+        warnings += (
+            f"With more than {MOST_LEARNED:,} faces the file does not hold which ones it learned "
+            "from: score it on other photos alone.",
+        )
     write_bytes(order.out, data)
     if is_work_folder(work_folder(order.out)):
         remove(work_folder(order.out))
@@ -145,7 +151,7 @@ def _carry_out(order: _Order, base: _Base, own: OwnFaces) -> FinetuneResult:
         splits=splits,
         curve=chosen.curve,
         validated=chosen.accuracy,
-        warnings=warnings_of(own.findings, splits, report, chosen.curve),
+        warnings=warnings,
         seconds=time.monotonic() - order.began,
     )
 
@@ -192,7 +198,13 @@ def _learn(
     """The linear head, and the whole network from there on where it is better on the part that
     chooses; then also how the faces were divided."""
     method, data, seed = _method(order.method, own), own.dataset, order.seed
-    splits, scored = divide(own, seed, order.protocol, val=method == "network")
+    try:
+        splits, scored = divide(own, seed, order.protocol, val=method == "network")
+    except DataError:  # too few people to keep some for choosing, too
+        if order.method != "auto" or method == "linear":
+            raise
+        method = "linear"
+        splits, scored = divide(own, seed, order.protocol, val=False)
     images = data.images
     features = base.features(images)
     mirrored = base.features(np.ascontiguousarray(images[:, :, ::-1]))
@@ -230,7 +242,7 @@ def _describe(
 ) -> ModelInfo:
     data, old, classes = own.dataset, base.info, len(own.dataset.classes)
     more = (classes - len(old.labels)) * base.head.width
-    marks = sorted({fingerprint(face) for face in data.images[rows]})
+    marks = sorted({fingerprint(face) for face in data.images[rows]} | set(old.learned))
     return replace(
         old,
         name=order.out.stem[:200],

@@ -12,7 +12,7 @@ import numpy as np
 from mien.detect import Detector, load_detector
 from mien.emotions import Label
 from mien.errors import DataError, MienError
-from mien.evaluate.metrics import averages, reliability
+from mien.evaluate.metrics import averages, reliability, wilson
 from mien.panel.conditions import CONDITIONS, VERSION, Condition, Image, Place
 from mien.panel.sets import PanelPhoto, PanelSet
 from mien.pipeline import Analyzer
@@ -245,16 +245,6 @@ def _score(name: str, condition: Condition, seen: Sequence[_Seen]) -> CellScore:
 
 def _unsure(seen: _Seen) -> bool:
     return seen.answer is not None and seen.answer.unsure
-
-
-def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927)."""
-    if n == 0:
-        return 0.0, 1.0
-    p, z2 = right / n, z * z
-    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
-    reach = z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def _groups(name: str, seen: Sequence[_Seen]) -> Iterator[GroupScore]:

@@ -35,6 +35,8 @@ _OURS, _PAPER = "var(--accent)", "var(--ink)"
 #: Colour of each curve by the end of its column's name.
 _PARTS = (("train", "training", "var(--second)"), ("val", "validation", _OURS))
 
+#: With more classes the charts that show each of them would be a blur.
+MOST_CLASSES = 24
 #: One mark of the paper: (epoch on our axis, value, the epoch the paper prints).
 PaperPoint = tuple[float, float, float]
 _Points = Sequence[tuple[float, float]]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -18,14 +20,26 @@ from mien.images.codecs import Frame, kind_of
 KINDS = frozenset({"WebP", "PNG", "TIFF", "AVIF"})
 
 
+#: So many frames tell the mean rate.
+LOOK = 64
+
+
+def _sound(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """Those before a damaged one."""
+    with suppress(ImageError):
+        yield from frames
+
+
 class Animation:
     """What is used of ``cv2.VideoCapture``, for one file; see :func:`is_animation`.
 
     Raises:
-        VideoError: the file is damaged, also later, when a damaged frame is come to.
+        VideoError: its first frame is damaged. A later one is the last, and is not retrieved.
     """
 
     def __init__(self, path: Path) -> None:
+        shown = [frame.seconds for frame in islice(_sound(read_frames(path)), LOOK)]
+        self._seconds = sum(shown) / max(1, len(shown))
         self._frames = read_frames(path)
         self._ahead: Frame | None = None
         self._ahead = self._first = self._read()
@@ -40,22 +54,26 @@ class Animation:
 
     def grab(self) -> bool:
         """Go to the next frame, if there is one."""
+        self._damaged = False
         try:
             self._frame, self._ahead = self._ahead or self._read(), None
         except StopIteration:
             return False
+        except VideoError:  # no decoder goes on behind it
+            self._damaged = True
+            return True
         self._now, self._end = self._end, self._end + self._frame.seconds
         return True
 
     def retrieve(self) -> tuple[bool, NDArray[np.uint8] | None]:
         """The frame; a page of another size than the first is none."""
-        same = self._frame.image.shape == self._first.image.shape
+        same = self._frame.image.shape == self._first.image.shape and not self._damaged
         return same, self._frame.image if same else None
 
     def get(self, prop: int) -> float:
         """Size, rate and time of the frame; NaN for all else, and for the time of a page."""
         height, width = self._first.image.shape[:2]
-        seconds = self._first.seconds
+        seconds = self._seconds
         known: dict[int, float] = {
             cv2.CAP_PROP_FRAME_WIDTH: width,
             cv2.CAP_PROP_FRAME_HEIGHT: height,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -45,7 +46,8 @@ class Film:
 
     Attributes:
         path: the file.
-        width, height: size of the upright picture in pixels.
+        width, height: size of the upright picture in pixels, which are square: frames of an
+            anamorphic video (DVD, DV) are stretched.
         fps: mean frames a second as the container says, or ``USUAL_FPS``.
         frames_expected: how many frames the container promises; None if it does not say. Right for
             most files, but only an estimate: good for a progress bar.
@@ -71,6 +73,9 @@ class Film:
         try:
             self.width = round(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
             self.height = round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+            self._shape = _pixel_shape(capture)
+            self.width = round(self.width * max(1.0, self._shape))
+            self.height = round(self.height / min(1.0, self._shape))
             fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
             self.fps = fps if math.isfinite(fps) and 0.01 <= fps <= 1000 else USUAL_FPS
             known = math.isfinite(count) and 0 < count < 1e9
@@ -135,7 +140,7 @@ class Film:
                     continue
                 good, image = capture.retrieve()
                 if good and image is not None:
-                    yield Frame(number, time, np.asarray(image, np.uint8), lost)
+                    yield Frame(number, time, self._square(image), lost)
                     lost = 0
                 else:
                     lost += 1
@@ -161,8 +166,15 @@ class Film:
                 shift = round(time * self.fps) - number if shift is None else shift
                 good, image = capture.retrieve()
                 if good and image is not None:
-                    picture = np.asarray(image, np.uint8)
-                    yield Frame(number + shift, time + self.offset, picture, lost)
+                    yield Frame(number + shift, time + self.offset, self._square(image), lost)
+
+    def _square(self, image: Any) -> NDArray[np.uint8]:
+        """The picture with square pixels."""
+        if self._shape != 1:
+            height, width = image.shape[:2]
+            width = round(width * max(1.0, self._shape))
+            image = cv2.resize(image, (width, round(height / min(1.0, self._shape))))
+        return np.asarray(image, np.uint8)
 
     def _stamps(self, capture: cv2.VideoCapture | Animation) -> Iterator[tuple[int, float, int]]:
         """Number and seconds from the first of each frame, which waits to be retrieved, and how
@@ -240,6 +252,15 @@ def _capture(path: Path, *settings: int) -> cv2.VideoCapture:
         return cv2.VideoCapture(name, cv2.CAP_FFMPEG, settings)
     with path.open("rb") as file:
         return cv2.VideoCapture(f"/dev/fd/{file.fileno()}", cv2.CAP_FFMPEG, settings)
+
+
+def _pixel_shape(capture: cv2.VideoCapture | Animation) -> float:
+    """Width of a pixel over its height, 1 where that is not known."""
+    wide, high = (capture.get(p) for p in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
+    turned = capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180 == 90
+    shape = wide / high if wide > 0 and high > 0 else 1.0  # NaN neither
+    shape = 1 / shape if turned else shape
+    return shape if 0.2 < shape < 5 and abs(shape - 1) > 0.01 else 1.0
 
 
 def _repeats(capture: cv2.VideoCapture | Animation) -> bool:

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.atomic import atomic_path, make_folder, output_error, remove
+from mien.atomic import atomic_path, make_folder, output_error, remove, write_bytes
 from mien.errors import OutputError, VideoError
 from mien.video.encode import (
     Encoder,
@@ -41,6 +41,8 @@ from mien.video.tables import new_token, part_of
 #: A gap in the time stamps is filled with repeated pictures, but not beyond so many seconds; the
 #: rest is left out, and the pictures after it come earlier than their sound.
 LONGEST_GAP = 600.0
+#: The picture before a checkpoint, beside the segments.
+_LAST = "last.png"
 #: A segment's name.
 _SEGMENT = re.compile(r"[0-9]{5}-[0-9a-f]{8}\.[a-z0-9]+")
 
@@ -95,7 +97,7 @@ class FilmWriter:
             else:
                 self._restore(state)
             for file in self._folder.iterdir():
-                if file.name not in self._segments:
+                if file.name not in (*self._segments, _LAST):
                     file.unlink()
         except OSError as error:
             raise output_error(target, error) from error
@@ -126,6 +128,10 @@ class FilmWriter:
                 f"The stopped run's video in {self._folder} was written by {state['codec']}, but "
                 f"now there is {self.codec}: restore that, or leave --resume out to start over."
             )
+        last = self._folder / _LAST
+        if last.is_file() and not last.is_symlink():
+            data = np.frombuffer(last.read_bytes(), np.uint8)
+            self._last = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
     def write(self, image: NDArray[np.uint8], time: float) -> None:
         """Add an annotated frame, uint8 (H, W, 3) BGR, with its time stamp in seconds."""
@@ -163,6 +169,8 @@ class FilmWriter:
     def checkpoint(self) -> dict[str, Any]:
         """Finish the segment; the state to go on from, JSON-ready."""
         self._close_segment()
+        if self._last is not None:  # a gap behind this place is filled with it
+            write_bytes(self._folder / _LAST, cv2.imencode(".png", self._last)[1].tobytes())
         return {
             "token": self._token,
             "segments": list(self._segments),

@@ -27,7 +27,7 @@ from starlette.routing import Route
 
 from mien._version import __version__
 from mien.atomic import write_bytes
-from mien.errors import DataError, MienError, first_line
+from mien.errors import DataError, MienError, OutputError, first_line
 from mien.images import read_frames
 from mien.results import Box, Result
 from mien.sources import find_images
@@ -64,6 +64,7 @@ class _Face:
     probabilities: dict[str, float]
     quality: float = 1.0
     row: dict[str, str] | None = None
+    taken_back: dict[str, str] | None = None  # its columns are kept for the next answer
 
     @property
     def doubt(self) -> float:
@@ -88,6 +89,11 @@ class Labelling:
     def __init__(self, photos: Path, table: Path, classes: Iterable[str] = ()) -> None:
         self.table = table
         self.columns, self.rows = _read(table)
+        self._lines = [self._line(row) for row in self.rows]
+        self._stamp = _stamp(table)
+        self._known: dict[str, list[dict[str, str]]] = {}
+        for row in self.rows:
+            self._known.setdefault(os.path.realpath(table.parent / row["path"]), []).append(row)
         self.paths: list[Path] = []
         self.left_out = 0
         for path in map(Path, find_images([photos])):
@@ -131,8 +137,8 @@ class Labelling:
     def _add(self, result: Result) -> None:
         self.looked += 1
         path = Path(result.source or "")
-        place = self._place(path)
-        rows = [(row, box) for row in self.rows if row["path"] == place and (box := _box(row))]
+        known = self._known.get(os.path.realpath(path), ())
+        rows = [(row, box) for row in known if (box := _box(row))]
         for found in result.faces:
             named = {str(label): p for label, p in found.probabilities.items()}
             face = _Face(
@@ -144,7 +150,9 @@ class Labelling:
     def _place(self, path: Path) -> str:
         """A photo as the table names it: from the table's folder, as ``mien finetune`` reads it."""
         try:
-            place = os.path.relpath(path, self.table.parent)
+            # ".." leads from where a linked folder really is.
+            folder = os.path.realpath(self.table.parent)
+            place = os.path.relpath(os.path.abspath(path), folder)  # noqa: PTH100
         except ValueError:  # another drive
             place = str(path.resolve())
         return place.replace(os.sep, "/")
@@ -168,9 +176,13 @@ class Labelling:
                 "skipped": len(self.rows) - sum(counts.values()),
                 "classes": [{"name": name, "count": n} for name, n in counts.items()],
                 "table": printable(self.table.name),
-                "undo": bool(self.rows),
+                "undo": bool(self.rows) and (not self.done or self._last() is not None),
                 "face": face and self._described(face),
             }
+
+    def _last(self) -> _Face | None:
+        """The face of the table's last row, where it was found."""
+        return next((f for f in reversed(self.faces) if f.row is self.rows[-1]), None)
 
     def _described(self, face: _Face) -> dict[str, Any]:
         known = {name: p for name, p in face.probabilities.items() if name in self.classes}
@@ -183,7 +195,8 @@ class Labelling:
         """Give face ``number`` a class, or none (""): it is skipped. Twice is the same as once.
 
         Raises:
-            DataError: no such face, or a name that cannot be one. OutputError: not written.
+            DataError: no such face, one that has another answer by now, or a name that cannot be
+                one. OutputError: not written.
         """
         label = _name(label)
         with self._lock:
@@ -193,15 +206,19 @@ class Labelling:
                 raise DataError(f"There are {MOST:,} classes already.")
             face = self.faces[number]
             if face.row is not None:
+                if (before := face.row["label"]) != label:
+                    said = f"called {printable(before)!r}" if before else "skipped"
+                    raise DataError(f"That face was {said} meanwhile, on another page perhaps.")
                 return
             box = map(str, face.box.to_dict().values())
             row = {
+                **(face.taken_back or {}),
                 "path": self._place(face.path),
                 "label": label,
                 **dict(zip(_BOX, box, strict=True)),
             }
-            self._write([*self.rows, row])
-            face.row, self._first = row, None
+            self._write([*self.rows, row], [*self._lines, self._line(row)])
+            face.row, face.taken_back, self._first = row, None, None
             if label and label not in self.classes:
                 self.classes.append(label)
 
@@ -209,26 +226,35 @@ class Labelling:
         """Take the last answer back; its face comes next.
 
         Raises:
-            DataError: there is none, or its photo was not looked at yet. OutputError: not written.
+            DataError: there is none, or its face was not found, or not yet. OutputError: not
+                written.
         """
         with self._lock:
-            row = self.rows[-1] if self.rows else None
-            face = next((f for f in self.faces if f.row is row), None)
-            if row is None or face is None:
+            if not self.rows:
+                raise DataError("There is no answer to take back.")
+            face, place = self._last(), printable(self.rows[-1]["path"])
+            if face is None:
                 what = (
-                    "There is no answer to take back."
-                    if row is None
-                    else (f"{printable(row['path'])} was not looked at yet; try again in a moment.")
+                    "has no such face here; change it in the table"
+                    if self.done
+                    else ("was not looked at yet; try again in a moment")
                 )
-                raise DataError(what)
-            self._write(self.rows[:-1])
-            face.row, self._first = None, face
+                raise DataError(f"{place} {what}.")
+            row = self.rows[-1]
+            self._write(self.rows[:-1], self._lines[:-1])
+            face.row, face.taken_back, self._first = None, row, face
 
-    def _write(self, rows: list[dict[str, str]]) -> None:
-        lines = [csv_line(self.columns)]
-        lines += [csv_line(row.get(name, "") for name in self.columns) for row in rows]
-        write_bytes(self.table, "".join(lines).encode())
-        self.rows = rows
+    def _line(self, row: dict[str, str]) -> str:
+        return csv_line(row.get(name, "") for name in self.columns)
+
+    def _write(self, rows: list[dict[str, str]], lines: list[str]) -> None:
+        if _stamp(self.table) != self._stamp:
+            raise OutputError(
+                f"{self.table} was changed by another program; start mien label again, which "
+                "reads it anew."
+            )
+        write_bytes(self.table, "".join([csv_line(self.columns), *lines]).encode())
+        self.rows, self._lines, self._stamp = rows, lines, _stamp(self.table)
 
     def picture(self, number: int) -> bytes:
         """JPEG of face ``number`` with what is around it. Raises MienError."""
@@ -257,6 +283,15 @@ def _name(text: str) -> str:
     if len(name) > LONGEST:
         raise DataError(f"A class's name has at most {LONGEST:,} characters.")
     return name
+
+
+def _stamp(table: Path) -> tuple[int, int] | None:
+    """What tells that a file was written; None where there is none."""
+    try:
+        status = table.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 def _box(row: dict[str, str]) -> Box | None:
@@ -305,7 +340,7 @@ def create_label_app(work: Labelling, settings: Settings, model: str) -> Starlet
         return Response(body, media_type="application/json", headers=headers)
 
     async def state(request: Request) -> Response:
-        return told()
+        return await asyncio.to_thread(told)
 
     async def answer(request: Request) -> Response:
         try:

@@ -37,8 +37,13 @@ export async function ask(path, options = {}) {
 }
 
 export async function predict(file) {
+  try {
+    await file.slice(0, 1).arrayBuffer();
+  } catch {
+    throw new Trouble(`${file.name || "That"} cannot be read: it is a folder, or gone by now.`);
+  }
   const body = new FormData();
-  body.append("images", file, file.name || "pasted picture");
+  body.append("images", file, file.name || "pasted image");
   const answer = await (await ask("v1/predict", { method: "POST", body })).json().catch(() => ({}));
   return answer.results[0];
 }

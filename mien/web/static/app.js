@@ -17,6 +17,7 @@ let record = []; // what the camera saw: results with their seconds
 let last = { frame: -1, track: 0 }; // the highest numbers in the record
 let base = { frame: 0, track: 0 }; // what is added to a stream's numbers: each counts from its start
 let chosen = null; // the track in the history
+let newest = "photos"; // or "camera": whose results the downloads hold
 const times = []; // of the last answers, for frames/s
 let latency = 0;
 let told = { at: 0, text: "" };
@@ -26,7 +27,7 @@ const history = new History($("history"), $("legend"));
 const camera = new Camera($("video"), { onResult, onTrouble: trouble, onState, onStream });
 
 function trouble(text, status = 0) {
-  if (status === 401) $("token-form").hidden = false;
+  if (text && status === 401) $("token-form").hidden = false;
   $("trouble").hidden = !text;
   if ($("trouble").textContent !== (text ?? "")) $("trouble").textContent = text ?? "";
 }
@@ -98,6 +99,7 @@ function mark(photo) {
 
 function select(photo) {
   current = photo;
+  newest = "photos";
   for (const other of photos) {
     other.button.setAttribute("aria-current", String(other === photo));
     other.button.tabIndex = other === photo ? 0 : -1;
@@ -249,7 +251,7 @@ function onResult(message, milliseconds, picture) {
   $("none").textContent = "No face in view.";
   repaint();
   tell(now);
-  if ($("save-json").disabled) buttons();
+  if ($("save-json").disabled || $("save-png").disabled) buttons();
 }
 
 function choose(track) {
@@ -275,10 +277,12 @@ function announce(text) {
 
 function toggleCamera() {
   if (camera.state !== "off") {
+    trouble(null);
     camera.stop();
     return;
   }
   record = [];
+  newest = "camera";
   last = { frame: -1, track: 0 };
   chosen = null;
   history.clear();
@@ -288,7 +292,7 @@ function toggleCamera() {
 
 // ---- saving and wiring ------------------------------------------------------------------------
 
-const saved = () => (camera.state !== "off" || (record.length && !current) ? record : results());
+const saved = () => (camera.state !== "off" || (record.length && newest === "camera") ? record : results());
 const results = () => photos.filter((photo) => photo.result).map((photo) => photo.result);
 const stem = () => (saved() === record ? "mien-camera" : "mien");
 
@@ -305,9 +309,10 @@ $("save-csv").addEventListener("click", () =>
 );
 $("save-png").addEventListener("click", async () => {
   const on = camera.state !== "off";
+  const result = on ? live : current.result; // before the wait, in which the next frame may come
   const source = on ? await createImageBitmap(frame) : current.blank ? null : $("photo");
   const name = on ? "camera" : current.file.name.replace(/\.[^.]*$/, "");
-  savePng(source, on ? live : current.result, on && $("mirror").checked, `${name}-mien.png`);
+  savePng(source, result, on && $("mirror").checked, `${name}-mien.png`);
 });
 $("clear").addEventListener("click", () => {
   for (const photo of photos) URL.revokeObjectURL(photo.url);
@@ -363,7 +368,7 @@ $("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   setToken($("token").value.trim());
   $("token-form").hidden = true;
-  for (const photo of photos) if (photo.state === "failed") Object.assign(photo, { state: "waiting", error: null });
+  for (const photo of photos) if (photo.state === "failed") Object.assign(photo, { state: "waiting", error: null, status: 0 });
   show();
   work();
 });

@@ -4,6 +4,8 @@ import { $, el, percent } from "./dom.js";
 
 let state = null;
 let busy = false;
+let pending = null; // what was answered while a poll was under way
+let fault = ""; // whether an "answer" or a "poll" failed: a poll does not clear an answer's trouble
 let shown = null; // the face on the page, and its picture's address
 let url = null;
 
@@ -22,22 +24,32 @@ function occupied(now) {
 
 // One request at a time: no key answers for a face that is not shown yet.
 async function turn(body) {
-  if (busy) return;
+  if (busy) {
+    pending = body ?? pending;
+    return;
+  }
   occupied(true);
   try {
     const options = body && { method: "POST", body: JSON.stringify(body), headers: { "content-type": "application/json" } };
     state = await (await ask("v1/label", options || undefined)).json();
-    trouble(null);
+    if (body || fault !== "answer") trouble(null);
+    fault = fault === "answer" && !body ? fault : "";
     await show();
   } catch (error) {
+    fault = body ? "answer" : "poll";
     trouble(error);
   } finally {
     occupied(false);
   }
+  const next = pending;
+  pending = null;
+  if (next && (next.undo || next.face === state?.face?.number)) await turn(next);
 }
 
 const key = (index) => (index < 10 ? String((index + 1) % 10) : "");
-const answer = (label) => state?.face && turn({ face: state.face.number, label });
+// Only a face that can be seen is given a class; one that cannot be shown can be skipped.
+const answer = (label) =>
+  state?.face && (label === "" || shown === state.face.number) && turn({ face: state.face.number, label });
 
 async function show() {
   const { face, done, labelled, skipped, waiting, photos, looked } = state;
@@ -61,19 +73,33 @@ async function show() {
 }
 
 async function picture(face) {
-  shown = face?.number ?? null;
-  const data = face && (await (await ask(`v1/label/${face.number}`)).blob());
+  shown = null;
+  $("face").hidden = true;
   if (url) URL.revokeObjectURL(url);
-  url = data ? URL.createObjectURL(data) : null;
-  $("face").hidden = !url;
-  if (!url) return;
+  url = null;
+  if (!face) return;
+  url = URL.createObjectURL(await (await ask(`v1/label/${face.number}`)).blob());
+  shown = face.number;
+  $("face").hidden = false;
   $("face").src = url;
   $("face").alt = `A face of ${face.photo}`;
   const guess = face.guess ? `, perhaps ${face.guess}, ${percent(face.sure)}` : "";
   $("announce").textContent = `Next face${guess}.`;
 }
 
+let drawn = ""; // the buttons that are there: rebuilt only where others are wanted
+
 function classes() {
+  const names = state.classes.map(({ name }) => name);
+  const list = JSON.stringify([names, $("name").value, !state.face]);
+  if (list === drawn) {
+    const counts = new Map(state.classes.map(({ name, count }) => [name, count]));
+    for (const button of $("classes").querySelectorAll("button")) {
+      button.querySelector(".muted").textContent = counts.get(button.querySelector(".name").textContent) || "";
+    }
+    return;
+  }
+  drawn = list;
   const wanted = $("name").value.trim().toLowerCase();
   $("classes").replaceChildren(
     ...state.classes
@@ -117,8 +143,8 @@ document.addEventListener("keydown", (event) => {
     classes();
     return;
   }
-  const onButton = event.target instanceof HTMLButtonElement;
-  if (typing || (onButton && (event.key === "Enter" || event.key === " "))) return;
+  const onControl = event.target.closest?.("a, button");
+  if (typing || (onControl && (event.key === "Enter" || event.key === " "))) return;
   const place = state.classes.findIndex((_, index) => key(index) === event.key);
   if (place >= 0) answer(state.classes[place].name);
   else if (event.key === "Enter") $("guess").click();

@@ -40,7 +40,7 @@ export function paint(root, result, { unit = 1, mirrored = false } = {}) {
   for (const [i, { face, box }] of faces.entries()) {
     const { word, label, sure } = shown(face);
     const number = faces.length > 1 ? `${face.track ?? i + 1}  ` : "";
-    const color = PALETTE[word];
+    const color = PALETTE[word] ?? "#c8ccd4"; // a class of another model than this page was loaded with
     const r = 0.12 * Math.min(box.w, box.h);
     const shape = { x: box.x, y: box.y, width: box.w, height: box.h, rx: r, fill: "none" };
     root.append(svg("rect", { ...shape, stroke: "#12141a", "stroke-width": 5 * unit, opacity: 0.75 }));
