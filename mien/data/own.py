@@ -119,11 +119,16 @@ def class_name(text: str) -> str:
     return printable(unicodedata.normalize("NFC", text).strip())
 
 
+def _role(folder: str) -> str:
+    """The split that a folder above the classes stands for."""
+    return "" if folder.lower() == NO_SPLIT else _ROLES.get(folder.lower(), "")
+
+
 def place_of(folders: Sequence[str]) -> tuple[str, str]:
     """The split and the class of a photo that lies in ``folders`` of a folder of photos."""
     first = folders[0].lower() if folders else ""
     if first in SPLIT_FOLDERS and len(folders) > 1:
-        return "" if first == NO_SPLIT else _ROLES.get(first, ""), class_name(folders[1])
+        return _role(first), class_name(folders[1])
     return "", class_name(folders[0]) if folders else ""
 
 
@@ -149,8 +154,7 @@ def _folder(root: Path) -> Listing:
         # A photo of the class may lie any number of folders deep.
         for file in _images(folder, root, left):
             name = printable(file.relative_to(root).as_posix())
-            role = "" if split.lower() == NO_SPLIT else _ROLES.get(split.lower(), "")
-            photos.append(Photo(name, file, class_name(folder.name), split=role))
+            photos.append(Photo(name, file, class_name(folder.name), split=_role(split)))
         if len(photos) == before:
             empty.append(class_name(folder.name))
     known = {photo.label for photo in photos}

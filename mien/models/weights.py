@@ -69,7 +69,7 @@ class InitialWeights:
         if not isinstance(model, Backbone):
             own = model.state_dict()
             other = {k for k, v in self.state.items() if v.shape != own[k].shape}
-            if other - set(list(own)[-2:]):
+            if other - _classifier(own):
                 raise WeightsError(
                     f"{self.source} does not fit: {min(other)!r} has another size there."
                 )
@@ -131,10 +131,15 @@ def _existing(init: str, title: str) -> Path:
     return Path(init)
 
 
+def _classifier(state: Mapping[str, Tensor]) -> set[str]:
+    """The names of the last layer's weight and bias, which the number of classes shapes."""
+    return set(list(state)[-2:])
+
+
 def _own(model: str, state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """The weights of a network of mien's own, its classifier whatever its classes."""
     wanted = create_model(model).state_dict()
-    last = list(wanted)[-2:]
+    last = _classifier(wanted)
     fits = {
         k: v for k, v in state.items() if k in wanted and (k in last or v.shape == wanted[k].shape)
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 from mien.errors import RecipeError
 
+#: The keys that hold one of a few words.
 _CHOICES = {
     "optimizer.name": ("adam", "adamw", "nadam", "sgd", "muon"),
     "schedule.name": ("constant", "onecycle", "cosine", "plateau"),

@@ -13,7 +13,6 @@ from mien.errors import RecipeError, nearest
 from mien.train.ranges import check_values, sizes
 
 
-#: The keys that hold one of a few words.
 @dataclass(frozen=True)
 class OptimizerConfig:
     """name: adam, adamw, nadam, sgd (Nesterov) or muon. ``eps`` 1e-7 is Keras' default.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -38,13 +39,18 @@ class Animation:
     """
 
     def __init__(self, path: Path) -> None:
-        shown = [frame.seconds for frame in islice(_sound(read_frames(path)), LOOK)]
-        self._seconds = sum(shown) / max(1, len(shown))
+        self._path = path
         self._frames = read_frames(path)
         self._ahead: Frame | None = None
         self._ahead = self._first = self._read()
         self._frame = self._first
         self._now = self._end = 0.0
+
+    @cached_property
+    def _seconds(self) -> float:
+        """Of a frame, on average; it takes a pass of its own, only where it is asked for."""
+        shown = [frame.seconds for frame in islice(_sound(read_frames(self._path)), LOOK)]
+        return sum(shown) / max(1, len(shown))
 
     def _read(self) -> Frame:
         try:
@@ -73,14 +79,15 @@ class Animation:
     def get(self, prop: int) -> float:
         """Size, rate and time of the frame; NaN for all else, and for the time of a page."""
         height, width = self._first.image.shape[:2]
-        seconds = self._seconds
-        known: dict[int, float] = {
+        if prop == cv2.CAP_PROP_FPS:
+            return 1 / self._seconds if self._seconds else math.nan
+        if prop == cv2.CAP_PROP_POS_MSEC:
+            return 1000 * self._now if self._first.seconds or self._seconds else math.nan
+        sides: dict[int, float] = {
             cv2.CAP_PROP_FRAME_WIDTH: width,
             cv2.CAP_PROP_FRAME_HEIGHT: height,
-            cv2.CAP_PROP_FPS: 1 / seconds if seconds else math.nan,
-            cv2.CAP_PROP_POS_MSEC: 1000 * self._now if seconds else math.nan,
         }
-        return known.get(prop, math.nan)
+        return sides.get(prop, math.nan)
 
     def release(self) -> None:
         """Forget the file."""

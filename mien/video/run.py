@@ -103,8 +103,10 @@ class VideoRun:
         """Two videos of one name, of which only the outputs' names could tell which one is done."""
         stems = Counter(film.path.stem.casefold() for film in self.films)
         twice = next((stem for stem, count in stems.items() if count > 1), None)
+        if twice is None:
+            return
         places = [self.outputs.for_film(f.path, several, set(taken)) for f in self.films]
-        if twice and any(p.exists() for o in places for p in (o.video, o.plot) if p is not None):
+        if any(p.exists() for o in places for p in (o.video, o.plot) if p is not None):
             raise VideoError(
                 f"Several videos are called {twice}, so their outputs do not tell which one is "
                 "done: leave --resume out, or keep a table (--csv FILE) from the beginning."

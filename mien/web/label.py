@@ -237,7 +237,7 @@ class Labelling:
                 what = (
                     "has no such face here; change it in the table"
                     if self.done
-                    else ("was not looked at yet; try again in a moment")
+                    else "was not looked at yet; try again in a moment"
                 )
                 raise DataError(f"{place} {what}.")
             row = self.rows[-1]
