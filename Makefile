@@ -59,7 +59,7 @@ docs: $(DEV_VENV)/.stamp ## fill the generated tables and draw the README's pict
 site: $(SITE_VENV)/.stamp ## build the pages of docs/ and the API reference into out/site
 	NO_MKDOCS_2_WARNING=1 $(SITE_VENV)/bin/mkdocs build --quiet --strict
 
-hostile: $(DEV_VENV)/.stamp ## damaged files, kills and bombs: hours on two cores (HOSTILE="pictures --count 500" for less)
+hostile: $(DEV_VENV)/.stamp ## damaged files, kills and bombs: hours on two cores (HOSTILE="images --count 500" for less)
 	$(DEV_VENV)/bin/python benchmarks/hostile.py $(or $(HOSTILE),all --out out/hostile.json)
 
 mutants: $(DEV_VENV)/.stamp ## small changes to the code that the tests must notice (MODULES="draw sinks" SAMPLE=500 MINUTES=60)
@@ -68,7 +68,7 @@ mutants: $(DEV_VENV)/.stamp ## small changes to the code that the tests must not
 
 fuzz: $(DEV_VENV)/.stamp ## coverage-guided fuzzing of what reads untrusted bytes, five minutes a target
 	@$(DEV_VENV)/bin/python -m pip install $(PIP_FLAGS) 'atheris>=3,<4'
-	@for target in pictures csv votes parquet modelinfo graph websocket; do mkdir -p out/fuzz/$$target; \
+	@for target in images csv votes parquet modelinfo graph websocket; do mkdir -p out/fuzz/$$target; \
 		$(DEV_VENV)/bin/python benchmarks/fuzz.py $$target -max_total_time=300 out/fuzz/$$target tests/corpus/$$target || exit 1; done
 
 clean: ## remove make's environments, caches and the demo's picture; what you trained stays

@@ -1,4 +1,4 @@
-"""How many faces are found, and at what cost: scenes with one known face, and pictures without any.
+"""How many faces are found, and at what cost: scenes with one known face, and images without any.
 
     python benchmarks/detection.py [--data FOLDER] [--faces N] [--min-face F] [--json FILE]
 
@@ -52,7 +52,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and where its face is: centre and side (square root of the box's area)."""
+    """An image and where its face is: centre and side (square root of the box's area)."""
 
     image: Array
     centre: tuple[float, float]
@@ -194,7 +194,7 @@ def measure(detector: Detector, faces: list[Source], seed: int, only: str = "") 
 
 
 def noise(count: int, seed: int) -> Iterator[Array]:
-    """Pictures without faces: noise of every grain, gradients, chequers, stripes and blobs."""
+    """Images without faces: noise of every grain, gradients, chequers, stripes and blobs."""
     rng = np.random.default_rng(seed)
     for i in range(count):
         height, width = (int(v) for v in rng.integers(160, 1400, 2))
@@ -234,7 +234,7 @@ def noise(count: int, seed: int) -> Iterator[Array]:
 
 
 def faceless() -> Iterator[tuple[str, Array]]:
-    """scikit-image's pictures that show no face (its wheel carries them)."""
+    """scikit-image's images that show no face (its wheel carries them)."""
     import skimage.data
 
     folder = Path(skimage.data.__file__).parent
@@ -247,7 +247,7 @@ def faceless() -> Iterator[tuple[str, Array]]:
 
 
 def made_up(detector: Detector, count: int, seed: int) -> dict[str, Any]:
-    """Boxes on pictures without faces; the names of those of scikit-image that got one."""
+    """Boxes on images without faces; the names of those of scikit-image that got one."""
     boxes = [len(detector.detect(image)) for image in noise(count, seed)]
     named = {name: len(detector.detect(image)) for name, image in faceless()}
     return {

@@ -4,7 +4,7 @@
 
 FER2013's Training faces are enlarged and pasted into 480×480 canvases at a random place and size
 (20 to 70 % of the side) on three backgrounds; each detector is run; the square that it should
-have given is known. Constants are fitted by medians on one half of the pictures and judged on the
+have given is known. Constants are fitted by medians on one half of the images and judged on the
 other. With a model, PublicTest faces are cropped back from such canvases and scored beside the
 original pixels, with and without turning the eyes level. docs/framing.md holds the outcome.
 """

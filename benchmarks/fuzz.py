@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of what reads untrusted bytes (atheris, libFuzzer).
 
     pip install atheris
-    python benchmarks/fuzz.py pictures -max_total_time=300 tests/corpus/pictures
+    python benchmarks/fuzz.py images -max_total_time=300 tests/corpus/images
     make fuzz                                   # every target, five minutes each
 
 Anything but mien's own errors is a crash, and libFuzzer keeps the input. The corpora in
@@ -19,7 +19,7 @@ from pathlib import Path
 FOLDER = Path(tempfile.mkdtemp(prefix="mien-fuzz-"))
 
 
-def pictures(data: bytes) -> None:
+def images(data: bytes) -> None:
     """``mien.read_image`` of bytes."""
     from mien.images import read_image
 
@@ -103,7 +103,7 @@ def websocket(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    f.__name__: f for f in (pictures, csv, votes, parquet, modelinfo, graph, websocket)
+    f.__name__: f for f in (images, csv, votes, parquet, modelinfo, graph, websocket)
 }
 
 

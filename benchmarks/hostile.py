@@ -1,6 +1,6 @@
 """What hostile hands can do to mien: damaged files by the thousand, kills, bombs to the server.
 
-    python benchmarks/hostile.py pictures films datasets models checkpoints
+    python benchmarks/hostile.py images videos datasets models checkpoints
     python benchmarks/hostile.py kill server memory
     python benchmarks/hostile.py all --out results/hostile.json      # `make hostile`
 
@@ -33,9 +33,9 @@ from mien._system import processor, versions
 from mien.atomic import write_text
 
 #: Files of each kind in a full run.
-COUNTS = {"pictures": 12_000, "films": 1_000, "datasets": 5_000, "models": 500, "checkpoints": 500}
+COUNTS = {"images": 12_000, "videos": 1_000, "datasets": 5_000, "models": 500, "checkpoints": 500}
 SECONDS, MIB = 2.0, 600.0
-BATCH = {"pictures": 400, "films": 40, "datasets": 200, "models": 50, "checkpoints": 50}
+BATCH = {"images": 400, "videos": 40, "datasets": 200, "models": 50, "checkpoints": 50}
 
 
 class Hang(Exception):  # noqa: N818 - an alarm

@@ -49,7 +49,7 @@ def damage(rng: Rng, whole: bytes, changes: int = 6) -> bytes:
     return bytes(data)
 
 
-# ---- pictures ---------------------------------------------------------------------------------
+# ---- images ---------------------------------------------------------------------------------
 
 
 def _scene(side: int = 96) -> Image.Image:
@@ -65,8 +65,8 @@ def _saved(image: Image.Image, form: str, **options: Any) -> bytes:
 
 
 @cache
-def whole_pictures() -> dict[str, bytes]:
-    """A small picture in every form that mien reads."""
+def whole_images() -> dict[str, bytes]:
+    """A small image in every form that mien reads."""
     rgb = _scene()
     deep = np.asarray(rgb.convert("L"), np.uint16) * 257
     frames = [rgb.rotate(90 * k) for k in range(3)]
@@ -193,32 +193,32 @@ def _striped(count: int) -> bytes:
     return b"II*\0" + struct.pack("<I", 8) + directory + bytes(range(16)) + strips
 
 
-def make_picture(rng: Rng, folder: Path) -> tuple[Path, str]:
-    """A damaged picture; one in 40 is a bomb."""
+def make_image(rng: Rng, folder: Path) -> tuple[Path, str]:
+    """A damaged image; one in 40 is a bomb."""
     if rng.random() < 0.025:
         name = str(rng.choice(list(bombs())))
         data = bombs()[name]
     else:
-        name = str(rng.choice(list(whole_pictures())))
-        data = damage(rng, whole_pictures()[name])
+        name = str(rng.choice(list(whole_images())))
+        data = damage(rng, whole_images()[name])
     path = folder / "picture"
     path.write_bytes(data)
     return path, name
 
 
-def read_picture(path: Path) -> None:
+def read_image(path: Path) -> None:
     """As `mien predict` reads it."""
     from mien.images import read_image
 
     read_image(path)
 
 
-# ---- films ------------------------------------------------------------------------------------
+# ---- videos ------------------------------------------------------------------------------------
 
 
 @cache
-def whole_films() -> dict[str, bytes]:
-    """Short films in the containers that OpenCV writes."""
+def whole_videos() -> dict[str, bytes]:
+    """Short videos in the containers that OpenCV writes."""
     found = {}
     image = np.asarray(_scene().resize((160, 120)))[:, :, ::-1]
     with tempfile.TemporaryDirectory() as folder:
@@ -237,19 +237,19 @@ def whole_films() -> dict[str, bytes]:
     return found
 
 
-def make_film(rng: Rng, folder: Path) -> tuple[Path, str]:
-    """A damaged film."""
-    name = str(rng.choice(list(whole_films())))
+def make_video(rng: Rng, folder: Path) -> tuple[Path, str]:
+    """A damaged video."""
+    name = str(rng.choice(list(whole_videos())))
     path = folder / f"film.{name.split()[0]}"
-    path.write_bytes(damage(rng, whole_films()[name], 12))
+    path.write_bytes(damage(rng, whole_videos()[name], 12))
     return path, name
 
 
-def read_film(path: Path) -> None:
+def read_video(path: Path) -> None:
     """As `mien video` reads it, to its end, without looking at the frames."""
-    from mien.video.film import Film
+    from mien.video.reader import Video
 
-    for _ in Film(path).frames():
+    for _ in Video(path).frames():
         pass
 
 
@@ -405,8 +405,8 @@ def read_checkpoint(path: Path) -> None:
 
 Make = Callable[[Rng, Path], tuple[Path, str]]
 MAKERS: dict[str, tuple[Make, Callable[[Path], None]]] = {
-    "pictures": (make_picture, read_picture),
-    "films": (make_film, read_film),
+    "images": (make_image, read_image),
+    "videos": (make_video, read_video),
     "datasets": (make_dataset, read_data),
     "models": (make_model, read_model),
     "checkpoints": (make_checkpoint, read_checkpoint),

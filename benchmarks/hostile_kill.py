@@ -46,7 +46,7 @@ class Verb:
 
 
 def _inputs(folder: Path) -> None:
-    """Photos, a film and a dataset, all drawn or in the public domain."""
+    """Photos, a video and a dataset, all drawn or in the public domain."""
     portrait = np.ascontiguousarray(skimage_data.astronaut()[:, :, ::-1])
     (folder / "photos").mkdir()
     for k in range(40):

@@ -45,8 +45,8 @@ _KINDS = [
 ]
 
 
-def _pictures() -> list[bytes]:
-    """A small picture in every format that mien reads, to be damaged."""
+def _images() -> list[bytes]:
+    """A small image in every format that mien reads, to be damaged."""
     image = np.random.default_rng(0).integers(0, 256, (24, 20, 3), np.uint8)
     suffixes = [".jpg", ".png", ".webp", ".bmp", ".tiff", ".ppm"]
     gif = b"GIF89a\x08\x00\x08\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff,\x00\x00\x00\x00\x08\x00"
@@ -76,7 +76,7 @@ def _damaged(draw: st.DrawFn, whole: list[bytes]) -> bytes:
 
 @st.composite
 def _multipart(draw: st.DrawFn, whole: list[bytes]) -> bytes:
-    """Parts with odd dispositions around damaged pictures, cut off anywhere."""
+    """Parts with odd dispositions around damaged images, cut off anywhere."""
     out = b""
     for _ in range(draw(st.integers(0, 20))):
         head = draw(
@@ -179,7 +179,7 @@ def _status(port: int, data: bytes) -> str:
 
 def generate(count: int, paths: list[str], first: int) -> list[bytes]:
     """``count`` different requests by hypothesis; the same for the same seed ``first``."""
-    whole = _pictures()
+    whole = _images()
     good = _request(paths, whole)
     noise = _websocket() | st.binary(min_size=1, max_size=200) | _noise(good)
     anything = _mostly(good, noise)

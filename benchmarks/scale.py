@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from video import make_film
+from video import make_video
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -101,7 +101,7 @@ def write_photos(folder: Path, parquet: Path, count: int) -> Path:
 def write_video(path: Path, seconds: int, loops: int = 1) -> Path:
     """A 640x480 clip of a face that moves, ``loops`` times."""
     clip = path.with_stem(f"{path.stem}-clip")
-    make_film(clip, seconds)
+    make_video(clip, seconds)
     loop = ["ffmpeg", "-v", "error", "-y", "-stream_loop", str(loops - 1), "-i", str(clip)]
     subprocess.run([*loop, "-c", "copy", str(path)], check=True)
     clip.unlink()
@@ -131,10 +131,10 @@ def photos(options: argparse.Namespace, top: Path) -> dict[str, Any]:
 
 def video(options: argparse.Namespace, top: Path) -> dict[str, Any]:
     """`mien video` against `mien batch` with two processes, on one long video."""
-    film = write_video(top / "long.mp4", 60, options.minutes)
+    video = write_video(top / "long.mp4", 60, options.minutes)
     found: dict[str, Any] = {"minutes": options.minutes}
-    found["video"] = run("video", film, "--parquet", top / "video.parquet")
-    found["batch"] = run("batch", film, "--out", top / "out", "--workers", "2")
+    found["video"] = run("video", video, "--parquet", top / "video.parquet")
+    found["batch"] = run("batch", video, "--out", top / "out", "--workers", "2")
     one = pq.read_table(top / "video.parquet").to_pylist()
     two = pq.read_table(top / "out" / "faces", partitioning=None).to_pylist()
     names = one[0].keys() & two[0].keys()

@@ -181,16 +181,16 @@ def run_malformed(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_page(options: argparse.Namespace) -> dict[str, Any]:
-    """The page in Chromium with a film as its webcam: frames answered a second, and how late."""
+    """The page in Chromium with a video as its webcam: frames answered a second, and how late."""
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     with serving(options.model) as server, tempfile.TemporaryDirectory() as folder:
-        film = Path(folder) / "webcam.mjpeg"
-        film.write_bytes(jpeg(portrait()) * 30)
+        video = Path(folder) / "webcam.mjpeg"
+        video.write_bytes(jpeg(portrait()) * 30)
         arguments = ["--no-sandbox", "--disable-gpu", "--use-fake-ui-for-media-stream"]
         arguments += ["--use-fake-device-for-media-stream"]
-        arguments += [f"--use-file-for-fake-video-capture={film}"]
+        arguments += [f"--use-file-for-fake-video-capture={video}"]
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=chromium, args=arguments)
             page = browser.new_page(viewport={"width": 1100, "height": 900})

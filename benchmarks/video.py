@@ -2,13 +2,13 @@
 
     python benchmarks/video.py [--seconds 40] [--repeats 3] [--cores 2] [--json FILE] [--memory N]
 
-Draws a 640×480 film of one face (the public-domain portrait of scikit-image, moved and zoomed),
+Draws a 640×480 video of one face (the public-domain portrait of scikit-image, moved and zoomed),
 encodes it as H.264 with the system's ffmpeg, and measures frames a second of each stage and of
-`mien video` with and without an annotated film; start-up is left out. The process is bound to
+`mien video` with and without an annotated video; start-up is left out. The process is bound to
 ``--cores`` cores. Since a busy machine slows everything, each figure also comes as processor
 milliseconds a frame (ffmpeg's own included) and as a ratio to decoding alone, measured in turn.
 It checks that the results with and without batching are the same. ``--memory N`` also reads N
-frames of a looped film and fits a line through the resident memory. docs/video.md holds the
+frames of a looped video and fits a line through the resident memory. docs/video.md holds the
 outcome.
 """
 
@@ -36,9 +36,9 @@ from skimage import data
 from mien.bench import system
 from mien.pipeline import Analyzer
 from mien.video import writer
-from mien.video.film import Film
 from mien.video.flow import analyze_frames
 from mien.video.options import Options, Outputs
+from mien.video.reader import Video
 from mien.video.run import VideoRun
 
 TARGETS = {"tables": 120.0, "annotated film": 60.0}
@@ -53,7 +53,7 @@ def frames(count: int) -> Iterator[np.ndarray]:
         yield cv2.warpAffine(portrait, matrix, SIZE, borderValue=(90, 110, 100))
 
 
-def make_film(path: Path, seconds: int) -> None:
+def make_video(path: Path, seconds: int) -> None:
     command = ["ffmpeg", "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "bgr24", "-s"]
     command += ["640x480", "-r", str(FPS), "-i", "-", "-f", "lavfi", "-i", f"sine=d={seconds}"]
     command += ["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-c:a", "aac"]
@@ -79,20 +79,20 @@ def measure(run: Callable[[], int]) -> tuple[float, float]:
     return count / (time.perf_counter() - wall), (cpu_seconds() - cpu) / count * 1e3
 
 
-def cases(film: Path, analyzer: Analyzer, folder: Path) -> dict[str, Callable[[], int]]:
+def cases(video: Path, analyzer: Analyzer, folder: Path) -> dict[str, Callable[[], int]]:
     def decode() -> int:
-        return sum(1 for _ in Film(film).frames())
+        return sum(1 for _ in Video(video).frames())
 
     def detect() -> int:
-        return sum(1 for f in Film(film).frames() if analyzer.detector.detect(f.image))
+        return sum(1 for f in Video(video).frames() if analyzer.detector.detect(f.image))
 
     def unbatched() -> int:
-        seen = analyze_frames(analyzer, Film(film).frames(), batch=1, workers=1)
+        seen = analyze_frames(analyzer, Video(video).frames(), batch=1, workers=1)
         return sum(1 for _ in seen)
 
     def run(outputs: Outputs, **options: Any) -> Callable[[], int]:
         def do() -> int:
-            (summary,) = VideoRun([film], analyzer, Options(**options), outputs).run()
+            (summary,) = VideoRun([video], analyzer, Options(**options), outputs).run()
             return summary.timeline.frames
 
         return do
@@ -117,9 +117,9 @@ def cases(film: Path, analyzer: Analyzer, folder: Path) -> dict[str, Callable[[]
     }
 
 
-def same_results(film: Path, analyzer: Analyzer) -> bool:
+def same_results(video: Path, analyzer: Analyzer) -> bool:
     def results(batch: int, workers: int) -> list[Any]:
-        seen = analyze_frames(analyzer, Film(film).frames(), batch=batch, workers=workers)
+        seen = analyze_frames(analyzer, Video(video).frames(), batch=batch, workers=workers)
         return [one.result for one in seen]
 
     return results(1, 1) == results(16, 4)
@@ -133,9 +133,9 @@ cv2.setNumThreads(1)
 from mien.pipeline import Analyzer
 from mien.video.options import Options, Outputs
 from mien.video.run import VideoRun
-film, folder = map(Path, sys.argv[1:])
+video, folder = map(Path, sys.argv[1:])
 count = 0
-def on_frame(film, result):
+def on_frame(video, result):
     global count
     count += 1
     if count % 100 == 0:
@@ -143,17 +143,17 @@ def on_frame(film, result):
         print(count, pages * 4096 / 2**20, flush=True)
 outputs = Outputs(str(folder / "m.csv"), str(folder / "m.jsonl"), video=folder / "m.mp4",
                   plot=folder / "m.html")
-list(VideoRun([film], Analyzer(), Options(), outputs).run(on_frame))
+list(VideoRun([video], Analyzer(), Options(), outputs).run(on_frame))
 status = Path("/proc/self/status").read_text()
 print("peak", int(status.split("VmHWM:")[1].split()[0]) / 1024)
 """
 
 
-def memory(film: Path, folder: Path, count: int) -> dict[str, float]:
-    """Resident MiB over a looped film with every output on, in a process of its own."""
-    loops = max(0, round(count / Film(film).frames_expected) - 1)
+def memory(video: Path, folder: Path, count: int) -> dict[str, float]:
+    """Resident MiB over a looped video with every output on, in a process of its own."""
+    loops = max(0, round(count / Video(video).frames_expected) - 1)
     long = folder / "long.mp4"
-    copy = ["ffmpeg", "-v", "error", "-y", "-stream_loop", str(loops), "-i", str(film)]
+    copy = ["ffmpeg", "-v", "error", "-y", "-stream_loop", str(loops), "-i", str(video)]
     subprocess.run([*copy, "-c", "copy", str(long)], check=True)
     done = subprocess.run(
         [sys.executable, "-c", _MEMORY, str(long), str(folder)],
@@ -190,13 +190,13 @@ def main() -> None:
     out: dict[str, Any] = {"system": system(), "film": f"640x480 H.264, {chosen.seconds} s"}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        film = folder / "film.mp4"
-        make_film(film, chosen.seconds)
+        video = folder / "film.mp4"
+        make_video(video, chosen.seconds)
         analyzer = Analyzer()
-        out["equal_with_and_without_batching"] = same_results(film, analyzer)
+        out["equal_with_and_without_batching"] = same_results(video, analyzer)
         rows: dict[str, list[tuple[float, float]]] = {}
         for _ in range(chosen.repeats):  # in turn, so that a busy minute hits all of them
-            for case, run in cases(film, analyzer, folder).items():
+            for case, run in cases(video, analyzer, folder).items():
                 rows.setdefault(case, []).append(measure(run))
         base = statistics.median(fps for fps, _ in rows["decode alone"])
         for case, pairs in rows.items():
@@ -208,7 +208,7 @@ def main() -> None:
                 **({"target": TARGETS[case]} if case in TARGETS else {}),
             }
         if chosen.memory:
-            out["memory"] = memory(film, folder, chosen.memory)
+            out["memory"] = memory(video, folder, chosen.memory)
     out["system"]["load_after"] = round(os.getloadavg()[0], 2)
     text = json.dumps(out, indent=1)
     print(text)

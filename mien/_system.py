@@ -62,7 +62,7 @@ def give_large_blocks_back() -> None:
     """Let glibc return every freed block of 4 MiB or more to the system at once.
 
     By default it raises that limit to the largest block freed so far, and keeps holes of decoded
-    pictures: a 1080p film then takes 600 MiB instead of 320, and a server grows with every picture
+    images: a 1080p video then takes 600 MiB instead of 320, and a server grows with every image
     of a new shape. Does nothing with another C library.
     """
     if sys.platform != "linux":

@@ -1,4 +1,4 @@
-"""Detect, crop, classify: pictures in, frozen Results out."""
+"""Detect, crop, classify: images in, frozen Results out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mien.onnxfile.runtime import Provider
 from mien.preprocess import crop_face, smoothed, whole_face
 from mien.quality import is_unsure, measure
 from mien.results import Box, Face, Quality, Result
-from mien.results.shown import Picture
+from mien.results.shown import ImageSource
 
 #: A path, "-" (standard input), a data URL, encoded bytes, a binary file, or pixels: a numpy array,
 #: a torch or JAX tensor, a PIL image.
@@ -36,15 +36,15 @@ ImageLike = Source | NDArray[Any] | Any
 LOOK = 32
 LOOK_PIXELS = 1 << 25
 
-#: Pictures per classifier call in :meth:`Analyzer.analyze_many`: only crops are kept of them.
+#: Images per classifier call in :meth:`Analyzer.analyze_many`: only crops are kept of them.
 CHUNK = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A picture after detection: what :meth:`Analyzer.find` hands to :meth:`Analyzer.classify`.
+    """An image after detection: what :meth:`Analyzer.find` hands to :meth:`Analyzer.classify`.
 
-    Nothing of the picture is kept but its faces' crops, uint8 (input_size, input_size), grey, and
+    Nothing of the image is kept but its faces' crops, uint8 (input_size, input_size), grey, and
     where it can be had again as long as it exists.
     """
 
@@ -56,12 +56,12 @@ class Found:
     crops: tuple[NDArray[np.uint8], ...]
     qualities: tuple[Quality, ...]
     frame: int | None = None
-    picture: Picture | None = None
+    origin: ImageSource | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """What :meth:`Analyzer.find` raised, and for which picture."""
+    """What :meth:`Analyzer.find` raised, and for which image."""
 
     name: str
     error: MienError
@@ -73,10 +73,10 @@ class Analyzer:
     Args:
         model: a shipped model's name or an ``.onnx`` file.
         detector: "yunet", "haar", or any object with ``name`` and ``detect(bgr)``.
-        min_face: side of the smallest face to find, as a fraction of the picture's long side; None
-            looks as closely as is cheap (:func:`mien.detect.load_detector`). For films there is
-            ``mien.detect.FILM_MIN_FACE``.
-        turns: where no face is surely upright, look at the turned picture too; for still photos.
+        min_face: side of the smallest face to find, as a fraction of the image's long side; None
+            looks as closely as is cheap (:func:`mien.detect.load_detector`). For videos there is
+            ``mien.detect.VIDEO_MIN_FACE``.
+        turns: where no face is surely upright, look at the turned image too; for still photos.
         min_score: lowest detection score, 0..1; None takes the detector's default.
         min_confidence: leave out faces whose most probable class is below this, 0..1.
         min_quality: leave out faces whose quality is below this, 0..1.
@@ -155,7 +155,7 @@ class Analyzer:
             The faces, largest first; none is an answer, not an error.
 
         Raises:
-            ImageError: the picture cannot be read.
+            ImageError: the image cannot be read.
         """
         return self.classify([self.find(image, color, faces, source, value_range)])[0]
 
@@ -170,16 +170,16 @@ class Analyzer:
         value_range: tuple[float, float] | None = None,
         workers: int = 1,
     ) -> Iterator[Result]:
-        """Analyse pictures lazily, in order; all faces of ``chunk`` pictures in one call.
+        """Analyse images lazily, in order; all faces of ``chunk`` images in one call.
 
-        Memory stays bounded: one decoded picture and the crops of one chunk at a time.
+        Memory stays bounded: one decoded image and the crops of one chunk at a time.
 
         Args:
             images, color, faces, value_range: see :meth:`analyze`.
-            on_error: called with (name, error) for a picture that cannot be read, which is then
-                skipped; None raises. What has no name is called "picture N", from 0.
-            chunk: pictures per classifier call.
-            workers: threads that read pictures and look for faces.
+            on_error: called with (name, error) for an image that cannot be read, which is then
+                skipped; None raises. What has no name is called "image N", from 0.
+            chunk: images per classifier call.
+            workers: threads that read images and look for faces.
         """
         if isinstance(images, (str, bytes, Path)):
             raise ModelError("analyze_many takes a list of images; for one there is analyze.")
@@ -228,12 +228,12 @@ class Analyzer:
     ) -> Found:
         """The first half of :meth:`analyze`: detect and crop. Same arguments, same errors."""
         name = source if source is not None else _name(image)
-        picture = Picture.of(image, color, value_range)
+        origin = ImageSource.of(image, color, value_range)
         first: Found | None = None
         pixels = 0
         try:
             for frame in islice(frames_of(image, color, name, value_range), LOOK):
-                found = self._find(frame, faces, name, picture)
+                found = self._find(frame, faces, name, origin)
                 if found.detections:
                     return found
                 first = first or found
@@ -246,7 +246,9 @@ class Analyzer:
         assert first is not None  # there is a first frame, or an error
         return first
 
-    def _find(self, frame: Frame, faces: bool, name: str | None, picture: Picture | None) -> Found:
+    def _find(
+        self, frame: Frame, faces: bool, name: str | None, origin: ImageSource | None
+    ) -> Found:
         bgr, detector = smoothed(frame.image), "none" if faces else self.detector.name
         height, width = bgr.shape[:2]
         whole = Detection(Box(0.0, 0.0, float(width), float(height)))
@@ -256,14 +258,14 @@ class Analyzer:
             for d in detections
         )
         parts = tuple(map(measure, repeat(bgr), detections, crops, repeat(faces)))
-        return Found(name, width, height, detector, detections, crops, parts, frame.number, picture)
+        return Found(name, width, height, detector, detections, crops, parts, frame.number, origin)
 
     def classify(self, found: Sequence[Found], *, all_faces: bool = False) -> list[Result]:
-        """The second half: the faces of several pictures in one call; a Result each, in order.
+        """The second half: the faces of several images in one call; a Result each, in order.
 
         ``all_faces`` keeps those below ``min_confidence``, for videos, where they have a track.
         """
-        crops = [crop for picture in found for crop in picture.crops]
+        crops = [crop for one in found for crop in one.crops]
         rows: list[list[float]] = []
         if crops:
             p = self.classifier.predict_proba(np.stack(crops), flip=self.flip)
@@ -272,9 +274,9 @@ class Analyzer:
                 p /= p.sum(axis=1, keepdims=True)
             rows = p.tolist()
         labels, results, at = self.info.labels, [], 0
-        for picture in found:
+        for one in found:
             faces = []
-            for detection, quality in zip(picture.detections, picture.qualities, strict=True):
+            for detection, quality in zip(one.detections, one.qualities, strict=True):
                 named = dict(zip(labels, rows[at], strict=True))
                 at += 1
                 face = Face(
@@ -290,16 +292,16 @@ class Analyzer:
                     faces.append(face)
             result = Result(
                 faces=tuple(faces),
-                width=picture.width,
-                height=picture.height,
-                source=picture.source,
+                width=one.width,
+                height=one.height,
+                source=one.source,
                 model=self.info.name,
                 model_sha256=self.classifier.sha256,
                 mien_version=__version__,
-                detector=picture.detector,
-                frame=picture.frame,
+                detector=one.detector,
+                frame=one.frame,
             )
-            result.remember(picture.picture)
+            result.remember(one.origin)
             results.append(result)
         return results
 
@@ -319,7 +321,7 @@ def predict(
     on_error: Callable[[str, MienError], None] | None = None,
     **options: Any,
 ) -> Result | list[Result]:
-    """Find the faces of a picture, or of each of a list, and name their expressions.
+    """Find the faces of an image, or of each of a list, and name their expressions.
 
     The analyser is kept for the next call with the same model, detector and options.
 
@@ -328,9 +330,9 @@ def predict(
         model: a shipped model's name or an ``.onnx`` file.
         detector: "yunet" (default) or "haar".
         color: "bgr" or "rgb"; must be given for colour arrays.
-        faces: the pictures already are faces: detect nothing.
+        faces: the images already are faces: detect nothing.
         value_range: what is black and white in arrays that are not uint8, e.g. (0, 1).
-        on_error: for a list: called with (name, error) for a picture that cannot be read, which is
+        on_error: for a list: called with (name, error) for an image that cannot be read, which is
             then left out; None raises.
         options: further arguments of :class:`Analyzer` (``min_face``, ``min_confidence``, …).
 
@@ -338,7 +340,7 @@ def predict(
         A :class:`Result`, or a list of them in the order given.
 
     Raises:
-        ImageError: a picture cannot be read.
+        ImageError: an image cannot be read.
         ModelError: unknown or unusable model, detector or option value.
     """
     if isinstance(options.get("providers"), list):

@@ -1,4 +1,4 @@
-"""From a picture to a face crop to the network's input: the same in validation and deployment."""
+"""From an image to a face crop to the network's input: the same in validation and deployment."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def face_square(face: Detection | Box) -> Box:
             taken as it is and only made square around its centre.
 
     Returns:
-        A square in pixels of the picture; it may reach over the edge. A face that is turned
+        A square in pixels of the image; it may reach over the edge. A face that is turned
         beyond ``LEVEL_FROM`` degrees is levelled around its centre.
     """
     if isinstance(face, Box):
@@ -81,8 +81,8 @@ def crop_face(
 ) -> NDArray[np.uint8]:
     """Cut a face out as ``info``'s network expects it.
 
-    Beyond the picture's edge its last pixels are repeated. A face larger than the input is
-    averaged over areas, a smaller one interpolated linearly. A face turned in the picture's plane
+    Beyond the image's edge its last pixels are repeated. A face larger than the input is
+    averaged over areas, a smaller one interpolated linearly. A face turned in the image's plane
     beyond ``LEVEL_FROM`` degrees is levelled; a little turned one is left so, as in FER2013. A
     dark or pale one is spread over the usual range of grey values.
 
@@ -139,14 +139,14 @@ def _levelled(
 
 def smoothed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """``image``, uint8 (H, W, 3), with its dots averaged if they are black or white alone, as in
-    a picture of one bit; else itself."""
+    an image of one bit; else itself."""
     if not np.isin(image[:8], (0, 255)).all() or not ((image == 0) | (image == 255)).all():
         return image
     return np.asarray(cv2.GaussianBlur(image, (0, 0), 1), np.uint8)
 
 
 def whole_face(image: NDArray[np.uint8], info: ModelInfo) -> NDArray[np.uint8]:
-    """A picture that already is a face, brought to the network's input; the shape is stretched.
+    """An image that already is a face, brought to the network's input; the shape is stretched.
 
     A dark or pale one is spread over the usual range of grey values, as in :func:`crop_face`.
 

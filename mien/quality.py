@@ -30,7 +30,7 @@ SHARPNESS = (0.15, 0.35)  # deviation of the crop's Laplacian over that of its g
 RANGE = (4.0, 16.0)  # grey values between the 2nd and 98th percentile
 YAW = (80.0, 35.0)  # degrees to either side
 PITCH = (70.0, 35.0)
-INSIDE = (0.4, 0.95)  # share of the square inside the picture
+INSIDE = (0.4, 0.95)  # share of the square inside the image
 EVEN = (0.35, 0.12)  # share of half a face that is one even grey: a mask, a hand, a bar
 DETECTION = (0.5, 0.85)
 
@@ -86,7 +86,7 @@ def is_unsure(
 def measure(
     image: NDArray[np.uint8], face: Detection, crop: NDArray[np.uint8], declared: bool = False
 ) -> Quality:
-    """The quality of a face that was found in a picture.
+    """The quality of a face that was found in an image.
 
     Args:
         image: uint8 (H, W, 3) BGR or (H, W) grey.

@@ -27,7 +27,7 @@ SUFFIXES = _endings(
     "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff pgm ppm pnm pbm pfm ico jp2 j2k jpx avif "
     "heic heif hif"
 )
-#: Pictures too, but of kinds that mien does not read: a folder that holds one was not read whole.
+#: Images too, but of kinds that mien does not read: a folder that holds one was not read whole.
 UNREAD_SUFFIXES = _endings(
     "cr2 cr3 crw nef nrw arw dng raf orf rw2 pef srw psd xcf svg eps tga jxl exr hdr pcx qoi jxr"
 )

@@ -1,7 +1,7 @@
 """Faces over time: who is who from frame to frame, and scores that do not flicker.
 
     tracker, smoother = Tracker(), Smoother()
-    for frame, seconds in film:
+    for frame, seconds in video:
         faces = analyzer.analyze(frame, color="bgr").faces
         faces = smoother.update(tracker.update(faces, seconds), seconds)
 
@@ -66,7 +66,7 @@ class _Track:
 
 
 class Tracker:
-    """Gives every face the number it had in the frames before. One per film or stream.
+    """Gives every face the number it had in the frames before. One per video or stream.
 
     A number is never given twice. Faces are matched by their boxes alone, so after a cut a face
     in the same place may inherit the number of the one before it: call :meth:`cut` there.

@@ -254,7 +254,7 @@ def record(runs: list[dict[str, Any]] | None = None) -> dict[str, Any]:
 
 
 def faces(n: int = 140) -> FaceDataset:
-    """Drawn pictures with the seven classes."""
+    """Drawn images with the seven classes."""
     rng = np.random.default_rng(0)
     blank = np.full(n, "", dtype=np.str_)
     return FaceDataset(

@@ -1,4 +1,4 @@
-"""Small real data to train on: drawn pictures whose class can be learned."""
+"""Small real data to train on: drawn images whose class can be learned."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mien.train.recipes import get_recipe
 
 
 def drawn_faces(n: int = 140, seed: int = 0) -> FaceDataset:
-    """Pictures whose class can be learned: a bright bar at a place that depends on the class."""
+    """Images whose class can be learned: a bright bar at a place that depends on the class."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 7
     images = rng.integers(0, 90, (n, 48, 48), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Films drawn from the public-domain portrait, with a known face in every frame."""
+"""Videos drawn from the public-domain portrait, with a known face in every frame."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def place(n: int) -> tuple[float, float]:
 
 
 def draw_frame(portrait: Image, n: int, size: tuple[int, int] = SIZE) -> Image:
-    """Frame ``n`` of the film, uint8 (H, W, 3) BGR."""
+    """Frame ``n`` of the video, uint8 (H, W, 3) BGR."""
     scale = SCALE * size[1] / SIZE[1]
     x, y = (v * size[1] / SIZE[1] for v in place(n))
     matrix = np.array([[scale, 0, x - scale * FACE[0]], [0, scale, y - scale * FACE[1]]])
@@ -34,7 +34,7 @@ def draw_frame(portrait: Image, n: int, size: tuple[int, int] = SIZE) -> Image:
 
 
 def walking(portrait: Image, frames: int, hidden: Sequence[int] = ()) -> Iterator[Image]:
-    """The film; in the ``hidden`` frames something stands before the face."""
+    """The video; in the ``hidden`` frames something stands before the face."""
     for n in range(frames):
         frame = draw_frame(portrait, n)
         if n in hidden:
@@ -42,7 +42,7 @@ def walking(portrait: Image, frames: int, hidden: Sequence[int] = ()) -> Iterato
         yield frame
 
 
-def write_film(path: Path, frames: Iterator[Image], fps: float = FPS) -> Path:
+def write_video(path: Path, frames: Iterator[Image], fps: float = FPS) -> Path:
     """Write with OpenCV's own encoder: what every installation has."""
     writer: cv2.VideoWriter | None = None
     for frame in frames:

@@ -22,7 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from helpers_video import draw_frame, ffmpeg, walking, write_film
+from helpers_video import draw_frame, ffmpeg, walking, write_video
 from numpy.typing import NDArray
 
 import mien
@@ -147,33 +147,33 @@ def test_what_is_done_is_not_done_again(photos: Path, options: Options, tmp_path
 
 
 @pytest.fixture(scope="module")
-def long_film(_portrait: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def long_video(_portrait: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """70 seconds with B frames and few key frames; its rate is the same throughout."""
     folder = tmp_path_factory.mktemp("long")
     frames = (draw_frame(_portrait, 2 * n % 300) for n in range(350))
-    plain, path = write_film(folder / "plain.mp4", frames, 5), folder / "long.mp4"
+    plain, path = write_video(folder / "plain.mp4", frames, 5), folder / "long.mp4"
     coding = ("-c:v", "libx264", "-bf", "3", "-g", "45", "-preset", "veryfast")
     ffmpeg("-i", str(plain), *coding, str(path))
     return path
 
 
 @pytest.fixture
-def film(long_film: Path, tmp_path: Path) -> Path:
-    """A copy of ``long_film``, alone in its folder."""
+def video(long_video: Path, tmp_path: Path) -> Path:
+    """A copy of ``long_video``, alone in its folder."""
     (tmp_path / "films").mkdir()
-    return Path(shutil.copy(long_film, tmp_path / "films"))
+    return Path(shutil.copy(long_video, tmp_path / "films"))
 
 
 @pytest.mark.parametrize("every", [1, 2])
-def test_a_film_in_parts_is_the_film(
-    film: Path, options: Options, tmp_path: Path, model: Path, every: int
+def test_a_video_in_parts_is_the_video(
+    video: Path, options: Options, tmp_path: Path, model: Path, every: int
 ) -> None:
     out = tmp_path / "out"
     options = Options(options.model, video=VideoOptions(every=every))
-    done = batch(film, out, options=options, workers=2)
+    done = batch(video, out, options=options, workers=2)
     assert (done.videos, done.failed) == (1, 0)
     analyzer = Analyzer(str(model), min_face=options.video_min_face, turns=False, threads=1)
-    results = list(analyze_video(film, analyzer, every=every))
+    results = list(analyze_video(video, analyzer, every=every))
     assert known(table(out, "faces")) == as_written(results)
     frames = table(out, "frames")
     assert [row["frame"] for row in frames] == [result.frame for result in results]
@@ -183,20 +183,20 @@ def test_a_film_in_parts_is_the_film(
 
 
 @pytest.mark.parametrize("grows", [True, False])
-def test_a_film_that_changes_under_the_run(
-    film: Path, options: Options, tmp_path: Path, grows: bool
+def test_a_video_that_changes_under_the_run(
+    video: Path, options: Options, tmp_path: Path, grows: bool
 ) -> None:
     """One that grows is what it was when it was opened; one that disappears has no rows."""
-    out, size = tmp_path / "out", film.stat().st_size
+    out, size = tmp_path / "out", video.stat().st_size
 
     def change(summary: Summary) -> None:
-        if grows and film.stat().st_size == size:
-            with film.open("ab") as file:
+        if grows and video.stat().st_size == size:
+            with video.open("ab") as file:
                 file.write(bytes(100_000))
         elif not grows:
-            film.unlink(missing_ok=True)
+            video.unlink(missing_ok=True)
 
-    done = batch(film, out, options=options, workers=1, on_progress=change)
+    done = batch(video, out, options=options, workers=1, on_progress=change)
     [source] = table(out, "sources")
     assert (source["kind"], source["size"]) == ("video", size)
     assert (done.videos, done.failed) == ((1, 0) if grows else (0, 1))
@@ -204,14 +204,14 @@ def test_a_film_that_changes_under_the_run(
 
 
 @pytest.mark.parametrize("every", [1, 2])
-def test_a_film_whose_rate_varies(
-    film: Path, options: Options, tmp_path: Path, model: Path, every: int
+def test_a_video_whose_rate_varies(
+    video: Path, options: Options, tmp_path: Path, model: Path, every: int
 ) -> None:
     """The number of a frame in the middle cannot be told from its time."""
-    varying = film.with_name("varying.mp4")
+    varying = video.with_name("varying.mp4")
     drop = "select='not(between(t,5,40)*mod(n,3))'"
     coding = ("-c:v", "libx264", "-preset", "veryfast")
-    ffmpeg("-i", str(film), "-vf", drop, "-vsync", "vfr", *coding, str(varying))
+    ffmpeg("-i", str(video), "-vf", drop, "-vsync", "vfr", *coding, str(varying))
     out = tmp_path / "out"
     batch(varying, out, options=Options(options.model, video=VideoOptions(every=every)), workers=2)
     analyzer = Analyzer(str(model), min_face=options.video_min_face, turns=False, threads=1)
@@ -222,10 +222,10 @@ def test_a_film_whose_rate_varies(
 
 @pytest.fixture
 def archive(photos: Path, tmp_path: Path, portrait: Image) -> Path:
-    """Two shards and a zip, each with 00.jpg, 01.jpg and a film; and what is no archive."""
+    """Two shards and a zip, each with 00.jpg, 01.jpg and a video; and what is no archive."""
     folder = tmp_path / "archive"
     folder.mkdir()
-    short = write_film(tmp_path / "short.avi", walking(portrait, 30))
+    short = write_video(tmp_path / "short.avi", walking(portrait, 30))
     for name, mode in (("a.tar", "w"), ("b.tar.gz", "w:gz")):
         with tarfile.open(folder / name, mode) as tar:
             for file in ("00.jpg", "01.jpg", "notes.md"):
@@ -396,7 +396,7 @@ def test_folders_of_others_are_joined_with_care(
         join(tmp_path / "out", [given])
 
 
-def test_films_of_archives_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_videos_of_archives_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a killed worker fetched is removed by the next one, and nobody else can read it."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / ".mien-0123456789ab-film.mp4").write_bytes(b"a killed worker's")
@@ -419,11 +419,11 @@ def committed(out: Path) -> int:
     return sum(pq.ParquetFile(p).metadata.num_rows for p in (out / "sources").glob("[!.]*.parquet"))
 
 
-def test_killed_anywhere(photos: Path, film: Path, model: Path, tmp_path: Path) -> None:
+def test_killed_anywhere(photos: Path, video: Path, model: Path, tmp_path: Path) -> None:
     for number in range(20, 90):
         data = (photos / f"{number % 20:02d}.jpg").read_bytes()
         (photos / f"{number}.jpg").write_bytes(data)
-    sources, out, whole = [photos, film], tmp_path / "out", tmp_path / "whole"
+    sources, out, whole = [photos, video], tmp_path / "out", tmp_path / "whole"
     assert start(sources, whole, model).wait() == 1
     kills = 0
     for delay in (0.7, 1.0, 1.2, 1.5, 2.0, 2.3, 2.6, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0):
@@ -486,11 +486,11 @@ def test_archives_of_other_kinds_and_damaged_ones(
 ) -> None:
     """Each is one sentence in the table, and the others are done."""
     good = (photos / "00.jpg").read_bytes()
-    film = write_film(tmp_path / "film.avi", walking(portrait, 20)).read_bytes()
+    video = write_video(tmp_path / "film.avi", walking(portrait, 20)).read_bytes()
     data = tmp_path / "data"
     data.mkdir()
     (data / "ok.jpg").write_bytes(good)
-    for name, members in (("newer", {"a.jpg": good}), ("damaged", {"film.avi": film})):
+    for name, members in (("newer", {"a.jpg": good}), ("damaged", {"film.avi": video})):
         with zipfile.ZipFile(data / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             for member, content in members.items():
                 archive.writestr(member, content)
@@ -573,11 +573,11 @@ def test_bad_calls(
 
 
 def test_dry_run(
-    photos: Path, film: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    photos: Path, video: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["batch", str(photos), str(film), "--model", str(model), "--dry-run"]) == 0
+    assert main(["batch", str(photos), str(video), "--model", str(model), "--dry-run"]) == 0
     assert "23 photos, 1 video (about 1:10)." in capsys.readouterr().out
-    found = estimate([photos, film], options=Options(str(model)), workers=2)
+    found = estimate([photos, video], options=Options(str(model)), workers=2)
     assert (found.photos, found.videos, found.before) == (23, 1, 0)
     assert 0.001 < found.photo_seconds < 5
     assert found.video_seconds == pytest.approx(70, abs=1)

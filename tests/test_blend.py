@@ -1,4 +1,4 @@
-"""Blends: the rule, its place in results and pictures, and the comparison with votes."""
+"""Blends: the rule, its place in results and images, and the comparison with votes."""
 
 from __future__ import annotations
 
@@ -60,17 +60,17 @@ def test_the_tag_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(draw_module, "_tag", record)
     image = np.full((500, 600, 3), 90, np.uint8)
 
-    def shown(face: Face, picture: NDArray[np.uint8] = image) -> tuple[str, str]:
+    def shown(face: Face, pixels: NDArray[np.uint8] = image) -> tuple[str, str]:
         said.clear()
-        draw(picture, Result((face,), picture.shape[1], picture.shape[0]))
+        draw(pixels, Result((face,), pixels.shape[1], pixels.shape[0]))
         return said[-1]
 
     box = Box(200, 200, 120, 120)
     assert shown(Face(box, mixture(0.5, 0.4))) == ("happy / surprise", "50 + 40%")
     assert shown(Face(box, mixture(0.9, 0.05))) == ("happy", "90%")
-    # In a film the smoothed probabilities and the steady name count.
-    film = Face(box, mixture(0.9, 0.05), smoothed=mixture(0.4, 0.5), steady=Emotion.HAPPY)
-    assert shown(film) == ("happy / surprise", "40 + 50%")
+    # In a video the smoothed probabilities and the steady name count.
+    video = Face(box, mixture(0.9, 0.05), smoothed=mixture(0.4, 0.5), steady=Emotion.HAPPY)
+    assert shown(video) == ("happy / surprise", "40 + 50%")
     narrow = np.full((900, 120, 3), 90, np.uint8)
     assert shown(Face(Box(10, 300, 100, 120), mixture(0.5, 0.4)), narrow)[0] == "happy"
 

@@ -146,7 +146,7 @@ def test_bad_folders(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "fear" / "1.png"), np.zeros((50, 48), np.uint8))
     with pytest.raises(DataError, match="images of 2 sizes"):
         read_dataset(tmp_path)
-    (tmp_path / "fear" / "1.png").rename(tmp_path / "fear" / "1.jfif")  # a picture too
+    (tmp_path / "fear" / "1.png").rename(tmp_path / "fear" / "1.jfif")  # an image too
     with pytest.raises(DataError, match="images of 2 sizes"):
         read_dataset(tmp_path)
     (tmp_path / "fear" / "person1").mkdir()

@@ -198,7 +198,7 @@ def test_a_file_at_the_top_does_not_hide_the_folders(
 
 
 class _Centre:
-    """Finds one face in pictures that are bright enough."""
+    """Finds one face in images that are bright enough."""
 
     name = "centre"
 
@@ -246,7 +246,7 @@ def test_fergit_round_trip(fer: FaceDataset, muxspace: Path, tmp_path: Path, out
     assert (again.name, again.sha256) == ("fergit", data.sha256)
 
 
-def test_crop_repeats_the_edge_beyond_the_picture() -> None:
+def test_crop_repeats_the_edge_beyond_the_image() -> None:
     image = np.zeros((40, 40, 3), np.uint8)
     image[:, :20] = 255
     face = crop_square(image, Box(-20, 0, 40, 40))

@@ -39,11 +39,11 @@ def test_landmarks_lie_where_they_should(portrait):
 
 
 @pytest.mark.parametrize("name", ["yunet", "haar"])
-def test_nothing_in_an_empty_picture(name):
+def test_nothing_in_an_empty_image(name):
     assert load_detector(name).detect(np.full((300, 400, 3), 127, np.uint8)) == ()
 
 
-def test_faces_come_largest_first_and_scale_with_the_picture(portrait):
+def test_faces_come_largest_first_and_scale_with_the_image(portrait):
     canvas = np.full((1024, 1536, 3), 127, np.uint8)
     canvas[:512, :512] = portrait
     canvas[:, 512:] = cv2.resize(portrait, (1024, 1024))
@@ -69,7 +69,7 @@ def test_min_face_is_what_it_says(portrait):
 
 @pytest.mark.parametrize("angle", [45, 60, 90, 135, 180, 225, 270, 315])
 def test_a_turned_face_is_found_where_it_is(portrait, angle):
-    """Its landmarks come back in the turned picture's coordinates."""
+    """Its landmarks come back in the turned image's coordinates."""
     (upright,) = load_detector().detect(portrait)
     view = View.whole(portrait, *portrait.shape[:2]).turned(-angle)
     (found,) = load_detector().detect(view.image)
@@ -83,7 +83,7 @@ def test_a_turned_face_is_found_where_it_is(portrait, angle):
         assert math.dist(new, expected) < 0.2 * upright.box.width
 
 
-def test_pictures_without_faces_have_none():
+def test_images_without_faces_have_none():
     """Noise of every grain, chequers, stripes, ellipses, and what scikit-image brings."""
     skimage = pytest.importorskip("skimage.data", reason="its wheel carries the pictures")
     detector, folder = load_detector(), Path(skimage.__file__).parent
@@ -113,7 +113,7 @@ def test_small_faces_of_a_large_photo_are_found(portrait):
 
 
 def test_a_small_face_on_a_plain_bright_wall_is_found(portrait):
-    """The grey values of the picture are those of the wall: spreading them blackens the face."""
+    """The grey values of the image are those of the wall: spreading them blackens the face."""
     wall = np.random.default_rng(0).normal(205, 8, (720, 1280, 3)).clip(0, 255).astype(np.uint8)
     face = cv2.resize(portrait[40:190, 150:300], (48, 48), interpolation=cv2.INTER_AREA)
     wall[300:348, 600:648] = face * 0.6
@@ -140,7 +140,7 @@ def test_the_views_lead_back(portrait):
     assert np.array_equal(closer.image, portrait[80:140, 190:250])
 
 
-def test_a_tiny_picture_of_a_face_is_enlarged(portrait):
+def test_a_tiny_image_of_a_face_is_enlarged(portrait):
     face = cv2.resize(portrait[50:190, 150:290], (48, 48), interpolation=cv2.INTER_AREA)
     (found,) = load_detector().detect(face)
     assert found.box.width < 48
@@ -154,19 +154,19 @@ def test_odd_shapes_do_not_fail(shape):
 
 @pytest.mark.parametrize("shape", [(10, 1000), (8, 2000), (8, 60_000), (60, 4000)])
 @pytest.mark.parametrize("turned", [False, True])
-def test_narrow_pictures_have_no_made_up_faces(shape, turned):
+def test_narrow_images_have_no_made_up_faces(shape, turned):
     """At an input of 32 pixels or fewer OpenCV returned NaN, boxes of 1e35 and the like."""
     rng = np.random.default_rng(0)
     detector = load_detector()
     flat = np.full((*shape, 3), 100, np.uint8)
     for image in (flat, rng.integers(0, 256, flat.shape, dtype=np.uint8)):
         for _ in range(3):
-            picture = image.transpose(1, 0, 2) if turned else image
-            assert detector.detect(np.ascontiguousarray(picture)) == ()
+            turned_image = image.transpose(1, 0, 2) if turned else image
+            assert detector.detect(np.ascontiguousarray(turned_image)) == ()
 
 
 def test_a_sure_face_ends_the_search(portrait):
-    """No closer look, none at the spread or the turned picture: a sixth of the time."""
+    """No closer look, none at the spread or the turned image: a sixth of the time."""
     detector, sizes = load_detector(), []
     run = detector._network.run
     detector._network.run = lambda image, score: sizes.append(image.shape[0]) or run(image, score)
@@ -191,7 +191,7 @@ def test_two_rows_of_one_face_are_one():
 
 
 @pytest.mark.parametrize("shape", [(40, 20_000), (20_000, 40), (1, 50_000)])
-def test_narrow_pictures_are_not_turned_into_large_ones(shape):
+def test_narrow_images_are_not_turned_into_large_ones(shape):
     """Turned by 45 degrees a strip fills a square: 4.7 million pixels, 300 MB and 1.5 s."""
     detector, sizes = load_detector(), []
     run = detector._network.run
@@ -203,7 +203,7 @@ def test_narrow_pictures_are_not_turned_into_large_ones(shape):
     assert max(sizes) <= yunet.CLOSE_AREA
 
 
-def test_narrow_pictures_still_show_their_faces(portrait):
+def test_narrow_images_still_show_their_faces(portrait):
     strip = np.full((140, 1500, 3), 127, np.uint8)
     strip[:, 700:840] = portrait[50:190, 150:290]
     (found,) = load_detector().detect(strip)
@@ -241,10 +241,10 @@ def test_threads_share_a_detector(portrait):
     detector = load_detector()
     flipped = np.ascontiguousarray(portrait[:, ::-1])
     wide = cv2.resize(portrait, (700, 300))
-    pictures = [portrait, flipped, wide] * 4
-    alone = [detector.detect(p) for p in pictures]
+    images = [portrait, flipped, wide] * 4
+    alone = [detector.detect(p) for p in images]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(detector.detect, pictures)) == alone
+        assert list(pool.map(detector.detect, images)) == alone
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_stopped_and_resumed_equals_uninterrupted(
     assert all(len(t["sha256"]) == 64 for t in record["teachers"])
 
 
-def test_pictures_that_come_again_are_answered_once(teachers: list[Path], tmp_path: Path) -> None:
+def test_images_that_come_again_are_answered_once(teachers: list[Path], tmp_path: Path) -> None:
     settings = ["epochs=9", "clean_epochs=4", "distill.variants=2", "loss.mixup=0"]
     loaded, asked = load_teachers(teachers[:1]), []
 
@@ -146,12 +146,12 @@ def test_pictures_that_come_again_are_answered_once(teachers: list[Path], tmp_pa
     # The clean ones are every image and its mirror image; a few fall out of the last batch.
     first, second = (torch.cat(asked[k * batches : (k + 1) * batches]) for k in (2, 3))
 
-    def found(pictures: torch.Tensor) -> int:
-        return sum(any(torch.allclose(x, y, atol=1e-5) for y in second) for x in pictures)
+    def found(images: torch.Tensor) -> int:
+        return sum(any(torch.allclose(x, y, atol=1e-5) for y in second) for x in images)
 
     assert found(first) == 0
     assert found(first.flip(3)) > 0.6 * len(first)
-    # Every picture of the third epoch is the first one's, so its answer is the right one.
+    # Every image of the third epoch is the first one's, so its answer is the right one.
     checkpoint = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
     answers = checkpoint["resume"]["answers"]
     assert answers.shape[0] == 4
@@ -161,7 +161,7 @@ def test_pictures_that_come_again_are_answered_once(teachers: list[Path], tmp_pa
 def test_teachers_see_full_size_where_the_student_sees_less(
     teachers: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So an answer stands for the picture when it comes again larger."""
+    """So an answer stands for the image when it comes again larger."""
     loaded, asked, learned = load_teachers(teachers[:1]), [], []
 
     class Noting(type(loaded)):  # type: ignore[misc]
@@ -185,7 +185,7 @@ def test_teachers_see_full_size_where_the_student_sees_less(
     assert {x.shape[-1] for x in asked} == {48}
     assert len(asked) == 2 * batches
     assert [s.shape[-1] for _, s in learned] == [24] * 2 * batches + [48] * 2 * batches
-    # The same picture came small, and came again at full size.
+    # The same image came small, and came again at full size.
     (early, small), (late, large) = learned[0], learned[2 * batches]
     assert torch.equal(early, late)
     assert torch.equal(large, late)

@@ -48,7 +48,7 @@ def test_generated_parts_are_up_to_date(script: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_readme_is_short_and_opens_with_a_picture() -> None:
+def test_the_readme_is_short_and_opens_with_a_image() -> None:
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 160
     assert lines[0].startswith("![")

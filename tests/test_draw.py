@@ -1,4 +1,4 @@
-"""What is painted on a picture: where, in which colour, and nowhere else."""
+"""What is painted on an image: where, in which colour, and nowhere else."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_no_face_paints_nothing() -> None:
     assert (draw(image, result(600, 800)) == image).all()
 
 
-def test_small_pictures_are_enlarged() -> None:
+def test_small_images_are_enlarged() -> None:
     painted = draw(blank(24, 48), result(24, 48, Box(0, 0, 24, 24)))
     assert painted.shape == (MIN_LONG_SIDE // 2, MIN_LONG_SIDE, 3)
 

@@ -23,7 +23,7 @@ from mien.train.ablation import (
     _residual,
     _t975,
     ablate,
-    picture,
+    image,
     read_table,
     to_markdown,
 )
@@ -204,7 +204,7 @@ def test_an_ablation_table(tmp_path: Path) -> None:
     assert page == to_markdown(whole)
     assert "`loss.cutmix=1.0`" in page
     assert partial["residual"] is None
-    assert "No row can be compared" in picture(partial)
+    assert "No row can be compared" in image(partial)
     plot = ElementTree.fromstring((out / "small.svg").read_text())
     words = [mark.text for mark in plot.iter("{http://www.w3.org/2000/svg}text")]
     assert "smooth" in words

@@ -58,7 +58,7 @@ def faces(labels: np.ndarray, classes: tuple[Emotion, ...] = FER2013) -> FaceDat
 
 
 def lookup(data: FaceDataset, p: np.ndarray) -> object:
-    """A predict callable that knows each picture: its answer depends on the pixels alone."""
+    """A predict callable that knows each image: its answer depends on the pixels alone."""
     table = {image.tobytes(): row for image, row in zip(data.images, p, strict=True)}
     return lambda batch: np.array([table[image.tobytes()] for image in batch])
 

@@ -40,11 +40,11 @@ def folder_to_csv(folder: Path) -> None:
 
 def stream(folder: Path) -> None:
     video = folder / "video.avi"
-    picture = cv2.imread(str(PHOTO))
-    size = (picture.shape[1], picture.shape[0])
+    image = cv2.imread(str(PHOTO))
+    size = (image.shape[1], image.shape[0])
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 10, size)
     for _ in range(3):
-        writer.write(picture)
+        writer.write(image)
     writer.release()
     lines = run("stream.py", video).splitlines()
     assert len(lines) == 3

@@ -181,9 +181,9 @@ def test_a_photo_is_explained(portrait: NDArray[np.uint8]) -> None:
     values = found.maps[Emotion.HAPPY]
     # The smile is what makes this face happy: the mouth's part outweighs the forehead's.
     assert values[30:44, 12:36].mean() > values[:12].mean() + 0.01
-    picture = paint(portrait, [found])
-    assert picture.dtype == np.uint8
-    assert picture.shape[1] > 700
+    image = paint(portrait, [found])
+    assert image.dtype == np.uint8
+    assert image.shape[1] > 700
     (small,) = explain_photo(portrait, model, load_detector("yunet"), patch=5, stride=5)
     assert [is_pale(e) for e in (found, small)] == [False, True]
     record = json.loads(json.dumps(found.to_dict(), allow_nan=False))

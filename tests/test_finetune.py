@@ -40,13 +40,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def drawn(folder: Path, count: int = 12) -> Path:
-    """The example's pictures: one person, three things drawn on the face."""
+    """The example's images: one person, three things drawn on the face."""
     spec = importlib.util.spec_from_file_location("own", ROOT / "examples" / "own_classes.py")
     assert spec is not None
     assert spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.draw_pictures(folder, count)
+    module.draw_images(folder, count)
     return folder
 
 

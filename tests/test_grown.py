@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers_video import walking, write_film
+from helpers_video import walking, write_video
 from numpy.typing import NDArray
 
 from mien.cli import main
@@ -108,15 +108,15 @@ def test_what_cannot_be_gone_on_with_and_names_that_are_taken(
 def test_annotated_videos_go_on_in_a_folder_still_to_be_made(
     portrait: NDArray[np.uint8], model: Path, tmp_path: Path
 ) -> None:
-    films = [write_film(tmp_path / f"{name}.avi", walking(portrait, 20)) for name in "ab"]
+    videos = [write_video(tmp_path / f"{name}.avi", walking(portrait, 20)) for name in "ab"]
     analyzer = Analyzer(str(model), turns=False)
     for outputs in (Outputs(video=tmp_path / "out"), Outputs(plot=tmp_path / "pages")):
-        summaries = VideoRun(films, analyzer, outputs=outputs).run()
-        assert next(summaries).film.name == "a.avi"
+        summaries = VideoRun(videos, analyzer, outputs=outputs).run()
+        assert next(summaries).source.name == "a.avi"
         summaries.close()
-        run = VideoRun(films, analyzer, outputs=outputs, go_on=True)
+        run = VideoRun(videos, analyzer, outputs=outputs, go_on=True)
         assert run.stopped is not None
-        assert [summary.film.name for summary in run.run()] == ["b.avi"]
+        assert [summary.source.name for summary in run.run()] == ["b.avi"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.avi", "b.avi", "out", "pages"]
     assert len(list((tmp_path / "out").iterdir())) == 2
 
@@ -124,43 +124,43 @@ def test_annotated_videos_go_on_in_a_folder_still_to_be_made(
 def test_videos_of_one_name_without_a_table(
     portrait: NDArray[np.uint8], model: Path, tmp_path: Path
 ) -> None:
-    films = []
+    videos = []
     for camera in "ab":
         (tmp_path / camera).mkdir()
-        films.append(write_film(tmp_path / camera / "1.avi", walking(portrait, 20)))
+        videos.append(write_video(tmp_path / camera / "1.avi", walking(portrait, 20)))
     analyzer, outputs = Analyzer(str(model), turns=False), Outputs(video=tmp_path / "out")
-    summaries = VideoRun(films, analyzer, outputs=outputs, go_on=True).run()
+    summaries = VideoRun(videos, analyzer, outputs=outputs, go_on=True).run()
     next(summaries)
     summaries.close()
     # Stopped: which was done is known.
-    assert len(list(VideoRun(films, analyzer, outputs=outputs, go_on=True).run())) == 1
+    assert len(list(VideoRun(videos, analyzer, outputs=outputs, go_on=True).run())) == 1
     with pytest.raises(VideoError, match="Several videos are called 1"):
-        VideoRun(films, analyzer, outputs=outputs, go_on=True)
+        VideoRun(videos, analyzer, outputs=outputs, go_on=True)
 
 
 def test_video_goes_on_and_grows(portrait: NDArray[np.uint8], model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "films"
     folder.mkdir()
-    films = [folder / f"{name}.avi" for name in "bd"]
-    for film in films:
-        write_film(film, walking(portrait, 20))
+    videos = [folder / f"{name}.avi" for name in "bd"]
+    for video in videos:
+        write_video(video, walking(portrait, 20))
     analyzer = Analyzer(str(model), turns=False)
     outputs = Outputs(csv=str(tmp_path / "t.csv"), parquet=str(tmp_path / "t.parquet"))
-    list(VideoRun(films, analyzer, outputs=outputs).run())
+    list(VideoRun(videos, analyzer, outputs=outputs).run())
     first = (tmp_path / "t.csv").read_text()
-    again = VideoRun(films, analyzer, outputs=outputs, go_on=True)
+    again = VideoRun(videos, analyzer, outputs=outputs, go_on=True)
     assert (again.done, list(again.run())) == (2, [])
     # Two more come, the run stops after one of them, and a third one comes.
     for name in "ac":
-        films.append(write_film(folder / f"{name}.avi", walking(portrait, 20)))
-    run = VideoRun(sorted(films), analyzer, outputs=outputs, go_on=True)
+        videos.append(write_video(folder / f"{name}.avi", walking(portrait, 20)))
+    run = VideoRun(sorted(videos), analyzer, outputs=outputs, go_on=True)
     assert run.done == 2
     summaries = run.run()
-    assert next(summaries).film.name == "a.avi"
+    assert next(summaries).source.name == "a.avi"
     summaries.close()
-    films.append(write_film(folder / "0.avi", walking(portrait, 20)))
-    last = VideoRun(sorted(films), analyzer, outputs=outputs, go_on=True)
-    assert [summary.film.name for summary in last.run()] == ["c.avi", "0.avi"]
+    videos.append(write_video(folder / "0.avi", walking(portrait, 20)))
+    last = VideoRun(sorted(videos), analyzer, outputs=outputs, go_on=True)
+    assert [summary.source.name for summary in last.run()] == ["c.avi", "0.avi"]
     text = (tmp_path / "t.csv").read_text()
     assert text.startswith(first)
     rows = [line.split(",")[:2] for line in text.splitlines()[1:]]
@@ -170,9 +170,9 @@ def test_video_goes_on_and_grows(portrait: NDArray[np.uint8], model: Path, tmp_p
     pq = pytest.importorskip("pyarrow.parquet")
     assert pq.read_table(tmp_path / "t.parquet")["source"].to_pylist() == [s for s, _ in rows]
     # A run that is to replace the tables does so, also when it is gone on with.
-    run = VideoRun(sorted(films), analyzer, outputs=outputs)
+    run = VideoRun(sorted(videos), analyzer, outputs=outputs)
     summaries = run.run()
     next(summaries)
     summaries.close()
-    assert len(list(VideoRun(sorted(films), analyzer, outputs=outputs, go_on=True).run())) == 4
+    assert len(list(VideoRun(sorted(videos), analyzer, outputs=outputs, go_on=True).run())) == 4
     assert (tmp_path / "t.csv").read_text().count("\n") == 101

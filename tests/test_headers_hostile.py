@@ -1,4 +1,4 @@
-"""Files made to hurt: none costs more time or memory than a picture of its size needs."""
+"""Files made to hurt: none costs more time or memory than an image of its size needs."""
 
 from __future__ import annotations
 
@@ -122,9 +122,9 @@ def test_the_size_that_is_checked_is_decoded(head):
 
 
 def test_pnm_comments_are_still_read():
-    picture = np.arange(64 * 64, dtype=np.uint32).astype(np.uint8).reshape(64, 64)
-    data = b"P5 # one\n# two\r\n 64\n#three\n\t64 255\n" + picture.tobytes()
-    assert np.array_equal(read_image(data)[..., 0], picture)
+    image = np.arange(64 * 64, dtype=np.uint32).astype(np.uint8).reshape(64, 64)
+    data = b"P5 # one\n# two\r\n 64\n#three\n\t64 255\n" + image.tobytes()
+    assert np.array_equal(read_image(data)[..., 0], image)
 
 
 def jpeg_with_exif(*blocks: bytes) -> bytes:
@@ -186,7 +186,7 @@ def test_the_made_up_tiff_is_read(order):
         (700, BYTE, 1, 5),
     ],
 )
-def test_a_repeated_tag_shows_no_other_picture(change):
+def test_a_repeated_tag_shows_no_other_image(change):
     """Readers take the first or the last: 64×64 was checked and 1500×1500 decoded."""
     extra = [change, change] if change[0] == 700 else [change]
     small_or_refused(tiff(*extra))
@@ -215,8 +215,8 @@ def test_tiles_count_against_the_limit():
 
 
 @pytest.mark.parametrize("rows", [64, 1 << 20, 0xFFFFFFFF])
-def test_rows_beyond_the_picture_cost_nothing(rows):
-    """Writers give "all in one strip" as any large number: libtiff stops at the picture's end."""
+def test_rows_beyond_the_image_cost_nothing(rows):
+    """Writers give "all in one strip" as any large number: libtiff stops at the image's end."""
     assert read_image(tiff((278, LONG, 1, rows), drop=(278,))).shape == (64, 64, 3)
 
 
@@ -260,7 +260,7 @@ def test_strips_may_be_many():
     assert read_image(data).shape == (n, 16, 3)
 
 
-def test_hidden_frame_headers_show_no_other_picture():
+def test_hidden_frame_headers_show_no_other_image():
     """A second frame header, or a PNG whose first chunk is not IHDR."""
     frame = b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, 3000, 3000, 1) + b"\1\x11\0"
     whole = jpeg_with_exif(b"")
@@ -271,7 +271,7 @@ def test_hidden_frame_headers_show_no_other_picture():
 
 
 def seeds() -> list[bytes]:
-    """A small picture of every kind."""
+    """A small image of every kind."""
     rgb = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
     out = [tiff(), tiled(64, 64), jpeg_with_exif(b"II*\0\x08\0\0\0" + directory([], 8))]
     for form in ("PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "JPEG2000", "AVIF"):

@@ -176,9 +176,9 @@ def test_broken_weights_do_not_answer(tmp_path, value, capsys):
     path.write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match=r"broken\.onnx gives no numbers"):
         Classifier(path)
-    picture = Path(__file__).resolve().parent.parent / "mien" / "assets" / "astronaut.jpg"
+    image = Path(__file__).resolve().parent.parent / "mien" / "assets" / "astronaut.jpg"
     for options in ([], ["--faces"]):
-        assert main(["predict", str(picture), "--model", str(path), *options]) == 2
+        assert main(["predict", str(image), "--model", str(path), *options]) == 2
         assert "broken.onnx gives no numbers" in capsys.readouterr().err
 
 

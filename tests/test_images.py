@@ -1,4 +1,4 @@
-"""Reading pictures: every form comes out upright and BGR; every bad file gives one sentence."""
+"""Reading images: every form comes out upright and BGR; every bad file gives one sentence."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ ImageOps = pytest.importorskip("PIL.ImageOps")
 
 
 @pytest.fixture(scope="module")
-def picture():
-    """A smooth, asymmetric colour picture, RGB (40, 60, 3)."""
+def image():
+    """A smooth, asymmetric colour image, RGB (40, 60, 3)."""
     y, x = np.mgrid[:40, :60]
     rgb = np.stack([x * 4, y * 6, (x + y) * 2], axis=2).astype(np.uint8)
     return Image.fromarray(rgb)
@@ -49,51 +49,51 @@ def png(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM"])
-def test_lossless_forms_give_the_exact_pixels(picture, form):
-    got = read_image(encode(picture, form))
+def test_lossless_forms_give_the_exact_pixels(image, form):
+    got = read_image(encode(image, form))
     assert got.flags.c_contiguous
-    assert np.array_equal(got, bgr(picture))
+    assert np.array_equal(got, bgr(image))
 
 
 @pytest.mark.parametrize("form", ["JPEG", "WEBP", "GIF"])
-def test_lossy_forms_are_near(picture, form):
-    got = read_image(encode(picture, form))
-    assert np.abs(got.astype(int) - bgr(picture)).mean() < 12
+def test_lossy_forms_are_near(image, form):
+    got = read_image(encode(image, form))
+    assert np.abs(got.astype(int) - bgr(image)).mean() < 12
 
 
-def test_cmyk_jpeg_has_the_right_colours(picture):
-    data = encode(picture.convert("CMYK"), "JPEG", quality=95)
-    assert np.abs(read_image(data).astype(int) - bgr(picture)).mean() < 4
+def test_cmyk_jpeg_has_the_right_colours(image):
+    data = encode(image.convert("CMYK"), "JPEG", quality=95)
+    assert np.abs(read_image(data).astype(int) - bgr(image)).mean() < 4
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
-def test_sixteen_bits_become_eight(picture, form):
-    grey = np.asarray(picture.convert("L"))
+def test_sixteen_bits_become_eight(image, form):
+    grey = np.asarray(image.convert("L"))
     data = encode(Image.fromarray(grey.astype(np.uint16) * 257), form)
     assert np.array_equal(read_image(data), np.repeat(grey[..., None], 3, 2))
 
 
-def test_transparency_is_laid_on_white(picture):
-    rgba = picture.convert("RGBA")
+def test_transparency_is_laid_on_white(image):
+    rgba = image.convert("RGBA")
     alpha = np.full((40, 60), 255, np.uint8)
     alpha[:10] = 0
     rgba.putalpha(Image.fromarray(alpha))
-    want = bgr(picture).copy()
+    want = bgr(image).copy()
     want[:10] = 255
     assert np.array_equal(read_image(encode(rgba, "PNG")), want)
     assert np.array_equal(read_image(encode(rgba, "WEBP", lossless=True)), want)
     grey = read_image(encode(rgba.convert("LA"), "PNG"))
     assert (grey[:10] == 255).all()
-    assert np.array_equal(grey[10:, :, 0], np.asarray(picture.convert("L"))[10:])
+    assert np.array_equal(grey[10:, :, 0], np.asarray(image.convert("L"))[10:])
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(picture, form, orientation):
+def test_exif_orientation_is_applied(image, form, orientation):
     exif = Image.Exif()
     exif[0x112] = orientation
     options = {"lossless": True} if form == "WEBP" else {}
-    data = encode(picture, form, exif=exif, **options)
+    data = encode(image, form, exif=exif, **options)
     with Image.open(io.BytesIO(data)) as stored:
         want = bgr(ImageOps.exif_transpose(stored))
     got = read_image(data)
@@ -103,16 +103,16 @@ def test_exif_orientation_is_applied(picture, form, orientation):
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.97])
-def test_truncated_files_are_refused(picture, form, part, tmp_path):
-    data = encode(picture, form)
+def test_truncated_files_are_refused(image, form, part, tmp_path):
+    data = encode(image, form)
     path = tmp_path / "half"
     path.write_bytes(data[: int(len(data) * part)])
     with pytest.raises(ImageError, match="half is a truncated or damaged"):
         read_image(path)
 
 
-def test_a_flipped_byte_in_a_png_is_refused(picture):
-    data = bytearray(encode(picture, "PNG"))
+def test_a_flipped_byte_in_a_png_is_refused(image):
+    data = bytearray(encode(image, "PNG"))
     data[len(data) // 2] ^= 0xFF
     with pytest.raises(ImageError, match="truncated or damaged PNG"):
         read_image(bytes(data))
@@ -160,18 +160,18 @@ def test_unreadable_file(tmp_path):
         read_image(path)
 
 
-def test_paths_and_streams_agree(picture, tmp_path):
+def test_paths_and_streams_agree(image, tmp_path):
     path = tmp_path / "ü b.png"
-    path.write_bytes(encode(picture, "PNG"))
+    path.write_bytes(encode(image, "PNG"))
     with path.open("rb") as stream:
         assert np.array_equal(read_image(stream), read_image(str(path)))
 
 
-def test_arrays_say_their_colour_order(picture):
-    rgb = np.asarray(picture)
-    assert np.array_equal(as_bgr(rgb, "rgb"), bgr(picture))
-    assert np.array_equal(as_bgr(np.ascontiguousarray(bgr(picture)), "bgr"), bgr(picture))
-    grey = np.asarray(picture.convert("L"))
+def test_arrays_say_their_colour_order(image):
+    rgb = np.asarray(image)
+    assert np.array_equal(as_bgr(rgb, "rgb"), bgr(image))
+    assert np.array_equal(as_bgr(np.ascontiguousarray(bgr(image)), "bgr"), bgr(image))
+    grey = np.asarray(image.convert("L"))
     assert np.array_equal(as_bgr(grey, None), np.repeat(grey[..., None], 3, 2))
     clear = np.dstack([rgb, np.zeros(grey.shape, np.uint8)])
     assert (as_bgr(clear, "rgb") == 255).all()
@@ -183,14 +183,14 @@ def test_stripes_of_transparency_are_the_whole_formula(shape):
     if shape == (256, 256):  # every alpha with every value
         rgba[...] = np.arange(256)[:, None]
         rgba[..., 3] = np.arange(256)
-    for picture in (rgba, rgba[::-1, ::-1]):
-        alpha, color = picture[..., 3:].astype(int), picture[..., :3].astype(int)
+    for image in (rgba, rgba[::-1, ::-1]):
+        alpha, color = image[..., 3:].astype(int), image[..., :3].astype(int)
         want = (color * alpha + 255 * (255 - alpha) + 127) // 255
-        assert np.array_equal(as_bgr(picture, "bgr"), want)
+        assert np.array_equal(as_bgr(image, "bgr"), want)
 
 
 def test_transparency_takes_little_memory():
-    """16-bit copies of the whole picture took 24 bytes a pixel beside the result's three."""
+    """16-bit copies of the whole image took 24 bytes a pixel beside the result's three."""
     rgba = np.zeros((2000, 2000, 4), np.uint8)
     tracemalloc.start()
     result = as_bgr(rgba, "bgr")
@@ -215,9 +215,9 @@ def test_bad_arrays(array, color, sentence):
         as_bgr(array, color)
 
 
-def test_no_file_makes_opencv_print(picture, tmp_path, capfd):
+def test_no_file_makes_opencv_print(image, tmp_path, capfd):
     for form in ("PNG", "JPEG", "TIFF", "WEBP", "BMP"):
-        data = encode(picture, form)
+        data = encode(image, form)
         with pytest.raises(ImageError):
             read_image(data[: len(data) // 2])
     assert capfd.readouterr().err == ""

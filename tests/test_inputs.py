@@ -21,7 +21,7 @@ from PIL import Image, ImageCms, ImageFile, ImageOps
 import mien
 from mien.errors import ImageError, VideoError
 from mien.images import as_bgr, read_frames, read_image
-from mien.video.film import Film
+from mien.video.reader import Video
 
 
 def encode(image: Image.Image, form: str, **options: Any) -> bytes:
@@ -217,7 +217,7 @@ def test_a_bomb_is_refused_from_its_header():
 
 
 def test_scans_are_counted_before_they_are_decoded():
-    """Each scan is a pass over the picture: 4,000 took a minute and more."""
+    """Each scan is a pass over the image: 4,000 took a minute and more."""
     plain = encode(Image.new("RGB", (2000, 2000), (120, 90, 60)), "JPEG", progressive=True)
     last = plain.rfind(b"\xff\xda\0")
     data = plain[:-2] + plain[last:-2] * 4000 + b"\xff\xd9"
@@ -228,7 +228,7 @@ def test_scans_are_counted_before_they_are_decoded():
     assert read_image(plain).shape == (2000, 2000, 3)
 
 
-def test_a_second_picture_in_a_jpeg_is_no_frame(rgb):
+def test_a_second_image_in_a_jpeg_is_no_frame(rgb):
     image = Image.fromarray(rgb)
     data = encode(image, "MPO", save_all=True, append_images=[image, image])
     (frame,) = read_frames(data)
@@ -435,9 +435,9 @@ def test_every_frame_of_an_animation_is_a_frame_of_a_video(portrait, tmp_path, f
     shades = [Image.fromarray(portrait[..., ::-1] // k) for k in (1, 2, 3, 4)]
     path = tmp_path / "a.bin"
     path.write_bytes(encode(shades[0], form, save_all=True, append_images=shades[1:], duration=200))
-    film = Film(path)
-    frames = list(film.frames())
-    assert (film.width, film.height) == (512, 512)
+    video = Video(path)
+    frames = list(video.frames())
+    assert (video.width, video.height) == (512, 512)
     assert [frame.number for frame in frames] == [0, 1, 2, 3]
     gap = 0.04 if form == "TIFF" else 0.2
     assert [frame.time for frame in frames] == pytest.approx([0, gap, 2 * gap, 3 * gap])
@@ -467,13 +467,13 @@ def test_a_cut_animation_is_no_short_video(portrait, tmp_path):
     data = encode(shades[0], "PNG", save_all=True, append_images=shades[1:], duration=200)
     (tmp_path / "a.png").write_bytes(data[: len(data) * 4 // 5])
     with pytest.raises(VideoError, match="truncated or damaged PNG"):
-        list(Film(tmp_path / "a.png").frames())
+        list(Video(tmp_path / "a.png").frames())
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "ppm"])
 @pytest.mark.parametrize("kind", ["grey", "colour", "alpha"])
 @pytest.mark.parametrize("bits", [10, 12])
-def test_hot_pixels_do_not_darken_a_deep_picture(
+def test_hot_pixels_do_not_darken_a_deep_image(
     portrait, tmp_path: Path, kind: str, bits: int, ending: str
 ):
     deep = portrait.astype(np.uint16) << (bits - 8)

@@ -77,9 +77,9 @@ def test_answers_are_written_and_gone_on_with(
         for name in NAMES:
             face = state["face"]
             doubts.append(work.faces[face["number"]].doubt)
-            picture = ask.get(f"/v1/label/{face['number']}")
-            assert picture.headers["content-type"] == "image/jpeg"
-            assert picture.content[:2] == b"\xff\xd8"
+            image = ask.get(f"/v1/label/{face['number']}")
+            assert image.headers["content-type"] == "image/jpeg"
+            assert image.content[:2] == b"\xff\xd8"
             answer = {"face": face["number"], "label": name}
             state = ask.post("/v1/label", json=answer).json()
             assert len(rows(table)) == state["labelled"]

@@ -1,4 +1,4 @@
-"""``mien live``: the newest picture of a camera, and what is said when it is missing or lost."""
+"""``mien live``: the newest image of a camera, and what is said when it is missing or lost."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def film(tmp_path: Path, portrait: NDArray[np.uint8]) -> Path:
+def video(tmp_path: Path, portrait: NDArray[np.uint8]) -> Path:
     """Thirty frames of the portrait: OpenCV reads it as it reads a camera, until it ends."""
     path = tmp_path / "film.mjpeg"
     data = cv2.imencode(".jpg", portrait)[1].tobytes()
@@ -41,7 +41,7 @@ def film(tmp_path: Path, portrait: NDArray[np.uint8]) -> Path:
 
 
 class FakeCapture:
-    """A camera that gives numbered pictures, one every ``pause`` seconds, and then nothing."""
+    """A camera that gives numbered images, one every ``pause`` seconds, and then nothing."""
 
     def __init__(self, count: int, pause: float = 0.0, opened: bool = True) -> None:
         self.count, self.pause, self.opened = count, pause, opened
@@ -66,10 +66,10 @@ def numbers(frames: Iterator[tuple[float, NDArray[np.uint8]]]) -> list[int]:
     return [int(image[0, 0, 0]) for _, image in frames]
 
 
-def test_a_film_in_the_place_of_a_camera_is_a_camera_that_goes(
-    film: Path, model: str, capsys: pytest.CaptureFixture[str]
+def test_a_video_in_the_place_of_a_camera_is_a_camera_that_goes(
+    video: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["live", "--jsonl", "--camera", str(film), "--model", model]) == 1
+    assert main(["live", "--jsonl", "--camera", str(video), "--model", model]) == 1
     captured = capsys.readouterr()
     records = [json.loads(line) for line in captured.out.splitlines()]
     assert records
@@ -82,13 +82,13 @@ def test_a_film_in_the_place_of_a_camera_is_a_camera_that_goes(
         assert face.track == 1
         assert face.smoothed is not None
     assert captured.err.count("\n") == 1
-    assert f"Camera {film} gives no more pictures: it was unplugged or taken." in captured.err
+    assert f"Camera {video} gives no more images: it was unplugged or taken." in captured.err
 
 
 def test_frames_stops_after_so_many(
-    film: Path, model: str, capsys: pytest.CaptureFixture[str]
+    video: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["live", "--jsonl", "--camera", str(film), "--model", model, "--frames", "1"]
+    arguments = ["live", "--jsonl", "--camera", str(video), "--model", model, "--frames", "1"]
     assert main(arguments) == 0
     captured = capsys.readouterr()
     assert captured.out.count("\n") == 1
@@ -108,7 +108,7 @@ def test_a_busy_camera_and_one_not_permitted_are_told_apart(
 ) -> None:
     device = tmp_path / "device"
     device.write_bytes(b"")
-    assert "is busy or gives no picture" in missing(str(device))
+    assert "is busy or gives no image" in missing(str(device))
     monkeypatch.setattr("os.access", lambda *_: False)  # root may read anything
     assert "permission denied" in missing(str(device))
     with pytest.raises(CameraError, match="is not there"):
@@ -136,7 +136,7 @@ def test_a_lost_camera_is_waited_for_when_asked() -> None:
     assert [line.split(":")[0].split(".")[0] for line in said] == [
         "Camera 0 is not there",
         "Camera 0 is there",
-        "Camera 0 gives no more pictures",
+        "Camera 0 gives no more images",
         "Camera 0 is there",
     ]
     assert all(capture.released.wait(2) for capture in captures)
@@ -153,7 +153,7 @@ def test_without_being_asked_it_ends_with_one_sentence() -> None:
     assert capture.released.wait(2)
 
 
-def test_the_newest_picture_wins() -> None:
+def test_the_newest_image_wins() -> None:
     capture = FakeCapture(200, pause=0.005)
     frames = camera_frames("0", opener=lambda _: capture)
     next(frames)
@@ -175,12 +175,12 @@ def test_a_camera_that_hangs_counts_as_lost() -> None:
 
 
 class NetworkCamera(http.server.ThreadingHTTPServer):
-    """Motion JPEG behind a password; hangs up after ``length`` pictures."""
+    """Motion JPEG behind a password; hangs up after ``length`` images."""
 
     daemon_threads = True
 
-    def __init__(self, picture: bytes, length: int) -> None:
-        self.picture, self.length, self.calls = picture, length, 0
+    def __init__(self, image: bytes, length: int) -> None:
+        self.image, self.length, self.calls = image, length, 0
         super().__init__(("127.0.0.1", 0), NetworkCameraCall)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -202,11 +202,11 @@ class NetworkCameraCall(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=b")
         self.end_headers()
-        size = len(self.server.picture)
+        size = len(self.server.image)
         head = f"--b\r\nContent-Type: image/jpeg\r\nContent-Length: {size}\r\n\r\n".encode()
         with suppress(OSError):  # the client may have enough
             for _ in range(self.server.length):
-                self.wfile.write(head + self.server.picture + b"\r\n")
+                self.wfile.write(head + self.server.image + b"\r\n")
                 time.sleep(0.05)
 
     def log_message(self, *_: object) -> None:
@@ -231,7 +231,7 @@ def test_a_network_camera_is_called_again_and_its_password_shown_nowhere(
     assert {r["source"] for r in records} == {f"camera {place}"}
     assert camera.calls >= 2
     assert told.stderr.splitlines() == [
-        f"Camera {place} gives no more pictures: the connection was lost. "
+        f"Camera {place} gives no more images: the connection was lost. "
         "Waiting for it to come back.",
         f"Camera {place} is there.",
     ] * (camera.calls - 1)

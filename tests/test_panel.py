@@ -24,7 +24,7 @@ BY_NAME = {c.name: c for c in CONDITIONS}
 
 
 def square(side: int = 60) -> NDArray[np.uint8]:
-    """A white square left of the middle of a grey picture, its place known."""
+    """A white square left of the middle of a grey image, its place known."""
     image = np.full((200, 300, 3), 90, np.uint8)
     image[70 : 70 + side, 50 : 50 + side] = 250
     return image

@@ -87,8 +87,8 @@ def test_declared_faces_are_not_detected(analyzer):
 
 def test_many_equals_one_by_one_and_uses_one_call(analyzer, portrait, monkeypatch):
     blank = np.full((100, 100, 3), 9, np.uint8)
-    pictures = [portrait, blank, np.ascontiguousarray(portrait[:, ::-1]), portrait]
-    want = [analyzer.analyze(p, color="bgr") for p in pictures]
+    images = [portrait, blank, np.ascontiguousarray(portrait[:, ::-1]), portrait]
+    want = [analyzer.analyze(p, color="bgr") for p in images]
     calls = []
     real = analyzer.classifier.predict_proba
 
@@ -97,7 +97,7 @@ def test_many_equals_one_by_one_and_uses_one_call(analyzer, portrait, monkeypatc
         return real(faces, **options)
 
     monkeypatch.setattr(analyzer.classifier, "predict_proba", counted)
-    got = list(analyzer.analyze_many(pictures, color="bgr"))
+    got = list(analyzer.analyze_many(images, color="bgr"))
     assert calls == [3]
     assert [len(r.faces) for r in got] == [1, 0, 1, 1]
     for a, b in zip(got, want, strict=True):
@@ -110,17 +110,17 @@ def test_many_equals_one_by_one_and_uses_one_call(analyzer, portrait, monkeypatc
 def test_a_stream_is_taken_lazily(analyzer, portrait):
     taken = []
 
-    def pictures():
+    def images():
         for i in range(100):
             taken.append(i)
             yield portrait
 
-    stream = analyzer.analyze_many(pictures(), color="bgr", chunk=2)
+    stream = analyzer.analyze_many(images(), color="bgr", chunk=2)
     next(stream)
     assert len(taken) <= 3
 
 
-def test_a_bad_picture_is_reported_and_the_rest_goes_on(analyzer, photo, tmp_path):
+def test_a_bad_image_is_reported_and_the_rest_goes_on(analyzer, photo, tmp_path):
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no")
     problems = []
@@ -175,7 +175,7 @@ def test_a_model_file_written_anew_is_loaded_anew(tmp_path, photo):
     assert mien.predict(photo, model=path).faces[0] != first.faces[0]
 
 
-def test_one_picture_is_no_list(analyzer, photo):
+def test_one_image_is_no_list(analyzer, photo):
     with pytest.raises(ModelError, match="for one there is analyze"):
         analyzer.analyze_many(str(photo))
 

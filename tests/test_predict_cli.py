@@ -101,7 +101,7 @@ def test_a_bad_file_is_named_and_skipped(
     assert capsys.readouterr().out == ""
 
 
-def test_whole_pictures_as_faces(
+def test_whole_images_as_faces(
     photos: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outputs = []
@@ -376,10 +376,8 @@ def program(*arguments: str, **options: object) -> subprocess.CompletedProcess[b
 
 
 def test_standard_input(photos: Path, model: str) -> None:
-    picture = (photos / "a.jpg").read_bytes()
-    done = program(
-        "predict", "-", "--model", model, "--json", input=picture, stdout=subprocess.PIPE
-    )
+    image = (photos / "a.jpg").read_bytes()
+    done = program("predict", "-", "--model", model, "--json", input=image, stdout=subprocess.PIPE)
     assert done.returncode == 0, done.stderr
     (result,) = lines(done.stdout.decode())
     assert result.source == "standard input"

@@ -16,11 +16,11 @@ from helpers_onnx import make_onnx
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-PICTURE = ROOT / "mien" / "assets" / "astronaut.jpg"
+IMAGE = ROOT / "mien" / "assets" / "astronaut.jpg"
 
 PREDICT = """
     from mien.cli import main
-    assert main(["predict", PICTURE, "--json"]) == 0
+    assert main(["predict", IMAGE, "--json"]) == 0
 """
 #: The caller's own code had onnxruntime first.
 PREDICT_LATE = """
@@ -28,7 +28,7 @@ PREDICT_LATE = """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
     from mien.cli import main
-    assert main(["predict", PICTURE, "--json"]) == 0
+    assert main(["predict", IMAGE, "--json"]) == 0
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
 """
 SERVE = """
@@ -36,7 +36,7 @@ SERVE = """
     from pathlib import Path
     from helpers_web import serving
     with serving("mien_distilled") as running, running.client() as client:
-        answer = client.post("/v1/predict", content=Path(PICTURE).read_bytes())
+        answer = client.post("/v1/predict", content=Path(IMAGE).read_bytes())
         assert answer.status_code == 200, answer.text
         time.sleep(6)  # the look-up came within seconds of the start
 """
@@ -56,7 +56,7 @@ TRAIN = """
 
 def run(script: str, folder: Path, *before: str, **environment: str | None) -> None:
     """Run ``script`` in ``folder``; an environment variable of None is left out."""
-    script = f"PICTURE = {str(PICTURE)!r}\n" + textwrap.dedent(script)
+    script = f"IMAGE = {str(IMAGE)!r}\n" + textwrap.dedent(script)
     kept = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}", "PYTHONDONTWRITEBYTECODE": "1"}
     kept.pop("ORT_DISABLE_TELEMETRY", None)
     for name in [name for name in kept if name.startswith("XDG_")]:
@@ -167,7 +167,7 @@ def test_a_bare_machine_is_enough(tmp_path, state):
     script = f"""
         import sys
         from mien.cli import main
-        assert main(["predict", PICTURE, "--model", {str(model)!r}, "--csv", "t.csv"]) == 0
+        assert main(["predict", IMAGE, "--model", {str(model)!r}, "--csv", "t.csv"]) == 0
         assert main(["demo", "--model", {str(model)!r}, "--output", "demo.png"]) == 0
         """
     work = tmp_path / "work"

@@ -23,7 +23,7 @@ from mien.pipeline import Analyzer, Found
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
 FACES = np.random.default_rng(0).integers(0, 256, (8, 48, 48), dtype=np.uint8)
-PICTURE = np.random.default_rng(1).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(1).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
 
 
 def in_a_child(work, seconds: float = 30.0) -> str:
@@ -74,7 +74,7 @@ def test_a_fork_while_other_threads_work_hangs_nobody(what, shipped_model):
         count, work = 20, lambda: classifier.logits(FACES[:1])
     else:
         detector = load_detector(what)
-        count, work = 5, lambda: detector.detect(PICTURE)
+        count, work = 5, lambda: detector.detect(IMAGE)
     stop = threading.Event()
 
     def hammer():
@@ -138,7 +138,7 @@ def classify(analyzer: Analyzer) -> list[float]:
     found = Found("x", 48, 48, "none", (), (), ())
     assert analyzer.classify([found])[0].faces == ()
     faces = [analyzer.analyze(face, faces=True).faces[0] for face in FACES[:2]]
-    assert analyzer.analyze(PICTURE, color="bgr").width == 1280
+    assert analyzer.analyze(IMAGE, color="bgr").width == 1280
     return [face.confidence for face in faces]
 
 

@@ -242,7 +242,7 @@ def test_ids_without_a_sequence_are_refused() -> None:
 
 
 def smooth(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Pictures with structure, so that a perceptual hash has something to hold."""
+    """Images with structure, so that a perceptual hash has something to hold."""
     import cv2
 
     small = rng.integers(30, 200, (n, 6, 6), dtype=np.uint8)
@@ -255,7 +255,7 @@ def test_duplicates_exact_and_near() -> None:
     images[1] = np.clip(images[41].astype(int) + 12, 0, 255)  # test 1: brighter in training
     images[2] = images[3]  # both in test: no twin in training
     images[4] = images[30]  # a copy in validation only
-    # A copy in training of the picture that test 5's near twin copies.
+    # A copy in training of the image that test 5's near twin copies.
     images[5] = np.clip(images[42].astype(int) + 9, 0, 255)
     images[43] = images[42]
     source = ["fer2013"] * 3 + ["muxspace"] * 57

@@ -232,7 +232,7 @@ def test_the_epochs_of_each_figure_have_a_table_that_fits_a_page(
     assert "| 30 | 12 | 65.00 % | 62.00 % | −3.00 |" in tables[1]
 
 
-def test_charts_are_whole_pictures(single: tuple[Page, str, dict, Path]) -> None:
+def test_charts_are_whole_images(single: tuple[Page, str, dict, Path]) -> None:
     folder = single[3]
     for path in (folder / "charts").glob("*.svg"):
         root = ElementTree.parse(path).getroot()

@@ -99,7 +99,7 @@ def test_save_by_suffix(result, tmp_path):
     ]
 
 
-def test_the_picture_is_found_again_without_being_held(analyzer, tmp_path):
+def test_the_image_is_found_again_without_being_held(analyzer, tmp_path):
     array = cv2.imread(str(PHOTO))
     result = analyzer.analyze(array, color="bgr")
     assert result._repr_png_()[:4] == b"\x89PNG"

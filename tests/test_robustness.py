@@ -37,7 +37,7 @@ Faces = NDArray[np.uint8]
 
 
 def faces(n: int = 24, seed: int = 0) -> FaceDataset:
-    """Drawn pictures whose class is the place of a bright bar; smooth, so that blur keeps them."""
+    """Drawn images whose class is the place of a bright bar; smooth, so that blur keeps them."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 7
     images = rng.integers(40, 60, (n, 48, 48), dtype=np.uint8)
@@ -51,7 +51,7 @@ def faces(n: int = 24, seed: int = 0) -> FaceDataset:
 
 
 def bars(images: Faces) -> NDArray[np.float64]:
-    """A real classifier of these pictures: the brightest of seven bands."""
+    """A real classifier of these images: the brightest of seven bands."""
     bands = np.stack([images[:, 3 + 6 * k : 8 + 6 * k].mean(axis=(1, 2)) for k in range(7)], 1)
     p = np.exp((bands - bands.max(axis=1, keepdims=True)) / 10)
     return p / p.sum(axis=1, keepdims=True)
@@ -110,7 +110,7 @@ def test_noise_is_drawn_from_the_id_and_scaled_by_the_severity() -> None:
     assert shot.std() == pytest.approx(np.sqrt(128 / 255 * 100) * 2.55, rel=0.06)
 
 
-def test_flat_pictures_stay_flat_where_nothing_is_added() -> None:
+def test_flat_images_stay_flat_where_nothing_is_added() -> None:
     flat = np.full((1, 48, 48), 77, np.uint8)
     names = set(CORRUPTIONS) - {"gaussian_noise", "shot_noise", "brightness", "eyes_hidden", "jpeg"}
     for name in sorted(names - {"mouth_hidden"}):
@@ -119,24 +119,24 @@ def test_flat_pictures_stay_flat_where_nothing_is_added() -> None:
 
 
 def test_light_and_contrast_are_what_they_say() -> None:
-    picture = faces(1).images
-    half = corrupt(picture, ["x"], "contrast", 2).astype(float)
-    assert half.std() == pytest.approx(0.4 * picture.std(), rel=0.02)
-    assert half.mean() == pytest.approx(picture.mean(), abs=0.6)
-    dark = corrupt(picture, ["x"], "brightness", 3, "darker")
-    assert dark.mean() == pytest.approx(picture.mean() * 2 ** (-1.2 / 2.2), rel=0.02)
-    bright = corrupt(picture, ["x"], "brightness", 5, "brighter")
+    image = faces(1).images
+    half = corrupt(image, ["x"], "contrast", 2).astype(float)
+    assert half.std() == pytest.approx(0.4 * image.std(), rel=0.02)
+    assert half.mean() == pytest.approx(image.mean(), abs=0.6)
+    dark = corrupt(image, ["x"], "brightness", 3, "darker")
+    assert dark.mean() == pytest.approx(image.mean() * 2 ** (-1.2 / 2.2), rel=0.02)
+    bright = corrupt(image, ["x"], "brightness", 5, "brighter")
     assert bright.max() == 255
 
 
 def test_low_resolution_averages_areas() -> None:
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 256, (1, 48, 48), dtype=np.uint8)
-    small = module.fixed.low_resolution(picture, 24)
-    inner = picture[0].reshape(24, 2, 24, 2).mean(axis=(1, 3))
-    # A corner pixel of the enlarged picture is the corner of the small one.
+    image = rng.integers(0, 256, (1, 48, 48), dtype=np.uint8)
+    small = module.fixed.low_resolution(image, 24)
+    inner = image[0].reshape(24, 2, 24, 2).mean(axis=(1, 3))
+    # A corner pixel of the enlarged image is the corner of the small one.
     assert abs(int(small[0, 0, 0]) - inner[0, 0]) <= 0.5
-    assert small.mean() == pytest.approx(picture.mean(), abs=2)
+    assert small.mean() == pytest.approx(image.mean(), abs=2)
 
 
 @pytest.mark.parametrize(("variant", "box"), [("tighter", (3.6, 40.8)), ("looser", (-3.6, 55.2))])
@@ -154,11 +154,11 @@ def test_a_tighter_or_looser_crop_is_what_the_pipeline_would_cut(
 
 
 def test_a_shifted_crop_shows_the_face_on_the_other_side() -> None:
-    picture = np.zeros((1, 48, 48), np.uint8)
-    picture[:, :, 24] = 255
-    right = corrupt(picture, ["x"], "translation", 3, "right")[0].astype(float)
+    image = np.zeros((1, 48, 48), np.uint8)
+    image[:, :, 24] = 255
+    right = corrupt(image, ["x"], "translation", 3, "right")[0].astype(float)
     assert (right.sum(axis=0) @ np.arange(48)) / right.sum() == pytest.approx(24 - 4.8, abs=0.05)
-    turned = corrupt(picture, ["x"], "rotation", 5, "clockwise")[0].astype(float)
+    turned = corrupt(image, ["x"], "rotation", 5, "clockwise")[0].astype(float)
     top = (turned[5] @ np.arange(48)) / turned[5].sum()
     assert top > 30, "clockwise: the upper end goes to the right"
 
@@ -359,7 +359,7 @@ def test_private_test_carries_its_note() -> None:
 
 @pytest.fixture
 def csv(tmp_path: Path) -> Path:
-    """Drawn pictures as FER2013's CSV with all three splits."""
+    """Drawn images as FER2013's CSV with all three splits."""
     data = faces(42, seed=5)
     usage = ["Training", "PublicTest", "PrivateTest"]
     lines = ["emotion,pixels,Usage"]

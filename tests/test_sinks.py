@@ -1,4 +1,4 @@
-"""JSON lines, CSV, Parquet and painted pictures."""
+"""JSON lines, CSV, Parquet and painted images."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_painted_copies_overwrite_nothing(tmp_path: Path) -> None:
 def test_painted_copies_keep_their_sub_folder(tmp_path: Path) -> None:
     sink = AnnotatedSink(tmp_path / "out", roots=[tmp_path / "in"])
     assert sink.name_for(str(tmp_path / "in/s/a.jpg")) == tmp_path / "out/s/a-mien.jpg"
-    assert sink.name_for("standard input") == tmp_path / "out/picture-mien.png"
+    assert sink.name_for("standard input") == tmp_path / "out/image-mien.png"
 
 
 def test_a_file_name_that_is_no_utf8() -> None:
@@ -136,11 +136,11 @@ def test_a_file_name_is_no_formula() -> None:
     assert rows == ["./=HYPERLINK(1).jpg", "plain.jpg"]
 
 
-def test_films_have_their_columns_and_say_unsure() -> None:
+def test_videos_have_their_columns_and_say_unsure() -> None:
     doubted = Face(Box(1, 2, 10, 12), P, track=3, smoothed=P)
     named = Face(Box(1, 2, 10, 12), P, track=4, smoothed=P, steady=Emotion.HAPPY)
     stream = io.StringIO()
-    with CsvSink(stream, film=True) as sink:
+    with CsvSink(stream, video=True) as sink:
         sink.write(Result((doubted, named), 64, 48, "a.mp4", "tiny", "yunet", frame=7, time=0.28))
     rows = list(csv.DictReader(io.StringIO(stream.getvalue())))
     assert tuple(rows[0])[:4] == ("source", "frame", "time", "skipped")

@@ -20,7 +20,7 @@ HOSTILE = "happy\n\n00:00 --> 01:00\x1b[31m\u202e"
 
 
 def faces(path: Path, **columns: Any) -> Path:
-    """A film of four frames, one face each, with these columns in place of the usual ones."""
+    """A video of four frames, one face each, with these columns in place of the usual ones."""
     rows = {
         "source": ["/v/a.mp4"] * 4,
         "time": [0.0, 0.5, 1.0, 1.5],
@@ -142,7 +142,7 @@ def test_the_faces_of_one_photo_are_no_sample_of_moments(tmp_path: Path) -> None
     assert row.share_intervals[:, 0].tolist() == [0.5, 0.5]  # each photo has one of either
 
 
-def test_films_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
+def test_videos_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
     sources = ["/v/a b/x.mp4", "/v/a-b/x.mp4", "/v/a/b/X.mp4", "/w/x.mp4"]
     tables = [
         faces(tmp_path / f"{n}.parquet", source=[source] * 4) for n, source in enumerate(sources)

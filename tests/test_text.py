@@ -76,7 +76,7 @@ def test_passwords_are_masked(address: str, masked: str) -> None:
 #: Words after a verb that make it speak of a file's name.
 WORDS = {
     "predict": [["{name}"], ["{file}"], ["{file}", "--csv", "{name}/x.csv"]],
-    "video": [["{name}"], ["{file}"], ["{film}", "--out", "{name}/o.txt"]],
+    "video": [["{name}"], ["{file}"], ["{video}", "--out", "{name}/o.txt"]],
     "demo": [["--output", "{file}/{name}.png"]],
     "live": [["--camera", "{name}", "--jsonl"]],
     "serve": [["--model", "{file}"]],
@@ -119,7 +119,7 @@ def test_no_verb_lets_a_name_reach_the_terminal(
             path.write_bytes(b"no picture, no film, no model")
     except OSError:
         pytest.skip("this file system refuses such names")
-    names = {"name": f"no{HOSTILE}", "file": os.fspath(file), "film": os.fspath(file)}
+    names = {"name": f"no{HOSTILE}", "file": os.fspath(file), "video": os.fspath(file)}
     for words in WORDS[verb]:
         code = main([*verb.split(), *(word.format(**names) for word in words)])
         told = capfd.readouterr()

@@ -32,7 +32,7 @@ def seen(track: int, emotion: Emotion, sure: float = 0.7, smoothed: bool = True)
     return Face(Box(0, 0, 9, 9), p, track=track, smoothed=p if smoothed else None, steady=steady)
 
 
-def picture(shade: int = 128) -> NDArray[np.uint8]:
+def image(shade: int = 128) -> NDArray[np.uint8]:
     return np.full((88, 88, 3), shade, np.uint8)
 
 
@@ -44,7 +44,7 @@ def fill(frames: int, timeline: Timeline | None = None, begin: int = 0) -> Timel
         if n < frames // 2:
             faces.append(seen(2, Emotion.FEAR))
         result = Result(tuple(faces), 640, 480, frame=n, time=n / FPS)
-        timeline.add(result, 1 / FPS, [picture(n % 200)] * len(faces))
+        timeline.add(result, 1 / FPS, [image(n % 200)] * len(faces))
     return timeline
 
 
@@ -73,7 +73,7 @@ def test_memory_is_bounded_by_the_number_of_faces_and_changes_kept() -> None:
         who = 1 + n // 20  # a new face every 20 frames
         mood = FER2013[n % 7]
         faces = (seen(who, mood), seen(10_000, mood))
-        timeline.add(Result(faces, 9, 9, time=n / FPS), 1 / FPS, [picture()] * 2)
+        timeline.add(Result(faces, 9, 9, time=n / FPS), 1 / FPS, [image()] * 2)
     assert len(timeline.tracks) == FACES
     assert timeline.dropped == 150 + 1 - FACES
     assert timeline.ranked()[0].track == 10_000
@@ -93,7 +93,7 @@ def test_the_shortest_stays_are_left_out_first() -> None:
             mood, length = lasting[n // 4 % 2], 100
             long.append(time)
         for _ in range(length):
-            timeline.add(Result((seen(1, mood),), 9, 9, time=time), 1 / FPS, [picture()])
+            timeline.add(Result((seen(1, mood),), 9, 9, time=time), 1 / FPS, [image()])
             time += 1 / FPS
     kept = [c.time for c in timeline.tracks[1].changes]
     assert len(kept) == CHANGES
@@ -126,16 +126,16 @@ def page_data(page: str) -> dict[str, Any]:
     return data
 
 
-def test_the_clearest_picture_of_a_stay_is_kept() -> None:
+def test_the_clearest_image_of_a_stay_is_kept() -> None:
     timeline = Timeline(FER2013)
     for n, (sure, shade) in enumerate([(0.5, 40), (0.9, 200), (0.6, 90)]):
         face = seen(1, Emotion.HAPPY, sure)
-        timeline.add(Result((face,), 9, 9, time=n / FPS), 1 / FPS, [picture(shade)])
+        timeline.add(Result((face,), 9, 9, time=n / FPS), 1 / FPS, [image(shade)])
     (change,) = timeline.tracks[1].changes
     assert change.jpeg is not None
-    image = cv2.imdecode(np.frombuffer(change.jpeg, np.uint8), cv2.IMREAD_COLOR)
-    assert image is not None
-    assert image.mean() == pytest.approx(200, abs=3)
+    kept = cv2.imdecode(np.frombuffer(change.jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert kept is not None
+    assert kept.mean() == pytest.approx(200, abs=3)
 
 
 def test_state_goes_through_json_and_the_page_is_the_same() -> None:
@@ -146,7 +146,7 @@ def test_state_goes_through_json_and_the_page_is_the_same() -> None:
     for timeline in (half, whole):
         for n in range(1000, 1500):
             face = seen(1, Emotion.ANGRY)
-            timeline.add(Result((face,), 9, 9, time=n / FPS), 1 / FPS, [picture()])
+            timeline.add(Result((face,), 9, 9, time=n / FPS), 1 / FPS, [image()])
     assert to_html(half, "a.mp4") == to_html(whole, "a.mp4")
 
 

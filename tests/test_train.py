@@ -288,7 +288,7 @@ def test_votes_needed(tmp_path: Path) -> None:
         fit(blend, data, drawn_splits(data), tmp_path, device="cpu", quiet=True)
 
 
-def test_pictures_of_another_size_are_refused_before_they_are_trained_on(tmp_path: Path) -> None:
+def test_images_of_another_size_are_refused_before_they_are_trained_on(tmp_path: Path) -> None:
     data = drawn_faces(70)
     small = dataclasses.replace(data, images=data.images[:, :40, :40].copy())
     with pytest.raises(RecipeError, match=r"are 40×40, and .* takes 48×48; .* mien data crop"):

@@ -1,4 +1,4 @@
-"""Films read, analysed and written; equal results however the work is divided."""
+"""Videos read, analysed and written; equal results however the work is divided."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers_video import FPS, SIZE, draw_frame, ffmpeg, place, probe, walking, write_film
+from helpers_video import FPS, SIZE, draw_frame, ffmpeg, place, probe, walking, write_video
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,9 +25,9 @@ from mien.pipeline import Analyzer
 from mien.results import Result
 from mien.video import analyze_video, flow
 from mien.video.cuts import CutDetector, glance
-from mien.video.film import Film, Frame
 from mien.video.flow import Prefetch, analyze_frames, batched, in_order
 from mien.video.options import Options, Outputs, parse_time
+from mien.video.reader import Frame, Video
 from mien.video.run import VideoRun
 
 FRAMES = 48
@@ -35,9 +35,9 @@ HIDDEN = range(20, 26)
 
 
 @pytest.fixture(scope="session")
-def film(_portrait: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def video(_portrait: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("film") / "walk.mp4"
-    return write_film(path, walking(_portrait, FRAMES, HIDDEN))
+    return write_video(path, walking(_portrait, FRAMES, HIDDEN))
 
 
 @pytest.fixture(scope="session")
@@ -50,25 +50,25 @@ def read_jsonl(path: Path) -> list[Result]:
     return [Result.from_dict(json.loads(line)) for line in lines]
 
 
-def test_a_film_tells_its_size_and_length(film: Path) -> None:
-    opened = Film(film)
+def test_a_video_tells_its_size_and_length(video: Path) -> None:
+    opened = Video(video)
     assert (opened.width, opened.height) == SIZE
     assert opened.fps == pytest.approx(FPS)
     assert opened.frames_expected == FRAMES
     assert opened.seconds_expected == pytest.approx(FRAMES / FPS)
 
 
-def test_every_frame_comes_once_with_its_time(film: Path) -> None:
-    frames = list(Film(film).frames())
+def test_every_frame_comes_once_with_its_time(video: Path) -> None:
+    frames = list(Video(video).frames())
     assert [f.number for f in frames] == list(range(FRAMES))
     assert [f.time for f in frames] == pytest.approx([n / FPS for n in range(FRAMES)])
     assert all(f.image.shape == (SIZE[1], SIZE[0], 3) for f in frames)
     assert all(f.image.dtype == np.uint8 for f in frames)
 
 
-def test_every_from_and_to_choose_frames(film: Path) -> None:
+def test_every_from_and_to_choose_frames(video: Path) -> None:
     def numbers(**options: float) -> list[int]:
-        return [f.number for f in Film(film).frames(**options)]  # type: ignore[arg-type]
+        return [f.number for f in Video(video).frames(**options)]  # type: ignore[arg-type]
 
     assert numbers(every=7) == list(range(0, FRAMES, 7))
     assert numbers(start=0.4, end=0.8) == list(range(10, 20))
@@ -81,7 +81,7 @@ def test_every_from_and_to_choose_frames(film: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".ts"])
 def test_time_stamps_come_from_the_container(tmp_path: Path, suffix: str) -> None:
-    """A film whose rate changes in the middle, against ffprobe's word for every frame."""
+    """A video whose rate changes in the middle, against ffprobe's word for every frame."""
     path = tmp_path / f"vfr{suffix}"
     codec = "libvpx" if suffix == ".webm" else "libx264"
     source = "testsrc=size=160x120:rate=30:duration=4"
@@ -92,22 +92,22 @@ def test_time_stamps_come_from_the_container(tmp_path: Path, suffix: str) -> Non
     )
     stamps = [float(t) for t in probe(path, "v", "frame=best_effort_timestamp_time")]
     assert len(set(np.diff(stamps).round(3))) > 1  # it does vary
-    times = [f.time for f in Film(path).frames()]
+    times = [f.time for f in Video(path).frames()]
     assert times == pytest.approx(stamps, abs=1e-5)
 
 
-def test_pixels_that_are_not_square_are_stretched(film: Path, tmp_path: Path) -> None:
+def test_pixels_that_are_not_square_are_stretched(video: Path, tmp_path: Path) -> None:
     """As players do: a DVD's 720×576 may mean 1024×576."""
     squeezed = tmp_path / "s.mp4"
-    ffmpeg("-i", str(film), "-vf", "scale=160:240,setsar=2/1", str(squeezed))
-    other = Film(squeezed)
+    ffmpeg("-i", str(video), "-vf", "scale=160:240,setsar=2/1", str(squeezed))
+    other = Video(squeezed)
     assert (other.width, other.height) == SIZE
-    frame, wanted = next(other.frames()), next(Film(film).frames())
+    frame, wanted = next(other.frames()), next(Video(video).frames())
     assert frame.image.shape == wanted.image.shape
     assert np.abs(frame.image.astype(float) - wanted.image).mean() < 8
     tall = tmp_path / "t.mp4"
-    ffmpeg("-i", str(film), "-vf", "scale=320:120,setsar=1/2", str(tall))
-    assert (Film(tall).width, Film(tall).height) == SIZE
+    ffmpeg("-i", str(video), "-vf", "scale=320:120,setsar=1/2", str(tall))
+    assert (Video(tall).width, Video(tall).height) == SIZE
 
 
 def test_an_animations_rate_is_its_mean_and_damage_its_end(
@@ -116,8 +116,8 @@ def test_an_animations_rate_is_its_mean_and_damage_its_end(
     frames = [Image.fromarray(frame[..., ::-1]) for frame in walking(portrait, 11)]
     path = tmp_path / "a.webp"
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=[2000] + [40] * 10)
-    assert Film(path).fps == pytest.approx(11 / 2.4)
-    assert len(list(Film(path).frames())) == 11
+    assert Video(path).fps == pytest.approx(11 / 2.4)
+    assert len(list(Video(path).frames())) == 11
     pages = tmp_path / "p.tiff"
     frames[0].save(pages, save_all=True, append_images=frames[1:5], compression="tiff_deflate")
     data = bytearray(pages.read_bytes())
@@ -125,25 +125,25 @@ def test_an_animations_rate_is_its_mean_and_damage_its_end(
         len(data) * 8 // 10 - len(data) * 7 // 10
     )
     pages.write_bytes(data)
-    film = Film(pages)
-    seen = len(list(film.frames()))
+    video = Video(pages)
+    seen = len(list(video.frames()))
     assert 1 <= seen < 5
-    assert film.skipped_last == 1
+    assert video.skipped_last == 1
 
 
-def test_bad_films_get_one_sentence(tmp_path: Path) -> None:
+def test_bad_videos_get_one_sentence(tmp_path: Path) -> None:
     text, empty = tmp_path / "text.mp4", tmp_path / "empty.mp4"
     text.write_text("no film")
     empty.touch()
     for path, words in (
-        (text, "cannot be read as a film"),
+        (text, "cannot be read as a video"),
         (empty, "it is empty"),
         (tmp_path / "none.mp4", "does not exist"),
         (tmp_path, "is a folder"),
         (Path("http://localhost/film.mp4"), "does not exist"),
     ):
         with pytest.raises(VideoError, match=words):
-            Film(path)
+            Video(path)
 
 
 @pytest.mark.parametrize(
@@ -163,24 +163,24 @@ def test_times_are_read() -> None:
             parse_time(bad)
 
 
-def test_results_are_the_same_however_the_work_is_divided(film: Path, analyzer: Analyzer) -> None:
+def test_results_are_the_same_however_the_work_is_divided(video: Path, analyzer: Analyzer) -> None:
     """One frame at a time in one thread, against batches over several; to the last bit."""
 
     def run(batch: int, workers: int, images: bool, frame_bytes: int = 10**6) -> list[Result]:
-        frames = Film(film).frames()
+        frames = Video(video).frames()
         options = {"batch": batch, "workers": workers, "frame_bytes": frame_bytes}
         return [s.result for s in analyze_frames(analyzer, frames, images=images, **options)]
 
-    one_by_one = [analyzer.analyze(f.image, color="bgr").faces for f in Film(film).frames()]
+    one_by_one = [analyzer.analyze(f.image, color="bgr").faces for f in Video(video).frames()]
     single = run(1, 1, False)
     assert [r.faces for r in single] == one_by_one
     assert run(16, 3, False) == single
     assert run(5, 2, True) == single
-    assert run(16, 2, True, 10**9) == single  # pictures so large that none waits
+    assert run(16, 2, True, 10**9) == single  # images so large that none waits
 
 
-def test_a_face_is_followed_through_an_occlusion(film: Path, analyzer: Analyzer) -> None:
-    results = list(analyze_video(film, analyzer))
+def test_a_face_is_followed_through_an_occlusion(video: Path, analyzer: Analyzer) -> None:
+    results = list(analyze_video(video, analyzer))
     assert [r.frame for r in results] == list(range(FRAMES))
     for n, result in enumerate(results):
         assert len(result.faces) == (0 if n in HIDDEN else 1), n
@@ -204,7 +204,7 @@ def test_a_cut_gives_new_numbers(
                 frame[170:] = (0, 60, 20)
             yield frame
 
-    path = write_film(tmp_path / "shots.avi", shots())
+    path = write_video(tmp_path / "shots.avi", shots())
     numbers = [[f.track for f in r.faces] for r in analyze_video(path, analyzer)]
     assert numbers == [[1]] * 20 + [[2]] * 20
     joined = analyze_video(path, analyzer, cuts=False)
@@ -213,15 +213,15 @@ def test_a_cut_gives_new_numbers(
 
 def test_what_is_a_cut(portrait: NDArray[np.uint8]) -> None:
     def cuts(
-        pictures: list[NDArray[np.uint8]], through_state: bool = False, step: float = 0.04
+        images: list[NDArray[np.uint8]], through_state: bool = False, step: float = 0.04
     ) -> list[int]:
         detector, found = CutDetector(), []
-        for n, picture in enumerate(pictures):
+        for n, image in enumerate(images):
             if through_state:
                 state = json.loads(json.dumps(detector.state()))
                 detector = CutDetector()
                 detector.restore(state)
-            if detector.update(glance(picture), n * step):
+            if detector.update(glance(image), n * step):
                 found.append(n)
         return found
 
@@ -243,14 +243,14 @@ def test_what_is_a_cut(portrait: NDArray[np.uint8]) -> None:
     assert glance(np.zeros((10, 10, 3), np.uint8)).shape == (18, 32, 3)
 
 
-def test_few_frames_a_second_do_not_lose_the_face(film: Path, analyzer: Analyzer) -> None:
+def test_few_frames_a_second_do_not_lose_the_face(video: Path, analyzer: Analyzer) -> None:
     """1.6 s from frame to frame: more than a face may be hidden otherwise."""
-    results = list(analyze_video(film, analyzer, every=40))
+    results = list(analyze_video(video, analyzer, every=40))
     assert [[f.track for f in r.faces] for r in results] == [[1], [1]]
 
 
-def test_smoothing_can_be_switched_off(film: Path, analyzer: Analyzer) -> None:
-    for result in analyze_video(film, analyzer, smooth=0, end=0.3):
+def test_smoothing_can_be_switched_off(video: Path, analyzer: Analyzer) -> None:
+    for result in analyze_video(video, analyzer, smooth=0, end=0.3):
         assert result.faces[0].track == 1
         assert result.faces[0].smoothed is None
 
@@ -264,9 +264,9 @@ def test_an_error_in_the_decoding_thread_arrives(analyzer: Analyzer) -> None:
         list(analyze_frames(analyzer, frames()))
 
 
-def test_stopping_early_leaves_no_thread_behind(film: Path, analyzer: Analyzer) -> None:
+def test_stopping_early_leaves_no_thread_behind(video: Path, analyzer: Analyzer) -> None:
     before = set(threading.enumerate())
-    stream = analyze_frames(analyzer, Film(film).frames())
+    stream = analyze_frames(analyzer, Video(video).frames())
     next(stream)
     stream.close()
     left = {t.name for t in set(threading.enumerate()) - before}
@@ -306,11 +306,11 @@ def test_in_order_keeps_the_order_and_its_bound() -> None:
 
 
 def test_the_verb_writes_everything(
-    film: Path, shipped_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    video: Path, shipped_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
     names = {k: tmp_path / f"f.{k}" for k in ("csv", "jsonl", "parquet", "html", "mp4")}
-    arguments = ["video", str(film), "--model", str(shipped_model), "--every", "2"]
+    arguments = ["video", str(video), "--model", str(shipped_model), "--every", "2"]
     for kind in ("csv", "jsonl", "parquet"):
         arguments += [f"--{kind}", str(names[kind])]
     assert main([*arguments, "--plot", str(names["html"]), "--out", str(names["mp4"])]) == 0
@@ -338,7 +338,7 @@ def test_the_verb_writes_everything(
         assert record["s_happy"] == pytest.approx(face.smoothed[Emotion.HAPPY], abs=1e-6)
     # Raw and smoothed scores are both there, and differ.
     assert any(row["p_happy"] != row["s_happy"] for row in rows[1:])
-    painted = Film(names["mp4"])
+    painted = Video(names["mp4"])
     assert painted.fps == pytest.approx(FPS / 2, rel=0.01)
     assert len(list(painted.frames())) == len(results)
     captured = capsys.readouterr()
@@ -348,12 +348,12 @@ def test_the_verb_writes_everything(
     assert left == {p.name for p in names.values()}  # no part, no state
 
 
-def test_the_annotated_film_shows_the_box(film: Path, analyzer: Analyzer, tmp_path: Path) -> None:
-    """The painted film differs from the original around the face and not in the corner."""
+def test_the_annotated_video_shows_the_box(video: Path, analyzer: Analyzer, tmp_path: Path) -> None:
+    """The painted video differs from the original around the face and not in the corner."""
     out = tmp_path / "out.mp4"
-    list(VideoRun([film], analyzer, Options(bars=False), Outputs(video=out)).run())
-    for plain, painted in zip(Film(film).frames(), Film(out).frames(), strict=True):
-        scale = painted.image.shape[1] / SIZE[0]  # small films are enlarged to be legible
+    list(VideoRun([video], analyzer, Options(bars=False), Outputs(video=out)).run())
+    for plain, painted in zip(Video(video).frames(), Video(out).frames(), strict=True):
+        scale = painted.image.shape[1] / SIZE[0]  # small videos are enlarged to be legible
         big = cv2.resize(plain.image, (painted.image.shape[1], painted.image.shape[0]))
         change = np.abs(painted.image.astype(int) - big).max(2) > 60
         x, y = (int(v * scale) for v in place(plain.number))
@@ -365,19 +365,19 @@ def test_the_annotated_film_shows_the_box(film: Path, analyzer: Analyzer, tmp_pa
         assert change[-60:, -60:].sum() < 50
 
 
-def test_pictures_too_large_to_wait_are_painted_one_by_one(
-    film: Path, analyzer: Analyzer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_images_too_large_to_wait_are_painted_one_by_one(
+    video: Path, analyzer: Analyzer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flow, "PICTURE_BYTES", 1)
+    monkeypatch.setattr(flow, "IMAGE_BYTES", 1)
     out = tmp_path / "out.mp4"
-    list(VideoRun([film], analyzer, Options(every=4), Outputs(video=out)).run())
-    assert len(list(Film(out).frames())) == FRAMES // 4
+    list(VideoRun([video], analyzer, Options(every=4), Outputs(video=out)).run())
+    assert len(list(Video(out).frames())) == FRAMES // 4
 
 
 def test_tables_to_standard_output(
-    film: Path, shipped_model: Path, capsys: pytest.CaptureFixture[str]
+    video: Path, shipped_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    base = ["video", str(film), "--model", str(shipped_model), "--to", "0.2"]
+    base = ["video", str(video), "--model", str(shipped_model), "--to", "0.2"]
     assert main([*base, "--jsonl", "-"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["frame"] for line in lines] == [0, 1, 2, 3, 4]
@@ -387,20 +387,20 @@ def test_tables_to_standard_output(
     assert {row["s_happy"] for row in rows} == {""}
 
 
-def test_several_films_share_the_tables_and_fill_folders(
-    film: Path, analyzer: Analyzer, tmp_path: Path
+def test_several_videos_share_the_tables_and_fill_folders(
+    video: Path, analyzer: Analyzer, tmp_path: Path
 ) -> None:
-    other = tmp_path / "two" / film.name  # the same name in another folder
+    other = tmp_path / "two" / video.name  # the same name in another folder
     other.parent.mkdir()
-    other.write_bytes(film.read_bytes())
+    other.write_bytes(video.read_bytes())
     outputs = Outputs(jsonl=str(tmp_path / "all.jsonl"), video=tmp_path / "v", plot=tmp_path / "p")
-    run = VideoRun([film, other], analyzer, Options(every=12), outputs)
-    assert [s.film for s in run.run()] == [film, other]
+    run = VideoRun([video, other], analyzer, Options(every=12), outputs)
+    assert [s.source for s in run.run()] == [video, other]
     results = read_jsonl(tmp_path / "all.jsonl")
     assert [(r.source, r.frame) for r in results] == [
-        (str(path), n) for path in (film, other) for n in (0, 12, 24, 36)
+        (str(path), n) for path in (video, other) for n in (0, 12, 24, 36)
     ]
-    assert {f.track for r in results for f in r.faces} == {1}  # each film counts from 1
+    assert {f.track for r in results for f in r.faces} == {1}  # each video counts from 1
     assert sorted(p.name for p in (tmp_path / "v").iterdir()) == [
         "walk-mien-2.mp4",
         "walk-mien.mp4",
@@ -411,12 +411,12 @@ def test_several_films_share_the_tables_and_fill_folders(
 @pytest.mark.parametrize(
     "name", [b"bad\xff.mp4", b"a[1]*?.mp4", b"two\nlines.mp4", "漢".encode() * 81 + b".mp4"]
 )
-def test_a_film_of_any_name(
-    name: bytes, film: Path, shipped_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_a_video_of_any_name(
+    name: bytes, video: Path, shipped_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """OpenCV crashes at bytes that are no UTF-8; ffmpeg takes a folder's "?" for a query."""
     path = tmp_path / os.fsdecode(name)
-    path.write_bytes(film.read_bytes())
+    path.write_bytes(video.read_bytes())
     arguments = ["video", "--model", str(shipped_model), "--every", "20", "--csv"]
     arguments += [str(tmp_path / os.fsdecode(name.replace(b"mp4", b"csv")))]
     arguments += ["--out", str(tmp_path / "copies"), "--plot", str(tmp_path / "pages")]
@@ -424,20 +424,20 @@ def test_a_film_of_any_name(
     assert subprocess.run(program, check=False).returncode == 0
     told = capfd.readouterr().err.splitlines()
     assert [line.split()[0] for line in told[-2:]] == ["wrote", "wrote"], told
-    for folder in ("copies", "pages"):  # a name without an ending is a folder, for one film too
+    for folder in ("copies", "pages"):  # a name without an ending is a folder, for one video too
         (copy,) = (tmp_path / folder).iterdir()
         assert copy.stat().st_size > 5000
 
 
-def test_a_film_that_cannot_be_read_is_named_and_the_rest_done(
-    film: Path, shipped_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_video_that_cannot_be_read_is_named_and_the_rest_done(
+    video: Path, shipped_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = tmp_path / "bad.mp4"
-    bad.write_bytes(film.read_bytes()[:3000])
+    bad.write_bytes(video.read_bytes()[:3000])
     base = ["--model", str(shipped_model), "--every", "20"]
-    assert main(["video", str(bad), str(film), *base]) == 1
+    assert main(["video", str(bad), str(video), *base]) == 1
     captured = capsys.readouterr()
-    assert "bad.mp4 cannot be read as a film" in captured.err
+    assert "bad.mp4 cannot be read as a video" in captured.err
     assert "walk.mp4" in captured.out
     assert main(["video", str(bad), *base]) == 2
     assert main(["video", str(tmp_path / "*.mkv"), *base]) == 2
@@ -445,14 +445,14 @@ def test_a_film_that_cannot_be_read_is_named_and_the_rest_done(
     assert "standard input" in capsys.readouterr().err
 
 
-def test_a_film_cut_short_is_reported(
+def test_a_video_cut_short_is_reported(
     portrait: NDArray[np.uint8],
     shipped_model: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """An AVI says at its head how many frames it has; half of its bytes are gone."""
-    path = write_film(tmp_path / "cut.avi", walking(portrait, 120))
+    path = write_video(tmp_path / "cut.avi", walking(portrait, 120))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
     assert main(["video", str(path), "--model", str(shipped_model), "--every", "10"]) == 1
     assert capsys.readouterr().err.count("it may be damaged or cut short") == 1
@@ -461,15 +461,15 @@ def test_a_film_cut_short_is_reported(
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        (["--out", "{film}"], "is a video to be read"),
-        (["--csv", "{film}"], "would hold csv, not .mp4"),
+        (["--out", "{video}"], "is a video to be read"),
+        (["--csv", "{video}"], "would hold csv, not .mp4"),
         (["--csv", "{tmp}/a", "--jsonl", "{tmp}/./a/"], "written to the same file"),
         (["--out", "{tmp}/a.txt"], "does not end like a video"),
         (["--csv", "{tmp}/a.xlsx"], "would hold csv, not .xlsx"),
         (["--parquet", "{tmp}/a.csv"], "would hold parquet"),
         (["--plot", "{tmp}/t.pdf"], "name it .html"),
-        (["{film2}", "--out", "{tmp}/a.mp4"], "there are several videos; name a folder"),
-        (["{film2}", "--plot", "{tmp}/a.html"], "there are several videos; name a folder"),
+        (["{video2}", "--out", "{tmp}/a.mp4"], "there are several videos; name a folder"),
+        (["{video2}", "--plot", "{tmp}/a.html"], "there are several videos; name a folder"),
         (["--csv", "-", "--jsonl", "-"], "would both print"),
         (["--csv", "{tmp}/a", "--jsonl", "{tmp}/./a"], "written to the same file"),
         (["--from", "3", "--to", "2"], "would end at 2 s"),
@@ -480,27 +480,27 @@ def test_a_film_cut_short_is_reported(
     ],
 )
 def test_bad_options_get_one_sentence(
-    film: Path,
+    video: Path,
     shipped_model: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     extra: list[str],
     words: str,
 ) -> None:
-    before = film.read_bytes()
-    other = film.parent / "other.mp4"
+    before = video.read_bytes()
+    other = video.parent / "other.mp4"
     other.write_bytes(before)
-    extra = [word.format(film=film, film2=other, tmp=tmp_path) for word in extra]
-    assert main(["video", str(film), "--model", str(shipped_model), *extra]) == 2
+    extra = [word.format(video=video, video2=other, tmp=tmp_path) for word in extra]
+    assert main(["video", str(video), "--model", str(shipped_model), *extra]) == 2
     captured = capsys.readouterr()
     assert words in captured.err
     assert captured.err.count("error:") == 1
     assert "Traceback" not in captured.err
-    assert film.read_bytes() == before
+    assert video.read_bytes() == before
 
 
 def test_parquet_without_pyarrow_says_what_to_install(
-    film: Path, analyzer: Analyzer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    video: Path, analyzer: Analyzer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import importlib.util
 
@@ -511,11 +511,11 @@ def test_parquet_without_pyarrow_says_what_to_install(
         importlib.util, "find_spec", lambda name, *a: None if name == "pyarrow" else real(name, *a)
     )
     with pytest.raises(MissingExtraError, match="pip install"):
-        VideoRun([film], analyzer, outputs=Outputs(parquet=str(tmp_path / "a.parquet")))
+        VideoRun([video], analyzer, outputs=Outputs(parquet=str(tmp_path / "a.parquet")))
 
 
 def damage(path: Path, *numbers: int) -> Path:
-    """Spoil frames of a Motion JPEG AVI, by their place: zeros where the picture begins."""
+    """Spoil frames of a Motion JPEG AVI, by their place: zeros where the image begins."""
     data = bytearray(path.read_bytes())
     at, places = data.index(b"movi"), []
     while (at := data.find(b"00dc", at + 4)) >= 0 and len(places) < 10_000:
@@ -535,7 +535,7 @@ def test_damaged_frames_are_skipped_counted_and_marked(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    path = write_film(tmp_path / "f.avi", walking(portrait, 40))
+    path = write_video(tmp_path / "f.avi", walking(portrait, 40))
     damage(path, 10, 11, 25)
     table = tmp_path / "f.csv"
     words = ["video", str(path), "--model", str(shipped_model), "--csv", str(table)]
@@ -550,7 +550,7 @@ def test_damaged_frames_are_skipped_counted_and_marked(
         "12": "2",
         "26": "1",
     }
-    # Frames that nobody asked for may be damaged without a word; places in the film stay.
+    # Frames that nobody asked for may be damaged without a word; places in the video stay.
     assert main([*words, "--every", "2"]) == 1
     assert main([*words, "--from", "1.1"]) == 0
     marked = [r.skipped for r in analyze_video(path, every=4)]
@@ -569,13 +569,13 @@ CODINGS = [
 @pytest.mark.parametrize(("suffix", "codec", "skip"), CODINGS)
 @pytest.mark.parametrize("garble", [False, True])
 def test_damage_anywhere_is_counted(
-    film: Path, tmp_path: Path, suffix: str, codec: str, skip: int, garble: bool
+    video: Path, tmp_path: Path, suffix: str, codec: str, skip: int, garble: bool
 ) -> None:
     """The first, a middle and the last frame; of VP8 the last alone, for others need the first."""
     path = tmp_path / f"f{suffix}"
     coding = ("-t", "2", "-c:v", codec, "-b:v", "1M", "-pix_fmt", "yuvj420p")
-    ffmpeg("-i", str(film), *coding, str(path))
-    whole = [f.time for f in Film(path).frames()]
+    ffmpeg("-i", str(video), *coding, str(path))
+    whole = [f.time for f in Video(path).frames()]
     places = zip(probe(path, "v", "packet=pos"), probe(path, "v", "packet=size"), strict=True)
     packets = [(int(at) + skip, int(size)) for at, size in places]
     assert len(whole) == len(packets)
@@ -585,7 +585,7 @@ def test_damage_anywhere_is_counted(
         at, size = packets[number]
         data[at : at + size] = np.random.default_rng(0).bytes(size) if garble else bytes(size)
     path.write_bytes(data)
-    opened = Film(path)
+    opened = Video(path)
     frames = list(opened.frames())
     assert sum(f.skipped for f in frames) == len(spoilt) - 1
     assert opened.skipped_last == 1
@@ -593,65 +593,65 @@ def test_damage_anywhere_is_counted(
     assert [f.time for f in frames] == pytest.approx(kept)
 
 
-def test_what_the_decoder_passes_over_is_counted(film: Path, tmp_path: Path) -> None:
+def test_what_the_decoder_passes_over_is_counted(video: Path, tmp_path: Path) -> None:
     """HEVC's goes on after a damaged frame as if there had been none."""
     path = tmp_path / "f.mp4"
     coding = ("-t", "1", "-c:v", "libx265", "-x265-params", "log-level=none", "-an")
-    ffmpeg("-i", str(film), *coding, str(path))
-    whole = Film(path)
+    ffmpeg("-i", str(video), *coding, str(path))
+    whole = Video(path)
     count = len(list(whole.frames()))
     assert (whole.skipped_last, whole.frames_expected) == (0, count)
     at, size = (int(probe(path, "v", f"packet={what}")[count // 2]) for what in ("pos", "size"))
     data = bytearray(path.read_bytes())
     data[at + 10 : at + size - 10] = bytes(size - 20)
     path.write_bytes(data)
-    damaged = Film(path)
+    damaged = Video(path)
     assert len(list(damaged.frames())) + damaged.skipped_last == count
     assert damaged.skipped_last == 1
 
 
-def test_a_frame_as_before_is_not_damaged(film: Path, tmp_path: Path) -> None:
+def test_a_frame_as_before_is_not_damaged(video: Path, tmp_path: Path) -> None:
     """Theora has empty packets for them."""
     path = tmp_path / "f.ogv"
     still = ("-vf", "trim=end_frame=1,loop=30:1", "-t", "1", "-c:v", "libtheora", "-an")
-    ffmpeg("-i", str(film), *still, str(path))
-    opened = Film(path)
+    ffmpeg("-i", str(video), *still, str(path))
+    opened = Video(path)
     frames = list(opened.frames())
     assert 0 < len(frames) < 20
     assert opened.skipped_last == sum(f.skipped for f in frames) == 0
 
 
-def test_a_trimmed_film_is_not_damaged(film: Path, tmp_path: Path) -> None:
+def test_a_trimmed_video_is_not_damaged(video: Path, tmp_path: Path) -> None:
     """Cut without encoding anew an MP4 keeps packets that are not to be shown."""
     whole, path = tmp_path / "whole.mp4", tmp_path / "trimmed.mp4"
-    ffmpeg("-i", str(film), "-c:v", "mpeg4", "-g", "12", str(whole))
+    ffmpeg("-i", str(video), "-c:v", "mpeg4", "-g", "12", str(whole))
     ffmpeg("-ss", "0.7", "-i", str(whole), "-c", "copy", str(path))
-    opened = Film(path)
+    opened = Video(path)
     frames = list(opened.frames())
     assert len(frames) < (opened.frames_expected or 0)
     assert opened.skipped_last == sum(f.skipped for f in frames) == 0
 
 
-def test_a_film_without_a_readable_frame_is_an_error(
+def test_a_video_without_a_readable_frame_is_an_error(
     portrait: NDArray[np.uint8],
-    film: Path,
+    video: Path,
     shipped_model: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    path = damage(write_film(tmp_path / "f.avi", walking(portrait, 12)), *range(12))
+    path = damage(write_video(tmp_path / "f.avi", walking(portrait, 12)), *range(12))
     base = ["--model", str(shipped_model), "--csv", str(tmp_path / "t.csv")]
     assert main(["video", str(path), *base]) == 2
     assert "f.avi has no readable frame" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["f.avi"]
-    assert main(["video", str(path), str(film), *base, "--every", "20"]) == 1
+    assert main(["video", str(path), str(video), *base, "--every", "20"]) == 1
     with pytest.raises(VideoError, match="no readable frame"):
         analyze_video(path)
 
 
-def test_a_damaged_first_frame_is_no_late_start(film: Path, tmp_path: Path) -> None:
-    path = damage(write_film(tmp_path / "f.avi", [f.image for f in Film(film).frames()][:20]), 0)
-    opened = Film(path)
+def test_a_damaged_first_frame_is_no_late_start(video: Path, tmp_path: Path) -> None:
+    path = damage(write_video(tmp_path / "f.avi", [f.image for f in Video(video).frames()][:20]), 0)
+    opened = Video(path)
     assert opened.offset == 0
     assert next(opened.frames()).time == pytest.approx(1 / FPS)
 
@@ -659,20 +659,20 @@ def test_a_damaged_first_frame_is_no_late_start(film: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".ts", ".mpg"])
 @pytest.mark.parametrize("ffprobe", [True, False])
 def test_time_is_on_the_clock_of_the_sound(
-    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, ffprobe: bool
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, ffprobe: bool
 ) -> None:
     path = tmp_path / f"late{suffix}"
     tone = ("-f", "lavfi", "-i", "sine=d=4", "-map", "0:v", "-map", "1:a")
     codec = ("-fps_mode", "passthrough", "-c:v", "libvpx" if suffix == ".webm" else "libx264")
     if suffix == ".mpg":
         codec = (*codec[:3], "mpeg2video")
-    ffmpeg("-itsoffset", "2.023", "-i", str(film), *tone, *codec, str(path))
+    ffmpeg("-itsoffset", "2.023", "-i", str(video), *tone, *codec, str(path))
     begin = float(probe(path, "v", "stream=start_time")[0])
     mux = {".ts": 1.4, ".mpg": 0.5}.get(suffix, 0.0)  # what ffmpeg adds
     assert begin == pytest.approx(2.023 + mux, abs=0.05)
     if not ffprobe:
         monkeypatch.setenv("PATH", str(tmp_path))
-    opened = Film(path)
+    opened = Video(path)
     times = [f.time for f in opened.frames()]
     assert times[0] == opened.offset == pytest.approx(begin, abs=0.005 if ffprobe else 0.03)
     assert np.diff(times) == pytest.approx(1 / FPS, abs=0.002)

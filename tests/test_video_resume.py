@@ -1,4 +1,4 @@
-"""A run killed in the middle goes on, and the annotated film keeps pictures and sound together."""
+"""A run killed in the middle goes on, and the annotated video keeps images and sound together."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers_video import FPS, SIZE, draw_frame, ffmpeg, probe, walking, write_film
+from helpers_video import FPS, SIZE, draw_frame, ffmpeg, probe, walking, write_video
 from numpy.typing import NDArray
 
 from mien.cli import main
 from mien.errors import OutputError, VideoError
 from mien.pipeline import Analyzer
 from mien.video import encode, writer
-from mien.video.film import Film
 from mien.video.options import Options, Outputs
+from mien.video.reader import Video
 from mien.video.run import VideoRun
 from mien.video.tables import open_part
-from mien.video.writer import FilmWriter
+from mien.video.writer import VideoWriter
 
 FRAMES = 150
 EVERY = ("--every", "10")
@@ -33,9 +33,9 @@ NAMES = {"csv": "f.csv", "jsonl": "f.jsonl", "parquet": "f.pq", "plot": "f.html"
 
 
 @pytest.fixture(scope="session")
-def film(_portrait: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def video(_portrait: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("long") / "long.mp4"
-    return write_film(path, walking(_portrait, FRAMES, range(60, 70)))
+    return write_video(path, walking(_portrait, FRAMES, range(60, 70)))
 
 
 @pytest.fixture(scope="session")
@@ -43,9 +43,9 @@ def analyzer(shipped_model: Path) -> Analyzer:
     return Analyzer(shipped_model)
 
 
-def command(film: Path, model: Path, folder: Path, *kinds: str, checkpoint: int = 0) -> list[str]:
+def command(video: Path, model: Path, folder: Path, *kinds: str, checkpoint: int = 0) -> list[str]:
     """``mien video`` with these outputs, its state saved after every frame or so many seconds."""
-    words = ["video", str(film), "--model", str(model), "--checkpoint", str(checkpoint)]
+    words = ["video", str(video), "--model", str(model), "--checkpoint", str(checkpoint)]
     for kind in kinds:
         words += [f"--{kind}", str(folder / NAMES[kind])]
     return words
@@ -74,15 +74,15 @@ def kill_at(words: list[str], state: Path, frame: int) -> int:
 
 
 def test_killed_twice_and_gone_on_with_it_gives_the_same_tables(
-    film: Path, shipped_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    video: Path, shipped_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
     broken.mkdir()
     kinds = ("csv", "jsonl", "parquet", "plot")
-    assert main(command(film, shipped_model, whole, *kinds)) == 0
-    words, state = command(film, shipped_model, broken, *kinds), broken / "f.csv.resume"
+    assert main(command(video, shipped_model, whole, *kinds)) == 0
+    words, state = command(video, shipped_model, broken, *kinds), broken / "f.csv.resume"
     first = kill_at(words, state, 25)
     assert not {p.name for p in broken.iterdir()} & set(NAMES.values())  # nothing half-made
     second = kill_at([*words, "--resume"], state, first + 25)
@@ -99,68 +99,68 @@ def test_killed_twice_and_gone_on_with_it_gives_the_same_tables(
     assert {p.name for p in broken.iterdir()} == {NAMES[kind] for kind in kinds}
 
 
-def test_the_annotated_film_of_a_killed_run_has_every_frame_once(
-    film: Path, shipped_model: Path, tmp_path: Path
+def test_the_annotated_video_of_a_killed_run_has_every_frame_once(
+    video: Path, shipped_model: Path, tmp_path: Path
 ) -> None:
-    """Its pictures are those of a run that was not stopped; joining encodes them once more."""
+    """Its images are those of a run that was not stopped; joining encodes them once more."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
     broken.mkdir()
     kinds = ("out", "csv")
-    assert main([*command(film, shipped_model, whole, *kinds, checkpoint=3600), *EVERY]) == 0
-    words = [*command(film, shipped_model, broken, *kinds), *EVERY]
+    assert main([*command(video, shipped_model, whole, *kinds, checkpoint=3600), *EVERY]) == 0
+    words = [*command(video, shipped_model, broken, *kinds), *EVERY]
     reached = kill_at(words, broken / "f.mp4.resume", 40)
     assert reached < FRAMES - 10
     assert not (broken / "f.mp4").exists()
     assert main([*words, "--resume"]) == 0
-    frames = [list(Film(folder / "f.mp4").frames()) for folder in (whole, broken)]
+    frames = [list(Video(folder / "f.mp4").frames()) for folder in (whole, broken)]
     for told in frames:
         assert [f.time for f in told] == pytest.approx([n / 2.5 for n in range(15)], abs=1e-3)
     for one, other, n in zip(*frames, range(0, FRAMES, 10), strict=True):
         assert np.abs(one.image.astype(int) - other.image).mean() < 4, n
-        # Where nothing is painted it shows the film's own frame.
-        plain = cv2.resize(next(Film(film).frames(after=n - 1)).image, one.image.shape[1::-1])
+        # Where nothing is painted it shows the video's own frame.
+        plain = cv2.resize(next(Video(video).frames(after=n - 1)).image, one.image.shape[1::-1])
         corner = np.abs(one.image[-90:, :120].astype(int) - plain[-90:, :120])
         assert corner.mean() < 6, n
     assert {p.name for p in broken.iterdir()} == {"f.mp4", "f.csv"}
 
 
-def test_every_picture_of_a_film_in_segments_is_in_its_place(
-    film: Path, tmp_path: Path, portrait: NDArray[np.uint8]
+def test_every_image_of_a_video_in_segments_is_in_its_place(
+    video: Path, tmp_path: Path, portrait: NDArray[np.uint8]
 ) -> None:
     """Segments of odd lengths, joined: frame n still shows what frame n should."""
     out, state = tmp_path / "o.mp4", None
     shades = [(n * 37) % 200 + 20 for n in range(60)]
-    pictures = [np.full((120, 160, 3), shade, np.uint8) for shade in shades]
+    images = [np.full((120, 160, 3), shade, np.uint8) for shade in shades]
     for begin, end in ((0, 7), (7, 8), (8, 41), (41, 60)):
-        one = FilmWriter(out, FPS, None, state)
+        one = VideoWriter(out, FPS, None, state)
         for n in range(begin, end):
-            one.write(pictures[n], n / FPS)
+            one.write(images[n], n / FPS)
         state = json.loads(json.dumps(one.checkpoint()))
-    last = FilmWriter(out, FPS, None, state)
+    last = VideoWriter(out, FPS, None, state)
     assert last.finish()
     last.clean()
-    whole = FilmWriter(tmp_path / "whole.mp4", FPS, None)
-    for n, picture in enumerate(pictures):
-        whole.write(picture, n / FPS)
+    whole = VideoWriter(tmp_path / "whole.mp4", FPS, None)
+    for n, image in enumerate(images):
+        whole.write(image, n / FPS)
     assert whole.finish()
     whole.clean()
     # OpenCV's encoder takes up to 3 shades of 256 on some processors, and joining encodes twice.
     got, once = [
-        [float(f.image.mean()) for f in Film(path).frames()] for path in (out, whole.target)
+        [float(f.image.mean()) for f in Video(path).frames()] for path in (out, whole.target)
     ]
     assert once == pytest.approx(shades, abs=4)
     assert got == pytest.approx(once, abs=4)
     assert {p.name for p in tmp_path.iterdir()} == {out.name, whole.target.name}
 
 
-def test_a_slow_stretch_repeats_pictures_and_a_fast_one_leaves_some_out(tmp_path: Path) -> None:
+def test_a_slow_stretch_repeats_images_and_a_fast_one_leaves_some_out(tmp_path: Path) -> None:
     out = tmp_path / "o.mp4"
-    one = FilmWriter(out, 10.0, None)
+    one = VideoWriter(out, 10.0, None)
     for time_, shade in ((0, 20), (0.1, 60), (0.5, 100), (0.52, 140), (0.6, 180)):
         one.write(np.full((120, 160, 3), shade, np.uint8), 5 + time_)
     assert one.finish()
-    got = [float(f.image.mean()) for f in Film(out).frames()]
+    got = [float(f.image.mean()) for f in Video(out).frames()]
     assert got == pytest.approx([20, 60, 60, 60, 60, 100, 180], abs=4)
 
 
@@ -170,28 +170,28 @@ def test_a_gap_that_is_too_long_is_cut_once(
     """A stream whose clock jumps by an hour; the state is saved in the middle of it."""
     monkeypatch.setattr(writer, "LONGEST_GAP", 1.0)
     out = tmp_path / "o.mp4"
-    one = FilmWriter(out, 10.0, None)
-    picture = np.full((120, 160, 3), 90, np.uint8)
+    one = VideoWriter(out, 10.0, None)
+    image = np.full((120, 160, 3), 90, np.uint8)
     for time_ in (0.0, 0.1, 3600.0, 3600.1):
-        one.write(picture, time_)
-    two = FilmWriter(out, 10.0, None, json.loads(json.dumps(one.checkpoint())))
+        one.write(image, time_)
+    two = VideoWriter(out, 10.0, None, json.loads(json.dumps(one.checkpoint())))
     for time_ in (3600.2, 3600.3, 7200.0, 7200.1):
-        two.write(picture, time_)
+        two.write(image, time_)
     assert two.finish()
     # Two, a gap of ten, four, a gap of ten, two.
-    assert len(list(Film(out).frames())) == 28
+    assert len(list(Video(out).frames())) == 28
 
 
-def test_a_gap_behind_a_checkpoint_repeats_the_picture_before_it(tmp_path: Path) -> None:
+def test_a_gap_behind_a_checkpoint_repeats_the_image_before_it(tmp_path: Path) -> None:
     def shades(stop: bool) -> list[float]:
         out = tmp_path / f"{stop}.mp4"
-        one = FilmWriter(out, 5.0, None)
+        one = VideoWriter(out, 5.0, None)
         one.write(np.full((120, 160, 3), 50, np.uint8), 0.0)
         if stop:
-            one = FilmWriter(out, 5.0, None, json.loads(json.dumps(one.checkpoint())))
+            one = VideoWriter(out, 5.0, None, json.loads(json.dumps(one.checkpoint())))
         one.write(np.full((120, 160, 3), 200, np.uint8), 2.0)
         assert one.finish()
-        return [round(float(f.image.mean()), -1) for f in Film(out).frames()]
+        return [round(float(f.image.mean()), -1) for f in Video(out).frames()]
 
     assert shades(True) == shades(False) == [50] * 10 + [200]
 
@@ -205,14 +205,14 @@ def test_segments_of_another_encoder_are_not_joined(
     out = tmp_path / "o.mp4"
     with monkeypatch.context() as without:
         without.setattr(writer, "ffmpeg_path", lambda: None)
-        one = FilmWriter(out, FPS)
+        one = VideoWriter(out, FPS)
         empty = one.checkpoint()
         one.write(np.zeros((120, 160, 3), np.uint8), 0.0)
         state = one.checkpoint()
     with pytest.raises(VideoError, match="was written by OpenCV") as caught:
-        FilmWriter(out, FPS, None, state)
+        VideoWriter(out, FPS, None, state)
     assert str(caught.value).count("\n") == 0
-    FilmWriter(out, FPS, None, empty)  # nothing was written yet
+    VideoWriter(out, FPS, None, empty)  # nothing was written yet
 
 
 def test_ffmpeg_may_say_what_is_no_utf8(tmp_path: Path) -> None:
@@ -234,26 +234,26 @@ def test_without_ffmpeg_segments_are_encoded_again(
     for suffix in (".mp4", ".mkv", ".webm", ".avi"):
         out, state = tmp_path / f"o{suffix}", None
         for begin, end in ((0, 9), (9, 20)):
-            one = FilmWriter(out, FPS, None, state)
+            one = VideoWriter(out, FPS, None, state)
             assert "without sound" in one.codec
             for n in range(begin, end):
                 one.write(np.full((120, 160, 3), 40 + 8 * n, np.uint8), n / FPS)
             state = one.checkpoint()
-        last = FilmWriter(out, FPS, None, state)
+        last = VideoWriter(out, FPS, None, state)
         assert last.finish()
-        got = [float(f.image.mean()) for f in Film(out).frames()]
+        got = [float(f.image.mean()) for f in Video(out).frames()]
         assert got == pytest.approx([40 + 8 * n for n in range(20)], abs=7), suffix
 
 
-def with_sound(film: Path, path: Path, *options: str) -> Path:
-    """``film`` with a tone that is silent in its first second."""
+def with_sound(video: Path, path: Path, *options: str) -> Path:
+    """``video`` with a tone that is silent in its first second."""
     tone = "aevalsrc='if(gte(t,1),sin(2*PI*440*t),0)':d=6"
-    ffmpeg("-i", str(film), "-f", "lavfi", "-i", tone, "-c:v", "copy", *options, str(path))
+    ffmpeg("-i", str(video), "-f", "lavfi", "-i", tone, "-c:v", "copy", *options, str(path))
     return path
 
 
 def loud_from(path: Path) -> float:
-    """Second at which the film's sound begins to be loud."""
+    """Second at which the video's sound begins to be loud."""
     program = shutil.which("ffmpeg")
     assert program is not None
     raw = subprocess.run(
@@ -267,9 +267,9 @@ def loud_from(path: Path) -> float:
 
 @pytest.mark.parametrize(("start", "suffix"), [(0.0, ".mp4"), (0.48, ".mp4"), (0.0, ".webm")])
 def test_sound_is_kept_and_stays_in_time(
-    film: Path, analyzer: Analyzer, tmp_path: Path, start: float, suffix: str
+    video: Path, analyzer: Analyzer, tmp_path: Path, start: float, suffix: str
 ) -> None:
-    source = with_sound(film, tmp_path / "sound.mp4", "-c:a", "aac")
+    source = with_sound(video, tmp_path / "sound.mp4", "-c:a", "aac")
     out = tmp_path / f"out{suffix}"
     options = Options(start=start, end=2.0, every=2, bars=False)
     (summary,) = VideoRun([source], analyzer, options, Outputs(video=out)).run()
@@ -284,22 +284,22 @@ def test_sound_is_kept_and_stays_in_time(
 
 
 def test_sound_that_the_container_refuses_is_encoded_anew(
-    film: Path, analyzer: Analyzer, tmp_path: Path
+    video: Path, analyzer: Analyzer, tmp_path: Path
 ) -> None:
-    source = with_sound(film, tmp_path / "pcm.mkv", "-c:a", "pcm_s16le")
+    source = with_sound(video, tmp_path / "pcm.mkv", "-c:a", "pcm_s16le")
     out = tmp_path / "out.mp4"
     list(VideoRun([source], analyzer, Options(end=1.0, every=5), Outputs(video=out)).run())
     assert probe(out, "a", "stream=codec_name") == ["aac"]
 
 
-def test_a_film_of_odd_size_can_be_painted(
+def test_a_video_of_odd_size_can_be_painted(
     portrait: NDArray[np.uint8], analyzer: Analyzer, tmp_path: Path
 ) -> None:
     frames = (draw_frame(portrait, n, (641, 481)) for n in range(6))
-    source = write_film(tmp_path / "odd.avi", frames)
+    source = write_video(tmp_path / "odd.avi", frames)
     out = tmp_path / "odd.mp4"
     list(VideoRun([source], analyzer, Options(), Outputs(video=out)).run())
-    assert len(list(Film(out).frames())) == 6
+    assert len(list(Video(out).frames())) == 6
 
 
 def stop_after(run: VideoRun, frames: int) -> None:
@@ -315,20 +315,20 @@ def stop_after(run: VideoRun, frames: int) -> None:
 
 
 def test_a_stopped_run_is_only_gone_on_with_where_it_fits(
-    film: Path, analyzer: Analyzer, tmp_path: Path
+    video: Path, analyzer: Analyzer, tmp_path: Path
 ) -> None:
     target = tmp_path / "a.csv"
     to = Outputs(csv=str(target))
     options = Options(checkpoint=0, every=3)
-    stop_after(VideoRun([film], analyzer, options, to), 10)
+    stop_after(VideoRun([video], analyzer, options, to), 10)
     state = tmp_path / "a.csv.resume"
     assert state.exists()
     assert not target.exists()
     for other, word in (
-        (lambda: VideoRun([film], analyzer, Options(every=2), to, go_on=True), "options"),
+        (lambda: VideoRun([video], analyzer, Options(every=2), to, go_on=True), "options"),
         (
             lambda: VideoRun(
-                [film], Analyzer(analyzer.classifier.path, "haar"), options, to, go_on=True
+                [video], Analyzer(analyzer.classifier.path, "haar"), options, to, go_on=True
             ),
             "detector",
         ),
@@ -336,23 +336,23 @@ def test_a_stopped_run_is_only_gone_on_with_where_it_fits(
         with pytest.raises(VideoError, match=f"other {word}"):
             other()
     # Another batch size changes nothing in the results, so it fits.
-    run = VideoRun([film], analyzer, Options(every=3, batch=3), to, go_on=True)
+    run = VideoRun([video], analyzer, Options(every=3, batch=3), to, go_on=True)
     (part,) = tmp_path.glob("a.csv.*.part")
     part.unlink()
     with pytest.raises(VideoError, match="is missing or shorter"):
         list(run.run())
     state.write_text("{")
     with pytest.raises(VideoError, match="is damaged"):
-        VideoRun([film], analyzer, options, to, go_on=True)
+        VideoRun([video], analyzer, options, to, go_on=True)
 
 
 def test_starting_over_forgets_the_stopped_run(
-    film: Path, shipped_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    video: Path, shipped_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "a.csv"
     options, to = Options(checkpoint=0, every=5), Outputs(csv=str(target))
-    stop_after(VideoRun([film], Analyzer(shipped_model), options, to), 10)
-    words = ["video", str(film), "--model", str(shipped_model), "--csv", str(target)]
+    stop_after(VideoRun([video], Analyzer(shipped_model), options, to), 10)
+    words = ["video", str(video), "--model", str(shipped_model), "--csv", str(target)]
     assert main([*words, "--every", "5"]) == 0
     assert "A stopped run was found; starting over" in capsys.readouterr().err
     frames = [line.split(",")[1] for line in target.read_text(encoding="utf-8").splitlines()[1:]]
@@ -368,7 +368,7 @@ def test_starting_over_forgets_the_stopped_run(
 
 
 def test_a_run_killed_while_it_names_its_files_is_finished(
-    film: Path, analyzer: Analyzer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    video: Path, analyzer: Analyzer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the first and the second table: one has its name already, one has not."""
     from mien.video import tables
@@ -381,37 +381,37 @@ def test_a_run_killed_while_it_names_its_files_is_finished(
 
     monkeypatch.setattr(tables, "JsonLinesSink", killed)
     with pytest.raises(KeyboardInterrupt):
-        list(VideoRun([film], analyzer, options, to).run())
+        list(VideoRun([video], analyzer, options, to).run())
     (part,) = tmp_path.glob("a.csv.*.part")
     assert sorted(tmp_path.iterdir()) == [tmp_path / "a.csv", part, tmp_path / "a.csv.resume"]
     monkeypatch.undo()
-    assert list(VideoRun([film], analyzer, options, to, go_on=True).run()) == []
+    assert list(VideoRun([video], analyzer, options, to, go_on=True).run()) == []
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["a.csv", "a.jsonl"]
 
 
-@pytest.mark.parametrize("films", [1, 2])
-def test_the_segments_of_a_film_that_was_done_are_removed(
-    film: Path, analyzer: Analyzer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, films: int
+@pytest.mark.parametrize("videos", [1, 2])
+def test_the_segments_of_a_video_that_was_done_are_removed(
+    video: Path, analyzer: Analyzer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, videos: int
 ) -> None:
-    """A kill between the saving that a film is done and the removal of its segments."""
+    """A kill between the saving that a video is done and the removal of its segments."""
     other = tmp_path / "other.mp4"
-    other.write_bytes(film.read_bytes())
+    other.write_bytes(video.read_bytes())
     folder = tmp_path / "out"
     folder.mkdir()
     to, options = Outputs(csv=str(tmp_path / "a.csv"), video=folder), Options(every=30)
-    sources = [film, other][:films]
+    sources = [video, other][:videos]
 
-    def killed(self: FilmWriter) -> None:
+    def killed(self: VideoWriter) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(FilmWriter, "clean", killed)
+    monkeypatch.setattr(VideoWriter, "clean", killed)
     with pytest.raises(KeyboardInterrupt):
         list(VideoRun(sources, analyzer, options, to).run())
     (part,) = folder.glob("long-mien.mp4.*.part")
     assert part.is_dir()
     monkeypatch.undo()
     list(VideoRun(sources, analyzer, options, to, go_on=True).run())
-    made = {"long-mien.mp4", "other-mien.mp4"} if films == 2 else {"long-mien.mp4"}
+    made = {"long-mien.mp4", "other-mien.mp4"} if videos == 2 else {"long-mien.mp4"}
     assert {p.name for p in folder.iterdir()} == made
 
 
@@ -435,7 +435,7 @@ def outsider(folder: Path) -> Path:
     return other
 
 
-def test_nobody_elses_part_is_touched(film: Path, analyzer: Analyzer, tmp_path: Path) -> None:
+def test_nobody_elses_part_is_touched(video: Path, analyzer: Analyzer, tmp_path: Path) -> None:
     """A link to a folder, a folder and a link to a file, called as parts used to be."""
     other = outsider(tmp_path)
     (tmp_path / "a.mp4.part").symlink_to(other)
@@ -445,30 +445,30 @@ def test_nobody_elses_part_is_touched(film: Path, analyzer: Analyzer, tmp_path: 
     before = {p.name for p in tmp_path.iterdir()}
     for name in ("a.mp4", "b.mp4"):
         to = Outputs(csv=str(tmp_path / "t.csv"), video=tmp_path / name)
-        list(VideoRun([film], analyzer, Options(every=50), to).run())
+        list(VideoRun([video], analyzer, Options(every=50), to).run())
     assert (other / "keep.txt").read_text() == "keep"
     assert (tmp_path / "b.mp4.part" / "mine.txt").read_text() == "mine"
     assert {p.name for p in tmp_path.iterdir()} == before | {"a.mp4", "b.mp4", "t.csv"}
 
 
 def test_parts_that_became_links_are_not_followed(
-    film: Path, analyzer: Analyzer, tmp_path: Path
+    video: Path, analyzer: Analyzer, tmp_path: Path
 ) -> None:
     """Somebody who may write into the folder cannot make a resumed run write elsewhere."""
     other = outsider(tmp_path)
     to = Outputs(csv=str(tmp_path / "t.csv"), video=tmp_path / "a.mp4")
     options = Options(checkpoint=0, every=5)
     for what in ("t.csv", "a.mp4"):
-        stop_after(VideoRun([film], analyzer, options, to), 5)
+        stop_after(VideoRun([video], analyzer, options, to), 5)
         (part,) = tmp_path.glob(f"{what}.*.part")
         moved = part.rename(other / "moved")
         part.symlink_to(moved)
         size = moved.stat().st_size
         with pytest.raises(VideoError):
-            list(VideoRun([film], analyzer, options, to, go_on=True).run())
+            list(VideoRun([video], analyzer, options, to, go_on=True).run())
         assert moved.stat().st_size == size
         # starting over removes the link only
-        list(VideoRun([film], analyzer, Options(every=50), to).run())
+        list(VideoRun([video], analyzer, Options(every=50), to).run())
         assert moved.exists()
         shutil.rmtree(moved, ignore_errors=True)
         moved.unlink(missing_ok=True)
@@ -478,21 +478,21 @@ def test_parts_that_became_links_are_not_followed(
 
 @pytest.mark.parametrize("token", ["../../x", "", 7, "0123456789AB"])
 def test_a_state_cannot_name_other_files(
-    film: Path, analyzer: Analyzer, tmp_path: Path, token: object
+    video: Path, analyzer: Analyzer, tmp_path: Path, token: object
 ) -> None:
     to, options = Outputs(csv=str(tmp_path / "t.csv")), Options(checkpoint=0, every=5)
-    stop_after(VideoRun([film], analyzer, options, to), 5)
+    stop_after(VideoRun([video], analyzer, options, to), 5)
     state = tmp_path / "t.csv.resume"
     record = json.loads(state.read_text(encoding="utf-8")) | {"token": token}
     state.write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(VideoError, match="is damaged"):
-        VideoRun([film], analyzer, options, to, go_on=True)
+        VideoRun([video], analyzer, options, to, go_on=True)
 
 
 def test_a_run_killed_before_it_saved_leaves_nothing_for_long(
-    film: Path, shipped_model: Path, tmp_path: Path
+    video: Path, shipped_model: Path, tmp_path: Path
 ) -> None:
-    words = command(film, shipped_model, tmp_path, "csv", "out", "plot", checkpoint=3600)
+    words = command(video, shipped_model, tmp_path, "csv", "out", "plot", checkpoint=3600)
     process = subprocess.Popen(
         [sys.executable, "-m", "mien", *words],
         stdout=subprocess.DEVNULL,
@@ -509,18 +509,18 @@ def test_a_run_killed_before_it_saved_leaves_nothing_for_long(
 
 
 def test_the_second_of_two_runs_says_who_is_first(
-    film: Path,
+    video: Path,
     analyzer: Analyzer,
     shipped_model: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     to = Outputs(video=tmp_path / "a.mp4", csv=str(tmp_path / "t.csv"))
-    first = VideoRun([film], analyzer, Options(every=10), to)
+    first = VideoRun([video], analyzer, Options(every=10), to)
 
     def second(*_: object) -> None:
         for words in (["--out", str(tmp_path / "a.mp4")], ["--csv", str(tmp_path / "t.csv")]):
-            assert main(["video", str(film), "--model", str(shipped_model), *words]) == 2
+            assert main(["video", str(video), "--model", str(shipped_model), *words]) == 2
             told = capsys.readouterr().err
             assert f"is being written by another run of mien (process {os.getpid()} on " in told
 
@@ -529,9 +529,9 @@ def test_the_second_of_two_runs_says_who_is_first(
     assert len((tmp_path / "t.csv").read_text(encoding="utf-8").splitlines()) == 1 + FRAMES // 10
 
 
-def write_all(encoder: encode.Encoder, picture: NDArray[np.uint8]) -> None:
+def write_all(encoder: encode.Encoder, image: NDArray[np.uint8]) -> None:
     for _ in range(50):
-        encoder.write(picture)
+        encoder.write(image)
     encoder.close()
 
 
@@ -539,19 +539,19 @@ def test_an_encoder_that_dies_is_reported(tmp_path: Path) -> None:
     program = encode.ffmpeg_path()
     if program is None:
         pytest.skip("this test needs ffmpeg")
-    picture = np.zeros((480, 640, 3), np.uint8)
+    image = np.zeros((480, 640, 3), np.uint8)
     bad = encode.FfmpegEncoder(program, tmp_path / "a.mp4", (640, 480), 25.0, ("-c:v", "nonsense"))
     with pytest.raises(OutputError, match="ffmpeg"):
-        write_all(bad, picture)
+        write_all(bad, image)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
-def test_memory_does_not_grow_with_the_film(
+def test_memory_does_not_grow_with_the_video(
     shipped_model: Path, portrait: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     """Resident memory after 200 and after 800 frames, all outputs on, in a process of its own."""
     frames = (draw_frame(portrait, n, (160, 120)) for n in range(800))
-    source = write_film(tmp_path / "long.mp4", frames)
+    source = write_video(tmp_path / "long.mp4", frames)
     script = """
 import sys
 from pathlib import Path
@@ -560,15 +560,15 @@ cv2.setNumThreads(1)
 from mien.pipeline import Analyzer
 from mien.video.options import Options, Outputs
 from mien.video.run import VideoRun
-film, model, folder = map(Path, sys.argv[1:])
+video, model, folder = map(Path, sys.argv[1:])
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
-def on_frame(film, result):
+def on_frame(video, result):
     if result.frame in (200, 799):
         print(result.frame, resident(), len(result.faces), flush=True)
 outputs = Outputs(str(folder / "a.csv"), str(folder / "a.jsonl"), video=folder / "a.mp4",
                   plot=folder / "a.html")
-list(VideoRun([film], Analyzer(model), Options(checkpoint=2), outputs).run(on_frame))
+list(VideoRun([video], Analyzer(model), Options(checkpoint=2), outputs).run(on_frame))
 """
     done = subprocess.run(
         [sys.executable, "-c", script, str(source), str(shipped_model), str(tmp_path)],

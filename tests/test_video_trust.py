@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers_video import FPS, draw_frame, walking, write_film
+from helpers_video import FPS, draw_frame, walking, write_video
 from numpy.typing import NDArray
 
 from mien.cli import main
@@ -84,10 +84,10 @@ def test_a_cut_tells_nothing_of_those_it_interrupts() -> None:
 def passing(portrait: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
     """The walker, and for half a second somebody else at the edge."""
     for n in range(75):
-        picture = cv2.copyMakeBorder(draw_frame(portrait, n), 0, 0, 0, 320, cv2.BORDER_REPLICATE)
+        image = cv2.copyMakeBorder(draw_frame(portrait, n), 0, 0, 0, 320, cv2.BORDER_REPLICATE)
         if 30 <= n < 42:
-            picture[:, 320:] = draw_frame(portrait, 0)
-        yield np.asarray(picture, np.uint8)
+            image[:, 320:] = draw_frame(portrait, 0)
+        yield np.asarray(image, np.uint8)
 
 
 def test_passers_by_are_in_no_table_and_on_no_page(
@@ -96,9 +96,9 @@ def test_passers_by_are_in_no_table_and_on_no_page(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    film = write_film(tmp_path / "f.avi", passing(portrait))
+    video = write_video(tmp_path / "f.avi", passing(portrait))
     table, page = tmp_path / "t.csv", tmp_path / "t.html"
-    words = ["video", str(film), "--model", str(shipped_model), "--no-cuts"]
+    words = ["video", str(video), "--model", str(shipped_model), "--no-cuts"]
     words += ["--csv", str(table), "--plot", str(page)]
 
     def tracks() -> set[str]:
@@ -123,22 +123,22 @@ def test_min_face_is_a_promise_in_videos(
     portrait: NDArray[np.uint8], shipped_model: Path, tmp_path: Path
 ) -> None:
     """A detector may find smaller faces than it is asked for; a video's tables leave them out."""
-    film = write_film(tmp_path / "f.avi", walking(portrait, 30))
-    found = [f for r in analyze_video(film, Analyzer(shipped_model)) for f in r.faces]
+    video = write_video(tmp_path / "f.avi", walking(portrait, 30))
+    found = [f for r in analyze_video(video, Analyzer(shipped_model)) for f in r.faces]
     share = max(max(f.box.width, f.box.height) for f in found) / 320
     analyzer = Analyzer(shipped_model, min_face=0.05)
     for asked, faces in ((share - 0.01, len(found)), (share + 0.01, 0)):
         analyzer.detector.min_face = asked  # type: ignore[attr-defined]  # what it finds stays
-        assert sum(len(r.faces) for r in analyze_video(film, analyzer)) == faces
-    assert sum(len(r.faces) for r in analyze_video(film, analyzer, everyone=True)) == len(found)
+        assert sum(len(r.faces) for r in analyze_video(video, analyzer)) == faces
+    assert sum(len(r.faces) for r in analyze_video(video, analyzer, everyone=True)) == len(found)
 
 
 def test_min_confidence_takes_the_name_and_leaves_box_and_track(
     portrait: NDArray[np.uint8], shipped_model: Path, tmp_path: Path
 ) -> None:
-    film = write_film(tmp_path / "f.avi", walking(portrait, 30))
-    plain = list(analyze_video(film, Analyzer(shipped_model)))
-    blanked = list(analyze_video(film, Analyzer(shipped_model, min_confidence=1.0)))
+    video = write_video(tmp_path / "f.avi", walking(portrait, 30))
+    plain = list(analyze_video(video, Analyzer(shipped_model)))
+    blanked = list(analyze_video(video, Analyzer(shipped_model, min_confidence=1.0)))
     assert {f.steady for r in plain for f in r.faces} == {Emotion.HAPPY}
     for one, other in zip(plain, blanked, strict=True):
         assert [(f.box, f.track, f.smoothed) for f in one.faces] == [
@@ -148,7 +148,7 @@ def test_min_confidence_takes_the_name_and_leaves_box_and_track(
         assert other.to_dict()["faces"][0]["steady"] is None
         assert Result.from_dict(other.to_dict()).faces[0].steady is None
     table = tmp_path / "t.csv"
-    words = ["video", str(film), "--model", str(shipped_model), "--csv", str(table)]
+    words = ["video", str(video), "--model", str(shipped_model), "--csv", str(table)]
     assert main([*words, "--min-confidence", "1"]) == 0
     with table.open(encoding="utf-8", newline="") as stream:
         assert {(row["track"], row["steady"]) for row in csv.DictReader(stream)} == {
@@ -199,14 +199,14 @@ def test_an_unsure_face_is_painted_as_such(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_table_keeps_a_videos_name_whole(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mien.cli.video import print_film
+    from mien.cli.video import print_video
     from mien.video.timeline import Timeline
 
     monkeypatch.setenv("COLUMNS", str(width))
     timeline = Timeline((Emotion.HAPPY, Emotion.SAD))
     timeline.add(frame(0, 1), 0.1)
     name = "folder/" * 20 + "a video.mp4"
-    print_film(timeline, name)
+    print_video(timeline, name)
     first, *rest = capsys.readouterr().out.splitlines()
     assert first == name
     assert all(len(line) <= width for line in rest)
@@ -218,14 +218,14 @@ def test_frames_of_too_little_quality_name_nothing(
     """Sharp, then blurred for long: the name stays for a moment and then goes."""
     sharp = list(walking(portrait, 50))
     blurred = [np.asarray(cv2.GaussianBlur(f, (0, 0), 5), np.uint8) for f in walking(portrait, 25)]
-    film = write_film(tmp_path / "f.avi", [*sharp[:25], *blurred])
-    results = list(analyze_video(film, Analyzer(shipped_model, min_quality=0.9), cuts=False))
+    video = write_video(tmp_path / "f.avi", [*sharp[:25], *blurred])
+    results = list(analyze_video(video, Analyzer(shipped_model, min_quality=0.9), cuts=False))
     (sure,), (later,) = results[24].faces, results[-1].faces
     assert (sure.track, sure.unsure, sure.steady) == (1, False, Emotion.HAPPY)
     assert (later.track, later.unsure, later.steady) == (1, True, None)
     assert later.smoothed == sure.smoothed
     table, page = tmp_path / "t.csv", tmp_path / "t.html"
-    words = ["video", str(film), "--model", str(shipped_model), "--no-cuts"]
+    words = ["video", str(video), "--model", str(shipped_model), "--no-cuts"]
     words += ["--min-quality", "0.9", "--csv", str(table), "--plot", str(page)]
     assert main(words) == 0
     with table.open(encoding="utf-8", newline="") as stream:

@@ -89,7 +89,7 @@ def problem(response: httpx.Response, status: int) -> str:
 # ---- answers ----------------------------------------------------------------------------------
 
 
-def test_one_picture_gives_the_same_result_as_everywhere(
+def test_one_image_gives_the_same_result_as_everywhere(
     client: httpx.Client, jpeg: bytes, model: Path
 ) -> None:
     answer = client.post("/v1/predict", content=jpeg, headers={"content-type": "image/jpeg"})
@@ -101,7 +101,7 @@ def test_one_picture_gives_the_same_result_as_everywhere(
     assert answer.json()["errors"] == []
 
 
-def test_many_pictures_keep_their_order_and_a_bad_one_its_place(
+def test_many_images_keep_their_order_and_a_bad_one_its_place(
     client: httpx.Client, jpeg: bytes, portrait: NDArray[np.uint8]
 ) -> None:
     empty = cv2.imencode(".png", portrait[300:])[1].tobytes()
@@ -250,7 +250,7 @@ def test_the_page_asks_nobody_else(client: httpx.Client) -> None:
         assert (again.status_code, again.content) == (304, b"")
     facts = client.get("/static/facts.js").text
     assert json.dumps(columns()) in facts
-    assert json.dumps(columns(film=True)) in facts
+    assert json.dumps(columns(video=True)) in facts
 
 
 def test_every_answer_carries_the_policy(client: httpx.Client) -> None:
@@ -522,7 +522,7 @@ def test_an_unforeseen_error_shows_no_trace_of_itself(
 # ---- privacy ----------------------------------------------------------------------------------
 
 
-def test_the_log_holds_no_picture_and_no_name(
+def test_the_log_holds_no_image_and_no_name(
     client: httpx.Client, jpeg: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", logger="mien.web"):
@@ -535,7 +535,7 @@ def test_the_log_holds_no_picture_and_no_name(
 
 
 def test_no_file_and_no_address_is_opened_for_a_client(model: Path, tmp_path: Path) -> None:
-    """Python's own audit events, while paths, URLs and 4 MB of pictures are sent."""
+    """Python's own audit events, while paths, URLs and 4 MB of images are sent."""
     script = """
         import asyncio, sys
         import httpx
@@ -675,7 +675,7 @@ def test_mistakes_on_the_command_line(server: Running, capsys: pytest.CaptureFix
 def test_photos_are_looked_at_closely_and_frames_quickly(
     client: httpx.Client, server: Running, portrait: NDArray[np.uint8], model: Path
 ) -> None:
-    """A face of 3 % of the long side, which the setting for films leaves out."""
+    """A face of 3 % of the long side, which the setting for videos leaves out."""
     little = np.full((1800, 2400, 3), 120, np.uint8)
     face = cv2.resize(portrait[20:220, 130:330], (100, 100), interpolation=cv2.INTER_AREA)
     little[800:900, 1100:1200] = face
@@ -686,5 +686,5 @@ def test_photos_are_looked_at_closely_and_frames_quickly(
     (got,) = answer.json()["results"]
     assert got["faces"] == wanted.to_dict()["faces"]
     pair = server.app.state.workers._analyzers[0]
-    assert pair.film.analyze(little, color="bgr").faces == ()
-    assert pair.film.classifier is pair.photo.classifier
+    assert pair.video.analyze(little, color="bgr").faces == ()
+    assert pair.video.classifier is pair.photo.classifier

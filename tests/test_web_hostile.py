@@ -217,7 +217,7 @@ def test_what_others_hold_is_given_up_for_who_comes_on(model: Path, crowd: ExitS
         head = {"content-type": "image/jpeg"}
         with running.client() as honest:
             answer = honest.post("/v1/predict", content=bytes(100_000), headers=head)
-        assert answer.status_code == 422, answer.text  # read to its end: it is no picture
+        assert answer.status_code == 422, answer.text  # read to its end: it is no image
         assert b" 408 " in b"".join(client.recv(300) for client in held[:1])
 
 
@@ -335,8 +335,8 @@ def progressive_bomb(scans: int) -> bytes:
     """A JPEG whose last scan comes again and again."""
     out = BytesIO()
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 256, (2000, 2000, 3)).astype(np.uint8)
-    Image.fromarray(picture).save(out, "JPEG", progressive=True, quality=10)
+    image = rng.integers(0, 256, (2000, 2000, 3)).astype(np.uint8)
+    Image.fromarray(image).save(out, "JPEG", progressive=True, quality=10)
     data = out.getvalue()
     last = data.rfind(b"\xff\xda")
     return data[:-2] + data[last:-2] * scans + b"\xff\xd9"
@@ -366,7 +366,7 @@ def test_a_bomb_is_refused_soon_and_others_are_answered_meanwhile(model: Path, j
 
 
 def test_sigterm_ends_the_server_whatever_it_decodes(model: Path) -> None:
-    """A picture is being decoded: its worker is killed and the process leaves."""
+    """An image is being decoded: its worker is killed and the process leaves."""
     command = [sys.executable, "-m", "mien", "serve", "--port", "0", "--model", str(model)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None

@@ -45,7 +45,7 @@ def test_malformed_requests_never_break_the_server(tmp_path: Path) -> None:
 
 
 @needs_proc
-def test_pictures_of_new_shapes_take_no_more_memory() -> None:
+def test_images_of_new_shapes_take_no_more_memory() -> None:
     """Each took tens of MiB for good: of onnxruntime, and of glibc's holes."""
     code = """
 import numpy as np

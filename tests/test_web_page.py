@@ -1,4 +1,4 @@
-"""The page in a real browser: Debian's Chromium by Playwright, with a film as its webcam."""
+"""The page in a real browser: Debian's Chromium by Playwright, with a video as its webcam."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ pytestmark = [
 ]
 PATIENCE = 60_000  # ms: the machine may be busy with other things
 
-#: Where the film shows the portrait: the face is still, so a box that comes late fits too.
-FILM = (640, 480)
+#: Where the video shows the portrait: the face is still, so a box that comes late fits too.
+VIDEO = (640, 480)
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory, _portrait: NDArray[np.uint8]) -> Path:
+def video(tmp_path_factory: pytest.TempPathFactory, _portrait: NDArray[np.uint8]) -> Path:
     """A motion JPEG of the portrait, a little lighter and darker by turns."""
     path = tmp_path_factory.mktemp("film") / "webcam.mjpeg"
     with path.open("wb") as stream:
@@ -57,10 +57,10 @@ def film(tmp_path_factory: pytest.TempPathFactory, _portrait: NDArray[np.uint8])
 
 
 def scene(portrait: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A frame of the film: the portrait, left of the middle, on grey."""
-    picture = np.full((FILM[1], FILM[0], 3), 90, np.uint8)
-    picture[40:440, 60:460] = portrait[:400, 40:440]
-    return picture
+    """A frame of the video: the portrait, left of the middle, on grey."""
+    image = np.full((VIDEO[1], VIDEO[0], 3), 90, np.uint8)
+    image[40:440, 60:460] = portrait[:400, 40:440]
+    return image
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +70,13 @@ def server(shipped_model: Path) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def browser(film: Path) -> Iterator[Browser]:
+def browser(video: Path) -> Iterator[Browser]:
     arguments = [
         "--no-sandbox",
         "--disable-gpu",
         "--use-fake-ui-for-media-stream",
         "--use-fake-device-for-media-stream",
-        f"--use-file-for-fake-video-capture={film}",
+        f"--use-file-for-fake-video-capture={video}",
     ]
     with playwright.sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
@@ -127,7 +127,7 @@ def upload(page: Page, *files: tuple[str, bytes]) -> None:
 
 
 def drawn_box(page: Page) -> Box:
-    """The one box on the page, in pixels of the picture, by where it is on the screen."""
+    """The one box on the page, in pixels of the image, by where it is on the screen."""
     box = page.locator("#overlay rect.box")
     playwright.expect(box).to_have_count(1, timeout=PATIENCE)
     return Box(*(float(box.get_attribute(k) or "nan") for k in ("x", "y", "width", "height")))
@@ -285,7 +285,7 @@ def test_the_camera_plays_and_the_face_is_boxed_and_named(
     page = open_page("?camera", accept_downloads=True)
     (wanted,) = Analyzer().analyze(scene(portrait), color="bgr").faces
     box = drawn_box(page)
-    mirrored = Box(FILM[0] - wanted.box.x - wanted.box.width, *_rest(wanted.box))
+    mirrored = Box(VIDEO[0] - wanted.box.x - wanted.box.width, *_rest(wanted.box))
     assert iou(box, mirrored) > 0.8
     playwright.expect(page.locator("#overlay text.word")).to_have_text("happy")
     playwright.expect(page.locator("#faces .word")).to_have_text("happy")
@@ -306,7 +306,7 @@ def test_the_camera_plays_and_the_face_is_boxed_and_named(
     times = [r["time"] for r in records]
     assert times == sorted(times)
     header, first, *_ = csv.reader(io.StringIO(saved(page, "#save-csv").decode()))
-    assert header == list(columns(film=True))  # those of `mien video`
+    assert header == list(columns(video=True))  # those of `mien video`
     cells = dict(zip(header, first, strict=True))
     assert (cells["source"], cells["frame"]) == ("camera", str(records[0]["frame"]))
     seen = records[0]["faces"][0]
@@ -316,7 +316,7 @@ def test_the_camera_plays_and_the_face_is_boxed_and_named(
         got = {name: float(cells[column + name]) for name in seen[kind]}
         assert got == pytest.approx(seen[kind])
     painted = read_image(saved(page, "#save-png"))
-    assert painted.shape[:2] == (FILM[1], FILM[0])
+    assert painted.shape[:2] == (VIDEO[1], VIDEO[0])
     page.keyboard.press("Escape")
     playwright.expect(page.locator("body")).to_have_attribute("data-camera", "off")
     assert page.locator("#overlay rect").count() == 0

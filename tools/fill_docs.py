@@ -18,7 +18,7 @@ from mien.atomic import write_text
 from mien.classify import load_classifier
 from mien.cli import VERBS
 from mien.models.published import PUBLISHED
-from mien.train.ablation import picture, to_markdown
+from mien.train.ablation import image, to_markdown
 
 SPEED_NAMES = {
     "classifier_faces_per_s": "classifier, best batch, two threads",
@@ -147,5 +147,5 @@ def write_or_compare(texts: dict[Path, str], arguments: list[str]) -> int:
 if __name__ == "__main__":
     texts = {ROOT / name: filled(ROOT / name, blocks) for name, blocks in BLOCKS.items()}
     texts[ROOT / "docs" / "results.md"] = results_page(ROOT / "results")
-    texts[ROOT / "docs" / "images" / "ablation.svg"] = picture(ablation())
+    texts[ROOT / "docs" / "images" / "ablation.svg"] = image(ablation())
     sys.exit(write_or_compare(texts, sys.argv[1:]))

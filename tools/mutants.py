@@ -44,7 +44,7 @@ MODULES: dict[str, tuple[list[str], list[str]]] = {
     "loop": (["train/loop.py"], ["test_train.py"]),
     "metrics": (["evaluate/metrics.py"], ["test_evaluate.py"]),
     "demo": (
-        ["cli/demo.py", "cli/_picture.py"],
+        ["cli/demo.py", "cli/_image.py"],
         ["test_predict_cli.py::test_demo_with_the_shipped_model"],
     ),
 }

@@ -26,14 +26,14 @@ FLAGS += ["--use-fake-device-for-media-stream"]
 def webcam_video(path: Path) -> None:
     """Twenty seconds at 15 frames a second, 640×480, as a motion JPEG."""
     portrait = np.ascontiguousarray(data.astronaut()[:384, :, ::-1])
-    picture = cv2.resize(portrait, (640, 480), interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(portrait, (640, 480), interpolation=cv2.INTER_CUBIC)
     with path.open("wb") as stream:
         for number in range(300):
             t = number / 300 * 2 * math.pi
             turn = cv2.getRotationMatrix2D((285, 140), 9 * math.sin(2 * t), 1.25)
             turn[0, 2] += 30 + 14 * math.sin(t)
             turn[1, 2] += 55
-            frame = cv2.warpAffine(picture, turn, (640, 480), borderMode=cv2.BORDER_REPLICATE)
+            frame = cv2.warpAffine(image, turn, (640, 480), borderMode=cv2.BORDER_REPLICATE)
             blur = 5.2 * max(0.0, math.sin(3 * t)) ** 2
             if blur > 0.3:  # out of focus, as a webcam is when somebody moves
                 frame = cv2.GaussianBlur(frame, (0, 0), blur)
@@ -66,9 +66,9 @@ def main() -> None:
                     page.locator("#files").set_input_files(str(photo))
                 page.locator("#overlay rect.box").wait_for(timeout=60_000)
                 page.wait_for_timeout(31_000 if name == "web-dark" else 1500)
-                picture = IMAGES / f"{name}.jpg"
-                page.screenshot(path=picture, type="jpeg", quality=88, full_page=True)
-                print(f"wrote {picture.name}, {picture.stat().st_size // 1000} kB")
+                image = IMAGES / f"{name}.jpg"
+                page.screenshot(path=image, type="jpeg", quality=88, full_page=True)
+                print(f"wrote {image.name}, {image.stat().st_size // 1000} kB")
                 page.close()
             browser.close()
     finally:

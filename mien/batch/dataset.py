@@ -128,7 +128,7 @@ class Dataset:
         schemas = {
             "sources": pa.schema([(f.name, kinds.get(f.name, text)) for f in fields(Source)]),
             "frames": parquet_schema(FRAMES),
-            "faces": parquet_schema(columns(labels, film=True)),
+            "faces": parquet_schema(columns(labels, video=True)),
         }
         flat = {
             f"mien.{name}": value if isinstance(value, str) else json.dumps(value)

@@ -23,9 +23,9 @@ from mien.batch.worker import (
 )
 from mien.pipeline import Analyzer
 from mien.results import Result
-from mien.video.film import Film
-from mien.video.one import OneFilm
+from mien.video.one import OneVideo
 from mien.video.options import Outputs
+from mien.video.reader import Video
 
 
 @dataclass(slots=True)
@@ -176,10 +176,10 @@ class Filler:
 class _Following:
     """A video whose segments come in one after the other."""
 
-    def __init__(self, source: Source, video: Film, analyzer: Analyzer, options: Options) -> None:
+    def __init__(self, source: Source, video: Video, analyzer: Analyzer, options: Options) -> None:
         self.source = source
         self._every = options.video.every
-        self._one = OneFilm(video, analyzer, options.video, Outputs())
+        self._one = OneVideo(video, analyzer, options.video, Outputs())
         self._next = 0
         self._last: tuple[float, bytes] | None = None
 

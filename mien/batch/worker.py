@@ -26,16 +26,16 @@ from typing import IO, Any
 from mien import zoo
 from mien.atomic import work_path
 from mien.batch.plan import Item, open_source
-from mien.detect import FILM_MIN_FACE
+from mien.detect import VIDEO_MIN_FACE
 from mien.errors import ImageError, MienError, first_line
 from mien.images.codecs import MAX_MEMORY
 from mien.pipeline import Analyzer, Found
 from mien.results import Result
 from mien.sources import is_address
 from mien.video.cuts import glance
-from mien.video.film import Film, Frame
 from mien.video.flow import Seen, analyze_frames
 from mien.video.options import Options as VideoOptions
+from mien.video.reader import Frame, Video
 
 #: Seconds of a video in one task, and how much earlier reading begins, to compare with the one
 #: before it.
@@ -63,7 +63,7 @@ class Options:
     min_confidence: float = 0.0
     min_quality: float = 0.0
     prior: str | None = None
-    video_min_face: float = FILM_MIN_FACE
+    video_min_face: float = VIDEO_MIN_FACE
     faces: bool = False
     video: VideoOptions = field(default_factory=VideoOptions)
     device: str = "cpu"
@@ -128,7 +128,7 @@ class Segment:
     """
 
     item: Item
-    video: Film
+    video: Video
     start: float = 0.0
     end: float | None = None
     first: int | None = None
@@ -143,7 +143,7 @@ class Opened:
     """The outcome of :class:`Opening`."""
 
     source: Source
-    video: Film | None = None
+    video: Video | None = None
     segment: SegmentSeen | None = None
 
 
@@ -228,7 +228,7 @@ class Worker:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
                 when = _time(status.st_mtime) if item.is_file else None
                 source = replace(source, sha256=digest, size=status.st_size, modified=when)
-                video = Film(path)
+                video = Video(path)
                 segment = None if item.is_file else self._segment(Segment(item, video))
         except Exception as error:  # every store and codec has errors of its own
             took = time.perf_counter() - begun

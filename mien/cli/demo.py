@@ -24,7 +24,7 @@ def demo(
 
     from mien import zoo
     from mien.cli._console import wrote
-    from mien.cli._picture import check_name, write_picture
+    from mien.cli._image import check_name, write_image
     from mien.cli._table import print_results
     from mien.draw import draw
     from mien.images import read_image
@@ -36,5 +36,5 @@ def demo(
     analyzer = Analyzer(model or zoo.DEFAULT)
     result = analyzer.analyze(image, color="bgr", source=name)
     print_results([result], Console(highlight=False), top=len(analyzer.info.labels))
-    write_picture(output, draw(image, result))
+    write_image(output, draw(image, result))
     wrote(output)

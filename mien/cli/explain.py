@@ -41,7 +41,7 @@ def explain(
         raise DataError("Give either a PHOTO or --data DATASET to explain.")
     from mien import zoo
     from mien.cli._console import wrote
-    from mien.cli._picture import check_name, write_picture
+    from mien.cli._image import check_name, write_image
     from mien.sources import real_path
 
     if output is None and not as_json:
@@ -54,15 +54,15 @@ def explain(
     if data is not None:
         if method != "occlusion":
             raise ModelError("Mean maps are made by occlusion; leave --method out.")
-        picture, record = _mean(
+        image, record = _mean(
             model or zoo.DEFAULT, classifier, data, split, per_class, patch, stride
         )
     else:
         options = {"method": method, "top": top, "patch": patch, "stride": stride}
         found = None if faces or detector == "none" else detector
-        picture, record = _photo(classifier, str(photo), found, options)
+        image, record = _photo(classifier, str(photo), found, options)
     if output is not None:
-        write_picture(output, picture)
+        write_image(output, image)
         wrote(output)
     if as_json:
         typer.echo(json.dumps({"model": classifier.info.name, **record}, allow_nan=False))

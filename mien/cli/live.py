@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.cli._options import Device, Model, Prior, VideoDetector, VideoMinFace, option
-from mien.detect import FILM_MIN_FACE
+from mien.detect import VIDEO_MIN_FACE
 
 if TYPE_CHECKING:
     from mien.pipeline import Analyzer
@@ -32,7 +32,7 @@ def live(
     ] = True,
     model: Model = None,
     detector: VideoDetector = "yunet",
-    min_face: VideoMinFace = FILM_MIN_FACE,
+    min_face: VideoMinFace = VIDEO_MIN_FACE,
     device: Device = "cpu",
     prior: Prior = None,
 ) -> None:
@@ -69,7 +69,7 @@ def live(
         Settings(port=0),
         model=model,
         detector=detector,
-        min_face=None if min_face == FILM_MIN_FACE else min_face,  # photos are dropped there too
+        min_face=None if min_face == VIDEO_MIN_FACE else min_face,  # photos are dropped there too
         device=device,
         prior=prior,
         query=f"?camera={int(camera)}{'&wait' if wait else ''}",

@@ -178,7 +178,7 @@ def _write_sheet(path: Path, photo: Path | None) -> None:
     from importlib import resources
 
     from mien.cli._console import wrote
-    from mien.cli._picture import check_name, write_picture
+    from mien.cli._image import check_name, write_image
     from mien.detect import load_detector
     from mien.emotions import FER2013
     from mien.images import read_image
@@ -196,5 +196,5 @@ def _write_sheet(path: Path, photo: Path | None) -> None:
     if not found:
         raise DataError(f"{said} shows no face that YuNet finds; give another --photo.")
     face = crop_face(image, found[0], ModelInfo("sheet", FER2013))
-    write_picture(path, contact_sheet(face))
+    write_image(path, contact_sheet(face))
     wrote(path)

@@ -154,7 +154,7 @@ def run_app(
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     for handler in logging.getLogger().handlers:
         handler.addFilter(OncePerMinute())
-    # OpenCV would write lines of its own about every damaged picture that a client sends.
+    # OpenCV would write lines of its own about every damaged image that a client sends.
     cv2.utils.logging.setLogLevel(0)
     listener = listen(settings)
     try:

@@ -1,4 +1,4 @@
-"""``mien video``: films in, tables, an annotated film and a timeline out."""
+"""``mien video``: videos in, tables, an annotated video and a timeline out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mien.cli._options import (
     argument,
     option,
 )
-from mien.detect import FILM_MIN_FACE
+from mien.detect import VIDEO_MIN_FACE
 from mien.emotions import colour_of
 from mien.errors import MienError
 from mien.text import brief, counted, shown
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from mien.results import Result
-    from mien.video.film import Film
-    from mien.video.one import FilmSummary
+    from mien.video.one import VideoSummary
     from mien.video.options import Options
+    from mien.video.reader import Video
     from mien.video.run import VideoRun
 
 
@@ -47,7 +47,7 @@ PLAIN_SECONDS = 30.0
 
 
 def video(
-    films: Annotated[
+    videos: Annotated[
         list[str], argument("Videos, folders of videos, quoted globs.", metavar="VIDEO...")
     ],
     out: Annotated[
@@ -103,7 +103,7 @@ def video(
     batch: Annotated[int, option("Frames whose faces are classified in one call.", min=1)] = 16,
     model: Model = None,
     detector: VideoDetector = "yunet",
-    min_face: VideoMinFace = FILM_MIN_FACE,
+    min_face: VideoMinFace = VIDEO_MIN_FACE,
     device: Device = "cpu",
     prior: Prior = None,
     min_confidence: Annotated[
@@ -152,7 +152,7 @@ def video(
     )
     outputs = Outputs(csv, jsonl, parquet, out, plot)
     failed: list[str] = []
-    good = _readable(films, console, failed)
+    good = _readable(videos, console, failed)
     if not good:
         raise typer.Exit(2)
     analyzer = Analyzer(
@@ -171,21 +171,21 @@ def video(
     raise typer.Exit(1 if failed or not whole else 0)
 
 
-def _readable(films: list[str], console: Console, failed: list[str]) -> list[Path]:
-    """The films that can be opened, each once; the others are named on standard error."""
+def _readable(videos: list[str], console: Console, failed: list[str]) -> list[Path]:
+    """The videos that can be opened, each once; the others are named on standard error."""
     from mien.sources import STDIN, find_videos
-    from mien.video.film import Film
+    from mien.video.reader import Video
 
     def report(name: str, error: MienError) -> None:
         failed.append(name)
         console.print(f"error: {error}")
 
     good: dict[Path, None] = {}
-    for item in find_videos(films, on_error=report):
+    for item in find_videos(videos, on_error=report):
         try:
             if item == STDIN:
                 raise MienError("A video cannot come from standard input; name its file.")
-            good[Film(item).path] = None
+            good[Video(item).path] = None
         except MienError as error:
             report(str(item), error)
     return list(good)
@@ -205,12 +205,12 @@ def _work(run: VideoRun, console: Console, options: Options, printed: bool) -> b
             whole &= not summary.skipped and not summary.cut_short
             _tell(summary, console)
             if not printed:
-                from mien.cli.video import print_film
+                from mien.cli.video import print_video
 
-                print_film(summary.timeline, str(summary.film))
+                print_video(summary.timeline, str(summary.source))
     if run.done:
         console.print(f"{counted(run.done, 'video')} had been done before.")
-    if run.stopped is not None and not watch.films:
+    if run.stopped is not None and not watch.videos:
         console.print("All frames were looked at before; the files are complete now.")
     return whole
 
@@ -232,7 +232,7 @@ class _Watch:
     def __init__(self, console: Console, options: Options) -> None:
         self._console, self._options = console, options
         self.bar = _progress(console)
-        self.films = 0
+        self.videos = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -240,16 +240,16 @@ class _Watch:
         self._count, self._before, self._total = 0, 0, 0
         self._started = self._printed = time.monotonic()
 
-    def frame(self, film: Film, result: Result) -> None:
+    def frame(self, video: Video, result: Result) -> None:
         if not self._count:
-            self._first(film, result)
+            self._first(video, result)
         self._count += 1
         done = self._before + self._count
         speed = f"{self._rate:.0f} frames/s"
         self.bar.update(self._task, completed=done, rate=speed)
         if self.bar.disable and time.monotonic() - self._printed >= PLAIN_SECONDS:
             self._printed = time.monotonic()
-            line = f"{film.path.name}: {done:,} frames"
+            line = f"{video.path.name}: {done:,} frames"
             if self._total:
                 left = max(0, self._total - done) / max(self._rate, 1e-9)
                 line += f" of about {self._total:,}, {speed}, {_clock(left)} left"
@@ -257,16 +257,16 @@ class _Watch:
                 line += f", {speed}"
             self._console.print(line)
 
-    def _first(self, film: Film, result: Result) -> None:
-        o, seconds = self._options, film.seconds_expected
-        start = max(0.0, o.start - film.offset)
+    def _first(self, video: Video, result: Result) -> None:
+        o, seconds = self._options, video.seconds_expected
+        start = max(0.0, o.start - video.offset)
         if seconds is not None:
-            end = seconds if o.end is None else min(o.end - film.offset, seconds)
-            self._total = max(1, round((end - start) * film.fps / o.every))
-        self._before = max(0, ((result.frame or 0) - round(start * film.fps)) // o.every)
+            end = seconds if o.end is None else min(o.end - video.offset, seconds)
+            self._total = max(1, round((end - start) * video.fps / o.every))
+        self._before = max(0, ((result.frame or 0) - round(start * video.fps)) // o.every)
         self._started = time.monotonic()
         total = self._total or None
-        self.bar.update(self._task, description=shown(film.path.name), total=total)
+        self.bar.update(self._task, description=shown(video.path.name), total=total)
 
     @property
     def _rate(self) -> float:
@@ -275,7 +275,7 @@ class _Watch:
 
     def done(self) -> None:
         """A video is done: say how fast, and begin the next."""
-        self.films += 1
+        self.videos += 1
         if self._count > 1:
             took = _clock(time.monotonic() - self._started)
             self._console.print(f"{self._count:,} frames in {took}, {self._rate:.0f} frames/s.")
@@ -303,9 +303,9 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _tell(summary: FilmSummary, console: Console) -> None:
+def _tell(summary: VideoSummary, console: Console) -> None:
     """What was written, and what the reader should know about it."""
-    name = summary.film.name  # the console escapes it
+    name = summary.source.name  # the console escapes it
     if summary.resumed:
         console.print(f"{name}: went on at frame {summary.resumed:,}.")
     if not summary.timeline.frames:
@@ -333,7 +333,7 @@ def _tell(summary: FilmSummary, console: Console) -> None:
         console.print(f"wrote {summary.plot}")
 
 
-def print_film(timeline: Timeline, name: str, faces: int = 12) -> None:
+def print_video(timeline: Timeline, name: str, faces: int = 12) -> None:
     """Print a video's name, and one row per face, longest seen first, with its expressions.
 
     The name has a line of its own, so that it is whole at any width.

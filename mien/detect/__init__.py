@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 DETECTORS: tuple[str, ...] = ("yunet", "haar")
 
-#: The smallest face in films, whose every frame is looked at once and quickly.
-FILM_MIN_FACE = 0.08
+#: The smallest face in videos, whose every frame is looked at once and quickly.
+VIDEO_MIN_FACE = 0.08
 
 __all__ = ["DETECTORS", "Detection", "Detector", "load_detector"]
 
@@ -35,12 +35,12 @@ def load_detector(
 
     Args:
         name: "yunet" or "haar".
-        min_face: side of the smallest face to find, as a fraction of the picture's long side,
+        min_face: side of the smallest face to find, as a fraction of the image's long side,
             0.005..1. Half the fraction costs about four times the time. None suits still photos:
             yunet looks as closely as is cheap, haar takes 0.05.
         min_score: lowest confidence to report, 0..1; None takes the detector's default. Haar
             gives no score and refuses it.
-        turns: where no face is surely upright, look at the turned picture too (yunet alone).
+        turns: where no face is surely upright, look at the turned image too (yunet alone).
 
     Raises:
         ModelError: unknown name, value out of range, or the detector's file is missing.

@@ -15,10 +15,10 @@ from mien.results.pose import Point
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One face found in a picture, in pixels of that picture.
+    """One face found in an image, in pixels of that image.
 
     Attributes:
-        box: the detector's own box; it may reach over the picture's edge.
+        box: the detector's own box; it may reach over the image's edge.
         score: confidence, 0..1; None where the detector gives none (Haar).
         landmarks: right eye, left eye, nose tip, right and left mouth corner (the person's own
             right and left); empty where the detector gives none.
@@ -43,7 +43,7 @@ class Detector(Protocol):
 
 
 def fit_long_side(height: int, width: int, long_side: int, least: int = 1) -> tuple[int, int]:
-    """Size (height, width) at which to look at a picture.
+    """Size (height, width) at which to look at an image.
 
     Its long side is brought down to ``long_side`` or up to ``least``; between them it stays.
     """
@@ -57,7 +57,7 @@ def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
 
     Shrinking halves as often as it can and interpolates the rest: three times as fast as one
     ``INTER_AREA`` by a fractional factor, and as good for finding faces. Of an odd side the last
-    row or column is left out, a shift of half a pixel of the picture at most.
+    row or column is left out, a shift of half a pixel of the image at most.
     """
     while image.shape[0] >= 2 * height and image.shape[1] >= 2 * width:
         h, w = image.shape[0] // 2, image.shape[1] // 2

@@ -24,7 +24,7 @@ CASCADE_FILE = "haarcascade_frontalface_default.xml"
 #: The cascade's own window is 24 px: a smaller face cannot be found.
 WINDOW_PIXELS = 24
 
-#: Smaller pictures are enlarged to this.
+#: Smaller images are enlarged to this.
 LEAST_SIDE = 160
 
 
@@ -32,8 +32,8 @@ class Haar:
     """``cv2.CascadeClassifier`` with the frontal default cascade, behind a lock.
 
     Args:
-        min_face: side of the smallest face to find, as a fraction of the picture's long side.
-            The picture is scaled down to ``24 / min_face`` pixels (480 for 5 %).
+        min_face: side of the smallest face to find, as a fraction of the image's long side.
+            The image is scaled down to ``24 / min_face`` pixels (480 for 5 %).
         min_neighbors: how many raw hits make a face; more gives fewer false ones.
     """
 

@@ -64,7 +64,7 @@ def model_file() -> Path:
 
 
 class Network:
-    """A session of YuNet that takes pictures of any size; shared between threads, one a call."""
+    """A session of YuNet that takes images of any size; shared between threads, one a call."""
 
     def __init__(self) -> None:
         self._file = model_file()
@@ -78,7 +78,7 @@ class Network:
         options = ort.SessionOptions()
         options.log_severity_level = 4  # the outputs' shapes in the file no longer hold
         options.intra_op_num_threads = 1
-        options.enable_mem_pattern = False  # one is kept for every size of picture, for ever
+        options.enable_mem_pattern = False  # one is kept for every size of image, for ever
         model = self._file.read_bytes().replace(_FIXED_SIZE, _ANY_SIZE, 1)
         with native:
             return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""Turned and enlarged views of a picture, and the way back from them."""
+"""Turned and enlarged views of an image, and the way back from them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class View:
 
     Attributes:
         image: the pixels.
-        matrix: float64 (2, 3), from the picture's coordinates to the view's.
-        angle: degrees by which what is clockwise in the picture was turned back.
+        matrix: float64 (2, 3), from the image's coordinates to the view's.
+        angle: degrees by which what is clockwise in the image was turned back.
     """
 
     image: NDArray[np.uint8]
@@ -30,7 +30,7 @@ class View:
 
     @classmethod
     def whole(cls, image: NDArray[np.uint8], height: int, width: int) -> Self:
-        """The whole picture at another size."""
+        """The whole image at another size."""
         sx, sy = width / image.shape[1], height / image.shape[0]
         return cls(resize(image, height, width), np.array([[sx, 0, 0], [0, sy, 0]]))
 
@@ -51,7 +51,7 @@ class View:
         return View(image, _chain(self.matrix, turn), self.angle + angle)
 
     def back(self, rows: Rows) -> Rows:
-        """Rows found in this view (N, 15), in the picture's coordinates.
+        """Rows found in this view (N, 15), in the image's coordinates.
 
         A box keeps its centre and area; its sides change places by as much as it is turned.
         """
@@ -76,7 +76,7 @@ def close_up(
 ) -> View:
     """A square of ``side`` around ``centre`` at ``pixels`` by ``pixels``; turned as in ``turned``.
 
-    Beyond the picture's edge its last pixels are repeated.
+    Beyond the image's edge its last pixels are repeated.
     """
     height, width = image.shape[:2]
     reach = side if angle else side / 2  # a turned square reaches further

@@ -12,7 +12,7 @@ The network knows upright faces best, and not too small. So a still photo is loo
 3. larger, where no face is sure or some are little;
 4. turned, where still no face is sure.
 
-A frame of a film gets the first two alone. A dark or pale picture is first spread over the usual
+A frame of a video gets the first two alone. A dark or pale image is first spread over the usual
 range of grey values, as its crops are. Measured in docs/photos.md.
 """
 
@@ -38,7 +38,7 @@ from mien.results.pose import roll_of
 #: ones too; good photos need a third of it.
 RELIABLE_PIXELS = 40
 
-#: Smaller pictures are enlarged to this: of FER2013's own 48-pixel faces YuNet finds 78 % at 48
+#: Smaller images are enlarged to this: of FER2013's own 48-pixel faces YuNet finds 78 % at 48
 #: pixels and 98 % at 160.
 LEAST_SIDE = 160
 
@@ -68,7 +68,7 @@ LOOK_REACH = 1.8
 LOOK_PIXELS = 160
 
 #: What two looks with the same landmarks gain of the score, and what landmarks that lie apart by
-#: the face's size would cost. Chosen on 1,843 candidates in pictures without faces, of which none
+#: the face's size would cost. Chosen on 1,843 candidates in images without faces, of which none
 #: then reaches .6, and 217 of doubtful faces. A look of less than LEAST_LOOK confirms nothing.
 AGREEMENT = 0.18
 DISAGREEMENT = 4.0
@@ -86,16 +86,16 @@ STEP = 30.0
 MOST_STEPS = 4
 
 #: Only upright faces have so much at a look. Others are also looked at turned to their sides, the
-#: first MOST_AROUND of a picture; RISE is what counts there.
+#: first MOST_AROUND of an image; RISE is what counts there.
 UPRIGHT = 0.912
 SIDES = (0.0, -45.0, 45.0, -90.0, 90.0, 180.0)
 MOST_AROUND = 8
 RISE = 0.02
 
-#: Most faces of a picture that are looked at alone.
+#: Most faces of an image that are looked at alone.
 MOST_LOOKS = 64
 
-#: A box whose side is more than so many times the picture's short side shows no face.
+#: A box whose side is more than so many times the image's short side shows no face.
 LARGEST_BOX = 4
 
 _NONE: Rows = np.empty((0, network.COLUMNS), np.float32)
@@ -105,11 +105,11 @@ class YuNet:
     """YuNet in onnxruntime; may be shared between threads.
 
     Args:
-        min_face: side of the smallest face to find, as a fraction of the picture's long side,
-            0.005..1: the picture is looked at once, at ``40 / min_face`` pixels at its long side;
+        min_face: side of the smallest face to find, as a fraction of the image's long side,
+            0.005..1: the image is looked at once, at ``40 / min_face`` pixels at its long side;
             halving it costs about four times the time. None looks as closely as is cheap.
         min_score: lowest confidence to report, 0..1.
-        turns: look at the turned picture too where no face is sure.
+        turns: look at the turned image too where no face is sure.
     """
 
     name = "yunet"
@@ -135,7 +135,7 @@ class YuNet:
         return tuple(sorted(map(_detection, found), key=lambda d: -d.box.area))
 
     def _seen(self, image: NDArray[np.uint8]) -> Rows:
-        """The faces of the picture as it is, after as many looks as it needs."""
+        """The faces of the image as it is, after as many looks as it needs."""
         small, large = self._sizes(*image.shape[:2])
         view = close = View.whole(image, *large)
         if small != large:
@@ -160,7 +160,7 @@ class YuNet:
         return (fit_long_side(height, width, long_side, LEAST_SIDE),) * 2
 
     def _rows(self, view: View) -> Rows:
-        """What the network sees in a view, in the picture's coordinates: candidates, best first."""
+        """What the network sees in a view, in the image's coordinates: candidates, best first."""
         return view.back(self._network.run(view.image, min(CANDIDATE, self.min_score)))
 
     def _candidates(self, image: NDArray[np.uint8], view: View) -> Rows:
@@ -244,7 +244,7 @@ class YuNet:
         return None
 
     def _turned(self, image: NDArray[np.uint8], first: View, found: Rows) -> Rows:
-        """What turning the picture adds; it stops at the first turn that shows a sure face."""
+        """What turning the image adds; it stops at the first turn that shows a sure face."""
         height, width = first.image.shape[:2]
         sides = _area_size(height, width, TURNED_AREA)
         much = max(1.0, sum(sides) / TURNED_SIDES)
@@ -258,7 +258,7 @@ class YuNet:
 
 
 def _area_size(height: int, width: int, area: int) -> tuple[int, int]:
-    """Size (height, width) of about ``area`` pixels at most; tiny pictures grow."""
+    """Size (height, width) of about ``area`` pixels at most; tiny images grow."""
     longest = max(height, width)
     side = math.ceil(longest * math.sqrt(area / (height * width)))
     return fit_long_side(height, width, min(side, 8 * int(math.sqrt(area))), LEAST_SIDE)
@@ -295,7 +295,7 @@ def _roll(row: Rows) -> float:
 
 
 def _plausible(table: Rows, height: int, width: int) -> NDArray[np.bool_]:
-    """Which rows (N, 15) could be faces of a picture: finite, positive, within reach of it."""
+    """Which rows (N, 15) could be faces of an image: finite, positive, within reach of it."""
     x, y, w, h = table[:, :4].T
     largest = LARGEST_BOX * min(height, width)
     kept = np.isfinite(table).all(axis=1) & (w > 0) & (h > 0) & (w <= largest) & (h <= largest)

@@ -1,7 +1,7 @@
-"""Paints a Result on its picture: boxes, labels and small bars, legible at any size.
+"""Paints a Result on its image: boxes, labels and small bars, legible at any size.
 
 Text and panels are drawn large and scaled down, which smooths OpenCV's stroke fonts. A label never
-leaves the picture and never covers another label; bars are left out where they find no room.
+leaves the image and never covers another label; bars are left out where they find no room.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Image = NDArray[np.uint8]
 Rect = tuple[int, int, int, int]  # x, y, width, height
 Bgr = tuple[int, int, int]
 
-#: Pictures with a shorter long side are enlarged before they are annotated.
+#: Images with a shorter long side are enlarged before they are annotated.
 MIN_LONG_SIDE = 480
 
 #: Letters of a name that are drawn at most.
@@ -53,7 +53,7 @@ def _text_on(background: Bgr) -> Bgr:
 
 @dataclass(frozen=True)
 class _Sprite:
-    """A small transparent picture: ``color`` uint8 (h, w, 3), ``alpha`` float32 (h, w), 0..1."""
+    """A small transparent image: ``color`` uint8 (h, w, 3), ``alpha`` float32 (h, w), 0..1."""
 
     color: Image
     alpha: NDArray[np.float32]
@@ -157,7 +157,7 @@ def _text_width(text: str, cap: float) -> float:
 
 
 def _label(face: Face, cap: float, mixed: bool = True) -> _Sprite:
-    """The tag with the expression and its probability; in a film also the face's number.
+    """The tag with the expression and its probability; in a video also the face's number.
 
     A face that is unsure shows that word in place of the expression.
 
@@ -179,7 +179,7 @@ def _label(face: Face, cap: float, mixed: bool = True) -> _Sprite:
 
 @functools.lru_cache(maxsize=256)
 def _tag(name: str, value: str, emotion: Label, cap: float) -> _Sprite:
-    """Kept, because a film shows the same few tags in frame after frame."""
+    """Kept, because a video shows the same few tags in frame after frame."""
     color = color_of(emotion)
     pad, gap = 0.75 * cap, 0.6 * cap
     first = _text_width(name, cap)
@@ -195,7 +195,7 @@ def _tag(name: str, value: str, emotion: Label, cap: float) -> _Sprite:
 
 @functools.lru_cache(maxsize=8)
 def _empty_bars(names: tuple[str, ...], cap: float) -> tuple[_Canvas, float]:
-    """The panel without values, and where its bars begin; kept for the next frame of a film."""
+    """The panel without values, and where its bars begin; kept for the next frame of a video."""
     pad, row, track = 0.95 * cap, 1.95 * cap, 6.2 * cap
     longest = max(_text_width(name, cap) for name in names)
     width = round(longest + track + _text_width("100", cap) + 2 * pad + 1.7 * cap)
@@ -261,7 +261,7 @@ def _label_places(box: Rect, size: tuple[int, int], gap: int) -> list[tuple[floa
 def _place_label(
     box: Rect, size: tuple[int, int], gap: int, frame: tuple[int, int], taken: list[Rect]
 ) -> Rect | None:
-    """A free place near the box, else any free place on a grid over the picture, else None."""
+    """A free place near the box, else any free place on a grid over the image, else None."""
     width, height = frame
     if size[0] > width or size[1] > height:
         return None
@@ -330,7 +330,7 @@ def _outline(image: Image, box: Rect, color: Bgr, thickness: int) -> None:
 
 
 def _scaled(box: Box, scale: float, width: int, height: int) -> Rect:
-    """The box in whole pixels of the annotated picture, cut to what can be seen of it."""
+    """The box in whole pixels of the annotated image, cut to what can be seen of it."""
     left = min(max(0, round(box.x * scale)), width - 2)
     top = min(max(0, round(box.y * scale)), height - 2)
     right = max(left + 1, min(width - 1, round((box.x + box.width) * scale)))
@@ -342,12 +342,12 @@ def draw(image: Image, result: Result, *, bars: bool = True) -> Image:
     """Paint ``result`` on a copy of ``image``.
 
     Args:
-        image: uint8 (H, W, 3), BGR, upright: the picture that ``result`` speaks of.
+        image: uint8 (H, W, 3), BGR, upright: the image that ``result`` speaks of.
         result: the faces; boxes in pixels of ``image``.
         bars: also draw each face's panel of probabilities where there is room.
 
     Returns:
-        uint8 (H', W', 3), BGR. The size is ``image``'s, but for a picture whose long side is under
+        uint8 (H', W', 3), BGR. The size is ``image``'s, but for an image whose long side is under
         ``MIN_LONG_SIDE``: it is enlarged to that, so that the text can be read.
     """
     scale = max(1.0, MIN_LONG_SIDE / max(image.shape[:2]))
@@ -367,7 +367,7 @@ def draw(image: Image, result: Result, *, bars: bool = True) -> Image:
     caps: list[float] = []
     for face, box in zip(result.faces, boxes, strict=True):
         cap = float(np.clip(box[2] * 0.12, max(9.5, longest / 95), max(11.5, longest / 42)))
-        if face.track is not None:  # in a film the text must not swell with every frame
+        if face.track is not None:  # in a video the text must not swell with every frame
             cap = round(cap)
         caps.append(cap)
         label = _label(face, cap)

@@ -21,7 +21,7 @@ from mien.images.pixels import bgr_of, check_size, exif_orientation, on_white, t
 from mien.sources import STDIN, UNREAD_SUFFIXES, open_stdin, refuse_address
 from mien.text import brief
 
-#: Largest picture to decode, in pixels; its bytes are bounded too: ``codecs.MAX_MEMORY``.
+#: Largest image to decode, in pixels; its bytes are bounded too: ``codecs.MAX_MEMORY``.
 MAX_PIXELS = 100_000_000
 
 COLORS = ("bgr", "rgb")
@@ -33,7 +33,7 @@ Source = str | os.PathLike[str] | bytes | BinaryIO
 def read_image(
     source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXELS
 ) -> NDArray[np.uint8]:
-    """Decode one picture: the first frame where a file has several.
+    """Decode one image: the first frame where a file has several.
 
     JPEG, PNG, WebP, GIF, BMP, TIFF, PGM/PPM, ICO, JPEG 2000, AVIF, and HEIC with mien[heic]. EXIF
     orientation is applied, transparency is laid on white, grey becomes BGR. More than 8 bits are
@@ -41,14 +41,14 @@ def read_image(
 
     Args:
         source: a path, a data URL ("data:…;base64,…"), the encoded bytes, or a binary file object.
-        name: what to call the picture in error messages; the path by default.
-        max_pixels: refuse pictures that declare more.
+        name: what to call the image in error messages; the path by default.
+        max_pixels: refuse images that declare more.
 
     Returns:
         uint8 (H, W, 3), BGR, C-contiguous.
 
     Raises:
-        ImageError: missing, unreadable, empty, not a picture, truncated, too small or too large.
+        ImageError: missing, unreadable, empty, not an image, truncated, too small or too large.
     """
     return next(read_frames(source, name=name, max_pixels=max_pixels)).image
 
@@ -72,7 +72,7 @@ def as_bgr(
     name: str = "the array",
     value_range: tuple[float, float] | None = None,
 ) -> NDArray[np.uint8]:
-    """Check an array picture and bring it to BGR.
+    """Check an array image and bring it to BGR.
 
     Args:
         array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4: alpha is laid on white), or with the
@@ -261,7 +261,7 @@ def _bounded(file: BinaryIO, shown: str) -> bytes:
     """All of ``file``, if it is no larger than any image may be."""
     try:
         data = file.read(MAX_MEMORY + 1)
-    except UnicodeDecodeError:  # a text file object over a picture
+    except UnicodeDecodeError:  # a text file object over an image
         data = ""  # type: ignore[assignment]
     except (OSError, ValueError) as error:  # a lost connection, a closed file
         raise ImageError(f"{shown} cannot be read: {first_line(error)}.") from None

@@ -39,7 +39,7 @@ Pixels = NDArray[np.uint8]
 #: Most memory that decoding may take, in bytes: the file, the decoder's buffers and the result.
 MAX_MEMORY = 440 << 20
 
-#: Most scans of a JPEG, and most scans times pixels: each scan is a pass over the picture, however
+#: Most scans of a JPEG, and most scans times pixels: each scan is a pass over the image, however
 #: few bytes it has. Cameras and editors write ten or so.
 MAX_SCANS = 100
 MAX_SCANNED = 1_000_000_000
@@ -109,7 +109,7 @@ class Frame:
 
 
 class _TooCostlyError(Exception):
-    """The file asks for more work than a picture of its size can need."""
+    """The file asks for more work than an image of its size can need."""
 
 
 class _Watched(io.BytesIO):
@@ -153,7 +153,7 @@ def decode(data: bytes, shown: str, max_pixels: int) -> Generator[Frame]:
     """The frames of a file, which messages call ``shown``, lazily.
 
     Raises:
-        ImageError: not a picture, truncated, too small, too large or too costly.
+        ImageError: not an image, truncated, too small, too large or too costly.
     """
     kind = kind_of(data)
     if kind is None:
@@ -174,7 +174,7 @@ def declared_size(data: bytes, shown: str, max_pixels: int) -> tuple[int, int]:
     """Width and height of a file that another decoder shall read, which trusts what files declare.
 
     Raises:
-        ImageError: not a picture, a damaged header, a PNG cut off, too large or too costly.
+        ImageError: not an image, a damaged header, a PNG cut off, too large or too costly.
     """
     kind = kind_of(data)
     if kind is None or kind.name == "HEIC":
@@ -240,7 +240,7 @@ class _File:
         animated, number = bool(getattr(image, "is_animated", False)), 0
         while True:
             tags = getattr(image, "tag_v2", {})
-            # A tile is held whole, however small the picture is.
+            # A tile is held whole, however small the image is.
             width = max(image.width, tags.get(_TILE_WIDTH, 0))
             height = max(image.height, tags.get(_TILE_HEIGHT, 0))
             check_size(image.size, self.shown)
@@ -311,7 +311,7 @@ class _File:
             return self.kind.cost
         if more > MAX_SCANS or more * image.width * image.height > MAX_SCANNED:
             raise _TooCostlyError
-        # The coefficients of the whole picture, two bytes each.
+        # The coefficients of the whole image, two bytes each.
         sampled: list[int] = [across * down for _, across, down, _ in image.layer]
         return self.kind.cost + 2 * -(-sum(sampled) // max(sampled))
 
@@ -351,7 +351,7 @@ def _plugin(path: str) -> Any:
 
 
 def _low_bytes(image: Any) -> list[Any]:
-    """Tiles that give the low bytes of a colour picture of 16 bits, of which Pillow keeps the high
+    """Tiles that give the low bytes of a colour image of 16 bits, of which Pillow keeps the high
     ones; empty for any other. Data of 12 bits has most of itself there."""
     out = []
     for tile in image.tile:

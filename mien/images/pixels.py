@@ -14,10 +14,10 @@ from mien.errors import ImageError
 
 Pixels = NDArray[np.uint8]
 
-#: A picture with a side shorter than this holds no recognisable face.
+#: An image with a side shorter than this holds no recognisable face.
 MIN_SIDE = 8
 
-#: Pixels converted at a time: the copies of a whole picture would take several times its bytes, and
+#: Pixels converted at a time: the copies of a whole image would take several times its bytes, and
 #: fresh memory for them is dear.
 STRIPE_PIXELS = 1 << 18
 
@@ -44,7 +44,7 @@ def full_scale(highest: float) -> float:
     """The largest value that pixels can have, by the largest that they have.
 
     1 for fractions; else the full scale of 8, 10, 12, 14, 16 … bits, whichever is enough. Data of
-    12 bits in a file of 16 so gets its contrast, and a dark picture of 16 bits is lightened.
+    12 bits in a file of 16 so gets its contrast, and a dark image of 16 bits is lightened.
     """
     if highest <= 1:
         return 1.0
@@ -103,7 +103,7 @@ def to_eight(values: NDArray[Any], scale: float | None = None) -> Pixels:
 def full_range(image: Pixels) -> Pixels:
     """``image``, uint8 (H, W) or (H, W, 3), spread over ``USUAL_RANGE`` if it is dark or pale;
     else itself."""
-    step = max(1, min(image.shape[:2]) // 64)  # a glance: films call this for every frame
+    step = max(1, min(image.shape[:2]) // 64)  # a glance: videos call this for every frame
     seen = image[::step, ::step]
     below = np.bincount(seen.ravel(), minlength=256).cumsum()
     low, high = (int(v) for v in np.searchsorted(below, (0.01 * seen.size, 0.99 * seen.size)))
@@ -117,7 +117,7 @@ def full_range(image: Pixels) -> Pixels:
 def bgr_of(image: Any, low: Any = None) -> Pixels:
     """The pixels of a ``PIL.Image.Image`` in any mode, (H, W, 3) BGR, as stored.
 
-    ``low``: the same picture with the low bytes of its 16 bits, ``image`` having the high ones.
+    ``low``: the same image with the low bytes of its 16 bits, ``image`` having the high ones.
     """
     image = image.convert("LA") if image.mode == "La" else image
     if image.mode == "F" or image.mode.startswith("I"):

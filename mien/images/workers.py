@@ -1,9 +1,9 @@
-"""Untrusted pictures, decoded in worker processes that are stopped when they take too much.
+"""Untrusted images, decoded in worker processes that are stopped when they take too much.
 
     with DecodePool(2) as pool:
         image = pool.read_image(data, name="upload.jpg")
 
-Each worker decodes one picture at a time, within limits on CPU time, time and address space, and
+Each worker decodes one image at a time, within limits on CPU time, time and address space, and
 one that is stopped is replaced. Workers are new processes, never forks, and start when needed.
 """
 
@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from mien.errors import ImageError
 from mien.images import MAX_PIXELS, Source, read_bytes, read_image
 
-#: CPU time for one picture, in seconds; in all it may take ten times as long.
+#: CPU time for one image, in seconds; in all it may take ten times as long.
 SECONDS = 3.0
 
-#: Memory for one picture, in bytes, beside what a worker takes without one.
+#: Memory for one image, in bytes, beside what a worker takes without one.
 MEMORY = 600 << 20
 
 _START = "import sys; sys.path[:] = sys.argv[1:]; from mien.images.workers import serve; serve()"
@@ -41,16 +41,16 @@ _HEAD = struct.Struct("<IQ")
 
 
 class DecodePool:
-    """Decodes pictures in worker processes; it may be shared between threads.
+    """Decodes images in worker processes; it may be shared between threads.
 
-    Nothing starts before the first picture. A process forked from the one that made the pool gets
+    Nothing starts before the first image. A process forked from the one that made the pool gets
     workers of its own. Workers end with the pool, with the interpreter, and by themselves when
     this process dies. Where there are no new processes (a frozen program), decoding is done here;
     Windows has no limits but the checks of :func:`mien.read_image`.
 
     Args:
-        workers: how many pictures are decoded at a time; further calls wait.
-        seconds, memory: CPU time and bytes for one picture.
+        workers: how many images are decoded at a time; further calls wait.
+        seconds, memory: CPU time and bytes for one image.
     """
 
     def __init__(self, workers: int = 1, *, seconds: float = SECONDS, memory: int = MEMORY) -> None:
@@ -176,7 +176,7 @@ def _end(process: subprocess.Popen[bytes], owner: int) -> None:
 
 
 def _widen(pipe: int) -> None:
-    """Let a megabyte wait in ``pipe``, where the system can: fewer turns for a picture."""
+    """Let a megabyte wait in ``pipe``, where the system can: fewer turns for an image."""
     with suppress(ImportError, AttributeError, OSError):
         import fcntl
 
@@ -225,7 +225,7 @@ def serve() -> None:
 
 
 def _answer(request: dict[str, Any], data: NDArray[np.uint8], before: int, sink: BinaryIO) -> None:
-    """Decode one picture and write the answer; nothing of it is kept for the next."""
+    """Decode one image and write the answer; nothing of it is kept for the next."""
     record: dict[str, Any]
     body = memoryview(b"")
     _limit(request["seconds"], before + request["memory"])

@@ -153,7 +153,7 @@ def curve_chart(curve: Curve) -> str:
     axes.curve([n for n, _ in curve], [v for _, v in curve], "var(--accent)")
     for n, value in curve:
         axes.dot(n, value, "var(--accent)", f"{n:,} faces: {value:.1%}")
-    return axes.picture("Accuracy by number of faces", axes.bottom + 40)
+    return axes.image("Accuracy by number of faces", axes.bottom + 40)
 
 
 def write_pages(result: FinetuneResult, folder: str | Path) -> dict[str, Path]:

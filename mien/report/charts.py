@@ -85,7 +85,7 @@ def curves(
         entries.append(("disc", _OURS, "chosen"))
     if any(paper.values()):
         entries.append(("diamond", _PAPER, "paper"))
-    return axes.picture(f"{kind.capitalize()} of each epoch", axes.key(entries))
+    return axes.image(f"{kind.capitalize()} of each epoch", axes.key(entries))
 
 
 def _epoch_axes(points: _Points, share: bool) -> Axes:
@@ -164,7 +164,7 @@ def bars(
         for kind, value in zip(series, values, strict=True):
             axes.parts += _bar(axes, y, name, kind, value, share)
             y += 17
-    return axes.picture(title)
+    return axes.image(title)
 
 
 def _bar(
@@ -225,7 +225,7 @@ def seed_dots(
         for seed, value in pairs:
             hint = f"{name}, {what} {seed}: {100 * value:.2f} %"
             axes.parts.append(disc(axes.px(value), middle, _OURS, hint, 5, ' fill-opacity=".8"'))
-    return axes.picture(f"Accuracy of every {what}")
+    return axes.image(f"Accuracy of every {what}")
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ def differences(rows: Sequence[Difference], title: str, words: str) -> str:
         bold = "end strong" if settled else "end"
         axes.parts.append(text(WIDTH - 6, at + 4, f"{row.mean:+.2f}", bold))
     axes.parts.append(text(axes.left + axes.width / 2, axes.bottom + 33, words, "muted mid"))
-    return axes.picture(title, axes.bottom + 42)
+    return axes.image(title, axes.bottom + 42)
 
 
 def _signed(value: float) -> str:
@@ -302,7 +302,7 @@ def class_distribution(counts: Mapping[str, Mapping[str, int]], classes: Sequenc
             x += width
         words = f"{totals[name]:,} · {100 * totals[name] / everything:.1f} %"
         axes.parts.append(text(x + 6, middle + 4, words, "small"))
-    return axes.picture("Images of each class")
+    return axes.image("Images of each class")
 
 
 def probability_bars(probabilities: Mapping[str, float]) -> str:
@@ -314,7 +314,7 @@ def probability_bars(probabilities: Mapping[str, float]) -> str:
         axes.parts.append(rect(axes.left, middle - 8, end - axes.left, 16, colour, name, ' rx="3"'))
         words = f"{100 * value:.1f} %"
         axes.parts.append(text(end + 6, middle + 4, words, "small" + " strong" * (not i)))
-    return axes.picture("Probability of each class", axes.bottom + 22)
+    return axes.image("Probability of each class", axes.bottom + 22)
 
 
 def heat_map(

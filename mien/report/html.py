@@ -182,10 +182,10 @@ def _chip(name: str) -> str:
 def _gallery(gallery: Gallery) -> str:
     parts = []
     for name, faces in gallery.rows:
-        pictures = "".join(_face(face) for face in faces)
+        images = "".join(_face(face) for face in faces)
         head = f"<p>{_chip(name)}</p>" if name else ""
         kind = "faces" if name else "faces bare"
-        parts.append(f'<div class="{kind}">{head}<div>{pictures}</div></div>')
+        parts.append(f'<div class="{kind}">{head}<div>{images}</div></div>')
     return f'<div class="flow">{"".join(parts)}</div>' if gallery.flow else "".join(parts)
 
 

@@ -133,7 +133,7 @@ def class_bars(rows: Sequence[ClassRow]) -> str:
         ]
     entries = [("box", "var(--muted)", "F1"), ("diamond", "var(--ink)", "precision")]
     axes.parts.append(key([*entries, ("disc", "var(--ink)", "recall")], axes.left, 15)[0])
-    return axes.picture("F1, precision and recall of each class")
+    return axes.image("F1, precision and recall of each class")
 
 
 def reliability_diagram(
@@ -169,7 +169,7 @@ def reliability_diagram(
     parts.append(key([*entries, ("box", "var(--muted)", "samples")], axes.left, 15)[0])
     for tick in QUARTERS:
         parts.append(text(axes.px(tick), base + 15, percent_tick(tick), "muted mid small"))
-    return axes.picture("Reliability diagram: accuracy against confidence", base + 40)
+    return axes.image("Reliability diagram: accuracy against confidence", base + 40)
 
 
 def roc_plot(curves: Sequence[ClassCurve]) -> str:
@@ -194,7 +194,7 @@ def _class_curves(axes: Axes, curves: Sequence[ClassCurve], title: str) -> str:
     for name, xs, ys, area in curves:
         axes.curve(xs, ys, class_colour(name), f"{name}: {area:.3f}")
         entries.append(("line", class_colour(name), f"{name} {area:.3f}"))
-    return axes.picture(title, axes.key(entries))
+    return axes.image(title, axes.key(entries))
 
 
 def risk_coverage(
@@ -217,7 +217,7 @@ def risk_coverage(
         words = f"{100 * share:.0f} % answered: {100 * risk:.1f} % wrong"
         axes.dot(share, risk, "var(--accent)", words, 4.5)
         entries.append(("disc", "var(--accent)", words))
-    return axes.picture("Error rate against the share answered", axes.key(entries))
+    return axes.image("Error rate against the share answered", axes.key(entries))
 
 
 @dataclass(frozen=True)

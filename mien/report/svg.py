@@ -282,7 +282,7 @@ class Axes:
         self.parts.append(drawn)
         return y + 10
 
-    def picture(self, label: str, bottom: float | None = None) -> str:
+    def image(self, label: str, bottom: float | None = None) -> str:
         """The whole ``<svg>``; ``bottom`` is where it ends."""
         end = self.bottom + 24 if bottom is None else bottom
         return document(self.parts, WIDTH, end, label)

@@ -1,4 +1,4 @@
-"""What a trained network says of pictures that anybody may see, and how a report shows it.
+"""What a trained network says of images that anybody may see, and how a report shows it.
 
 A public-domain portrait, with the papers' Haar detection and crop, and the average face of each
 class (the mean of PublicTest's images of that class: nobody's face).

@@ -88,7 +88,7 @@ class PhotoFace:
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture that anybody may see, and the faces on it; ``expected`` is what it shows."""
+    """An image that anybody may see, and the faces on it; ``expected`` is what it shows."""
 
     name: str
     faces: tuple[PhotoFace, ...]

@@ -161,8 +161,8 @@ def _report(run: Run, key: str, keys: Sequence[str]) -> Section:
         said += " The other seeds are in reproduction.json."
     names = score.scores.classes
     prefix = f"{slug(run.id)}-{key}"
-    picture = confusion_matrix(names, confusion)
-    drawn = [doc.Chart(f"{prefix}-confusion", picture, "Confusion matrix")]
+    image = confusion_matrix(names, confusion)
+    drawn = [doc.Chart(f"{prefix}-confusion", image, "Confusion matrix")]
     curves = {} if folds else score.scores.roc or {}
     roc = [(parse_emotion(n).value, c.fpr, c.tpr, c.area or 0.0) for n, c in curves.items() if c]
     if roc:

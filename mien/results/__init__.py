@@ -37,7 +37,7 @@ def blend_of(probabilities: Mapping[Label, float]) -> tuple[Label, Label] | None
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A face box in pixels of the (EXIF-upright) picture; it may reach over the picture's edge."""
+    """A face box in pixels of the (EXIF-upright) image; it may reach over the image's edge."""
 
     x: float
     y: float
@@ -74,7 +74,7 @@ class Quality:
         sharpness: against blur and enlargement.
         exposure: whether it uses enough grey values.
         pose: looking at the camera rather than to the side, up or down.
-        whole: inside the picture rather than cut off by its edge.
+        whole: inside the image rather than cut off by its edge.
         detection: the detector's score; 1 where there is none.
     """
 
@@ -108,11 +108,11 @@ class Face:
         confidence: its probability, 0..1.
         probabilities: calibrated probability of every class of the model; they sum to 1.
         detection_score: the detector's confidence, 0..1; None where the detector gives none
-            (Haar) or the picture was declared a face (``faces=True``).
+            (Haar) or the image was declared a face (``faces=True``).
         landmarks: right eye, left eye, nose tip, right and left mouth corner (the person's own
             right and left), in pixels; empty where the detector gives none.
         track: the same number for the same face in every frame (:class:`mien.track.Tracker`);
-            None for a single picture.
+            None for a single image.
         smoothed: the probabilities smoothed over time (:class:`mien.track.Smoother`), or None.
         steady: the expression named from ``smoothed`` with hysteresis; None where none leads
             clearly ("unsure"), or nothing was smoothed.
@@ -240,17 +240,17 @@ def _probabilities(values: Mapping[str, Any]) -> dict[Label, float]:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Result(Shown):
-    """All faces of one picture, largest first. No face found is an answer: ``faces`` is empty.
+    """All faces of one image, largest first. No face found is an answer: ``faces`` is empty.
 
     Attributes:
         faces: the faces.
-        width, height: size of the (EXIF-upright) picture in pixels.
-        source: the path or name the picture came from; None for an array.
+        width, height: size of the (EXIF-upright) image in pixels.
+        source: the path or name the image came from; None for an array.
         model, model_sha256: name of the classifier, and the SHA-256 of its file.
         mien_version: version of mien that made this.
-        detector: "yunet", "haar" or "none" (the picture was declared a face).
-        frame: number of the frame in its film, from 0; None for a picture.
-        time: seconds on the container's clock, which its sound shares; None for a picture.
+        detector: "yunet", "haar" or "none" (the image was declared a face).
+        frame: number of the frame in its video, from 0; None for an image.
+        time: seconds on the container's clock, which its sound shares; None for an image.
         skipped: damaged frames that were lost just before this one.
     """
 
@@ -275,20 +275,20 @@ class Result(Shown):
         return f"<Result{name} {self.width}×{self.height}, {faces}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; "frame" and "time" are there only for frames of a film.
+        """JSON-ready; "frame" and "time" are there only for frames of a video.
 
         "skipped" is there only where frames were lost.
         """
-        film: dict[str, Any] = {}
+        video: dict[str, Any] = {}
         if self.frame is not None:
-            film["frame"] = self.frame
+            video["frame"] = self.frame
         if self.time is not None:
-            film["time"] = round(self.time, 6)
+            video["time"] = round(self.time, 6)
         if self.skipped:
-            film["skipped"] = self.skipped
+            video["skipped"] = self.skipped
         return {
             "source": self.source,
-            **film,
+            **video,
             "width": self.width,
             "height": self.height,
             "model": self.model,

@@ -21,7 +21,7 @@ NOSE_OVER_HEIGHT = 0.41
 NOSE_LEVEL = 0.55
 
 
-#: A face turned by more degrees than this in the picture's plane is levelled.
+#: A face turned by more degrees than this in the image's plane is levelled.
 LEVEL_FROM = 20.0
 
 
@@ -30,7 +30,7 @@ class Pose:
     """Angles in degrees, -180..180.
 
     Attributes:
-        roll: turn in the picture's plane, clockwise as the viewer sees it.
+        roll: turn in the image's plane, clockwise as the viewer sees it.
         yaw: turn to the side; positive looks towards the viewer's right.
         pitch: positive looks down.
     """
@@ -41,7 +41,7 @@ class Pose:
 
 
 def roll_of(landmarks: Sequence[Point]) -> float:
-    """Degrees by which a face is turned in the picture's plane, clockwise, -180..180.
+    """Degrees by which a face is turned in the image's plane, clockwise, -180..180.
 
     The line of the eyes, that of the mouth and the one between them count by their lengths, so
     that a profile, whose eyes lie together, has a roll too.

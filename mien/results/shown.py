@@ -1,6 +1,6 @@
-"""What a Result offers at a prompt or in a notebook: tables, files, the annotated picture.
+"""What a Result offers at a prompt or in a notebook: tables, files, the annotated image.
 
-A result holds no pixels. It remembers where its picture came from: a path, or an array as long as
+A result holds no pixels. It remembers where its image came from: a path, or an array as long as
 the caller keeps it. Modules above this one are reached when a method is called, never before.
 """
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: Suffixes of :meth:`Shown.save` that are pictures.
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+#: Suffixes of :meth:`Shown.save` that are images.
+IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 
 _STDIN = "-"
 
@@ -33,8 +33,8 @@ def _above(module: str) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """Where a picture can be had again: a path, or a weak reference to what was given."""
+class ImageSource:
+    """Where an image can be had again: a path, or a weak reference to what was given."""
 
     place: str | weakref.ref[Any]
     color: str | None = None
@@ -43,7 +43,7 @@ class Picture:
     @classmethod
     def of(
         cls, image: Any, color: str | None, value_range: tuple[float, float] | None
-    ) -> Picture | None:
+    ) -> ImageSource | None:
         """None for what cannot be had again: a stream, a data URL, or bytes."""
         if isinstance(image, (str, os.PathLike)):
             gone = image == _STDIN or str(image)[:5].lower() == "data:"
@@ -61,13 +61,13 @@ class Picture:
 class Shown:
     """The methods; :class:`mien.Result` is the one that has them."""
 
-    __slots__ = ("_picture",)
-    _picture: Picture | None
+    __slots__ = ("_origin",)
+    _origin: ImageSource | None
 
-    def remember(self, picture: Picture | None) -> None:
-        """Where the picture of this result can be had again. Not part of what is compared,
+    def remember(self, origin: ImageSource | None) -> None:
+        """Where the image of this result can be had again. Not part of what is compared,
         pickled or written."""
-        object.__setattr__(self, "_picture", picture)
+        object.__setattr__(self, "_origin", origin)
 
     def to_df(self) -> Any:
         """A ``pandas.DataFrame``, one row per face, with the columns of ``to_csv``.
@@ -86,8 +86,8 @@ class Shown:
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write one row per face. Raises OutputError where that fails."""
-        labels, film = self._table()
-        with _above("sinks").CsvSink(path, labels=labels, film=film) as sink:
+        labels, video = self._table()
+        with _above("sinks").CsvSink(path, labels=labels, video=video) as sink:
             sink.write(self)
 
     def save(
@@ -100,13 +100,13 @@ class Shown:
         """Write this result; the suffix says as what.
 
         Args:
-            path: ``.json``, ``.csv``, or ``.png``, ``.jpg`` or ``.webp`` for the annotated picture.
-            image: the picture, where it cannot be had again: it was bytes or a stream, or the
+            path: ``.json``, ``.csv``, or ``.png``, ``.jpg`` or ``.webp`` for the annotated image.
+            image: the image, where it cannot be had again: it was bytes or a stream, or the
                 array is gone. A path or uint8 array (H, W) or (H, W, 3).
             color: "bgr" or "rgb"; must be given with a colour array.
 
         Raises:
-            OutputError: another suffix, the picture is gone, or the file cannot be written.
+            OutputError: another suffix, the image is gone, or the file cannot be written.
         """
         suffix = Path(path).suffix.lower()
         if suffix == ".csv":
@@ -114,45 +114,45 @@ class Shown:
         elif suffix == ".json":
             record = json.dumps(self.to_dict(), ensure_ascii=False, indent=2)  # type: ignore[attr-defined]
             _above("atomic").write_text(path, record + "\n")
-        elif suffix in PICTURES:
+        elif suffix in IMAGES:
             pixels = self._pixels_of("result.save(path, image=…)", image, color)
             _above("atomic").write_bytes(path, _above("sinks").annotated(pixels, self, suffix))
         else:
-            known = ", ".join((".json", ".csv", *PICTURES))
+            known = ", ".join((".json", ".csv", *IMAGES))
             raise OutputError(f"{os.fspath(path)} ends in none of {known}.")
 
     def show(self, image: NDArray[np.uint8] | None = None, *, color: str | None = None) -> None:
-        """Show the annotated picture: in a notebook below the cell, else in the system's viewer.
+        """Show the annotated image: in a notebook below the cell, else in the system's viewer.
 
         Args:
             image, color: as for :meth:`save`.
 
         Raises:
-            OutputError: the picture is gone.
+            OutputError: the image is gone.
         """
         import io
 
         from PIL import Image
 
         pixels = self._pixels_of("result.show(image=…)", image, color)
-        picture = Image.open(io.BytesIO(_above("sinks").annotated(pixels, self, ".png")))
+        shown = Image.open(io.BytesIO(_above("sinks").annotated(pixels, self, ".png")))
         try:
             from IPython import get_ipython
             from IPython.display import display
         except ImportError:
-            picture.show()
+            shown.show()
         else:
-            display(picture) if get_ipython() else picture.show()
+            display(shown) if get_ipython() else shown.show()
 
     def _repr_png_(self) -> bytes | None:
         pixels = self._pixels()
         return None if pixels is None else bytes(_above("sinks").annotated(pixels, self, ".png"))
 
     def _repr_html_(self) -> str:
-        pixels, picture = self._pixels(), ""
+        pixels, image = self._pixels(), ""
         if pixels is not None:
             data = base64.b64encode(_above("sinks").annotated(pixels, self, ".jpg")).decode()
-            picture = f'<img style="max-width:640px" alt="" src="data:image/jpeg;base64,{data}">'
+            image = f'<img style="max-width:640px" alt="" src="data:image/jpeg;base64,{data}">'
         rows = "".join(
             f"<tr><td>{number}</td><td>{html.escape(str(face.emotion))}</td>"
             f"<td>{face.confidence:.2f}</td></tr>"
@@ -160,7 +160,7 @@ class Shown:
         )
         head = "<tr><th>face</th><th>emotion</th><th>confidence</th></tr>"
         table = f"<table>{head}{rows}</table>" if rows else ""
-        return f"<div><code>{html.escape(repr(self))}</code><br>{picture}{table}</div>"
+        return f"<div><code>{html.escape(repr(self))}</code><br>{image}{table}</div>"
 
     def _pixels_of(self, call: str, image: Any, color: str | None) -> NDArray[np.uint8]:
         pixels = self._pixels(image, color)
@@ -169,13 +169,13 @@ class Shown:
         return pixels
 
     def _pixels(self, image: Any = None, color: str | None = None) -> NDArray[np.uint8] | None:
-        """The picture as uint8 (H, W, 3) BGR; None where it is gone or cannot be read."""
+        """The image as uint8 (H, W, 3) BGR; None where it is gone or cannot be read."""
         given, value_range = image is not None, None
         if not given:
-            picture = getattr(self, "_picture", None)
-            if picture is None or (image := picture.read()) is None:
+            origin = getattr(self, "_origin", None)
+            if origin is None or (image := origin.read()) is None:
                 return None
-            color, value_range = picture.color, picture.value_range
+            color, value_range = origin.color, origin.value_range
         size = (self.width, self.height)  # type: ignore[attr-defined]
         try:
             for frame in _above("images").frames_of(image, color, None, value_range):

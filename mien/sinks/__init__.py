@@ -1,4 +1,4 @@
-"""Where results go: JSON lines, CSV, Parquet and annotated pictures, each a context manager.
+"""Where results go: JSON lines, CSV, Parquet and annotated images, each a context manager.
 
 A file appears under its name only when the block ends without an error (see :mod:`mien.atomic`).
 """
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: Names of the five landmarks, in the order of ``Face.landmarks``.
 LANDMARKS = ("right_eye", "left_eye", "nose_tip", "right_mouth", "left_mouth")
 
-_PICTURE = ("source", "width", "height", "model", "detector", "faces")
+_IMAGE = ("source", "width", "height", "model", "detector", "faces")
 #: At the end, so that older columns keep their places.
 _ORIGIN = ("model_sha256", "mien_version")
 _PARTS = tuple(f"quality_{part.name}" for part in fields(Quality))
@@ -41,8 +41,8 @@ _TRUST = ("unsure", "quality", *_PARTS, "roll", "yaw", "pitch")
 _FACE = ("face", "emotion", "confidence", "detection_score")
 #: What stands for the name where no expression leads clearly.
 UNSURE = "unsure"
-_FILM = ("frame", "time", "skipped")
-_FILM_FACE = ("track", "steady")
+_VIDEO = ("frame", "time", "skipped")
+_VIDEO_FACE = ("track", "steady")
 _BOX = ("box_x", "box_y", "box_width", "box_height")
 _POINTS = tuple(f"{name}_{axis}" for name in LANDMARKS for axis in "xy")
 
@@ -74,7 +74,7 @@ class Sink:
         return self._stack.__exit__(*error)
 
     def write(self, result: Result, image: Image | None = None) -> None:
-        """Take ``result``; ``image`` is its picture, uint8 (H, W, 3) BGR, for sinks that paint."""
+        """Take ``result``; ``image`` is its image, uint8 (H, W, 3) BGR, for sinks that paint."""
         raise NotImplementedError
 
 
@@ -122,7 +122,7 @@ def _flush(stream: IO[str]) -> None:
 
 
 class JsonLinesSink(_TextSink):
-    """One JSON object a picture and line: ``Result.to_dict()``.
+    """One JSON object an image and line: ``Result.to_dict()``.
 
     Args:
         target: a file's path, or an open text stream such as ``sys.stdout``.
@@ -152,11 +152,11 @@ class JsonLinesSink(_TextSink):
 
 
 class CsvSink(_TextSink):
-    """One row a face, with a header; a picture without faces is one row with empty face cells.
+    """One row a face, with a header; an image without faces is one row with empty face cells.
 
     Args:
         target: a file's path, or an open text stream such as ``sys.stdout``.
-        labels, film: see :func:`columns`.
+        labels, video: see :func:`columns`.
         after: begin with the lines of this file, which has the same columns.
     """
 
@@ -165,13 +165,13 @@ class CsvSink(_TextSink):
         target: str | os.PathLike[str] | IO[str],
         *,
         labels: Sequence[Label] = FER2013,
-        film: bool = False,
+        video: bool = False,
         after: Path | None = None,
     ) -> None:
         super().__init__(target, after)
         if isinstance(target, (str, os.PathLike)):
             check_ending("csv", target)
-        self._columns = columns(labels, film)
+        self._columns = columns(labels, video)
 
     def _begin(self) -> None:
         self._put(csv_line(self._columns))
@@ -192,7 +192,7 @@ class ParquetSink(Sink):
 
     Args:
         path: the file to write.
-        labels, film: see :func:`columns`.
+        labels, video: see :func:`columns`.
         locked: the caller holds the file's lock.
         after: begin with the rows of this file, which has the same columns.
 
@@ -207,7 +207,7 @@ class ParquetSink(Sink):
         path: str | os.PathLike[str],
         *,
         labels: Sequence[Label] = FER2013,
-        film: bool = False,
+        video: bool = False,
         locked: bool = False,
         after: Path | None = None,
     ) -> None:
@@ -216,7 +216,7 @@ class ParquetSink(Sink):
         self._locked, self._after = locked, after
         import_pyarrow_parquet()  # before the first photo is looked at
         self._path = path
-        self._columns = columns(labels, film)
+        self._columns = columns(labels, video)
         self._rows: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
@@ -269,8 +269,8 @@ class AnnotatedSink(Sink):
 
     Args:
         folder: where to write; made if it does not exist.
-        roots: source folders; a picture below one keeps its sub-folder in ``folder``.
-        sources: every picture of this run, never to be overwritten.
+        roots: source folders; an image below one keeps its sub-folder in ``folder``.
+        sources: every image of this run, never to be overwritten.
     """
 
     def __init__(
@@ -299,7 +299,7 @@ class AnnotatedSink(Sink):
 
     def name_for(self, source: str | None) -> Path:
         """The file for ``source``'s annotated copy; every call gives another one."""
-        path = Path(source) if source and source != "standard input" else Path("picture.png")
+        path = Path(source) if source and source != "standard input" else Path("image.png")
         suffix = ".jpg" if path.suffix.lower() in (".jpg", ".jpeg", ".jpe") else ".png"
         inside = (path.relative_to(r).parent for r in self._roots if path.is_relative_to(r))
         return free_name(self._folder / next(inside, Path()), path.stem, suffix, self._taken)
@@ -336,40 +336,40 @@ def annotated(image: Image, result: Result, suffix: str = ".png") -> bytes:
     return bytes(data.tobytes())
 
 
-def columns(labels: Sequence[Label] = FER2013, film: bool = False) -> tuple[str, ...]:
+def columns(labels: Sequence[Label] = FER2013, video: bool = False) -> tuple[str, ...]:
     """The columns of :class:`CsvSink` and :class:`ParquetSink`, in order.
 
     Args:
         labels: the model's classes: one ``p_…`` column each.
-        film: add ``frame``, ``time`` (seconds on the container's clock), ``skipped`` (damaged
+        video: add ``frame``, ``time`` (seconds on the container's clock), ``skipped`` (damaged
             frames lost just before this one), the face's ``track``, the ``steady`` name and the
             smoothed probabilities, ``s_…``.
     """
     raw = tuple(f"p_{label.value}" for label in labels)
-    if not film:
-        return (*_PICTURE, *_FACE, *_BOX, *_POINTS, *raw, *_ORIGIN, *_TRUST)
+    if not video:
+        return (*_IMAGE, *_FACE, *_BOX, *_POINTS, *raw, *_ORIGIN, *_TRUST)
     smoothed = tuple(f"s_{label.value}" for label in labels)
-    face = (_FACE[0], *_FILM_FACE, *_FACE[1:])
-    picture = (_PICTURE[0], *_FILM, *_PICTURE[1:])
-    return (*picture, *face, *_BOX, *_POINTS, *raw, *smoothed, *_ORIGIN, *_TRUST)
+    face = (_FACE[0], *_VIDEO_FACE, *_FACE[1:])
+    image = (_IMAGE[0], *_VIDEO, *_IMAGE[1:])
+    return (*image, *face, *_BOX, *_POINTS, *raw, *smoothed, *_ORIGIN, *_TRUST)
 
 
 def face_rows(result: Result) -> list[dict[str, Any]]:
     """``result`` as flat rows, one a face, numbered from 1; one row without a face if none.
 
-    ``faces`` is the number of faces in the picture; box and landmarks are in pixels, rounded to
+    ``faces`` is the number of faces in the image; box and landmarks are in pixels, rounded to
     0.01, probabilities to 1e-6; what a detector does not give is None.
     """
     whole = result.to_dict()
-    picture = {
-        **{key: whole.get(key) for key in (*_PICTURE, *_FILM, *_ORIGIN)},
+    image = {
+        **{key: whole.get(key) for key in (*_IMAGE, *_VIDEO, *_ORIGIN)},
         "source": None if result.source is None else shown(result.source),
         "skipped": result.skipped,
         "faces": len(result.faces),
     }
     rows = []
     for number, (face, record) in enumerate(zip(result.faces, whole["faces"], strict=True), 1):
-        row = {**picture, "face": number}
+        row = {**image, "face": number}
         row.update({key: record[key] for key in _FACE[1:]})
         row.update({f"quality_{key}": v for key, v in (record["quality_parts"] or {}).items()})
         row.update({key: record[key] for key in ("unsure", "quality", "roll", "yaw", "pitch")})
@@ -377,9 +377,9 @@ def face_rows(result: Result) -> list[dict[str, Any]]:
         for name, (x, y) in zip(LANDMARKS, record["landmarks"], strict=False):
             row[f"{name}_x"], row[f"{name}_y"] = x, y
         row.update({f"p_{key}": value for key, value in record["probabilities"].items()})
-        row.update({key: record.get(key) for key in _FILM_FACE})
+        row.update({key: record.get(key) for key in _VIDEO_FACE})
         if face.smoothed is not None and face.steady is None:
             row["steady"] = UNSURE
         row.update({f"s_{key}": value for key, value in record.get("smoothed", {}).items()})
         rows.append(row)
-    return rows or [picture]
+    return rows or [image]

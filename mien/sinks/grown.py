@@ -31,7 +31,7 @@ def name_of(source: object) -> str:
 
 
 def sources_of(
-    kind: str, path: Path, labels: Sequence[Label], sha256: str, *, film: bool = False
+    kind: str, path: Path, labels: Sequence[Label], sha256: str, *, video: bool = False
 ) -> set[str]:
     """The sources that a table of ``kind`` holds; none if it is not there.
 
@@ -41,7 +41,7 @@ def sources_of(
     if not path.is_file():
         return set()
     try:
-        found = {(name_of(from_cell(name)), sha) for name, sha in _rows(kind, path, labels, film)}
+        found = {(name_of(from_cell(name)), sha) for name, sha in _rows(kind, path, labels, video)}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(
             f"{path} is no table of this run ({first_line(error)}); {_OVER}"
@@ -51,7 +51,7 @@ def sources_of(
     return {name for name, _ in found}
 
 
-def _rows(kind: str, path: Path, labels: Sequence[Label], film: bool) -> Iterator[tuple[str, str]]:
+def _rows(kind: str, path: Path, labels: Sequence[Label], video: bool) -> Iterator[tuple[str, str]]:
     """Source and model of every row."""
     if kind == "jsonl":
         with path.open(encoding="utf-8") as lines:
@@ -59,7 +59,7 @@ def _rows(kind: str, path: Path, labels: Sequence[Label], film: bool) -> Iterato
                 record = json.loads(line)
                 yield record["source"], record["model_sha256"]
         return
-    wanted = list(columns(labels, film))
+    wanted = list(columns(labels, video))
     if kind == "parquet":
         file = import_pyarrow_parquet().ParquetFile(path)
         if file.schema_arrow.names != wanted:

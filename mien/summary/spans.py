@@ -83,7 +83,7 @@ def _spans(seen: list[tuple[int, float, str]]) -> list[Span]:
 def export(
     data: str | Path, folder: str | Path, suffix: str, min_quality: float = 0.0
 ) -> list[Path]:
-    """Write ``FILM.eaf``, ``.TextGrid`` or ``.vtt`` for every video into ``folder``.
+    """Write ``VIDEO.eaf``, ``.TextGrid`` or ``.vtt`` for every video into ``folder``.
 
     Raises:
         MienError: an unknown format, no video, it cannot be written, or a file of that name is not

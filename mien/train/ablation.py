@@ -223,7 +223,7 @@ def to_markdown(record: dict[str, Any]) -> str:
     return f"{table}\n\n{note}; {record['figure']}, in points.\n"
 
 
-def picture(record: dict[str, Any]) -> str:
+def image(record: dict[str, Any]) -> str:
     """The differences as an SVG file: a dot a seed, the mean and its 95 % interval."""
     title = f"Ablation {record['table']}: difference to the base in points of accuracy"
     base = record["rows"][0]["accuracies"] if record["rows"] else {}
@@ -245,7 +245,7 @@ def picture(record: dict[str, Any]) -> str:
 def write_pages(record: dict[str, Any], folder: Path, name: str) -> None:
     """The table as ``folder/NAME.md`` and its plot as ``folder/NAME.svg``."""
     write_text(folder / f"{name}.md", to_markdown(record))
-    write_text(folder / f"{name}.svg", picture(record))
+    write_text(folder / f"{name}.svg", image(record))
 
 
 def ablate(

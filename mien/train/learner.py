@@ -173,7 +173,7 @@ class Learner(nn.Module):
         return self.recipe.epochs - self.recipe.clean_epochs
 
     @property
-    def picture_epoch(self) -> int:
+    def image_epoch(self) -> int:
         """The epoch whose order and augmentation this one has: an earlier one's where the recipe
         lets images come again (``distill.variants``)."""
         variants, since = self.recipe.distill.variants, self.epoch - self.first_clean
@@ -218,7 +218,7 @@ class Learner(nn.Module):
         if train:
             config, mirrored = self.augmentation(), None
             if config.alternating and index is not None:
-                mirrored = alternating_mirror(index, self.picture_epoch, self.seed)
+                mirrored = alternating_mirror(index, self.image_epoch, self.seed)
             # In bfloat16 the sampling points themselves would be rounded, by up to .1 pixels.
             with torch.autocast(x.device.type, enabled=False):
                 # Teachers answer images of full size; the student's are made smaller after that.
@@ -276,8 +276,8 @@ class Learner(nn.Module):
             self.answers = torch.full(shape, torch.nan, dtype=torch.float16)
             if self.untaught is not None:
                 self.answers[:, self.untaught] = 0
-        since = self.picture_epoch - self.first_clean
-        slot = self.picture_epoch if since < 0 else distill.variants + since
+        since = self.image_epoch - self.first_clean
+        slot = self.image_epoch if since < 0 else distill.variants + since
         slot = 0 if distill.clean else slot
         rows, known = rows.cpu(), self.answers[slot]
         new = known[rows].isnan().any(dim=1)
@@ -294,7 +294,7 @@ class Learner(nn.Module):
         """
         config = self.recipe.loss
         # The images, which may come again, must not depend on what dropout drew before them...
-        torch.manual_seed(7_368_787 * (self.picture_epoch + 1) + 1009 * self.seed + number)
+        torch.manual_seed(7_368_787 * (self.image_epoch + 1) + 1009 * self.seed + number)
         x = self.prepare(batch.images, train=True, index=batch.index)
         target, votes, weights = self.targets(batch), batch.votes, batch.weights
         if config.mixup or config.cutmix:

@@ -84,7 +84,7 @@ def train(
     while not state.finished(recipe):
         started = time.monotonic()
         learner.begin(state.epoch)
-        batches.epoch = learner.picture_epoch
+        batches.epoch = learner.image_epoch
         for number, batch in enumerate(batches):
             rate = learning_rate(recipe.schedule, recipe.optimizer.lr, state.step, total)
             for group in optimizer.param_groups:

@@ -1,10 +1,10 @@
-"""Films: frames in, tracked and smoothed Results out, in constant memory.
+"""Videos: frames in, tracked and smoothed Results out, in constant memory.
 
     from mien.video import analyze_video
-    for result in analyze_video("film.mp4", every=2):
+    for result in analyze_video("video.mp4", every=2):
         print(result.time, [(face.track, face.steady) for face in result.faces])
 
-``mien video`` writes the same as tables, an annotated film and a timeline: :mod:`mien.video.run`.
+``mien video`` writes the same as tables, an annotated video and a timeline: :mod:`mien.video.run`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def analyze_video(
     ``min_quality`` in most of the recent frames, has no ``steady`` name.
 
     Args:
-        path: any film that OpenCV reads.
+        path: any video that OpenCV reads.
         analyzer: model, detector and their options; the defaults if None.
         every: look at every N-th frame.
         start, end: seconds; frames with ``start <= time < end`` are looked at.
@@ -50,19 +50,19 @@ def analyze_video(
         max_gap: seconds a face may be hidden and keep its number.
         min_track: seconds that a face must be seen for; with less it is passing by.
         everyone: keep those who pass by, too, and those smaller than the detector's ``min_face``.
-        cuts: find where the film cuts to another shot; no face keeps its number across.
+        cuts: find where the video cuts to another shot; no face keeps its number across.
 
     Yields:
         Results with ``frame`` and ``time``; their faces have ``track`` and, with smoothing,
         ``smoothed`` and ``steady``.
 
     Raises:
-        VideoError: the film cannot be read, or a value is out of range.
+        VideoError: the video cannot be read, or a value is out of range.
     """
-    from mien.detect import FILM_MIN_FACE
+    from mien.detect import VIDEO_MIN_FACE
     from mien.pipeline import Analyzer
     from mien.video.options import Options
-    from mien.video.run import film_results
+    from mien.video.run import video_results
 
     options = Options(
         every=every,
@@ -75,4 +75,4 @@ def analyze_video(
         everyone=everyone,
         cuts=cuts,
     )
-    return film_results(path, analyzer or Analyzer(min_face=FILM_MIN_FACE, turns=False), options)
+    return video_results(path, analyzer or Analyzer(min_face=VIDEO_MIN_FACE, turns=False), options)

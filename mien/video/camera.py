@@ -1,4 +1,4 @@
-"""A camera through OpenCV: its newest picture, and one sentence when it is missing or lost.
+"""A camera through OpenCV: its newest image, and one sentence when it is missing or lost.
 
 A network camera is given by its address (RTSP, or HTTP with Motion JPEG); its user and password
 are shown nowhere.
@@ -22,7 +22,7 @@ from mien.text import is_text, shown
 
 Image = NDArray[np.uint8]
 
-#: Seconds without a picture after which a camera counts as lost.
+#: Seconds without an image after which a camera counts as lost.
 SILENCE = 5.0
 
 #: Seconds between attempts to open a camera that is waited for: they double, up to the second.
@@ -31,7 +31,7 @@ RETRY, LONGEST_RETRY = 1.0, 30.0
 ATTEMPTS = 6
 #: Milliseconds after which a network camera does not answer.
 TIMEOUT = 5000
-#: Reads that may fail one after the other: a damaged picture is not the end.
+#: Reads that may fail one after the other: a damaged image is not the end.
 FAILURES = 10
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -81,7 +81,7 @@ def camera_frames(
     silence: float = SILENCE,
     retry: float = RETRY,
 ) -> Iterator[tuple[float, Image]]:
-    """The camera's pictures as they come; while one is worked on, only the newest is kept.
+    """The camera's images as they come; while one is worked on, only the newest is kept.
 
     Args:
         camera: its number, from 0, the path of its device, or its address.
@@ -89,11 +89,11 @@ def camera_frames(
             camera that was lost is called again in any case, ``ATTEMPTS`` times.
         on_message: told in one sentence when waiting begins and when it ends.
         opener: opens a capture.
-        silence: seconds without a picture after which the camera counts as lost.
+        silence: seconds without an image after which the camera counts as lost.
         retry: seconds between attempts at first; they double, up to ``LONGEST_RETRY``.
 
     Yields:
-        (seconds on the monotonic clock when the picture came, uint8 (H, W, 3) BGR).
+        (seconds on the monotonic clock when the image came, uint8 (H, W, 3) BGR).
 
     Raises:
         CameraError: missing, busy, not permitted, or lost, and not to be waited for.
@@ -136,7 +136,7 @@ def camera_frames(
 
 def _lost(camera: str) -> str:
     why = "the connection was lost" if is_address(camera) else "it was unplugged or taken"
-    return f"{name_of(camera)} gives no more pictures: {why}."
+    return f"{name_of(camera)} gives no more images: {why}."
 
 
 def _error(sentence: str, seen: bool) -> CameraError:
@@ -146,7 +146,7 @@ def _error(sentence: str, seen: bool) -> CameraError:
 
 
 class _Reader:
-    """Reads in a thread of its own, so that a picture is never older than the camera's last."""
+    """Reads in a thread of its own, so that an image is never older than the camera's last."""
 
     def __init__(self, capture: Capture) -> None:
         self._capture = capture
@@ -175,7 +175,7 @@ class _Reader:
             self._capture.release()
 
     def newest(self, timeout: float) -> tuple[float, Image] | None:
-        """Wait for a picture not given before; None when there will be none."""
+        """Wait for an image not given before; None when there will be none."""
         with self._changed:
             self._changed.wait_for(lambda: self._newest is not None or self._over, timeout)
             found, self._newest = self._newest, None
@@ -206,7 +206,7 @@ def missing(camera: str) -> str:
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):
         return f"{name} may not be used: permission denied for {path} (join the group 'video')."
     if path.exists():
-        return f"{name} is busy or gives no picture: close the program that uses it."
+        return f"{name} is busy or gives no image: close the program that uses it."
     known = sorted(p.name.removeprefix("video") for p in Path("/dev").glob("video[0-9]*"))
     others = f" (there are: {', '.join(known)})" if known else ""
     return f"{name} is not there: plug it in or choose another with --camera{others}."

@@ -1,7 +1,7 @@
-"""Where a film cuts from one shot to another, so that no face hands its number on.
+"""Where a video cuts from one shot to another, so that no face hands its number on.
 
 A frame is compared with the one before it, both reduced to 32×18 pixels. A cut must change the
-picture much (as PySceneDetect's content detector has it), change its layout and not only its
+image much (as PySceneDetect's content detector has it), change its layout and not only its
 light (so a flash or a lamp is none), and stand out from the changes just before it (as its
 adaptive detector has it, so a fast pan or a shaken camera is none). Frames of one colour are
 passed over: what comes after them is compared with what was before. Dissolves are not found, nor
@@ -25,7 +25,7 @@ Image = NDArray[np.uint8]
 GLANCE = (32, 18)
 #: Least mean change of a value, 0..255.
 MIN_CHANGE = 18.0
-#: Greatest correlation of the two pictures' brightness.
+#: Greatest correlation of the two images' brightness.
 MAX_CORRELATION = 0.6
 #: A frame whose brightness deviates less from its mean shows nothing, and is passed over.
 MIN_CONTRAST = 4.0
@@ -36,8 +36,8 @@ MIN_RATIO, MEMORY = 3.0, 8
 
 
 def glance(image: Image) -> Image:
-    """A picture, uint8 (H, W, 3), reduced to uint8 (18, 32, 3)."""
-    # Every n-th pixel first: an exact mean over a large picture would take milliseconds.
+    """An image, uint8 (H, W, 3), reduced to uint8 (18, 32, 3)."""
+    # Every n-th pixel first: an exact mean over a large image would take milliseconds.
     step = max(1, min(image.shape[0] // 72, image.shape[1] // 128))
     few = np.ascontiguousarray(image[::step, ::step])
     return np.asarray(cv2.resize(few, GLANCE, interpolation=cv2.INTER_AREA), np.uint8)
@@ -57,7 +57,7 @@ class CutDetector:
         ``seen`` is the frame's :func:`glance`, ``timestamp`` its time in seconds.
         """
         if float(seen.mean(axis=2).std()) < MIN_CONTRAST:
-            return False  # a covered lens, a black frame: the next picture tells
+            return False  # a covered lens, a black frame: the next image tells
         before, self._before = self._before, seen
         gap, self._time = timestamp - self._time, timestamp
         if before is None or gap > MAX_GAP:
@@ -91,7 +91,7 @@ class CutDetector:
 
 
 def _correlation(a: Image, b: Image) -> float:
-    """Pearson's correlation of two pictures' brightness; 0 where one is flat."""
+    """Pearson's correlation of two images' brightness; 0 where one is flat."""
     x, y = (i.mean(axis=2) - i.mean() for i in (a, b))
     size = float(np.sqrt((x * x).sum() * (y * y).sum()))
     return float((x * y).sum()) / size if size > 1e-6 else 0.0

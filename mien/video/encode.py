@@ -1,4 +1,4 @@
-"""Encoders for the annotated film: ffmpeg where it is installed, else OpenCV's own."""
+"""Encoders for the annotated video: ffmpeg where it is installed, else OpenCV's own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mien.errors import OutputError, VideoError
 from mien.text import is_text
 
-#: Endings of an annotated film.
+#: Endings of an annotated video.
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 
 #: H.264 quality (lower is better; 18 is hard to tell from the original) and speed.
@@ -27,10 +27,10 @@ CRF, PRESET = "20", "veryfast"
 
 
 class Encoder(Protocol):
-    """Writes pictures of one size to a film of a constant rate."""
+    """Writes images of one size to a video of a constant rate."""
 
     def write(self, image: NDArray[np.uint8]) -> None:
-        """Add a picture, uint8 (H, W, 3) BGR."""
+        """Add an image, uint8 (H, W, 3) BGR."""
         ...
 
     def close(self) -> None:
@@ -52,7 +52,7 @@ def _told(*command: str, cwd: Path | None = None) -> subprocess.CompletedProcess
 
 @functools.lru_cache(maxsize=4)
 def ffmpeg_codec(ffmpeg: str, suffix: str) -> tuple[str, ...] | None:
-    """ffmpeg's options for a film of this ending; None if this ffmpeg has no fitting encoder."""
+    """ffmpeg's options for a video of this ending; None if this ffmpeg has no fitting encoder."""
     listing = _told(ffmpeg, "-hide_banner", "-encoders").stdout
     known = {line.split()[1] for line in listing.splitlines() if len(line.split()) > 1}
     wanted: dict[str, tuple[str, ...]] = {
@@ -75,9 +75,9 @@ def ffmpeg_codec(ffmpeg: str, suffix: str) -> tuple[str, ...] | None:
 
 
 class FfmpegEncoder:
-    """Pipes pictures into ffmpeg.
+    """Pipes images into ffmpeg.
 
-    ``path``'s ending chooses the container; ``size`` is every picture's width and height, of which
+    ``path``'s ending chooses the container; ``size`` is every image's width and height, of which
     an odd one grows by a pixel, as H.264 asks; ``codec`` is from :func:`ffmpeg_codec`.
     """
 
@@ -169,25 +169,25 @@ def run_ffmpeg(ffmpeg: str, arguments: list[str], folder: Path | None = None) ->
     return lines[-1] if done.returncode else None
 
 
-def start_offset(film: Path) -> float:
-    """Seconds by which the film's first picture comes after the container's start; 0 if unknown.
+def start_offset(video: Path) -> float:
+    """Seconds by which the video's first image comes after the container's start; 0 if unknown.
 
-    ffmpeg counts from the container's start; sound may begin before the picture.
+    ffmpeg counts from the container's start; sound may begin before the image.
     """
-    picture, container = _starts(film)
-    return 0.0 if picture is None or container is None else max(0.0, picture - container)
+    image, container = _starts(video)
+    return 0.0 if image is None or container is None else max(0.0, image - container)
 
 
-def picture_start(film: Path) -> float | None:
-    """Seconds of the first picture on the container's clock, to its full precision; None without
+def video_start(video: Path) -> float | None:
+    """Seconds of the first image on the container's clock, to its full precision; None without
     ffprobe."""
-    return _starts(film)[0]
+    return _starts(video)[0]
 
 
-def _starts(film: Path) -> tuple[float | None, float | None]:
-    """The first picture's and the container's start in seconds; None where it is not known."""
+def _starts(video: Path) -> tuple[float | None, float | None]:
+    """The first image's and the container's start in seconds; None where it is not known."""
     command = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-show_entries"]
-    command += ["stream=start_time:format=start_time", "-of", "json", str(film.absolute())]
+    command += ["stream=start_time:format=start_time", "-of", "json", str(video.absolute())]
     try:
         told = json.loads(_told(*command).stdout)
         return float(told["streams"][0]["start_time"]), float(told["format"]["start_time"])
@@ -196,6 +196,6 @@ def _starts(film: Path) -> tuple[float | None, float | None]:
 
 
 def check_suffix(path: Path) -> None:
-    """Raises VideoError when no film can have this ending."""
+    """Raises VideoError when no video can have this ending."""
     if path.suffix.lower() not in SUFFIXES:
         raise VideoError(f"{path} does not end like a video; use one of {', '.join(SUFFIXES)}.")

@@ -27,14 +27,14 @@ from mien.pipeline import Analyzer, Found
 from mien.preprocess import face_square
 from mien.results import Result
 from mien.video.cuts import glance
-from mien.video.film import Frame
+from mien.video.reader import Frame
 
 #: Frames whose faces are classified in one call, where memory allows.
 BATCH = 16
-#: Decoded pictures that wait for the next stage may take so many bytes a stage; larger ones do not
+#: Decoded images that wait for the next stage may take so many bytes a stage; larger ones do not
 #: wait at all.
-PICTURE_BYTES = 16 << 20
-#: Side in pixels of the little pictures for the timeline.
+IMAGE_BYTES = 16 << 20
+#: Side in pixels of the little images for the timeline.
 THUMBNAIL = 88
 
 _In = TypeVar("_In")
@@ -73,9 +73,9 @@ def analyze_frames(
 
     Args:
         analyzer, frames: shared between threads; decoded in a thread of its own.
-        source: what to call the film in the results.
+        source: what to call the video in the results.
         frame_bytes: size of a decoded frame, by which the stages' buffers are measured.
-        batch: frames a classifier call, at most; fewer where large pictures are kept.
+        batch: frames a classifier call, at most; fewer where large images are kept.
         workers: threads that find faces; None takes every core.
         images, thumbnails: what of :class:`Seen` is wanted.
     """
@@ -87,10 +87,10 @@ def analyze_frames(
     def look(frame: Frame) -> tuple[Found, Callable[[Result], Seen]]:
         found = analyzer.find(frame.image, "bgr", source=source)
         little = tuple(thumbnail(frame.image, d) for d in found.detections if thumbnails)
-        # Without its picture a frame takes a few kilobytes while it waits for the classifier.
-        picture, small = frame.image if images else None, glance(frame.image)
+        # Without its image a frame takes a few kilobytes while it waits for the classifier.
+        image, small = frame.image if images else None, glance(frame.image)
         place = {"frame": frame.number, "time": frame.time, "skipped": frame.skipped}
-        return found, lambda result: Seen(replace(result, **place), picture, little, small)
+        return found, lambda result: Seen(replace(result, **place), image, little, small)
 
     def name(looked: list[tuple[Found, Callable[[Result], Seen]]]) -> list[Seen]:
         results = analyzer.classify([found for found, _ in looked], all_faces=True)
@@ -103,17 +103,17 @@ def analyze_frames(
         ahead = workers - 1 + min(2, room)
         chunks = batched(in_order(finders, look, decoded, ahead), batch)
         for part in in_order(namer, name, chunks, min(1, room) if images else 1):
-            while part:  # popped, so that a picture is freed once its frame is done with
+            while part:  # popped, so that an image is freed once its frame is done with
                 yield part.pop(0)
 
 
 def waiting_room(frame_bytes: int) -> int:
-    """How many decoded pictures may wait between two stages."""
-    return PICTURE_BYTES // max(1, frame_bytes)
+    """How many decoded images may wait between two stages."""
+    return IMAGE_BYTES // max(1, frame_bytes)
 
 
 def thumbnail(image: NDArray[np.uint8], detection: Detection) -> NDArray[np.uint8]:
-    """The face's square in colour, uint8 (88, 88, 3) BGR; black beyond the picture's edge."""
+    """The face's square in colour, uint8 (88, 88, 3) BGR; black beyond the image's edge."""
     square = face_square(detection)
     side = max(1.0, square.width * 1.25)
     x, y = square.center
@@ -183,7 +183,7 @@ def in_order(
     try:
         for item in items:
             waiting.append(executor.submit(work, item))
-            del item  # or the loop would hold one picture more
+            del item  # or the loop would hold one image more
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:

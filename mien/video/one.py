@@ -21,31 +21,31 @@ from mien.pipeline import Analyzer
 from mien.results import Face, Result
 from mien.track import Smoother, Tracker
 from mien.video.cuts import CutDetector
-from mien.video.film import Film
 from mien.video.flow import Seen, analyze_frames, waiting_room
 from mien.video.options import Options, Outputs
 from mien.video.page import to_html
 from mien.video.passers import Passers
+from mien.video.reader import Video
 from mien.video.timeline import Timeline
-from mien.video.writer import FilmWriter
+from mien.video.writer import VideoWriter
 
 Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class FilmSummary:
-    """What a run did with a film.
+class VideoSummary:
+    """What a run did with a video.
 
     Attributes:
         resumed: number of the first frame looked at by this run; 0 unless it went on with another.
-        cut_short: the film gave clearly fewer frames than its container promises.
+        cut_short: the video gave clearly fewer frames than its container promises.
         skipped, skipped_last: damaged frames that were left out, and those of them at the end.
         video, plot: what was written, or None.
         encoder: what wrote ``video``, in words.
-        offset: seconds at which the film begins on its clock.
+        offset: seconds at which the video begins on its clock.
     """
 
-    film: Path
+    source: Path
     timeline: Timeline
     resumed: int = 0
     cut_short: bool = False
@@ -57,29 +57,29 @@ class FilmSummary:
     offset: float = 0.0
 
 
-class OneFilm:
-    """The part of a run that is about one film."""
+class OneVideo:
+    """The part of a run that is about one video."""
 
     def __init__(
         self,
-        film: Film,
+        video: Video,
         analyzer: Analyzer,
         options: Options,
         outputs: Outputs,
         state: dict[str, Any] | None = None,
         token: str | None = None,
     ) -> None:
-        self.film, self.analyzer, self.options, self.outputs = film, analyzer, options, outputs
+        self.video, self.analyzer, self.options, self.outputs = video, analyzer, options, outputs
         o = options
         # With few frames a second a face is not lost from one to the next.
-        gap = max(o.max_gap, 2.5 * o.every / film.fps)
+        gap = max(o.max_gap, 2.5 * o.every / video.fps)
         self.tracker = Tracker(gap)
         self.smoother = Smoother(o.smooth, o.margin, gap) if o.smooth else None
         self.cuts = CutDetector() if o.cuts else None
         self.timeline = Timeline(analyzer.info.labels, passers=not o.everyone)
         side = getattr(analyzer.detector, "min_face", None) or 0.0
         limits = (0.0, 0.0) if o.everyone else (o.min_track, side)
-        self.passers = Passers(*limits, gap, o.every / film.fps)
+        self.passers = Passers(*limits, gap, o.every / video.fps)
         parts = ("tracker", "smoother", "cuts", "timeline", "passers")
         self._parts = {name: part for name in parts if (part := getattr(self, name)) is not None}
         self.last: int | None = None
@@ -90,12 +90,12 @@ class OneFilm:
             for name, part in self._parts.items():
                 part.restore(state[name])
         self.resumed = 0 if self.last is None else self.last + 1
-        self.writer: FilmWriter | None = None
+        self.writer: VideoWriter | None = None
         if outputs.video is not None:
             saved = None if state is None else state["video"]
-            rate = film.fps / o.every
-            self.writer = FilmWriter(
-                outputs.video, rate, film.path, saved, token=token, offset=film.offset
+            rate = video.fps / o.every
+            self.writer = VideoWriter(
+                outputs.video, rate, video.path, saved, token=token, offset=video.offset
             )
 
     def state(self) -> dict[str, Any]:
@@ -106,12 +106,12 @@ class OneFilm:
     def results(self, save: Callable[[dict[str, Any]], None]) -> Iterator[Result]:
         """Each frame's result, tracked and smoothed, once; ``save`` is called now and then."""
         o = self.options
-        frames = self.film.frames(every=o.every, start=o.start, end=o.end, after=self.last)
-        frame_bytes = self.film.width * self.film.height * 3
+        frames = self.video.frames(every=o.every, start=o.start, end=o.end, after=self.last)
+        frame_bytes = self.video.width * self.video.height * 3
         stream = analyze_frames(
             self.analyzer,
             frames,
-            source=str(self.film.path),
+            source=str(self.video.path),
             frame_bytes=frame_bytes,
             batch=o.batch,
             workers=o.workers,
@@ -148,8 +148,8 @@ class OneFilm:
         if self.smoother is not None:
             faces = tuple(map(self._name, self.smoother.update(faces, now)))
         result = replace(result, faces=faces)
-        usual = self.options.every / self.film.fps
-        # A frame stands for the time since the one before it; a hole in the film is nobody's.
+        usual = self.options.every / self.video.fps
+        # A frame stands for the time since the one before it; a hole in the video is nobody's.
         seconds = usual if self.time is None else min(now - self.time, max(1.0, 2 * usual))
         self.timeline.add(result, seconds, seen.thumbnails)
         self.last, self.time, self.skipped = result.frame, now, self.skipped + result.skipped
@@ -167,39 +167,39 @@ class OneFilm:
         sure = face.smoothed[face.steady] >= self.analyzer.min_confidence
         return face if sure else replace(face, steady=None)
 
-    def finish(self) -> FilmSummary:
-        """Make the film and the page."""
+    def finish(self) -> VideoSummary:
+        """Make the video and the page."""
         made = self.writer is not None and self.writer.finish()
         if self.outputs.plot is not None:
-            page = to_html(self.timeline, self.film.path.name, self._details())
+            page = to_html(self.timeline, self.video.path.name, self._details())
             write_text(self.outputs.plot, page)
-        return FilmSummary(
-            self.film.path,
+        return VideoSummary(
+            self.video.path,
             self.timeline,
             self.resumed,
             self._cut_short(),
-            self.skipped + self.film.skipped_last,
-            self.film.skipped_last,
+            self.skipped + self.video.skipped_last,
+            self.video.skipped_last,
             self.outputs.video if made else None,
             self.outputs.plot,
             self.writer.codec if self.writer is not None else "",
-            self.film.offset,
+            self.video.offset,
         )
 
     def _cut_short(self) -> bool:
-        expected, o = self.film.seconds_expected, self.options
+        expected, o = self.video.seconds_expected, self.options
         if expected is None:
             return False
         expected = expected if o.end is None else min(expected, o.end)
         reached = o.start if self.time is None else self.time
-        return reached < 0.95 * expected - 1.0 - o.every / self.film.fps
+        return reached < 0.95 * expected - 1.0 - o.every / self.video.fps
 
     def _details(self) -> list[tuple[str, str]]:
-        o, film, detector = self.options, self.film, self.analyzer.detector.name
+        o, video, detector = self.options, self.video, self.analyzer.detector.name
         frames = "every frame" if o.every == 1 else f"every {o.every}th frame"
         smooth = f"over {o.smooth:g} s, margin {o.margin:g}" if o.smooth else "off"
         return [
-            ("film", f"{film.path.name}, {film.width}×{film.height}, {film.fps:.3g} frames/s"),
+            ("video", f"{video.path.name}, {video.width}×{video.height}, {video.fps:.3g} frames/s"),
             ("model", self.analyzer.info.name),
             ("detector", f"{detector}, on {frames}"),
             ("smoothing", smooth),
@@ -217,7 +217,7 @@ class OneFilm:
 class _Painter:
     """Paints frames in threads and hands them to the writer in order."""
 
-    def __init__(self, writer: FilmWriter | None, frame_bytes: int, bars: bool) -> None:
+    def __init__(self, writer: VideoWriter | None, frame_bytes: int, bars: bool) -> None:
         self._writer, self._bars = writer, bars
         self._ahead = min(available_cores() + 1, waiting_room(frame_bytes))
         self._pool = ThreadPoolExecutor(available_cores(), "mien-paint") if writer else None

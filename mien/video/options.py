@@ -1,4 +1,4 @@
-"""What a run over films does and where its results go."""
+"""What a run over videos does and where its results go."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mien.video.flow import BATCH
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How films are looked at.
+    """How videos are looked at.
 
     Attributes:
         every, start, end, smooth, margin, max_gap, min_track, everyone, cuts: see
@@ -23,7 +23,7 @@ class Options:
             from one frame looked at to the next.
         batch: frames whose faces are classified in one call.
         workers: threads that find faces; None takes every core.
-        bars: paint the panels of probabilities on the annotated film.
+        bars: paint the panels of probabilities on the annotated video.
         checkpoint: seconds between two savings of the state: what a killed run loses at most.
     """
 
@@ -61,9 +61,9 @@ class Outputs:
     """Where results go; None is nowhere.
 
     Attributes:
-        csv, jsonl, parquet: tables of all films; "-" is standard output, for the first two.
-        video: the annotated film; a folder for several.
-        plot: the timeline page; a folder for several films.
+        csv, jsonl, parquet: tables of all videos; "-" is standard output, for the first two.
+        video: the annotated video; a folder for several.
+        plot: the timeline page; a folder for several videos.
     """
 
     csv: str | None = None
@@ -81,10 +81,10 @@ class Outputs:
     def check(self, several: bool) -> None:
         """Refuse names that say something else than what would be written into them.
 
-        ``several``: whether there are several films, so that ``video`` and ``plot`` are folders.
+        ``several``: whether there are several videos, so that ``video`` and ``plot`` are folders.
 
         Raises:
-            OutputError, VideoError: another format's ending, or one file for several films.
+            OutputError, VideoError: another format's ending, or one file for several videos.
         """
         for kind, target in self.tables.items():
             check_ending(kind, target)
@@ -98,15 +98,15 @@ class Outputs:
         if page and page.suffix.lower() not in ("", ".html", ".htm") and not page.is_dir():
             raise VideoError(f"The timeline is a page; name it .html, not {page}.")
 
-    def for_film(self, film: Path, several: bool, taken: set[str]) -> Outputs:
-        """The same with this film's own names; in folders, two films of one name get numbers."""
+    def for_video(self, source: Path, several: bool, taken: set[str]) -> Outputs:
+        """The same with this video's own names; in folders, two videos of one name get numbers."""
 
         def own(path: Path | None, suffix: str) -> Path | None:
             if path is None or not is_folder(path, several):
                 return path
-            return free_name(path, film.stem, suffix, taken)
+            return free_name(path, source.stem, suffix, taken)
 
-        suffix = film.suffix.lower()
+        suffix = source.suffix.lower()
         video = own(self.video, suffix if suffix in (".webm", ".mkv") else ".mp4")
         return replace(self, video=video, plot=own(self.plot, ".html"))
 

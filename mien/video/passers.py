@@ -30,7 +30,7 @@ class Passers:
 
     Args:
         min_seconds: least time that a face is seen.
-        min_side: least size of its largest box, as a fraction of the picture's long side.
+        min_side: least size of its largest box, as a fraction of the image's long side.
         max_gap: seconds after which an unseen track is given up.
         step: seconds that a frame stands for.
     """
@@ -81,7 +81,7 @@ class Passers:
         return face.track is None or (seen is not None and seen.stays)
 
     def cut(self) -> None:
-        """The picture changes: those who are there now could not stay for longer."""
+        """The image changes: those who are there now could not stay for longer."""
         for seen in self._seen.values():
             seen.stays |= seen.large and self._now - seen.last <= self._max_gap
 

@@ -19,7 +19,7 @@ from mien.video.options import Options, Outputs, is_folder
 from mien.video.tables import is_stream
 
 #: Raised when what is saved changes its meaning.
-FORMAT = 7
+FORMAT = 8
 
 
 def state_file(outputs: Outputs, several: bool) -> Path | None:
@@ -36,15 +36,15 @@ def state_file(outputs: Outputs, several: bool) -> Path | None:
 
 
 def fingerprint(
-    films: Sequence[Path], analyzer: Analyzer, options: Options, outputs: Outputs
+    videos: Sequence[Path], analyzer: Analyzer, options: Options, outputs: Outputs
 ) -> dict[str, Any]:
     """What must be the same for a run to be gone on with, by the user's word for it."""
     chosen = asdict(options)
     for name in ("batch", "workers", "checkpoint"):  # they change nothing in the results
         del chosen[name]
-    stats = [(film, film.stat()) for film in films]
+    stats = [(video, video.stat()) for video in videos]
     return {
-        "films": [[str(film.absolute()), s.st_size, s.st_mtime_ns] for film, s in stats],
+        "videos": [[str(video.absolute()), s.st_size, s.st_mtime_ns] for video, s in stats],
         "model": analyzer.classifier.sha256,
         "prior": analyzer.prior,
         "detector": {
@@ -95,7 +95,7 @@ def run_of(path: Path) -> dict[str, Any]:
 def load(path: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
     """A stopped run's state; None if there is none, or it stopped before it saved anything.
 
-    It may have had fewer films: the first ones of those in ``fingerprint``.
+    It may have had fewer videos: the first ones of those in ``fingerprint``.
 
     Raises:
         VideoError: damaged, or of another run.
@@ -106,7 +106,7 @@ def load(path: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
     if record["format"] != FORMAT:
         raise VideoError(f"{path} is of mien {record.get('mien')}; {_AGAIN}")
     wanted = json.loads(json.dumps(fingerprint))
-    wanted["films"] = wanted["films"][: len(record["run"].get("films", []))]
+    wanted["videos"] = wanted["videos"][: len(record["run"].get("videos", []))]
     other = [name for name in wanted if record["run"].get(name) != wanted[name]]
     if other:
         raise VideoError(

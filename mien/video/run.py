@@ -1,4 +1,4 @@
-"""A run over films: analyse, track, smooth, write, and be able to go on after a kill."""
+"""A run over videos: analyse, track, smooth, write, and be able to go on after a kill."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from mien.sinks import file_key
 from mien.sinks.grown import name_of
 from mien.sources import real_path
 from mien.video import resume
-from mien.video.film import Film
-from mien.video.one import FilmSummary, OneFilm
+from mien.video.one import OneVideo, VideoSummary
 from mien.video.options import Options, Outputs
+from mien.video.reader import Video
 from mien.video.tables import Tables, is_stream, new_token, remove_parts
 
-#: Called with (film, frame's result) after every frame.
-OnFrame = Callable[[Film, Result], None]
+#: Called with (video, frame's result) after every frame.
+OnFrame = Callable[[Video, Result], None]
 
 
-def film_results(
+def video_results(
     path: str | os.PathLike[str], analyzer: Analyzer, options: Options
 ) -> Iterator[Result]:
-    """The results of one film, written nowhere. Raises at once when it cannot be read."""
-    return OneFilm(Film(path), analyzer, options, Outputs()).results(lambda state: None)
+    """The results of one video, written nowhere. Raises at once when it cannot be read."""
+    return OneVideo(Video(path), analyzer, options, Outputs()).results(lambda state: None)
 
 
 class VideoRun:
-    """Analyses films one after the other and writes everything asked for; their tables are joined.
+    """Analyses videos one after the other and writes everything asked for; their tables are joined.
 
-    ``go_on``: with a stopped run of the same options and outputs, if there is one. Films that came
+    ``go_on``: with a stopped run of the same options and outputs, if there is one. Videos that came
     since are added, and those that its finished tables hold, or without tables its other outputs,
     are left out.
 
     Raises:
-        VideoError: no film, a film that cannot be read, or a stopped run that does not fit.
+        VideoError: no video, a video that cannot be read, or a stopped run that does not fit.
         OutputError: something cannot be written.
     """
 
     def __init__(
         self,
-        films: Sequence[Path],
+        videos: Sequence[Path],
         analyzer: Analyzer,
         options: Options | None = None,
         outputs: Outputs | None = None,
@@ -56,10 +56,10 @@ class VideoRun:
     ) -> None:
         self.options, self.outputs = options or Options(), outputs or Outputs()
         self.analyzer = analyzer
-        self.films = [Film(path) for path in films]
-        if not self.films:
+        self.videos = [Video(path) for path in videos]
+        if not self.videos:
             raise VideoError("There is no video to look at.")
-        several, taken = len(self.films) > 1, {file_key(f.path) for f in self.films}
+        several, taken = len(self.videos) > 1, {file_key(f.path) for f in self.videos}
         self.outputs.check(several)
         self._state_file = resume.state_file(self.outputs, several)
         #: Whether a stopped run's state lies there, gone on with or not.
@@ -72,19 +72,19 @@ class VideoRun:
             self._refuse_twice_named(several, taken)
         sha256 = analyzer.classifier.sha256 if grow else None
         tables = self.outputs.tables, analyzer.info.labels
-        before = Tables(*tables, "", sha256).films() if grow else set()
-        self.films.sort(key=self._order(before, go_on))  # the old ones keep the outputs' names
-        places = [self.outputs.for_film(f.path, several, taken) for f in self.films]
+        before = Tables(*tables, "", sha256).videos() if grow else set()
+        self.videos.sort(key=self._order(before, go_on))  # the old ones keep the outputs' names
+        places = [self.outputs.for_video(f.path, several, taken) for f in self.videos]
         kept = [
-            (film, place)
-            for film, place in zip(self.films, places, strict=True)
-            if not (grow and self._is_done(film, place, before))
+            (video, place)
+            for video, place in zip(self.videos, places, strict=True)
+            if not (grow and self._is_done(video, place, before))
         ]
-        #: How many films were left out because they are done.
+        #: How many videos were left out because they are done.
         self.done = len(places) - len(kept)
-        self.films, self._places = [film for film, _ in kept], [place for _, place in kept]
+        self.videos, self._places = [video for video, _ in kept], [place for _, place in kept]
         self._check_targets()
-        paths = [f.path for f in self.films]
+        paths = [f.path for f in self.videos]
         self._run = resume.fingerprint(paths, analyzer, self.options, self.outputs)
         self._run["grow"] = grow and bool(self.outputs.tables or self.done)
         if go_on and self._state_file is not None:
@@ -101,30 +101,30 @@ class VideoRun:
 
     def _refuse_twice_named(self, several: bool, taken: set[str]) -> None:
         """Two videos of one name, of which only the outputs' names could tell which one is done."""
-        stems = Counter(film.path.stem.casefold() for film in self.films)
+        stems = Counter(video.path.stem.casefold() for video in self.videos)
         twice = next((stem for stem, count in stems.items() if count > 1), None)
         if twice is None:
             return
-        places = [self.outputs.for_film(f.path, several, set(taken)) for f in self.films]
+        places = [self.outputs.for_video(f.path, several, set(taken)) for f in self.videos]
         if any(p.exists() for o in places for p in (o.video, o.plot) if p is not None):
             raise VideoError(
                 f"Several videos are called {twice}, so their outputs do not tell which one is "
                 "done: leave --resume out, or keep a table (--csv FILE) from the beginning."
             )
 
-    def _order(self, before: set[str], go_on: bool) -> Callable[[Film], tuple[bool, int]]:
-        """Films that are done first, then those of the stopped run, then new ones."""
+    def _order(self, before: set[str], go_on: bool) -> Callable[[Video], tuple[bool, int]]:
+        """Videos that are done first, then those of the stopped run, then new ones."""
         stopped = go_on and self._state_file is not None and self.can_resume
-        films = resume.run_of(self._state_file)["films"] if stopped and self._state_file else []
-        places = {str(film): place for place, (film, *_) in enumerate(films)}
-        return lambda film: (
-            name_of(film.path) not in before,
-            places.get(str(film.path.absolute()), len(places)),
+        videos = resume.run_of(self._state_file)["videos"] if stopped and self._state_file else []
+        places = {str(video): place for place, (video, *_) in enumerate(videos)}
+        return lambda video: (
+            name_of(video.path) not in before,
+            places.get(str(video.path.absolute()), len(places)),
         )
 
-    def _is_done(self, film: Film, place: Outputs, before: set[str]) -> bool:
+    def _is_done(self, video: Video, place: Outputs, before: set[str]) -> bool:
         if self.outputs.tables:
-            return name_of(film.path) in before
+            return name_of(video.path) in before
         return all(path.exists() for path in (place.video, place.plot) if path is not None)
 
     @property
@@ -141,8 +141,8 @@ class VideoRun:
         return {Path(os.path.realpath(target)).parent for target in self._targets()}
 
     def _check_targets(self) -> None:
-        """No output may replace a film that is still to be read, or another output."""
-        sources = {real_path(film.path) for film in self.films}
+        """No output may replace a video that is still to be read, or another output."""
+        sources = {real_path(video.path) for video in self.videos}
         taken: dict[Path, Path] = {}
         for target in self._targets():
             path = real_path(target)
@@ -168,8 +168,8 @@ class VideoRun:
             stack.callback(setattr, self, "_locked", False)
             yield
 
-    def run(self, on_frame: OnFrame | None = None) -> Iterator[FilmSummary]:
-        """Do it; yields after each film. Closing the iterator stops the run for a later one."""
+    def run(self, on_frame: OnFrame | None = None) -> Iterator[VideoSummary]:
+        """Do it; yields after each video. Closing the iterator stops the run for a later one."""
         with self.locked():
             try:
                 yield from self._run_all(on_frame)
@@ -178,8 +178,8 @@ class VideoRun:
                     self._clean()
                 raise
 
-    def _run_all(self, on_frame: OnFrame | None) -> Iterator[FilmSummary]:
-        if not self.films:
+    def _run_all(self, on_frame: OnFrame | None) -> Iterator[VideoSummary]:
+        if not self.videos:
             return
         stopped = self.stopped or {}
         if not stopped and self._state_file is not None:
@@ -189,9 +189,9 @@ class VideoRun:
             resume.save(self._state_file, self._token, self._run, {"phase": "begun"})
         if stopped.get("phase") != "finishing":
             with self._tables.open(stopped.get("tables")):
-                for index in range(stopped.get("film", 0), len(self.films)):
-                    now = stopped if stopped.get("film") == index else {}
-                    yield self._film(index, now.get("inside"), on_frame)
+                for index in range(stopped.get("video", 0), len(self.videos)):
+                    now = stopped if stopped.get("video") == index else {}
+                    yield self._video(index, now.get("inside"), on_frame)
                 self._save({"phase": "finishing"})
         self._tables.finish()
         self._clean()
@@ -208,24 +208,24 @@ class VideoRun:
             resume.save(self._state_file, self._token, self._run, state)
             self._saved = True
 
-    def _film(
+    def _video(
         self, index: int, inside: dict[str, Any] | None, on_frame: OnFrame | None
-    ) -> FilmSummary:
-        film, place = self.films[index], self._places[index]
-        one = OneFilm(film, self.analyzer, self.options, place, inside, self._token)
+    ) -> VideoSummary:
+        video, place = self.videos[index], self._places[index]
+        one = OneVideo(video, self.analyzer, self.options, place, inside, self._token)
 
         def save(inside: dict[str, Any]) -> None:
-            self._save({"film": index, "inside": inside})
+            self._save({"video": index, "inside": inside})
 
         try:
             for result in one.results(save):
                 self._tables.write(result)
                 if on_frame is not None:
-                    on_frame(one.film, result)
+                    on_frame(one.video, result)
             summary = one.finish()
         except BaseException:
             one.abandon()
             raise
-        self._save({"film": index + 1, "inside": None})
+        self._save({"video": index + 1, "inside": None})
         one.clean()
         return summary

@@ -109,14 +109,14 @@ class Tables:
         self._sinks: list[Sink] = []
 
     def held(self, kind: str) -> set[str]:
-        """The films in a table that is to be added to. Raises OutputError."""
+        """The videos in a table that is to be added to. Raises OutputError."""
         path = Path(self._files[kind])
         if self._sha256 is None:
             return set()
-        return sources_of(kind, path, self._labels, self._sha256, film=True)
+        return sources_of(kind, path, self._labels, self._sha256, video=True)
 
-    def films(self) -> set[str]:
-        """The films in all of the tables that are to be added to. Raises OutputError."""
+    def videos(self) -> set[str]:
+        """The videos in all of the tables that are to be added to. Raises OutputError."""
         return set.intersection(*map(self.held, self._files)) if self._files else set()
 
     @contextmanager
@@ -170,7 +170,7 @@ class Tables:
                 sink: Sink
                 if kind == "parquet":
                     sink = ParquetSink(
-                        target, labels=self._labels, film=True, locked=True, after=after
+                        target, labels=self._labels, video=True, locked=True, after=after
                     )
                 else:
                     stream = stack.enter_context(open_atomic(target, newline=""))
@@ -183,5 +183,5 @@ class Tables:
 
     def _text(self, kind: str, stream: IO[str], after: Path | None = None) -> Sink:
         if kind == "csv":
-            return CsvSink(stream, labels=self._labels, film=True, after=after)
+            return CsvSink(stream, labels=self._labels, video=True, after=after)
         return JsonLinesSink(stream, after=after)

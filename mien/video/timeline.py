@@ -1,6 +1,6 @@
-"""What happened in a film, face by face, in bounded memory, and the page that shows it.
+"""What happened in a video, face by face, in bounded memory, and the page that shows it.
 
-However long the film, a face is at most ``BINS`` averages and ``CHANGES`` little pictures: when the
+However long the video, a face is at most ``BINS`` averages and ``CHANGES`` little images: when the
 bins are used up, neighbours are merged. Of more than ``FACES`` faces those seen longest are kept.
 """
 
@@ -21,11 +21,11 @@ from mien.emotions import Label, to_label
 from mien.results import Face, Result
 
 BINS, CHANGES, FACES = 800, 16, 64
-#: Width of a bin in seconds as long as the film is short; two frames where they come slower.
+#: Width of a bin in seconds as long as the video is short; two frames where they come slower.
 FINEST = 0.04
 #: A face unseen for so many seconds may make room for a new one.
 GONE = 2.0
-#: A picture replaces the one of the same stay when the expression is so much clearer in it.
+#: An image replaces the one of the same stay when the expression is so much clearer in it.
 CLEARER = 0.05
 
 Image = NDArray[np.uint8]
@@ -33,7 +33,7 @@ Image = NDArray[np.uint8]
 
 @dataclass
 class Change:
-    """A stay in one expression: when it began, and the clearest picture of it so far."""
+    """A stay in one expression: when it began, and the clearest image of it so far."""
 
     time: float
     emotion: Label
@@ -75,7 +75,7 @@ class FaceTrack:
 
 
 class Timeline:
-    """Collects a film's tracked results.
+    """Collects a video's tracked results.
 
     ``passers``: whether a face counts as passing by until :meth:`stays` says otherwise.
     """
@@ -92,7 +92,7 @@ class Timeline:
     def add(self, result: Result, seconds: float, thumbnails: Sequence[Image] = ()) -> None:
         """Take the next frame: a result with ``time`` and tracked faces.
 
-        ``seconds`` is how long it stands for; ``thumbnails`` are one uint8 (N, N, 3) BGR picture a
+        ``seconds`` is how long it stands for; ``thumbnails`` are one uint8 (N, N, 3) BGR image a
         face, or none at all.
         """
         time = result.time or 0.0
@@ -104,10 +104,10 @@ class Timeline:
         while (time - self.begin) / self.width >= BINS:
             self._merge()
         index = max(0, int((time - self.begin) / self.width))
-        pictures: Sequence[Image | None] = thumbnails or [None] * len(result.faces)
-        for face, picture in zip(result.faces, pictures, strict=True):
+        images: Sequence[Image | None] = thumbnails or [None] * len(result.faces)
+        for face, image in zip(result.faces, images, strict=True):
             if face.track is not None:
-                self._see(face, face.track, time, seconds, index, picture)
+                self._see(face, face.track, time, seconds, index, image)
 
     def _see(
         self,
@@ -116,7 +116,7 @@ class Timeline:
         time: float,
         seconds: float,
         index: int,
-        picture: Image | None,
+        image: Image | None,
     ) -> None:
         track = self.tracks.get(number)
         if track is None:
@@ -135,7 +135,7 @@ class Timeline:
         track.counts[index] += 1
         for row, values in enumerate((face.probabilities, shown)):
             track.sums[index, row] += [values[label] for label in self.labels]
-        _change(track, time, emotion, shown[emotion], picture)
+        _change(track, time, emotion, shown[emotion], image)
 
     def _merge(self) -> None:
         """Half as many bins, twice as wide."""
@@ -210,26 +210,26 @@ _KEPT = ("width", "begin", "end", "frames", "faceless", "dropped", "passed", "sm
 
 
 def _change(
-    track: FaceTrack, time: float, emotion: Label, confidence: float, picture: Image | None
+    track: FaceTrack, time: float, emotion: Label, confidence: float, image: Image | None
 ) -> None:
-    """Begin a new stay when the expression changed; keep the clearest picture of each."""
+    """Begin a new stay when the expression changed; keep the clearest image of each."""
     changes = track.changes
     if not changes or changes[-1].emotion != emotion:
-        changes.append(Change(time, emotion, confidence, _jpeg(picture)))
+        changes.append(Change(time, emotion, confidence, _jpeg(image)))
         if len(changes) > CHANGES:
             stays = [b.time - a.time for a, b in pairwise(changes[1:])]
             shortest = 1 + int(np.argmin(stays))
             del changes[shortest]
             if changes[shortest].emotion == changes[shortest - 1].emotion:  # A B A became A A
                 del changes[shortest]
-    elif picture is not None and confidence > changes[-1].confidence + CLEARER:
-        changes[-1].confidence, changes[-1].jpeg = confidence, _jpeg(picture)
+    elif image is not None and confidence > changes[-1].confidence + CLEARER:
+        changes[-1].confidence, changes[-1].jpeg = confidence, _jpeg(image)
 
 
-def _jpeg(picture: Image | None) -> bytes | None:
-    if picture is None:
+def _jpeg(image: Image | None) -> bytes | None:
+    if image is None:
         return None
-    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 82])
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 82])
     return bytes(data.tobytes())
 
 

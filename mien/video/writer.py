@@ -1,13 +1,13 @@
-"""The annotated film: segments that survive a kill, joined at the end, with the film's sound.
+"""The annotated video: segments that survive a kill, joined at the end, with the video's sound.
 
-A film that is being written cannot be read when its writer is killed. So it is written as short
+A video that is being written cannot be read when its writer is killed. So it is written as short
 segments, one from checkpoint to checkpoint; a stopped run loses only the segment it was in. With
-ffmpeg they are joined without touching the pictures; without it they are decoded and encoded once
+ffmpeg they are joined without touching the images; without it they are decoded and encoded once
 more.
 
-Players want a constant rate, so the film has the mean rate of the original (divided by
-``--every``): where the original's frames come slower a picture is repeated, where they come faster
-one is left out, and picture and sound stay together.
+Players want a constant rate, so the video has the mean rate of the original (divided by
+``--every``): where the original's frames come slower an image is repeated, where they come faster
+one is left out, and image and sound stay together.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ from mien.video.encode import (
 )
 from mien.video.tables import new_token, part_of
 
-#: A gap in the time stamps is filled with repeated pictures, but not beyond so many seconds; the
-#: rest is left out, and the pictures after it come earlier than their sound.
+#: A gap in the time stamps is filled with repeated images, but not beyond so many seconds; the
+#: rest is left out, and the images after it come earlier than their sound.
 LONGEST_GAP = 600.0
-#: The picture before a checkpoint, beside the segments.
+#: The image before a checkpoint, beside the segments.
 _LAST = "last.png"
 #: A segment's name.
 _SEGMENT = re.compile(r"[0-9]{5}-[0-9a-f]{8}\.[a-z0-9]+")
 
 
-class FilmWriter:
-    """Writes the annotated film.
+class VideoWriter:
+    """Writes the annotated video.
 
     Args:
-        target, fps: the film to make, whose ending chooses the container, and its rate.
-        film, offset: the original, for its sound (None leaves the film silent), and the seconds of
-            its first frame.
+        target, fps: the video to make, whose ending chooses the container, and its rate.
+        video, offset: the original, for its sound (None leaves the video silent), and the seconds
+            of its first frame.
         state: what :meth:`checkpoint` gave, to go on with a stopped run.
         token: the run's; its own, if None.
 
@@ -66,7 +66,7 @@ class FilmWriter:
         self,
         target: Path,
         fps: float,
-        film: Path | None = None,
+        video: Path | None = None,
         state: Mapping[str, Any] | None = None,
         *,
         token: str | None = None,
@@ -75,7 +75,7 @@ class FilmWriter:
         check_suffix(target)
         self.target = target
         self._suffix = target.suffix.lower()
-        self.fps, self._film, self._offset = fps, film, offset
+        self.fps, self._video, self._offset = fps, video, offset
         self._token = token or (new_token() if state is None else str(state["token"]))
         self._folder = part_of(target, self._token)
         self._ffmpeg = ffmpeg_path()
@@ -137,7 +137,7 @@ class FilmWriter:
         """Add an annotated frame, uint8 (H, W, 3) BGR, with its time stamp in seconds."""
         self._size = self._size or (image.shape[1], image.shape[0])
         self._begin = time if self._begin is None else self._begin
-        if (image.shape[1], image.shape[0]) != self._size:  # a film may change its size
+        if (image.shape[1], image.shape[0]) != self._size:  # a video may change its size
             image = np.asarray(cv2.resize(image, self._size), np.uint8)
         wanted = round((time - self._begin - self._left_out) * self.fps)
         gap = max(0, wanted - self._slot)
@@ -189,12 +189,12 @@ class FilmWriter:
         self._segments.append(self._current)
 
     def abandon(self) -> None:
-        """Stop without making the film; the segments stay for a later run."""
+        """Stop without making the video; the segments stay for a later run."""
         with contextlib.suppress(OutputError):  # an error is on its way already
             self._close_segment()
 
     def finish(self) -> bool:
-        """Join the segments and add the sound. Returns whether a film was made (frames came)."""
+        """Join the segments and add the sound. Returns whether a video was made (frames came)."""
         self._close_segment()
         if not self._segments:
             return False
@@ -217,22 +217,22 @@ class FilmWriter:
         lines = [f"file {name}\n" for name in self._segments]
         listing.write_text("ffconcat version 1.0\n" + "".join(lines), encoding="utf-8")
         # From within their folder: in its name ffmpeg would take "?" for a query.
-        pictures = ["-f", "concat", "-safe", "0", "-i", listing.name]
+        images = ["-f", "concat", "-safe", "0", "-i", listing.name]
         is_mp4 = self._suffix in (".mp4", ".m4v", ".mov")
         tail = ["-c:v", "copy", *(["-movflags", "+faststart"] if is_mp4 else []), str(path)]
         for sound in self._sounds(ffmpeg):
-            problem = run_ffmpeg(ffmpeg, [*pictures, *sound, *tail], self._folder)
+            problem = run_ffmpeg(ffmpeg, [*images, *sound, *tail], self._folder)
             if problem is None:
                 return
         raise OutputError(f"Cannot write {str(self.target)!r}: ffmpeg says: {problem}.")
 
     def _sounds(self, ffmpeg: str) -> list[list[str]]:
         """Options for the sound, the best first: as it is, encoded anew, none."""
-        if self._film is None:
+        if self._video is None:
             return [[]]
-        begin = (self._begin or 0.0) - self._offset + start_offset(self._film)
+        begin = (self._begin or 0.0) - self._offset + start_offset(self._video)
         cut = ["-ss", f"{begin:.6f}"] if begin > 0 else []
-        cut += ["-t", f"{self._slot / self.fps:.6f}", "-i", str(self._film.absolute())]
+        cut += ["-t", f"{self._slot / self.fps:.6f}", "-i", str(self._video.absolute())]
         cut += ["-map", "0:v:0", "-map", "1:a?"]
         anew = "libopus" if self._suffix == ".webm" else "aac"
         return [[*cut, "-c:a", "copy"], [*cut, "-c:a", anew, "-b:a", "160k"], []]
@@ -242,7 +242,7 @@ class FilmWriter:
         out = OpenCvEncoder(path, self._size, self.fps)
         for name in self._segments:
             capture = cv2.VideoCapture(str(self._folder / name), cv2.CAP_FFMPEG)
-            while (picture := capture.read())[0]:
-                out.write(np.asarray(picture[1], np.uint8))
+            while (image := capture.read())[0]:
+                out.write(np.asarray(image[1], np.uint8))
             capture.release()
         out.close()

@@ -19,7 +19,7 @@ from mien import zoo
 from mien._system import file_sha256
 from mien._version import __version__
 from mien.classify import Classifier
-from mien.detect import FILM_MIN_FACE, load_detector
+from mien.detect import VIDEO_MIN_FACE, load_detector
 from mien.errors import MienError
 from mien.modelinfo import ModelInfo
 from mien.onnxfile.runtime import Provider
@@ -61,7 +61,7 @@ def create_app(
         settings: who may call and how much; :class:`Settings` by default.
         model, detector, providers, prior: as for :class:`mien.Analyzer`.
         min_face: the same, for photos and live frames; None looks at photos as closely as is cheap,
-            and at frames for ``FILM_MIN_FACE``.
+            and at frames for ``VIDEO_MIN_FACE``.
 
     Raises:
         ModelError: unknown or unusable model or detector.
@@ -72,9 +72,9 @@ def create_app(
         photo = Analyzer(
             model, detector, min_face=min_face, threads=1, providers=providers, prior=prior
         )
-        film = copy.copy(photo)  # one classifier serves both
-        film.detector = load_detector(detector, min_face or FILM_MIN_FACE, turns=False)
-        return Analyzers(photo, film)
+        video = copy.copy(photo)  # one classifier serves both
+        video.detector = load_detector(detector, min_face or VIDEO_MIN_FACE, turns=False)
+        return Analyzers(photo, video)
 
     workers = Workers(make, settings.workers)
     metrics = Metrics(__version__, workers.info.name)
@@ -151,7 +151,7 @@ def _add_problems(app: FastAPI) -> None:
     app.openapi = with_problem_schema  # type: ignore[method-assign]
 
 
-def _picture_body(most: int) -> dict[str, Any]:
+def _image_body(most: int) -> dict[str, Any]:
     """The request body in OpenAPI: files of a form, or one image's bytes."""
     binary = {"type": "string", "format": "binary"}
     form = {
@@ -180,7 +180,7 @@ def _add_predict(app: FastAPI, workers: Workers, metrics: Metrics, settings: Set
             200: {"content": {"application/json": {"example": schemas.example_predict()}}},
             **schemas.problem_responses(400, 408, 413, 415, 422, *_DOOR),
         },
-        openapi_extra={"requestBody": _picture_body(limits.images)},
+        openapi_extra={"requestBody": _image_body(limits.images)},
     )
     async def predict(request: Request, options: Annotated[schemas.Options, Query()]) -> Response:
         uploads = await read_uploads(request, limits)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mien.web")
 
-#: What the page may load: its own files, pictures it made itself, and this server.
+#: What the page may load: its own files, images it made itself, and this server.
 PAGE_CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "media-src 'self' blob:; connect-src 'self'; form-action 'none'; base-uri 'none'; "

@@ -48,7 +48,7 @@ COLUMNS = ("path", "label", *_BOX)
 LONGEST, MOST = 1000, 1000
 #: Two boxes of a photo that overlap so far are the same face.
 SAME = 0.5
-#: Side of the picture of a face, and how many times the face's side it shows.
+#: Side of the image of a face, and how many times the face's side it shows.
 SIDE, AROUND = 560, 2.0
 _CHUNK = 4
 
@@ -256,7 +256,7 @@ class Labelling:
         write_bytes(self.table, "".join([csv_line(self.columns), *lines]).encode())
         self.rows, self._lines, self._stamp = rows, lines, _stamp(self.table)
 
-    def picture(self, number: int) -> bytes:
+    def image(self, number: int) -> bytes:
         """JPEG of face ``number`` with what is around it. Raises MienError."""
         if not 0 <= number < len(self.faces):
             raise DataError(f"There is no face {number}.")
@@ -354,9 +354,9 @@ def create_label_app(work: Labelling, settings: Settings, model: str) -> Starlet
             raise Problem(422, 'Send {"face": N, "label": "…"} or {"undo": true}.') from None
         return await asyncio.to_thread(told, lambda: work.answer(number, label))
 
-    async def picture(request: Request) -> Response:
+    async def image(request: Request) -> Response:
         try:
-            data = await asyncio.to_thread(work.picture, int(request.path_params["number"]))
+            data = await asyncio.to_thread(work.image, int(request.path_params["number"]))
         except MienError as error:
             raise Problem(422, str(error)) from None
         return Response(data, media_type="image/jpeg", headers={"cache-control": "no-store"})
@@ -370,7 +370,7 @@ def create_label_app(work: Labelling, settings: Settings, model: str) -> Starlet
         routes=[
             Route("/v1/label", state, methods=["GET"]),
             Route("/v1/label", answer, methods=["POST"]),
-            Route("/v1/label/{number:int}", picture, methods=["GET"]),
+            Route("/v1/label/{number:int}", image, methods=["GET"]),
         ],
         exception_handlers={HTTPException: missing},
     )

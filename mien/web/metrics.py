@@ -13,7 +13,7 @@ MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 
 class Metrics:
-    """Everything that ``/metrics`` tells. No picture, name or address of a client is in it.
+    """Everything that ``/metrics`` tells. No image, name or address of a client is in it.
 
     Attributes:
         active, streams: requests and WebSockets that are open; the limits read them too.

@@ -75,6 +75,6 @@ def _facts(labels: Sequence[Label]) -> str:
         "PALETTE": {label.value: colour_of(label) for label in labels},
         "LANDMARKS": LANDMARKS,
         "CSV_COLUMNS": columns(labels),
-        "FILM_COLUMNS": columns(labels, film=True),
+        "VIDEO_COLUMNS": columns(labels, video=True),
     }
     return "".join(f"export const {k} = {json.dumps(v)};\n" for k, v in values.items())

@@ -26,8 +26,8 @@ class Limits:
     Attributes:
         body_bytes: largest request body.
         buffered_bytes: bytes of bodies held at one time, all requests together.
-        pixels: most pixels of a picture, read from its header before anything is decoded.
-        images: pictures in one request.
+        pixels: most pixels of an image, read from its header before anything is decoded.
+        images: images in one request.
         requests: requests worked on or waiting at one time; more get 503 and ``Retry-After``.
         connections: open TCP connections.
         header_seconds: a request's head must have come within so many seconds.
@@ -76,7 +76,7 @@ class Settings:
         port: 0 takes a free one.
         token: what clients must show; needed beyond this machine.
         origins: pages of other sites that may call, e.g. "https://example.org".
-        workers: threads that look at pictures; None takes one a core.
+        workers: threads that look at images; None takes one a core.
         limits: see :class:`Limits`.
 
     Raises:

@@ -160,7 +160,7 @@ class _Stream:
 
     async def _answer(self, frame: _Frame) -> None:
         try:
-            result = await self._workers.run(lambda analyzers: self._look(analyzers.film, frame))
+            result = await self._workers.run(lambda analyzers: self._look(analyzers.video, frame))
         except ImageError as error:
             self._bad += 1
             self._metrics.frames.labels("refused").inc()

@@ -1,4 +1,4 @@
-"""A request's body as pictures in memory: raw bytes or multipart. Nothing is written to disk."""
+"""A request's body as images in memory: raw bytes or multipart. Nothing is written to disk."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class _MemoryParser(MultiPartParser):
 
 
 async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
-    """The pictures of ``request``, in order.
+    """The images of ``request``, in order.
 
     Raises:
-        Problem: 400 a damaged body; 413 too many pictures; 415 another content type; 422 none.
+        Problem: 400 a damaged body; 413 too many images; 415 another content type; 422 none.
     """
     declared = request.headers.get("content-type", "application/octet-stream")
     kind = declared.partition(";")[0].strip().lower()

@@ -1,7 +1,7 @@
-"""The threads that look at pictures, and the processes that decode them.
+"""The threads that look at images, and the processes that decode them.
 
 Every thread has an analyser of its own, so that none waits. What clients send is decoded within
-limits on time and memory, so that no picture holds up a thread for long.
+limits on time and memory, so that no image holds up a thread for long.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One picture as it came: its encoded bytes and, perhaps, what the client calls it."""
+    """One image as it came: its encoded bytes and, perhaps, what the client calls it."""
 
     data: bytes
     name: str | None = None
@@ -45,7 +45,7 @@ class Analyzers:
     """A thread's own: for still photos, and for live frames, whose every one is looked at."""
 
     photo: Analyzer
-    film: Analyzer
+    video: Analyzer
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Outcome:
 
 
 class Workers:
-    """Runs work on pictures in ``count`` threads; nothing is queued here without a waiter.
+    """Runs work on images in ``count`` threads; nothing is queued here without a waiter.
 
     Args:
         make: builds analysers; called once a thread, now, so that a bad model fails at start.
@@ -74,7 +74,7 @@ class Workers:
         self.detector: str = first.detector.name
         for pair in analyzers:
             _warm(pair.photo)
-            _warm(pair.film)
+            _warm(pair.video)
         self._analyzers = analyzers
         self.after_fork()
         self._decoders = DecodePool(self.count)
@@ -105,7 +105,7 @@ class Workers:
     async def look(
         self, uploads: list[Upload], *, faces: bool, min_confidence: float, pixels: int
     ) -> list[Outcome]:
-        """Analyse each picture, in order; one that cannot be read does not stop the others."""
+        """Analyse each image, in order; one that cannot be read does not stop the others."""
         out = []
         for upload in uploads:  # one by one, so that requests take turns
             if self._stopping.is_set():
@@ -135,7 +135,7 @@ class Workers:
 
 
 def _warm(analyzer: Analyzer) -> None:
-    """Do now what the first picture would wait for, and take the memory that any may need.
+    """Do now what the first image would wait for, and take the memory that any may need.
 
     onnxruntime keeps what its largest runs took. Of all shapes that are looked at closely the
     first takes most: its short side is just above a multiple of 32.

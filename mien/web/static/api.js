@@ -88,7 +88,7 @@ export class Stream {
   }
 
   send(blob, taken) {
-    // A closing socket tells by an event that may come only after this picture was encoded.
+    // A closing socket tells by an event that may come only after this image was encoded.
     if (this.socket.readyState !== WebSocket.OPEN) return;
     this.waiting.set(this.sent, { blob, taken });
     this.sent += 1;
@@ -97,7 +97,7 @@ export class Stream {
 
   close() {
     this.closed = true;
-    this.open = false; // at once: a picture may be in the encoder still
+    this.open = false; // at once: an image may be in the encoder still
     this.socket.close(1000);
   }
 }

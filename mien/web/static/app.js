@@ -1,10 +1,10 @@
-// The page: photos and camera, one picture shown at a time.
+// The page: photos and camera, one image shown at a time.
 import { predict, setToken, takeToken } from "./api.js";
 import { Camera } from "./camera.js";
 import { History } from "./chart.js";
 import { $, el, sentence, shown } from "./dom.js";
 import { markCard, showFaces, watchCards } from "./faces.js";
-import { CSV_COLUMNS, FILM_COLUMNS } from "./facts.js";
+import { CSV_COLUMNS, VIDEO_COLUMNS } from "./facts.js";
 import { markBox, paint } from "./overlay.js";
 import { saveCsv, saveJson, savePng } from "./save.js";
 
@@ -220,7 +220,7 @@ async function listDevices() {
   $("device").value = camera.number;
 }
 
-function onResult(message, milliseconds, picture) {
+function onResult(message, milliseconds, image) {
   const now = performance.now();
   const seconds = now / 1000;
   live = message.result;
@@ -230,7 +230,7 @@ function onResult(message, milliseconds, picture) {
     last.track = Math.max(last.track, face.track);
   }
   last.frame = base.frame + message.frame;
-  frame = picture;
+  frame = image;
   record.push({ time: Math.round(now) / 1000, frame: last.frame, ...live });
   if (record.length > KEPT) record.splice(0, record.length - KEPT);
   times.push(now);
@@ -305,7 +305,7 @@ function buttons() {
 
 $("save-json").addEventListener("click", () => saveJson(saved(), `${stem()}.json`));
 $("save-csv").addEventListener("click", () =>
-  saveCsv(saved(), `${stem()}.csv`, saved() === record ? FILM_COLUMNS : CSV_COLUMNS),
+  saveCsv(saved(), `${stem()}.csv`, saved() === record ? VIDEO_COLUMNS : CSV_COLUMNS),
 );
 $("save-png").addEventListener("click", async () => {
   const on = camera.state !== "off";

@@ -14,7 +14,7 @@ const REASONS = {
 };
 
 export class Camera {
-  // Hooks: onResult(message, milliseconds, picture), onTrouble(sentence or null), onState(word),
+  // Hooks: onResult(message, milliseconds, image), onTrouble(sentence or null), onState(word),
   // onStream(whether a new one opened or the last broke off).
   constructor(video, hooks) {
     this.video = video;
@@ -95,8 +95,8 @@ export class Camera {
       onOpen: () => {
         if (run === this.run) this.hooks.onStream(true);
       },
-      onResult: (message, milliseconds, picture) => {
-        if (run === this.run) this.hooks.onResult(message, milliseconds, picture);
+      onResult: (message, milliseconds, image) => {
+        if (run === this.run) this.hooks.onResult(message, milliseconds, image);
       },
       onTrouble: (sentence) => this.hooks.onTrouble(sentence),
       onClose: (code, reason) => {
@@ -119,7 +119,7 @@ export class Camera {
     this.timer = setTimeout(() => run === this.run && this.connect(run), RETRY);
   }
 
-  // Called for every new picture of the camera; those that come too fast are left out.
+  // Called for every new image of the camera; those that come too fast are left out.
   next(run) {
     const again = () => run === this.run && this.next(run);
     if (this.video.requestVideoFrameCallback) this.video.requestVideoFrameCallback(again);
@@ -171,7 +171,7 @@ export class Camera {
     }
   }
 
-  // No picture is taken of anybody while nobody looks at the page.
+  // No image is taken of anybody while nobody looks at the page.
   visibility() {
     if (document.hidden && ["on", "starting", "waiting"].includes(this.state)) {
       this.release();

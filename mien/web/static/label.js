@@ -6,7 +6,7 @@ let state = null;
 let busy = false;
 let pending = null; // what was answered while a poll was under way
 let fault = ""; // whether an "answer" or a "poll" failed: a poll does not clear an answer's trouble
-let shown = null; // the face on the page, and its picture's address
+let shown = null; // the face on the page, and its image's address
 let url = null;
 
 takeToken();
@@ -69,10 +69,10 @@ async function show() {
   $("lead").hidden = !!face;
   $("lead").textContent = !done ? "Looking for faces…" : faces ? "All faces are done." : "There is no face in these photos.";
   $("photo").textContent = face?.photo ?? "";
-  if (shown !== (face?.number ?? null)) await picture(face);
+  if (shown !== (face?.number ?? null)) await image(face);
 }
 
-async function picture(face) {
+async function image(face) {
   shown = null;
   $("face").hidden = true;
   if (url) URL.revokeObjectURL(url);

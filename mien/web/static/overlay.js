@@ -1,4 +1,4 @@
-// Boxes and names over the picture, as SVG: sharp at any size, and the same drawing goes into the PNG.
+// Boxes and names over the image, as SVG: sharp at any size, and the same drawing goes into the PNG.
 import { PALETTE } from "./facts.js";
 import { inkOn, percent, shown, svg } from "./dom.js";
 
@@ -26,7 +26,7 @@ export function markBox(root, index) {
   root.querySelectorAll(".box").forEach((box, i) => box.classList.toggle("marked", i === index));
 }
 
-// Fills `root` with the faces of `result`. `unit` is how many picture pixels one screen pixel is.
+// Fills `root` with the faces of `result`. `unit` is how many image pixels one screen pixel is.
 export function paint(root, result, { unit = 1, mirrored = false } = {}) {
   const { width, height } = result;
   root.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -76,7 +76,7 @@ export function paint(root, result, { unit = 1, mirrored = false } = {}) {
   root.append(labels);
 }
 
-// The same drawing as a picture, for the PNG.
+// The same drawing as an image, for the PNG.
 export async function overlayImage(result, mirrored) {
   const { width, height } = result;
   const root = svg("svg", { xmlns: "http://www.w3.org/2000/svg", width, height });

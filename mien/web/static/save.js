@@ -26,10 +26,10 @@ function cell(value) {
 
 // Flat rows, one a face, with the cells of `mien predict --csv` and `mien video --csv`.
 function rows(record) {
-  const picture = { ...record, faces: record.faces.length };
-  if (!record.faces.length) return [picture];
+  const image = { ...record, faces: record.faces.length };
+  if (!record.faces.length) return [image];
   return record.faces.map((face, i) => {
-    const row = { ...picture, ...face, face: i + 1 };
+    const row = { ...image, ...face, face: i + 1 };
     for (const [key, value] of Object.entries(face.box)) row[`box_${key}`] = value;
     face.landmarks.forEach(([x, y], n) => {
       row[`${LANDMARKS[n]}_x`] = x;
@@ -49,7 +49,7 @@ export function saveCsv(records, name, columns) {
   download(new Blob([text], { type: "text/csv" }), name);
 }
 
-// `source` is an img, a bitmap, or null where the browser cannot show the picture.
+// `source` is an img, a bitmap, or null where the browser cannot show the image.
 export async function savePng(source, result, mirrored, name) {
   const canvas = el("canvas", { width: result.width, height: result.height });
   const g = canvas.getContext("2d");

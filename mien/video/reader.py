@@ -1,4 +1,4 @@
-"""A film file, read frame by frame with the container's own time stamps."""
+"""A video file, read frame by frame with the container's own time stamps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mien.errors import VideoError
 from mien.text import is_text
 from mien.video.animation import Animation, is_animation
-from mien.video.encode import picture_start
+from mien.video.encode import video_start
 
 #: Frames a second where the container does not say.
 USUAL_FPS = 25.0
@@ -29,7 +29,7 @@ LEAST_TRIES, MOST_TRIES = 25, 10_000
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture of a film: uint8 (H, W, 3) BGR, upright.
+    """One image of a video: uint8 (H, W, 3) BGR, upright.
 
     ``number`` is its place, from 0, skipped frames counted; ``time`` is in seconds on the
     container's clock; ``skipped`` damaged frames were lost just before it.
@@ -41,18 +41,18 @@ class Frame:
     skipped: int = 0
 
 
-class Film:
-    """A film that OpenCV can read. Nothing of it is kept in memory.
+class Video:
+    """A video that OpenCV can read. Nothing of it is kept in memory.
 
     Attributes:
         path: the file.
-        width, height: size of the upright picture in pixels, which are square: frames of an
+        width, height: size of the upright image in pixels, which are square: frames of an
             anamorphic video (DVD, DV) are stretched.
         fps: mean frames a second as the container says, or ``USUAL_FPS``.
         frames_expected: how many frames the container promises; None if it does not say. Right for
             most files, but only an estimate: good for a progress bar.
         offset: seconds at which the video begins on the container's clock, which its sound shares.
-        skipped_last: damaged frames that no frame told of, once the film was read to its end: its
+        skipped_last: damaged frames that no frame told of, once the video was read to its end: its
             last ones, and what the decoder passed over where the times leap.
 
     Args:
@@ -103,11 +103,11 @@ class Film:
         end: float | None = None,
         after: int | None = None,
     ) -> Iterator[Frame]:
-        """Read the film from its beginning.
+        """Read the video from its beginning.
 
         The file is never sought in: what lies before ``start`` or ``after`` is decoded and passed
         over. OpenCV's seeking goes by the mean frame rate, lands elsewhere where the rate varies,
-        and shows damaged pictures after it; decoding alone is many times as fast as analysis.
+        and shows damaged images after it; decoding alone is many times as fast as analysis.
 
         Args:
             every: take every N-th frame, counted from the first at or after ``start``.
@@ -151,8 +151,8 @@ class Film:
     def frames_near(self, seconds: float) -> Iterator[Frame]:
         """Every frame from about ``seconds`` after the first one on, found by seeking.
 
-        The numbers are those of a film whose rate does not vary. It may begin later, and with
-        damaged pictures: the caller has to compare (see :meth:`frames`).
+        The numbers are those of a video whose rate does not vary. It may begin later, and with
+        damaged images: the caller has to compare (see :meth:`frames`).
         """
         capture = self._open()
         with ExitStack() as stack:
@@ -169,7 +169,7 @@ class Film:
                     yield Frame(number + shift, time + self.offset, self._square(image), lost)
 
     def _square(self, image: Any) -> NDArray[np.uint8]:
-        """The picture with square pixels."""
+        """The image with square pixels."""
         if self._shape != 1:
             height, width = image.shape[:2]
             width = round(width * max(1.0, self._shape))
@@ -227,7 +227,7 @@ class Film:
         offset = stamp - max(0.0, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
         if not (stamp > 0 and offset > 0):  # NaN neither
             return 0.0
-        exact = picture_start(self.path)
+        exact = video_start(self.path)
         if exact is not None and abs(exact - offset) <= 1 / self.fps:
             return max(0.0, exact)
         return offset if offset > 0.5 / self.fps else 0.0
@@ -240,7 +240,7 @@ class Film:
             capture.release()
             size = self.path.stat().st_size if self.path.is_file() else None
             why = "it is empty" if size == 0 else "it holds no images, or is damaged or cut short"
-            raise VideoError(f"{self.path} cannot be read as a film: {why}.")
+            raise VideoError(f"{self.path} cannot be read as a video: {why}.")
         return capture
 
 

@@ -1,4 +1,4 @@
-"""Writing a picture that a verb made."""
+"""Writing an image that a verb made."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def check_name(path: Path) -> None:
-    """Raise OutputError, before any work, for a name that is no picture's."""
+    """Raise OutputError, before any work, for a name that is no image's."""
     if path.suffix.lower() not in SUFFIXES:
         raise OutputError(f"Cannot write {str(path)!r}: name it .png or .jpg.")
 
 
-def write_picture(path: Path, image: NDArray[np.uint8]) -> None:
+def write_image(path: Path, image: NDArray[np.uint8]) -> None:
     """Write uint8 (H, W) grey or (H, W, 3) BGR; the folder is made if need be."""
     import cv2
 
