@@ -28,7 +28,7 @@ from mien.data.convert import write_dataset
 from mien.data.duplicates import twin_free_ids
 from mien.data.fergit import build_fergit, crop_square
 from mien.detect.base import Detection
-from mien.emotions import CKPLUS, FER2013, Emotion
+from mien.emotions import CKPLUS, FER2013, FERPLUS_EMOTIONS, Emotion
 from mien.errors import DataError, OutputError
 from mien.results import Box
 
@@ -440,3 +440,21 @@ def test_no_cell_is_a_formula_and_it_reads_the_same(tmp_path: Path) -> None:
     again = read_dataset(path)
     assert again.sha256 == dataset.sha256
     assert again.groups.tolist() == names
+
+
+def test_the_audit_counts_no_votes_as_none(fer: FaceDataset) -> None:
+    votes = np.zeros((42, 10), np.float32)
+    votes[np.arange(7), [FERPLUS_EMOTIONS.index(fer.classes[k]) for k in fer.labels[:7]]] = 5
+    found = audit(FaceDataset(**{**vars(fer), "votes": votes}))
+    assert found.ferplus_agreement is not None
+    assert found.ferplus_agreement["Training"] == {"n": 7, "agree": 7, "rate": 1.0}
+
+
+def test_a_hub_s_names_of_splits_are_the_publisher_s_in_a_csv(
+    fer: FaceDataset, tmp_path: Path
+) -> None:
+    names = np.repeat(["train", "validation", "test"], 14)
+    write_dataset(FaceDataset(**{**vars(fer), "splits": names}), tmp_path / "fer.csv")
+    again = read_dataset(tmp_path / "fer.csv")
+    assert again.splits.tolist() == fer.splits.tolist()
+    assert again.sha256 == fer.sha256

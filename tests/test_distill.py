@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 from helpers_train import drawn_faces, drawn_splits
 
+from mien.data.dataset import FaceDataset
 from mien.errors import ModelError, RecipeError
 from mien.train import learner as learner_module
 from mien.train.batches import smaller
@@ -23,6 +24,7 @@ from mien.train.distill import find_members, load_teachers
 from mien.train.fit import fit
 from mien.train.recipe import Recipe, override
 from mien.train.recipes import get_recipe
+from mien.train.selection import select
 
 TINY = ["precision=32", "batch_size=16", "model_args.widths=[16,16,32]", "clean_epochs=0"]
 DATA = drawn_faces(84)
@@ -223,3 +225,79 @@ def test_extra_images_only_where_the_recipe_says_so(teachers: list[Path], tmp_pa
     assert record["training_images"] == {"split": 63, "used": 103}
     kept, _ = read_checkpoint(tmp_path / "e" / "last.ckpt")
     assert kept["data"]["name"] == "drawn + muxspace (unlabelled)"
+
+
+class MeanTeacher:
+    """Answers with an image's mean: (mean, 1 - mean, 0, ...)."""
+
+    classes = DATA.classes
+    log_prior = None
+
+    def to(self, device: str) -> MeanTeacher:
+        return self
+
+    def check(self, classes: tuple[Any, ...]) -> None:
+        pass
+
+    def __call__(self, x: torch.Tensor, temperature: float) -> torch.Tensor:
+        mean = x.mean(dim=(1, 2, 3))
+        return torch.stack([mean, 1 - mean, *[torch.zeros_like(mean)] * 5], dim=1)
+
+
+def answers_of(recipe: Recipe, data: FaceDataset) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the student sees of the first batch (its images' means) and what it is told of them."""
+    material = select(recipe, data, drawn_splits(data), MeanTeacher())  # type: ignore[arg-type]
+    learner = material.learner(recipe, 0, "cpu", MeanTeacher())  # type: ignore[arg-type]
+    learner.begin(0)
+    told: list[torch.Tensor] = []
+    real = learner_module.distillation_loss
+
+    def note(logits: torch.Tensor, soft: torch.Tensor, temperature: float) -> torch.Tensor:
+        told.append(soft)
+        return real(logits, soft, temperature)
+
+    def see(x: torch.Tensor, side: int | None) -> torch.Tensor:
+        seen.append((x * learner.std + learner.mean).mean(dim=(1, 2, 3)))
+        return smaller(x, side)
+
+    seen: list[torch.Tensor] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learner_module, "distillation_loss", note)
+        patch.setattr(learner_module, "smaller", see)
+        learner.loss(next(iter(material.batches(recipe, 0, "cpu"))), 0)
+    return seen[0], told[0]
+
+
+PLAIN = ["augment.rotation=0", "augment.erasing=0", "augment.flip=0", "augment.shift=0"]
+PLAIN += ["augment.scale=0", "augment.brightness=0", "augment.contrast=0", "progressive=[]"]
+
+
+def test_clean_answers_are_mixed_as_the_images_are() -> None:
+    shades = np.linspace(0, 255, len(DATA)).astype(np.uint8)
+    data = dataclasses.replace(DATA, images=np.broadcast_to(shades[:, None, None], (84, 48, 48)))
+    recipe = student(*PLAIN, "distill.clean=true", "loss.mixup=1", "loss.cutmix=0")
+    seen, told = answers_of(recipe, data)
+    assert torch.allclose(seen, told[:, 0], atol=2e-3)
+
+
+def test_sources_count_however_the_teachers_are_asked() -> None:
+    ids = np.array([f"{'ab'[i % 2]}:{i}" for i in range(84)])
+    data = dataclasses.replace(DATA, ids=ids)
+    for clean in ("true", "false"):
+        recipe = student(*PLAIN, "distill.sources=a", f"distill.clean={clean}", "loss.mixup=0")
+        _, told = answers_of(recipe, data)
+        assert set(told.sum(1).round().tolist()) == {0.0, 1.0}
+    for wrong in ("nonsense", "a,b", "A"):
+        with pytest.raises(RecipeError, match=r"distill\.sources: no image of drawn"):
+            answers_of(student(f"distill.sources={wrong}"), data)
+    with pytest.raises(RecipeError, match="one answer an image and epoch"):
+        answers_of(student("distill.variants=2", "draws.a:=2", "distill.clean=false"), data)
+
+
+def test_fewer_epochs_than_clean_ones(teachers: list[Path], tmp_path: Path) -> None:
+    recipe = student("epochs=1", "clean_epochs=6", "distill.variants=12", "loss.mixup=0")
+    done = fit(
+        *(recipe, DATA, drawn_splits(DATA), tmp_path / "run"),
+        **{"device": "cpu", "quiet": True, "teachers": load_teachers(teachers[:1])},
+    )
+    assert (done.folder / "best.ckpt").is_file()

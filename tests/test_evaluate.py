@@ -355,6 +355,13 @@ def test_mien_photo_is_not_scored_on_ck_plus_subjects_that_it_knows() -> None:
     refuse_trained_on(load_classifier("mien_distilled"), data)
 
 
+def test_a_folder_called_as_half_a_dataset_is_one_s_own() -> None:
+    data = dataclasses.replace(faces(np.arange(42) % 7), splits=np.repeat("train", 42))
+    for name in ("fer", "f", "ph"):
+        for model in ("mien_distilled", "mien_photo"):
+            refuse_trained_on(load_classifier(model), dataclasses.replace(data, name=name))
+
+
 def test_a_bound_method_is_known_by_its_model() -> None:
     class Model:
         info = SimpleNamespace(

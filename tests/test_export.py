@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -18,6 +19,7 @@ from onnx import numpy_helper
 
 from mien.classify import Classifier
 from mien.cli import main
+from mien.emotions import Emotion
 from mien.errors import ModelError
 from mien.export import (
     ExportResult,
@@ -195,3 +197,17 @@ def test_train_and_export_commands_on_real_faces(
     assert record["split"] == "PublicTest"
     assert Classifier(out).info.recipe == "mien_small"
     assert main(["export", str(tmp_path / "none.ckpt"), "--data", data]) == 2
+
+
+def test_labels_are_met_by_name(trained: TorchClassifier, tmp_path: Path) -> None:
+    """Data of other classes, or of the same in another order, as one's own folders have it."""
+    val = split("val")
+    order = tuple(reversed(val.classes))
+    turned = dataclasses.replace(val, classes=order, labels=6 - val.labels)
+    ours = export_onnx(trained, tmp_path / "a.onnx", split("train"), val)
+    theirs = export_onnx(trained, tmp_path / "b.onnx", split("train"), turned)
+    assert ours.info.scores == theirs.info.scores
+    assert ours.info.temperature == pytest.approx(theirs.info.temperature)
+    strange = dataclasses.replace(val, classes=(*val.classes[:6], Emotion.CONTEMPT))
+    with pytest.raises(ModelError, match="show contempt, which the model does not know"):
+        export_onnx(trained, tmp_path / "c.onnx", split("train"), strange)

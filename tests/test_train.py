@@ -42,6 +42,7 @@ from mien.train.recipe import (
     override,
 )
 from mien.train.recipes import RECIPES, get_recipe
+from mien.train.selection import select
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -90,7 +91,9 @@ def test_override_types_and_nearest_key() -> None:
     [
         *("model_args=5", "draws=5", "loss.prior=3", "model_args.dropout=2", "model_args.widths=3"),
         *("loss.label_smoothing=2", "loss.mixup=-1", "augment.crop=-1", "schedule.warmup=3"),
-        *("optimizer.eps=-1", "optimizer.momentum=-1", "augment.flip=1.5"),
+        *("optimizer.eps=-1", "optimizer.momentum=-1", "augment.flip=1.5", "optimizer.lr=inf"),
+        *("augment.scale=1.5", "augment.brightness=-3", "augment.contrast=nan"),
+        *("augment.erasing_area=5", "schedule.final=nan", "schedule.patience=-5"),
     ],
 )
 def test_values_out_of_range_are_one_sentence(setting: str, tmp_path: Path) -> None:
@@ -574,3 +577,30 @@ def test_bad_checkpoints(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, other)
     with pytest.raises(ModelError, match="not a mien checkpoint"):
         load_checkpoint(other)
+
+
+def test_a_training_that_diverges_ends_in_a_sentence(tmp_path: Path) -> None:
+    recipe = override(small_recipe(), ["optimizer.name=sgd", "optimizer.lr=1e12", "epochs=2"])
+    data = drawn_faces(64)
+    with pytest.raises(RecipeError, match=r"diverged in epoch \d .*lower optimizer.lr"):
+        fit(recipe, data, drawn_splits(data), tmp_path / "run", device="cpu", quiet=True)
+
+
+def test_any_number_is_a_seed() -> None:
+    data = drawn_faces(32)
+    material = select(small_recipe(), data, drawn_splits(data))
+    seed = 10**19
+    learner = material.learner(small_recipe(), seed, "cpu")
+    batch = next(iter(material.batches(small_recipe(), seed, "cpu")))
+    assert torch.isfinite(learner.loss(batch, 0))
+
+
+def test_what_watches_the_validation_split_needs_one() -> None:
+    data = drawn_faces(32)
+    none = drawn_splits(data)
+    none.ids["val"] = none.ids["val"][:0]
+    for setting in ("early_stopping=3", "schedule.name=plateau"):
+        with pytest.raises(RecipeError, match="watches the validation split"):
+            select(override(small_recipe(), [setting]), data, none)
+    with pytest.raises(RecipeError, match="no image to train on"):
+        select(override(small_recipe(), ["draws.drawn:=0"]), data, none)

@@ -158,12 +158,13 @@ def _ferplus(
     if dataset.votes is None:
         return None, None
     winner = dataset.votes.argmax(axis=1)  # the first column on a tie
+    voted = dataset.votes.sum(axis=1) > 0  # not the images without votes
     position = {e: i for i, e in enumerate(dataset.classes)}
     as_label = np.array([position.get(e, -1) for e in FERPLUS_EMOTIONS] + [-1, -1])
     agree = as_label[winner] == dataset.labels
     result = {}
     for split in splits:
-        mask = (dataset.splits == split) & (winner < len(FERPLUS_EMOTIONS))
+        mask = (dataset.splits == split) & (winner < len(FERPLUS_EMOTIONS)) & voted
         n, same = int(mask.sum()), int((agree & mask).sum())
         result[split] = {"n": n, "agree": same, "rate": round(same / n, 4) if n else 0.0}
     return dataset.ids[winner == FERPLUS_COLUMNS.index("NF")].tolist(), result

@@ -69,7 +69,7 @@ def _write_csv(dataset: FaceDataset, path: Path) -> list[Path]:
             row = [
                 label if codes else dataset.classes[label].value,
                 " ".join(map(levels.__getitem__, dataset.images[i].tobytes())),
-                str(dataset.splits[i]),
+                _official(dataset, i),
             ]
             if not original:
                 row += [str(dataset.ids[i]), str(dataset.groups[i])]
@@ -85,7 +85,7 @@ def _write_votes(dataset: FaceDataset, path: Path) -> Path:
     with open_atomic(path, newline="") as file:
         file.write(csv_line(["Usage", "Image name", *FERPLUS_COLUMNS]))
         for i, votes in enumerate(dataset.votes.tolist()):
-            cells = [str(dataset.splits[i]), f"fer{i:07d}.png", *(f"{v:g}" for v in votes)]
+            cells = [_official(dataset, i), f"fer{i:07d}.png", *(f"{v:g}" for v in votes)]
             file.write(csv_line(cells))
     return path
 
@@ -94,6 +94,12 @@ def _write_votes(dataset: FaceDataset, path: Path) -> Path:
 _OFFICIAL_NAMES = {
     name: official for official, hub in HUB_NAMES.items() for name in (official.lower(), *hub)
 }
+
+
+def _official(dataset: FaceDataset, i: int) -> str:
+    """The split of sample ``i``; FER2013's, which hubs rename, as its publisher writes it."""
+    split = str(dataset.splits[i])
+    return _OFFICIAL_NAMES.get(split.lower(), split) if dataset.name == "fer2013" else split
 
 
 def _relative_name(dataset: FaceDataset, i: int) -> Path:
@@ -107,7 +113,7 @@ def _relative_name(dataset: FaceDataset, i: int) -> Path:
             "split to train, validation or test."
         )
     if dataset.name == "fer2013" and split:
-        official = _OFFICIAL_NAMES.get(split.lower(), split)
+        official = _official(dataset, i)
         top = "train" if official == "Training" else "test"
         stem = f"{official}_{rest}" if rest.isdigit() else rest
         return Path(top, emotion, f"{stem}.png")

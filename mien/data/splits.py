@@ -328,7 +328,7 @@ def refuse_trained_on(model: Any, dataset: FaceDataset, splits: Splits | None = 
             f"seed and fold that it was trained by ({path.parent / 'run.json'})."
         )
     same = bool(info.data_sha256) and info.data_sha256 == dataset.sha256
-    alike = info.training_data.startswith(dataset.name)
+    alike = info.training_data.split(" + ")[0] == dataset.name
     shared = _parts(info.training_data) & _parts(dataset.name)
     if seen is not None or not info.protocol or not (shared or alike or same):
         return

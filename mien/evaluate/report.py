@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mien._system import file_sha256
 from mien.emotions import Label
+from mien.evaluate.metrics import FEW
 from mien.evaluate.scores import Scores, plain
 from mien.modelinfo import ModelInfo
 from mien.report.document import figure, percent
@@ -201,6 +202,7 @@ def provenance(report: Report) -> list[tuple[str, str]]:
     model = {k: v for k, v in report.model.items() if k != "name" and v not in ("", None, {}, 0)}
     excluded = report.data.get("excluded") or {}
     time = f"{report.seconds:.2f} s, {report.faces_per_second:,.0f} faces/s"
+    wilson = "; accuracy's is Wilson's" if report.n < FEW else ""
     rows = [
         ("Model", str(report.model.get("name", ""))),
         *((k.replace("_", " ").capitalize(), _text(v)) for k, v in model.items()),
@@ -210,7 +212,7 @@ def provenance(report: Report) -> list[tuple[str, str]]:
         ("Split", f"{report.split} ({report.n:,} samples)" if report.split else f"{report.n:,}"),
         ("Left out", ", ".join(f"{n} of {c}" for c, n in excluded.items())),
         ("Test-time augmentation", report.tta),
-        ("Intervals", f"95 %, {report.bootstrap} bootstrap resamples, seed {report.seed}"),
+        ("Intervals", f"95 %, {report.bootstrap} bootstrap resamples, seed {report.seed}{wilson}"),
         ("Time in the model", time if report.seconds > 0 else ""),  # "": there were answers already
         ("Versions", ", ".join(f"{k} {v}" for k, v in report.versions.items())),
         ("Command", report.command),

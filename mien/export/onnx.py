@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from mien.atomic import write_bytes
 from mien.classify import Classifier, classifier_of
 from mien.data.dataset import FaceDataset
+from mien.emotions import Label, to_labels
 from mien.errors import ModelError
 from mien.evaluate.temperature import fit_temperature
 from mien.export.saturation import prevent
 from mien.modelinfo import ModelInfo
 from mien.onnxfile.runtime import onnxruntime
 from mien.preprocess import normalize
+from mien.text import printable
 from mien.train.checkpoint import TorchClassifier
 from mien.train.degrade import degrade
 
@@ -282,6 +284,22 @@ def _accuracy(logits: NDArray[np.float32], split: FaceDataset) -> float:
     return float((logits.argmax(1) == split.labels).mean())
 
 
+def _aligned(val: FaceDataset, labels: tuple[Label, ...]) -> FaceDataset:
+    """``val`` with its labels as places among the model's. Raises ModelError for one it lacks."""
+    classes = to_labels(map(printable, val.classes))  # as the model's are called
+    if classes == labels:
+        return val
+    used = [classes[k] for k in np.unique(val.labels)]
+    if lacking := [label.value for label in used if label not in labels]:
+        raise ModelError(
+            f"The validation images show {', '.join(lacking)}, which the model does not know; "
+            "export it with the dataset that it was trained on."
+        )
+    places = np.array([labels.index(c) if c in labels else 0 for c in classes])
+    numbers = places[val.labels].astype(val.labels.dtype)
+    return dataclasses.replace(val, labels=numbers, classes=labels)
+
+
 def _agree(exported: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
     """The largest difference of a logit. Raises ModelError where the file's are not torch's."""
     parity = float(np.abs(exported - reference).max())
@@ -330,11 +348,13 @@ def export_onnx(
     A file of the very same network at ``out`` keeps its recorded scores.
 
     Raises:
-        ModelError: torch and ONNX disagree, or int8 loses more than ``tolerance``.
+        ModelError: ``val`` shows a class that the model lacks, torch and ONNX disagree, or int8
+            loses more than ``tolerance``.
     """
     if not len(val):
         raise ModelError("Export needs a validation split to fit the temperature; it is empty.")
     info = dataclasses.replace(classifier.info, **changes)
+    val = _aligned(val, info.labels)
     reference = classifier.logits(val.images)
     float_accuracy = _accuracy(reference, val)
     proto = _to_onnx(classifier)

@@ -255,7 +255,10 @@ def _kept_test(out: Path, record: dict[str, Any]) -> dict[str, Any]:
     path = out / TEST
     if not path.is_file():
         return {}
-    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise RecipeError(f"{path} is damaged; restore it, or give another --out.") from None
     if kept.get("choice") != _choice(record):
         raise RecipeError(
             f"{path} holds the test score of another choice: give another --out to look at this "

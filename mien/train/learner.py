@@ -89,6 +89,10 @@ FERPLUS_OUTPUTS = 10
 Teacher = Callable[[Tensor, float], Tensor]
 
 
+def _seed(value: int) -> None:
+    torch.manual_seed(value % 2**63)  # torch takes no larger one
+
+
 def freeze_scales(model: nn.Module) -> None:
     """Set every batch norm's scale to 1 and keep it there; its shift still learns."""
     for layer in model.modules():
@@ -170,7 +174,7 @@ class Learner(nn.Module):
     @property
     def first_clean(self) -> int:
         """The first of the last epochs, without geometric augmentation or erasing."""
-        return self.recipe.epochs - self.recipe.clean_epochs
+        return max(0, self.recipe.epochs - self.recipe.clean_epochs)
 
     @property
     def image_epoch(self) -> int:
@@ -269,7 +273,10 @@ class Learner(nn.Module):
         distill, rows = self.recipe.distill, None if batch.index is None else batch.index[part]
         seen = batch.images[part].float() / 255 if distill.clean else x * self.std + self.mean
         if rows is None or not (distill.variants or distill.clean):
-            return self.teacher(seen, distill.temperature)
+            soft: Tensor = self.teacher(seen, distill.temperature)
+            if rows is not None and self.untaught is not None:
+                soft = soft.masked_fill(self.untaught[rows.cpu()].to(soft.device)[:, None], 0.0)
+            return soft
         if self.answers is None:
             slots = 1 if distill.clean else distill.variants + 2
             shape = (slots, self.rows, len(self.classes))
@@ -294,9 +301,10 @@ class Learner(nn.Module):
         """
         config = self.recipe.loss
         # The images, which may come again, must not depend on what dropout drew before them...
-        torch.manual_seed(7_368_787 * (self.image_epoch + 1) + 1009 * self.seed + number)
+        _seed(7_368_787 * (self.image_epoch + 1) + 1009 * self.seed + number)
         x = self.prepare(batch.images, train=True, index=batch.index)
         target, votes, weights = self.targets(batch), batch.votes, batch.weights
+        order, lam = None, 1.0
         if config.mixup or config.cutmix:
             x, order, lam = mix(x, config.mixup, config.cutmix)
             target = lam * target + (1 - lam) * target[order]
@@ -306,11 +314,15 @@ class Learner(nn.Module):
         x, target = x[part], target[part]
         soft = None
         if self.teacher is not None:
-            soft = self.follow(x, batch, part)
+            if order is not None and self.recipe.distill.clean:  # each was answered unmixed
+                whole = self.follow(x, batch, slice(None))
+                soft = (lam * whole + (1 - lam) * whole[order])[part]
+            else:
+                soft = self.follow(x, batch, part)
             x = smaller(x, self.side())
         # ... and dropout not on them; other processes drop other units.
         apart = 86_028_121 * processes.number()
-        torch.manual_seed(15_485_863 * (self.epoch + 1) + 1009 * self.seed + number + apart)
+        _seed(15_485_863 * (self.epoch + 1) + 1009 * self.seed + number + apart)
         if self.auxiliary is None:
             logits = self.model(x).float()
         else:

@@ -15,6 +15,7 @@ from functools import partial
 
 import torch
 
+from mien.errors import RecipeError
 from mien.train import processes
 from mien.train.batches import EpochBatches
 from mien.train.learner import Learner
@@ -77,6 +78,9 @@ def train(
         after_epoch: called when an epoch is scored, with whether it is the best so far. Without
             it nothing is scored or kept.
         steps: end after so many.
+
+    Raises:
+        RecipeError: the loss of an epoch is not finite.
     """
     recipe, state = learner.recipe, state or State()
     total = recipe.epochs * len(batches)
@@ -108,6 +112,11 @@ def train(
             with autocast():
                 learner.judge(judge)
         scores, spent = learner.metrics(), time.monotonic() - started
+        if not math.isfinite(scores["train_loss"]):
+            raise RecipeError(
+                f"The training diverged in epoch {state.epoch} (its loss is "
+                f"{scores['train_loss']}): lower optimizer.lr, or the recipe's other numbers."
+            )
         state.seconds += spent
         row = {"epoch": state.epoch} | {key: round(value, 6) for key, value in scores.items()}
         row |= {"learning_rate": optimizer.param_groups[0]["lr"], "seconds": round(spent, 2)}

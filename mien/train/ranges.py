@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,17 +28,23 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "at least 0",
         lambda v: v >= 0,
         "clean_epochs dropout_off early_stopping distill.variants optimizer.weight_decay "
-        "optimizer.momentum optimizer.eps loss.mixup loss.cutmix loss.ferplus_auxiliary "
-        "loss.sce_reverse augment.crop augment.rotation augment.scale augment.stretch "
-        "augment.shift",
+        "optimizer.eps optimizer.rest_scale optimizer.bias_scale schedule.patience "
+        "schedule.min_lr loss.mixup loss.cutmix loss.ferplus_auxiliary loss.sce_reverse "
+        "augment.crop augment.rotation augment.shift",
     ),
     ("above 0", lambda v: v > 0, "optimizer.lr distill.temperature"),
-    ("in [0, 1)", lambda v: 0 <= v < 1, "ema"),
-    ("in (0, 1]", lambda v: 0 < v <= 1, "loss.gce_q"),
+    (
+        "in [0, 1)",
+        lambda v: 0 <= v < 1,
+        "ema optimizer.momentum augment.scale augment.stretch",
+    ),
+    ("in [0.02, 1]", lambda v: 0.02 <= v <= 1, "augment.erasing_area"),
+    ("in (0, 1]", lambda v: 0 < v <= 1, "loss.gce_q schedule.factor"),
     (
         "in [0, 1]",
         lambda v: 0 <= v <= 1,
-        "distill.weight schedule.warmup loss.label_smoothing loss.ferplus_blend optimizer.beta1 "
+        "distill.weight schedule.warmup schedule.final augment.brightness "
+        "augment.contrast loss.label_smoothing loss.ferplus_blend optimizer.beta1 "
         "optimizer.beta2 augment.flip augment.erasing augment.resized_crop augment.degraded",
     ),
 )
@@ -57,6 +64,8 @@ def check_values(recipe: Any) -> None:
     where, holds, _ = values["distill.weight"]  # theirs are shares, too
     values |= {f"weights.{k}": (where, holds, v) for k, v in recipe.weights.active.items()}
     for key, (where, holds, value) in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise RecipeError(f"{key} must be a finite number, not {value!r}.")
         if not holds(value):
             raise RecipeError(f"{key} must be {where}, not {value!r}.")
 

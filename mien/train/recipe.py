@@ -202,7 +202,7 @@ class Recipe:
             and its class: "ckplus:", "fer2013:disgust".
         pixels: "unit" (p / 255) or "standardise" (by the training mean and deviation).
         ema: decay of the averaged weights, which are then scored; 0 = off.
-        clean_epochs: last epochs without geometric augmentation or erasing (flip stays).
+        clean_epochs: last epochs without augmentation (flip stays).
         dropout_off: last epochs without dropout: before batch norms it teaches them a variance
             that inference never sees (Li et al. 2019, "variance shift").
         early_stopping: epochs without a better val_accuracy before stopping; 0 = off.

@@ -59,7 +59,7 @@ class Material:
         self, recipe: Recipe, seed: int, device: str, teachers: Teachers | None = None
     ) -> Learner:
         """A fresh learner, whose weights follow from the seed; on the CPU."""
-        torch.manual_seed(seed)
+        torch.manual_seed(seed % 2**63)  # more is no seed of torch's
         untaught = None
         if sources := recipe.distill.sources.split():
             untaught = torch.from_numpy(~np.isin(self.chosen.sources, sources))
@@ -115,6 +115,12 @@ def select(
         train, val = _first(train, 64), _first(val, 64)
         unlabelled = None if unlabelled is None else _first(unlabelled, 32)
     _check_images(recipe, dataset, splits, train)
+    if not len(val) and (recipe.early_stopping or recipe.schedule.name == "plateau"):
+        raise RecipeError(
+            f"Recipe {recipe.name!r} watches the validation split (plateau schedule, early "
+            f"stopping), and protocol {splits.protocol} has none: train with --set "
+            "schedule.name=constant --set early_stopping=0."
+        )
     _check_votes(recipe, train)
     _check_teaching(recipe, dataset, teachers, unlabelled)
     if unlabelled is not None:
@@ -313,6 +319,9 @@ def _check_draws(recipe: Recipe, train: FaceDataset) -> None:
             if recipe.name.startswith("mien_photo"):
                 hint = "; make the recipe's data with: mien data build-photo --out photo.parquet"
             raise RecipeError(f"draws.{key}: {train.where} has no such training images{hint}.")
+    drawn = draws_of(recipe, train)
+    if drawn is not None and not drawn.any():
+        raise RecipeError("draws leaves no image to train on; give some a number above 0.")
 
 
 def _check_votes(recipe: Recipe, train: FaceDataset) -> None:
@@ -342,6 +351,12 @@ def _check_teaching(
         )
     if teachers is not None:
         teachers.check(dataset.classes)
+        _check_sources(recipe, dataset, unlabelled)
+        if distill.variants and not distill.clean and any(n > 1 for n in recipe.draws.values()):
+            raise RecipeError(
+                f"{name} shows images more than once an epoch (draws), and distill.variants keeps "
+                "one answer an image and epoch; set distill.variants to 0, or distill.clean."
+            )
     if distill.unlabelled and unlabelled is None:
         raise RecipeError(
             f"{name} needs the extra images of {distill.unlabelled}: pass --unlabelled."
@@ -360,6 +375,19 @@ def _check_teaching(
             f"The images of {unlabelled.source or unlabelled.name} are "
             f"{unlabelled.images.shape[1:]}, and the dataset's {dataset.images.shape[1:]}."
         )
+
+
+def _check_sources(recipe: Recipe, dataset: FaceDataset, unlabelled: FaceDataset | None) -> None:
+    """Raise RecipeError where ``distill.sources`` names one that no image has."""
+    known = set(dataset.sources.tolist())
+    if unlabelled is not None:
+        known |= set(unlabelled.sources.tolist())
+    for source in recipe.distill.sources.split():
+        if source not in known:
+            raise RecipeError(
+                f"distill.sources: no image of {dataset.name} is of {source!r}; it has "
+                f"{', '.join(sorted(known))}, named with spaces between them."
+            )
 
 
 def _refuse_held_out(unlabelled: FaceDataset, dataset: FaceDataset, splits: Splits) -> None:
