@@ -292,3 +292,10 @@ def test_sizes():
     small = resize(ramp, 320, 320)
     assert small.shape == (320, 320)
     assert abs(int(small[0, 160]) - 125) <= 1
+
+
+def test_a_crowd_is_found_whole(portrait):
+    """Of more than 64 faces all but 64 were left out, whichever they were."""
+    face = cv2.resize(portrait[:256, 100:356], (96, 96), interpolation=cv2.INTER_AREA)
+    crowd = np.tile(face, (9, 9, 1))
+    assert len(load_detector(min_face=0.05).detect(crowd)) == 81

@@ -105,6 +105,26 @@ def test_what_cannot_be_gone_on_with_and_names_that_are_taken(
     assert (tmp_path / "copies" / "x-mien.png").read_bytes() == first
 
 
+def test_a_table_without_its_last_line_break(photos: Path, model: Path, tmp_path: Path) -> None:
+    assert main(predict(photos, tmp_path, model)) == 0
+    table = tmp_path / "t.csv"
+    table.write_bytes(table.read_bytes().rstrip(b"\r\n"))
+    cv2.imwrite(str(photos / "zz.png"), cv2.imread(str(next(photos.glob("*.jpg")))))
+    assert main(predict(photos, tmp_path, model, "--resume")) == 0
+    lines = table.read_text().splitlines()
+    assert {line.count(",") for line in lines} == {lines[0].count(",")}
+
+
+def test_an_output_that_a_done_video_lacks_is_named(
+    portrait: NDArray[np.uint8], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = write_video(tmp_path / "a.avi", walking(portrait, 10))
+    command = ["video", str(video), "--model", str(model), "--csv", str(tmp_path / "t.csv")]
+    assert main(command) == 0
+    assert main([*command, "--plot", str(tmp_path / "p.html"), "--resume"]) == 0
+    assert "p.html is not made: its video is in the table already" in capsys.readouterr().err
+
+
 def test_annotated_videos_go_on_in_a_folder_still_to_be_made(
     portrait: NDArray[np.uint8], model: Path, tmp_path: Path
 ) -> None:

@@ -151,3 +151,20 @@ def test_videos_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
     pq.write_table(whole, tmp_path / "all.parquet")
     written = export(tmp_path / "all.parquet", tmp_path / "out", ".TextGrid")
     assert len({path.name.lower() for path in written}) == 4
+
+
+def test_what_is_read_is_not_replaced(tmp_path: Path) -> None:
+    path = faces(tmp_path / "t.parquet")
+    before = path.read_bytes()
+    assert main(["summary", str(path), "-o", str(path)]) == 2
+    (tmp_path / "faces").mkdir()
+    batch = faces(tmp_path / "faces" / "part-0.parquet")
+    assert main(["summary", str(tmp_path), "-o", str(batch.with_name("new.parquet"))]) == 2
+    assert path.read_bytes() == before
+    assert list(batch.parent.iterdir()) == [batch]
+
+
+@pytest.mark.parametrize("words", [{"min_quality": 50}, {"min_quality": -3}, {"seed": -1}])
+def test_values_out_of_range(tmp_path: Path, words: dict[str, int]) -> None:
+    with pytest.raises(MienError, match="expected 0"):
+        summarize(faces(tmp_path / "t.parquet"), **words)  # type: ignore[arg-type]

@@ -83,6 +83,22 @@ def test_memory_is_bounded_by_the_number_of_faces_and_changes_kept() -> None:
     assert len(json.dumps(timeline.state())) < 4_000_000
 
 
+def test_two_crowds_are_counted_once() -> None:
+    """A face without a place came back in every frame as a new one, and pushed out another."""
+    timeline = Timeline(FER2013, passers=True)
+    for n in range(200):
+        people = range(40) if n < 75 else range(100, 140)
+        result = Result(tuple(seen(k, Emotion.HAPPY) for k in people), 9, 9, time=n / FPS)
+        timeline.add(result if n < 75 else timeline.stays(result), 1 / FPS)
+    ranked = timeline.ranked()
+    assert (timeline.passers, timeline.dropped + len(ranked)) == (40, 40)
+    assert {round(face.seconds, 6) for face in ranked} == {5.0}
+    assert {face.first for face in ranked} == {3.0}
+    again = Timeline(FER2013, passers=True)
+    again.restore(json.loads(json.dumps(timeline.state())))
+    assert to_html(again, "a.mp4") == to_html(timeline, "a.mp4")
+
+
 def test_the_shortest_stays_are_left_out_first() -> None:
     timeline, time = Timeline(FER2013), 0.0
     brief, lasting = (Emotion.FEAR, Emotion.ANGRY, Emotion.DISGUST), (Emotion.HAPPY, Emotion.SAD)

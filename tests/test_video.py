@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -135,7 +136,9 @@ def test_bad_videos_get_one_sentence(tmp_path: Path) -> None:
     text, empty = tmp_path / "text.mp4", tmp_path / "empty.mp4"
     text.write_text("no film")
     empty.touch()
+    os.mkfifo(tmp_path / "pipe.mp4")
     for path, words in (
+        (tmp_path / "pipe.mp4", "is a pipe; save the video to a file first"),
         (text, "cannot be read as a video"),
         (empty, "it is empty"),
         (tmp_path / "none.mp4", "does not exist"),
@@ -148,7 +151,10 @@ def test_bad_videos_get_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"every": 0}, {"start": -1.0}, {"start": 2.0, "end": 2.0}, {"batch": 0}, {"workers": 0}],
+    [
+        *({"every": 0}, {"every": 1.5}, {"batch": 0}, {"workers": 0}),
+        *({"start": -1.0}, {"start": math.nan}, {"start": 2.0, "end": 2.0}, {"end": math.nan}),
+    ],
 )
 def test_options_out_of_range(options: dict[str, float]) -> None:
     with pytest.raises(VideoError):

@@ -150,6 +150,12 @@ def test_options(client: httpx.Client, jpeg: bytes) -> None:
         (b"x", {"content-type": "multipart/form-data; boundary=b"}, 400, "damaged"),
         (b"--b--\r\n", {"content-type": "multipart/form-data; boundary=b"}, 422, "no image"),
         (
+            b'--b\r\ncontent-disposition: form-data; name="a"; filename="a"\r\n\r\nx\r\n--b--\r\n',
+            {"content-type": "multipart/form-data; boundary=b; charset=undefined"},
+            400,
+            "damaged",
+        ),
+        (
             b'--b\r\ncontent-disposition: form-data; name="image"\r\n\r\n/etc/passwd\r\n--b--\r\n',
             {"content-type": "multipart/form-data; boundary=b"},
             422,
@@ -313,6 +319,10 @@ def test_a_token_is_wanted_where_there_is_one(model: Path, jpeg: bytes) -> None:
         assert client.post("/v1/predict", content=jpeg, headers=right).status_code == 200
         for path in ("/", "/static/app.js", "/healthz", "/openapi.json"):
             assert client.get(path).status_code == 200
+        document = client.get("/openapi.json").json()
+        assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+        assert document["paths"]["/v1/predict"]["post"]["security"] == [{"token": []}]
+        assert "security" not in document["paths"]["/healthz"]["get"]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ def summary(
     --spans, --output is a folder.
     """
     from mien.cli._console import wrote
-    from mien.summary import summarize
+    from mien.sources import real_path
+    from mien.summary import face_files, summarize
     from mien.video.options import parse_time
 
     if spans is not None:
@@ -53,6 +54,11 @@ def summary(
         suffix = known.get(spans.lower().lstrip("."), spans)
         wrote(*export(data, output, suffix, min_quality))
         return
+    inputs = {real_path(file) for file in face_files(data)}
+    if output is not None and (
+        real_path(output) in inputs or real_path(output).parent == real_path(data / "faces")
+    ):
+        raise MienError(f"{output} would replace the faces to be read; choose another name.")
     seconds = None if every is None else parse_time(every)
     keys = [] if by.strip() in ("", "all") else [key.strip() for key in by.split(",")]
     found = summarize(data, by=keys, every=seconds, min_quality=min_quality, block=block, seed=seed)

@@ -210,6 +210,9 @@ def _work(run: VideoRun, console: Console, options: Options, printed: bool) -> b
                 print_video(summary.timeline, str(summary.source))
     if run.done:
         console.print(f"{counted(run.done, 'video')} had been done before.")
+    for path in run.missing:
+        name, why = shown(str(path)), "its video is in the table already"
+        console.print(f"{name} is not made: {why}; leave --resume out for it.", soft_wrap=True)
     if run.stopped is not None and not watch.videos:
         console.print("All frames were looked at before; the files are complete now.")
     return whole
@@ -247,7 +250,7 @@ class _Watch:
         done = self._before + self._count
         speed = f"{self._rate:.0f} frames/s"
         self.bar.update(self._task, completed=done, rate=speed)
-        if self.bar.disable and time.monotonic() - self._printed >= PLAIN_SECONDS:
+        if self._count > 1 and self.bar.disable and self._due():
             self._printed = time.monotonic()
             line = f"{video.path.name}: {done:,} frames"
             if self._total:
@@ -256,6 +259,9 @@ class _Watch:
             else:
                 line += f", {speed}"
             self._console.print(line)
+
+    def _due(self) -> bool:
+        return time.monotonic() - self._printed >= PLAIN_SECONDS
 
     def _first(self, video: Video, result: Result) -> None:
         o, seconds = self._options, video.seconds_expected
@@ -346,7 +352,7 @@ def print_video(timeline: Timeline, name: str, faces: int = 12) -> None:
     table.add_column("in the lead")
     ranked = timeline.ranked()
     for track in ranked[:faces]:
-        total = track.seconds or 1.0
+        total = track.charted or 1.0
         shares = sorted(((s / total, e.value) for e, s in track.shares.items()), reverse=True)
         words = Text()
         for share, emotion in shares[:3]:

@@ -92,8 +92,8 @@ SIDES = (0.0, -45.0, 45.0, -90.0, 90.0, 180.0)
 MOST_AROUND = 8
 RISE = 0.02
 
-#: Most faces of an image that are looked at alone.
-MOST_LOOKS = 64
+#: Most faces of an image that are looked at alone, and that are found at all.
+MOST_LOOKS, MOST_FACES = 64, 1000
 
 #: A box whose side is more than so many times the image's short side shows no face.
 LARGEST_BOX = 4
@@ -165,15 +165,18 @@ class YuNet:
 
     def _candidates(self, image: NDArray[np.uint8], view: View) -> Rows:
         rows = self._rows(view)
-        return rows[_plausible(rows, *image.shape[:2])][:MOST_LOOKS]
+        return rows[_plausible(rows, *image.shape[:2])][:MOST_FACES]
 
     def _found(self, image: NDArray[np.uint8], rows: Rows, angle: float = 0.0) -> Rows:
         """Faces among candidates seen at ``angle``: those that need no look, or are confirmed."""
         out: list[Rows] = []
-        around = MOST_AROUND if self.turns else 0
+        around, looks = MOST_AROUND if self.turns else 0, MOST_LOOKS
         for row in rows:
             clear = row[14]
             if row[14] < PLAIN or angle:
+                looks -= 1
+                if looks < 0:
+                    continue
                 row, clear = self._confirmed(image, row, angle)
             if row[14] >= self.min_score:
                 doubtful = around > 0 and clear < UPRIGHT

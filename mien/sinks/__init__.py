@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -97,7 +96,12 @@ class _TextSink(Sink):
             self._begin()
         else:
             with self._after.open(encoding="utf-8", newline="") as old:
-                shutil.copyfileobj(old, self._stream)
+                last = "\n"
+                while text := old.read(1 << 20):
+                    self._stream.write(text)
+                    last = text[-1]
+            if last not in "\r\n":  # an editor took the last line's end
+                self._stream.write("\n")
         return self
 
     def _begin(self) -> None:

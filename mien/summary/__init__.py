@@ -154,6 +154,10 @@ def summarize(
             raise MienError(f"Unknown key {key!r}{nearest(key, KEYS)}")
     if not block > 0 or (every is not None and not 0 < every < LONGEST):
         raise MienError("Windows and blocks must be longer than 0 seconds.")
+    if not 0 <= min_quality <= 1:
+        raise MienError(f"The least quality is {min_quality:g}; expected 0 to 1.")
+    if seed < 0:
+        raise MienError(f"The seed is {seed}; expected 0 or more.")
     keys, videos, groups = tuple(by), {}, {}  # type: ignore[var-annotated]
     out: Summary | None = None
     last: dict[tuple[str, int], int] = {}

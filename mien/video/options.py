@@ -42,11 +42,11 @@ class Options:
     checkpoint: float = 20.0
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise VideoError(f"every is {self.every}; expected 1 or more.")
-        if self.start < 0:
+        if not isinstance(self.every, int) or self.every < 1:
+            raise VideoError(f"every is {self.every}; expected a whole number, 1 or more.")
+        if not 0 <= self.start < math.inf:
             raise VideoError(f"The start is {self.start:g} s; expected 0 or more.")
-        if self.end is not None and self.end <= self.start:
+        if self.end is not None and not self.end > self.start:
             raise VideoError(
                 f"The video would end at {self.end:g} s but begin at {self.start:g} s."
             )

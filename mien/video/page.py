@@ -118,7 +118,7 @@ def _face_data(track: FaceTrack, smoothed: bool, width: float) -> dict[str, Any]
 
 
 def _section(track: FaceTrack, labels: Sequence[Label]) -> str:
-    total = track.seconds or 1.0
+    total = track.charted or 1.0
     shares = {e: track.shares.get(e, 0.0) / total for e in labels}
     best = max(shares, key=shares.__getitem__)
     bar = "".join(

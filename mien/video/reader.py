@@ -69,6 +69,8 @@ class Video:
             raise VideoError(f"{self.path} is a folder; name a video in it.")
         if not self.path.exists():
             raise VideoError(f"{self.path} does not exist.")
+        if self.path.is_fifo() or self.path.is_socket():  # opening it would wait for a writer
+            raise VideoError(f"{self.path} is a pipe; save the video to a file first.")
         capture = self._open()
         try:
             self.width = round(capture.get(cv2.CAP_PROP_FRAME_WIDTH))

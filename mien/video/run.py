@@ -82,6 +82,14 @@ class VideoRun:
         ]
         #: How many videos were left out because they are done.
         self.done = len(places) - len(kept)
+        over = [place for place in places if all(place is not other for _, other in kept)]
+        #: What is asked for of those, and is not there.
+        self.missing = [
+            path
+            for o in over
+            for path in (o.video, o.plot)
+            if path is not None and not path.exists()
+        ]
         self.videos, self._places = [video for video, _ in kept], [place for _, place in kept]
         self._check_targets()
         paths = [f.path for f in self.videos]

@@ -1,7 +1,9 @@
 """What happened in a video, face by face, in bounded memory, and the page that shows it.
 
 However long the video, a face is at most ``BINS`` averages and ``CHANGES`` little images: when the
-bins are used up, neighbours are merged. Of more than ``FACES`` faces those seen longest are kept.
+bins are used up, neighbours are merged. Of more than ``FACES`` faces those seen longest are
+charted: a face gets the place of another once it was seen for longer. Of the others is kept when,
+and for how long, they were seen.
 """
 
 from __future__ import annotations
@@ -23,8 +25,6 @@ from mien.results import Face, Result
 BINS, CHANGES, FACES = 800, 16, 64
 #: Width of a bin in seconds as long as the video is short; two frames where they come slower.
 FINEST = 0.04
-#: A face unseen for so many seconds may make room for a new one.
-GONE = 2.0
 #: An image replaces the one of the same stay when the expression is so much clearer in it.
 CLEARER = 0.05
 
@@ -48,10 +48,10 @@ class FaceTrack:
     Attributes:
         track: its number.
         first, last: seconds of its first and last frame.
-        frames: frames it was seen in.
-        passer: whether it is only passing by, as far as is known.
+        seconds, frames: how long, and in how many frames, it was seen.
         unsure: seconds in which its expression had no name, or none that can be trusted.
-        shares: seconds with each expression in the lead (smoothed, if scores were smoothed).
+        shares: seconds with each expression in the lead (smoothed, if scores were smoothed), since
+            it is charted.
         changes: stays in one expression, in order of time; the shortest may be left out.
         sums: float32 (BINS, 2, K): sums of raw and smoothed probabilities.
         counts: int32 (BINS,): frames in each bin.
@@ -62,15 +62,15 @@ class FaceTrack:
     last: float
     sums: NDArray[np.float32]
     counts: NDArray[np.int32]
+    seconds: float = 0.0
     frames: int = 0
-    passer: bool = False
     unsure: float = 0.0
     shares: dict[Label, float] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
 
     @property
-    def seconds(self) -> float:
-        """How long the face was seen."""
+    def charted(self) -> float:
+        """Seconds that ``shares`` and ``unsure`` are of."""
         return sum(self.shares.values())
 
 
@@ -83,10 +83,13 @@ class Timeline:
     def __init__(self, labels: Sequence[Label], *, passers: bool = False) -> None:
         self.labels, self._passers = tuple(labels), passers
         self.tracks: dict[int, FaceTrack] = {}
+        #: Of every face: first second, seconds and frames; and those who were not passing by.
+        self.seen: dict[int, tuple[float, float, int]] = {}
+        self.stayed: set[int] = set()
         self.width = FINEST
         self.begin: float | None = None
         self.end = 0.0
-        self.frames = self.faceless = self.dropped = self.passed = 0
+        self.frames = self.faceless = 0
         self.smoothed = False
 
     def add(self, result: Result, seconds: float, thumbnails: Sequence[Image] = ()) -> None:
@@ -118,15 +121,13 @@ class Timeline:
         index: int,
         image: Image | None,
     ) -> None:
-        track = self.tracks.get(number)
+        first, before, frames = self.seen.get(number, (time, 0.0, 0))
+        self.seen[number] = first, before + seconds, frames + 1
+        track = self.tracks.get(number) or self._new(number)
         if track is None:
-            if len(self.tracks) >= FACES:
-                self._make_room(time)
-            k = len(self.labels)
-            zeros = np.zeros((BINS, 2, k), np.float32), np.zeros(BINS, np.int32)
-            track = FaceTrack(number, time, time, *zeros, passer=self._passers)
-            self.tracks[number] = track
-        track.last, track.frames = time, track.frames + 1
+            return
+        track.last = time
+        track.first, track.seconds, track.frames = self.seen[number]
         emotion, shown = face.shown
         self.smoothed = self.smoothed or face.smoothed is not None
         track.shares[emotion] = track.shares.get(emotion, 0.0) + seconds
@@ -147,28 +148,39 @@ class Timeline:
             track.counts[half:] = 0
         self.width *= 2
 
-    def _make_room(self, time: float) -> None:
-        gone = [t for t in self.tracks.values() if time - t.last > GONE]
-        least = min(gone or self.tracks.values(), key=lambda t: t.seconds)
-        del self.tracks[least.track]
-        self.dropped += not least.passer
-        self.passed += least.passer
+    def _new(self, number: int) -> FaceTrack | None:
+        """A chart for face ``number``; None while all places are those of faces seen longer."""
+        if len(self.tracks) >= FACES:
+            least = min(self.tracks.values(), key=lambda t: t.seconds)
+            if least.seconds >= self.seen[number][1]:
+                return None
+            del self.tracks[least.track]
+        sums = np.zeros((BINS, 2, len(self.labels)), np.float32)
+        track = FaceTrack(number, 0.0, 0.0, sums, np.zeros(BINS, np.int32))
+        self.tracks[number] = track
+        return track
 
     def stays(self, result: Result) -> Result:
         """The faces of ``result``, which is given back, are not passing by."""
-        for face in result.faces:
-            if face.track in self.tracks:
-                self.tracks[face.track].passer = False
+        self.stayed.update(face.track for face in result.faces if face.track is not None)
         return result
+
+    def _passes(self, number: int) -> bool:
+        return self._passers and number not in self.stayed
 
     @property
     def passers(self) -> int:
         """How many faces were only passing by."""
-        return self.passed + sum(track.passer for track in self.tracks.values())
+        return sum(map(self._passes, self.seen))
+
+    @property
+    def dropped(self) -> int:
+        """How many others have no chart."""
+        return len(self.seen) - self.passers - len(self.ranked())
 
     def ranked(self) -> list[FaceTrack]:
-        """The faces that were not passing by, the one seen longest first."""
-        people = [track for track in self.tracks.values() if not track.passer]
+        """The charted faces that were not passing by, the one seen longest first."""
+        people = [track for track in self.tracks.values() if not self._passes(track.track)]
         return sorted(people, key=lambda t: (-t.seconds, t.track))
 
     def state(self) -> dict[str, Any]:
@@ -184,13 +196,17 @@ class Timeline:
             }
             for track in self.tracks.values()
         ]
-        return {**{name: getattr(self, name) for name in _KEPT}, "tracks": tracks}
+        whole = {name: getattr(self, name) for name in _KEPT}
+        seen = [(number, *known) for number, known in self.seen.items()]
+        return {**whole, "tracks": tracks, "seen": seen, "stayed": sorted(self.stayed)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state`."""
         for name in _KEPT:
             setattr(self, name, state[name])
         self.tracks = {t["track"]: self._track(t) for t in state["tracks"]}
+        self.seen = {n: (first, spent, frames) for n, first, spent, frames in state["seen"]}
+        self.stayed = set(state["stayed"])
 
     def _track(self, saved: Mapping[str, Any]) -> FaceTrack:
         sums = np.frombuffer(_unpack(saved["sums"]), np.float32)
@@ -206,7 +222,7 @@ class Timeline:
 
 
 #: What a stopped run keeps of a timeline beside its tracks.
-_KEPT = ("width", "begin", "end", "frames", "faceless", "dropped", "passed", "smoothed")
+_KEPT = ("width", "begin", "end", "frames", "faceless", "smoothed")
 
 
 def _change(

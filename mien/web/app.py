@@ -43,7 +43,7 @@ _ABOUT = (
 )
 
 #: Answers that any route may give; the door (``mien.web.guard``) gives them.
-_DOOR = (401, 403, 503)
+_DOOR = (401, 403, 421, 431, 503)
 
 
 def create_app(
@@ -97,6 +97,7 @@ def create_app(
     app.state.workers, app.state.metrics, app.state.settings = workers, metrics, settings
     app.add_middleware(Guard, settings=settings, metrics=metrics)
     _add_problems(app)
+    _describe(app, guarded=settings.token is not None)
     _add_predict(app, workers, metrics, settings)
     _add_facts(app, workers, metrics, settings)
     add_page(app, workers.info.labels)
@@ -140,12 +141,22 @@ def _add_problems(app: FastAPI) -> None:
             return answer(Problem(422, f"Unknown option {place[:60]!r}; known: {allowed}."))
         return answer(Problem(422, f"The option {place[:60]!r}: {first['msg']}."))
 
+
+def _describe(app: FastAPI, guarded: bool) -> None:
+    """Add to the OpenAPI description what FastAPI does not know: problems, and the token."""
     plain = app.openapi
 
     def with_problem_schema() -> dict[str, Any]:
         document = plain()
-        components = document.setdefault("components", {}).setdefault("schemas", {})
-        components["ProblemSchema"] = schemas.ProblemSchema.model_json_schema()
+        components = document.setdefault("components", {})
+        problem = schemas.ProblemSchema.model_json_schema()
+        components.setdefault("schemas", {})["ProblemSchema"] = problem
+        if guarded:
+            components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            for operations in document["paths"].values():
+                for operation in operations.values():
+                    if "401" in operation["responses"]:
+                        operation["security"] = [{"token": []}]
         return document
 
     app.openapi = with_problem_schema  # type: ignore[method-assign]
@@ -223,7 +234,7 @@ def _add_facts(app: FastAPI, workers: Workers, metrics: Metrics, settings: Setti
         "/healthz",
         summary="Whether the server answers",
         response_model=schemas.HealthSchema,
-        responses=schemas.problem_responses(403),
+        responses=schemas.problem_responses(403, 421, 431),
     )
     async def health() -> Response:
         return _json({"status": "ok", "version": __version__, "model": workers.info.name})

@@ -163,7 +163,9 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         408: "The body did not come in time.",
         413: "Too many bytes or images.",
         415: "Another content type than images.",
+        421: "The server answers to another name.",
         422: "No image could be read, or an option is wrong.",
+        431: "The request's head is too large.",
         503: "Busy; see Retry-After.",
     }
     schema = {"$ref": "#/components/schemas/ProblemSchema"}

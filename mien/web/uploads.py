@@ -57,6 +57,8 @@ async def _multipart(request: Request, limits: Limits) -> list[Upload]:
     )
     try:
         form = await parser.parse()
+    except UnicodeError:  # the form's charset is none that text can have
+        raise _damaged() from None
     except MultiPartException as error:
         if "Too many files" in error.message:
             raise Problem(
@@ -64,9 +66,7 @@ async def _multipart(request: Request, limits: Limits) -> list[Upload]:
             ) from None
         if "Too many fields" in error.message or "maximum size" in error.message:
             raise _text_field() from None
-        raise Problem(
-            400, "The multipart body is damaged or cut off: send it with a form-data library."
-        ) from None
+        raise _damaged() from None
     uploads = []
     for _, value in form.multi_items():
         if not isinstance(value, UploadFile):
@@ -74,6 +74,12 @@ async def _multipart(request: Request, limits: Limits) -> list[Upload]:
         uploads.append(Upload(await value.read(), clean_name(value.filename)))
         await value.close()
     return uploads
+
+
+def _damaged() -> Problem:
+    return Problem(
+        400, "The multipart body is damaged or cut off: send it with a form-data library."
+    )
 
 
 def _text_field() -> Problem:
