@@ -458,3 +458,12 @@ def test_a_hub_s_names_of_splits_are_the_publisher_s_in_a_csv(
     again = read_dataset(tmp_path / "fer.csv")
     assert again.splits.tolist() == fer.splits.tolist()
     assert again.sha256 == fer.sha256
+
+
+def test_no_other_dataset_is_taken_for_a_damaged_one(fer: FaceDataset, tmp_path: Path) -> None:
+    write_dataset(fer, tmp_path / "other.parquet")
+    (tmp_path / "fer2013.parquet").write_bytes((tmp_path / "other.parquet").read_bytes()[:5000])
+    for name in (None, "fer2013"):
+        with pytest.raises(DataError, match=r"fer2013\.parquet cannot be read as parquet"):
+            read_dataset(tmp_path, name)
+    assert len(read_dataset(tmp_path, "other")) == 42

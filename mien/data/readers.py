@@ -130,6 +130,10 @@ def locate(path: Path, name: str | None = None) -> Candidate:
             f"{path} holds no dataset that mien knows; expected a FER2013 CSV, a parquet file, "
             "class folders such as train/angry, or muxspace's images with data/legend.csv."
         )
+    for file in folders.list_folder(path)[1]:  # no other is taken for one that is damaged
+        wanted = name is None or _called([Candidate(file.stem, "", file)], name)
+        if wanted and file.suffix.lower() in (".parquet", ".pq"):
+            sniff_file(file)
     if name is None and len(found) == 1:
         return found[0]
     if name is None:
