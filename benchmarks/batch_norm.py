@@ -1,12 +1,12 @@
-"""Does a network answer as well as it has learned? Its validation accuracy, normalised in four ways.
+"""Does a network answer as well as it has learned? Four ways to normalise its validation images.
 
     python benchmarks/batch_norm.py RUN/last.ckpt --data FOLDER --name ckplus
         --protocol ckplus-random --seed 0
 
 Batch norm keeps running statistics, taken under dropout, and answers with them without dropout.
-Where epochs are few batches long they also lag behind the weights. A network that is right with a batch's
-own statistics and wrong with the running ones has learned, and its validation does not show it (Li
-et al. 2019, "Understanding the disharmony between dropout and batch normalization").
+Where epochs are few batches long they also lag behind the weights. A network that is right with a
+batch's own statistics and wrong with the running ones has learned, and its validation does not show
+it (Li et al. 2019, "Understanding the disharmony between dropout and batch normalization").
 """
 
 from __future__ import annotations
