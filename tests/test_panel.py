@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,8 @@ def test_the_panels_sets_are_read(data_dir: Path, tmp_path: Path) -> None:
     assert len(sets["London"].photos) == 204
     assert all(p.label is not Emotion.CONTEMPT for s in sets.values() for p in s.photos)
     assert sets["London"].photos[0].image().shape == (640, 640, 3)
+    half = {(re.sub(r"_\d+(#\d+)?$", "", p.id), p.half) for p in sets["muxspace"].photos}
+    assert len(half) == len({person for person, _ in half}) > 90, "nobody is in both halves"
     smiles = [p for p in sets["London"].photos if p.label is HAPPY]
     ages = Counter(p.tags["age"] for p in smiles)
     assert ages == {"18 to 22": 23, "23 to 28": 40, "29 to 54": 37, "unknown": 2}

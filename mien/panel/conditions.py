@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = "mien-panel/1"
+VERSION = "mien-panel/2"
 
 Image = NDArray[np.uint8]
 #: Centre and side of a face, in pixels.

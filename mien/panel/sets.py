@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from mien.data import read_dataset
 from mien.data.parquet import image_bytes, parquet_schema, read_table
 from mien.data.photo_set import MUXSPACE_TRAINED, held_out_subject, number_of
+from mien.data.photos import PhotoDataset
 from mien.data.readers import read_photo_dataset
 from mien.emotions import Emotion, Label, parse_emotion
 from mien.errors import DataError
@@ -162,21 +164,34 @@ def _ckplus(folder: Path) -> PanelSet:
 
 def _muxspace(folder: Path) -> PanelSet:
     data = read_photo_dataset(folder)
+    trained = [user in MUXSPACE_TRAINED for user in data.users]
+    known = {_encoded(data, i) for i, used in enumerate(trained) if used}
     photos = [
+        # "Jayamadhuri_86" is a photo of the person that "Jayamadhuri_12" shows.
         PanelPhoto(
             data.ids[i],
             emotion,
-            "mux" + data.ids[i].partition(":")[2] + ".jpg",
+            "mux" + re.sub(r"_\d+(#\d+)?$", "", data.ids[i].partition(":")[2]),
             partial(data.image, i),
         )
         for i in range(len(data))
-        if data.users[i] not in MUXSPACE_TRAINED
+        if not trained[i]
         and (emotion := data.emotion(i)) is not None
         and emotion is not Emotion.CONTEMPT
+        and _encoded(data, i) not in known
     ]
     remark = "web photos that one labeller each named; noisy; other labellers' are for training"
     whole = PanelSet("muxspace", photos, remark)
     return whole.first(PER_CLASS)
+
+
+def _encoded(data: PhotoDataset, i: int) -> bytes:
+    """The bytes of photo ``i``; its id where its file is missing."""
+    blob = data.blobs[i]
+    try:
+        return blob if isinstance(blob, bytes) else blob.read_bytes()
+    except OSError:
+        return data.ids[i].encode()
 
 
 def _pasted(folder: Path) -> PanelSet:
