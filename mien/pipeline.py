@@ -59,6 +59,20 @@ class Found:
     origin: ImageSource | None = None
 
 
+def first_frames(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Those that are looked at for a face; a damaged one behind a sound one ends them."""
+    pixels = 0
+    try:
+        for frame in islice(frames, LOOK):
+            yield frame
+            pixels += frame.image.shape[0] * frame.image.shape[1]
+            if pixels > LOOK_PIXELS:
+                return
+    except ImageError:
+        if not pixels:
+            raise
+
+
 @dataclass(frozen=True, slots=True)
 class _Failure:
     """What :meth:`Analyzer.find` raised, and for which image."""
@@ -230,19 +244,11 @@ class Analyzer:
         name = source if source is not None else _name(image)
         origin = ImageSource.of(image, color, value_range)
         first: Found | None = None
-        pixels = 0
-        try:
-            for frame in islice(frames_of(image, color, name, value_range), LOOK):
-                found = self._find(frame, faces, name, origin)
-                if found.detections:
-                    return found
-                first = first or found
-                pixels += found.width * found.height
-                if pixels > LOOK_PIXELS:
-                    break
-        except ImageError:  # a damaged frame behind a sound one
-            if first is None:
-                raise
+        for frame in first_frames(frames_of(image, color, name, value_range)):
+            found = self._find(frame, faces, name, origin)
+            if found.detections:
+                return found
+            first = first or found
         assert first is not None  # there is a first frame, or an error
         return first
 
@@ -301,7 +307,7 @@ class Analyzer:
                 detector=one.detector,
                 frame=one.frame,
             )
-            result.remember(one.origin)
+            result.remember(one.origin, labels)
             results.append(result)
         return results
 
@@ -343,9 +349,7 @@ def predict(
         ImageError: an image cannot be read.
         ModelError: unknown or unusable model, detector or option value.
     """
-    if isinstance(options.get("providers"), list):
-        options["providers"] = tuple(options["providers"])
-    analyzer = _analyzer(str(model), _stamp(model), detector, tuple(sorted(options.items())))
+    analyzer = _analyzer(str(model), _stamp(model), detector, _Options(options))
     if isinstance(image, (list, tuple)):
         return list(
             analyzer.analyze_many(
@@ -371,14 +375,18 @@ def _stamp(model: str | Path) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_size
 
 
+class _Options(dict[str, Any]):
+    """Arguments as a part of a key; inside may be lists and dicts, as providers have them."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(repr(sorted(self.items())))
+
+
 @functools.lru_cache(maxsize=4)
 def _analyzer(
-    model: str,
-    stamp: tuple[int, int] | None,
-    detector: str,
-    options: tuple[tuple[str, Any], ...],
+    model: str, stamp: tuple[int, int] | None, detector: str, options: _Options
 ) -> Analyzer:
-    return Analyzer(model, detector, **dict(options))
+    return Analyzer(model, detector, **options)
 
 
 def _name(image: ImageLike) -> str | None:
@@ -387,6 +395,6 @@ def _name(image: ImageLike) -> str | None:
     if isinstance(image, str) and image[:5].lower() == "data:":
         return None
     if isinstance(image, (str, os.PathLike)):
-        return os.fsdecode(image)
+        return str(os.fsdecode(image))  # also of numpy's own
     name = getattr(image, "name", None)
     return name if isinstance(name, str) else None

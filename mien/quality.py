@@ -59,6 +59,9 @@ RULE = Rule(penalty=7, least=-0.81)
 #: Grey values that are looked at for the exposure: about so many by so many of the square.
 SAMPLES = 32
 
+#: What blue, green and red are of grey.
+_GREY = np.array((0.114, 0.587, 0.299), np.float32)
+
 
 def _between(value: float, ends: tuple[float, float]) -> float:
     zero, one = ends
@@ -137,7 +140,7 @@ def _even_share(crop: NDArray[np.uint8]) -> float:
 def _grey_range(patch: NDArray[Any]) -> float:
     if not patch.size:
         return 0.0
-    grey = patch[:, :, 1] if patch.ndim == 3 else patch  # green is most of what grey is
+    grey = (patch @ _GREY).astype(np.uint8) if patch.ndim == 3 else patch
     below = np.bincount(grey.ravel(), minlength=256).cumsum()
     low, high = np.searchsorted(below, (0.02 * grey.size, 0.98 * grey.size))
     return float(high - low)

@@ -65,6 +65,16 @@ def test_any_size_and_any_box(size: tuple[int, int], box: tuple[float, ...]) -> 
     assert min(painted.shape[:2]) >= min(size)
 
 
+@pytest.mark.parametrize("size", [(300, 20000), (12000, 1080)])
+def test_a_long_image_has_its_names(size: tuple[int, int]) -> None:
+    box = Box(400, 100, 90, 110)
+    painted = draw(blank(*size), result(*size, box), bars=False)
+    painted[94:216, 394:496] = 90
+    rows, columns = np.nonzero((painted != 90).any(axis=2))
+    assert 12 < np.ptp(rows) < 120
+    assert 60 < np.ptp(columns) < 400
+
+
 def test_labels_stay_inside_and_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     height, width = 700, 900

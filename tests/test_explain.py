@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers_onnx import make_onnx
 from numpy.typing import NDArray
+from PIL import Image
 from test_robustness import bars, faces
 
 from mien.classify import load_classifier
@@ -213,6 +214,36 @@ def test_a_leaning_face_stands_level_beside_its_maps(
     shown = cv2.resize(grey, found.crop.shape, interpolation=cv2.INTER_AREA)
     assert np.corrcoef(shown.ravel(), found.crop.ravel())[0, 1] > 0.98
     assert found.to_dict()["turn"] == round(found.turn, 1)
+
+
+@pytest.mark.parametrize("kind", ["one bit", "animation", "wide", "wide face", "tall face"])
+def test_what_is_predicted_is_explained(
+    tmp_path: Path,
+    portrait: NDArray[np.uint8],
+    kind: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wide = np.full((512, 40000, 3), 120, np.uint8)
+    wide[:, 36000:36512] = portrait
+    image = {"wide": wide, "wide face": wide, "tall face": wide.transpose(1, 0, 2)}.get(kind)
+    frames = [Image.new("RGB", (512, 512)), Image.fromarray(portrait[..., ::-1])]
+    path = str(tmp_path / "a.png")
+    if kind == "animation":
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+    elif kind == "one bit":
+        frames[1].convert("1").save(path)
+    else:
+        cv2.imwrite(path, np.ascontiguousarray(image))
+    words = [path, "--model", str(make_onnx(tmp_path / "m.onnx")), "--json"]
+    words += ["--faces"] if kind.endswith("face") else []
+    assert main(["predict", *words]) == 0
+    (face,) = json.loads(capsys.readouterr().out)["faces"]
+    assert main(["explain", *words, "--stride", "15", "-o", str(tmp_path / "x.png")]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["faces"][0]["probabilities"] == pytest.approx(face["probabilities"], abs=1e-5)
+    assert record.get("frame") == (1 if kind == "animation" else None)
+    shown = cv2.imread(str(tmp_path / "x.png"))[34:254, 16:236]
+    assert shown.std() > 5
 
 
 def test_the_command(

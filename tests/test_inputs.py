@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import struct
 import sys
+import tempfile
+import threading
 import time
 import warnings
 import zlib
@@ -20,7 +23,7 @@ from PIL import Image, ImageCms, ImageFile, ImageOps
 
 import mien
 from mien.errors import ImageError, VideoError
-from mien.images import as_bgr, read_frames, read_image
+from mien.images import as_bgr, frames_of, read_frames, read_image
 from mien.video.reader import Video
 
 
@@ -54,20 +57,35 @@ def chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def png16(values: np.ndarray) -> bytes:
+def tiff(values: np.ndarray, photometric: int, order: str = "<", planar: int = 1) -> bytes:
+    """An uncompressed TIFF; ``planar`` 2 keeps its planes apart."""
+    planes = [values] if planar == 1 else list(np.moveaxis(values, 2, 0))
+    strips = [p.astype(p.dtype.newbyteorder(order)).tobytes() for p in planes]
+    samples, size = values[0, 0].size, len(strips[0])
+    tags = {256: [values.shape[1]], 257: [values.shape[0]], 259: [1], 262: [photometric]}
+    tags |= {258: [8 * values.itemsize] * samples, 277: [samples], 278: [len(values)]}
+    tags |= {273: [8 + n * size for n in range(len(strips))], 279: [size] * len(strips)}
+    tags |= {284: [planar], 339: [3 if values.dtype.kind == "f" else 1] * samples}
+    at = 8 + size * len(strips)
+    behind, entries, far = at + 2 + 12 * len(tags) + 4, b"", b""
+    for tag, numbers in sorted(tags.items()):
+        body = struct.pack(f"{order}{len(numbers)}I", *numbers)
+        if len(numbers) > 1:
+            body, far = struct.pack(order + "I", behind + len(far)), far + body
+        entries += struct.pack(order + "HHI", tag, 4, len(numbers)) + body
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", at)
+    count = struct.pack(order + "H", len(tags))
+    return head + b"".join(strips) + count + entries + bytes(4) + far
+
+
+def png16(values: np.ndarray, extra: bytes = b"") -> bytes:
     """A PNG of 16 bits: grey, grey with alpha, RGB or RGBA by the last axis."""
     height, width = values.shape[:2]
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[1 if values.ndim == 2 else values.shape[2]]
     raw = values.astype(">u2").reshape(height, -1).view(np.uint8).reshape(height, -1)
     body = zlib.compress(np.pad(raw, ((0, 0), (1, 0))).tobytes())
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        )
-
     head = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
-    parts = chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    parts = chunk(b"IHDR", head) + extra + chunk(b"IDAT", body) + chunk(b"IEND", b"")
     return PNG_START + parts
 
 
@@ -80,7 +98,9 @@ def test_sixteen_bits_are_scaled_by_what_is_in_them(rgb, grey, bits):
     deep_grey[0, 0] = full
     assert near(read_image(png16(deep)), rgb)
     assert near(read_image(png16(np.dstack([deep, np.full_like(deep[..., :1], full)]))), rgb)
+    assert near(read_image(png16(deep, chunk(b"tRNS", bytes([255] * 6)))), rgb)  # one clear colour
     assert near(read_image(png16(deep_grey)), grey)
+    assert near(read_image(png16(np.dstack([deep_grey, np.full_like(deep_grey, full)]))), grey)
     assert near(read_image(encode(Image.fromarray(deep_grey), "TIFF")), grey)
     for compression in (None, "tiff_lzw", "tiff_adobe_deflate"):
         data = encode(Image.fromarray(deep_grey), "TIFF", compression=compression)
@@ -100,24 +120,26 @@ def test_sixteen_bits_are_scaled_by_what_is_in_them(rgb, grey, bits):
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_tiff_of_either_byte_order(rgb, grey, order):
     for values, photometric in ((grey.astype(np.uint16) * 16, 1), (rgb.astype(np.uint16) * 16, 2)):
-        samples = 1 if values.ndim == 2 else 3
-        data = values.astype(order + "u2").tobytes()
-        entries = [(256, 4, 1, 64), (257, 4, 1, 48), (259, 3, 1, 1), (262, 3, 1, photometric)]
-        entries += [(273, 4, 1, 8), (277, 3, 1, samples), (278, 4, 1, 48), (279, 4, 1, len(data))]
-        tail = struct.pack(order + "3H", 16, 16, 16)
-        at = 8 + len(data)
-        out = struct.pack(order + "H", len(entries) + 1)
-        where = at + 2 + 12 * (len(entries) + 1) + 4
-        entries.insert(2, (258, 3, samples, where if samples == 3 else 16))
-        for tag, kind, count, value in entries:
-            short = kind == 3 and count == 1
-            out += struct.pack(order + "HHI", tag, kind, count)
-            out += struct.pack(
-                order + ("HH" if short else "I"), *([value, 0] if short else [value])
-            )
-        magic = b"II*\0" if order == "<" else b"MM\0*"
-        whole = magic + struct.pack(order + "I", at) + data + out + bytes(4) + tail
-        assert near(read_image(whole), grey if samples == 1 else rgb, 2)
+        assert near(read_image(tiff(values, photometric, order)), grey if photometric == 1 else rgb)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("factor", [16, 257])
+def test_tiff_of_separate_planes(rgb, order, factor):
+    assert near(read_image(tiff(rgb.astype(np.uint16) * factor, 2, order, planar=2)), rgb)
+    assert near(read_image(tiff(rgb, 2, order, planar=2)), rgb, 0)
+    deep = np.dstack([rgb, rgb[..., :1]]).astype(np.uint16) * 257
+    with pytest.raises(ImageError, match="of a kind that mien does not read"):
+        read_image(tiff(deep, 5, order, planar=2))
+
+
+@pytest.mark.parametrize("full", [255, 4080, 65535, 1.0])
+def test_tiff_whose_white_is_zero(grey, full):
+    kind = np.float32 if full == 1 else np.uint8 if full == 255 else np.uint16
+    data = tiff((full - grey / 255 * full).round(8).astype(kind), 0)
+    assert near(read_image(data), grey)
+    with Image.open(io.BytesIO(data)) as image:
+        assert near(as_bgr(image, None), grey)
 
 
 @pytest.mark.parametrize("scale", [1 / 255, 1.0])
@@ -137,6 +159,9 @@ def test_modes(rgb, grey):
         palette = image.convert("P")
         assert near(read_image(encode(palette, form)), np.asarray(palette.convert("RGB")))
         assert near(read_image(encode(image.convert("L"), form)), grey)
+    dots = np.asarray(image.convert("1"))
+    plain = "\n".join(" ".join("01"[not dot] for dot in row) for row in dots)
+    assert near(read_image(f"P1\n# dots\n64 48\n{plain}\n".encode()), dots * 255, 0)
     cmyk = image.convert("CMYK")
     assert near(read_image(encode(cmyk, "TIFF")), rgb)
     assert near(read_image(encode(cmyk, "JPEG", quality=98)), rgb, 3)
@@ -185,6 +210,13 @@ def test_heic_is_read_or_names_its_extra(rgb, monkeypatch):
     pillow_heif.from_pillow(Image.fromarray(rgb)).save(buffer, quality=95)
     data = buffer.getvalue()
     assert near(read_image(data), rgb, 8)
+    clear = Image.fromarray(np.dstack([rgb, np.full((48, 64), 255, np.uint8)]))
+    image = pillow_heif.from_pillow(clear)
+    image.premultiplied_alpha = True
+    buffer = io.BytesIO()
+    image.save(buffer, quality=95)
+    assert pillow_heif.open_heif(buffer.getvalue()).mode == "RGBa"
+    assert near(read_image(buffer.getvalue()), rgb, 8)
     with pytest.raises(ImageError, match="truncated or damaged HEIC"):
         read_image(data[: len(data) // 2])
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
@@ -307,11 +339,39 @@ def test_ways_to_hand_an_image_over(rgb, tmp_path):
     url = "data:image/png;base64," + base64.b64encode(data).decode()
     for source in (path, str(path), Somewhere(), data, bytearray(data), io.BytesIO(data), url):
         assert np.array_equal(read_image(source), rgb[..., ::-1])
+    for own in (*np.array([str(path)]), *np.array([data])):  # numpy's strings
+        assert near(next(frames_of(own)).image, rgb)
     for bad in ("data:image/png,abc", "data:image/png;base64,???"):
         with pytest.raises(ImageError, match="expected data:image"):
             read_image(bad)
     with pytest.raises(ImageError, match="is an address, and mien fetches none"):
         read_image("http://localhost/a.png")
+
+
+def test_an_array_of_paths_is_a_list_of_images(model, portrait, tmp_path):
+    path = str(tmp_path / "a.png")
+    cv2.imwrite(path, portrait)
+    for result in mien.Analyzer(model).analyze_many(np.array([path, path])):
+        assert type(result.source) is str
+        assert len(result.faces) == 1
+
+
+def test_a_pipe_is_read_to_its_end(portrait):
+    data = cv2.imencode(".png", portrait)[1].tobytes()
+    assert len(data) > 1 << 18
+    out, into = os.pipe()
+
+    def feed() -> None:
+        with os.fdopen(into, "wb") as file:
+            file.write(data)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    with os.fdopen(out, "rb", buffering=0) as pipe:
+        assert np.array_equal(read_image(pipe), portrait)
+    thread.join()
+    with tempfile.TemporaryFile() as file, pytest.raises(ImageError, match="the stream is empty"):
+        read_image(file)
 
 
 def test_what_cannot_be_read_says_what_to_do(tmp_path):
@@ -368,6 +428,11 @@ def test_arrays_say_their_range(rgb, grey):
         as_bgr(rgb / 255, "rgb")
     with pytest.raises(ImageError, match=r"Most values .* from 0 to "):
         as_bgr(rgb.astype(np.float32), "rgb", value_range=(0, 1))
+    for bad in (np.float32(0.5), np.zeros((0, 0, 3)), np.zeros((0, 9), np.float32)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(ImageError, match=r"shape|too small"):
+                as_bgr(bad, "rgb", value_range=(0, 1))
     for bad in ((1, 0), (0, float("nan"))):
         with pytest.raises(ImageError, match="does not suit"):
             as_bgr(rgb / 255, "rgb", value_range=bad)

@@ -70,6 +70,20 @@ def test_results_go_to_json_and_back(analyzer, photo):
     assert back.to_dict() == result.to_dict()
 
 
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_a_detector_may_give_numbers_of_numpy(model, photo, kind):
+    class Own:
+        name = "own"
+
+        def detect(self, image):
+            box = Box(*np.array([170, 60, 100, 110], kind))
+            points = np.array([[200, 100], [240, 100], [220, 120], [205, 140], [235, 140]], kind)
+            return (Detection(box, np.float32(0.9), tuple(map(tuple, points))),)
+
+    record = mien.Analyzer(model, detector=Own()).analyze(photo).to_dict()
+    assert json.loads(json.dumps(record)) == record
+
+
 def test_no_face_is_an_answer(analyzer):
     grey = np.full((200, 300), 90, np.uint8)
     assert analyzer.analyze(grey).faces == ()

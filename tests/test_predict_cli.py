@@ -286,6 +286,31 @@ def test_output_goes_by_its_ending(
     assert "ends in none of .csv" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("options", [[], ["--resume"]])
+def test_a_table_never_replaces_an_image_or_another_table(
+    tmp_path: Path,
+    jpeg: bytes,
+    model: str,
+    options: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    photo, link, table = tmp_path / "IMG", tmp_path / "link.csv", str(tmp_path / "t.out")
+    photo.write_bytes(jpeg)
+    link.symlink_to(photo)
+    words = ["predict", str(photo), "--model", model, *options]
+    for kind, target in (("--csv", photo), ("--parquet", photo), ("--csv", link), ("-o", link)):
+        assert main([*words, kind, str(target)]) == 2
+        assert f"{target} is an image to be read" in capsys.readouterr().err
+    assert main([*words, "--csv", table, "--parquet", table]) == 2
+    assert "--csv and --parquet name the same file" in capsys.readouterr().err
+    assert photo.read_bytes() == jpeg
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["IMG", "link.csv"]
+    link.unlink()
+    words = ["predict", str(tmp_path / "*"), "--model", model, *options]
+    assert main([*words, "--csv", str(tmp_path / "faces.csv")]) == 0
+    assert main([*words, "--csv", str(tmp_path / "faces.csv")]) == 1  # by now of the glob itself
+
+
 def test_an_animation_says_which_frame_was_read(
     tmp_path: Path, model: str, portrait: NDArray[np.uint8], capsys: pytest.CaptureFixture[str]
 ) -> None:

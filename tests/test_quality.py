@@ -60,6 +60,12 @@ def test_each_fault_shows_in_its_part(portrait, part, spoil):
     assert poor.overall < good.overall - 0.2
 
 
+@pytest.mark.parametrize("light", [(0, 0, 1), (0, 0.03, 0.9), (1, 0.1, 0.05)])
+def test_coloured_light_is_no_fault(portrait, light):
+    (face,) = predict((portrait * light).astype(np.uint8), color="bgr").faces
+    assert (face.emotion, face.unsure, face.parts.exposure) == (Emotion.HAPPY, False, 1)
+
+
 def points(yaw=0.0, pitch=0.0, roll=0.0):
     """Five landmarks of an average head, in millimetres, seen from far away; x right, y down."""
     head = [(-31, 0, 0), (31, 0, 0), (0, 37, 28), (-25, 68, 0), (25, 68, 0)]

@@ -13,16 +13,18 @@ import cv2
 import numpy as np
 import pytest
 from helpers_onnx import make_onnx
+from PIL import Image
 
 import mien
 from mien._system import file_sha256
 from mien.cli import main
 from mien.emotions import CKPLUS, FER2013_PRIOR, Emotion
-from mien.errors import MissingExtraError, ModelError, OutputError
+from mien.errors import ImageError, MissingExtraError, ModelError, OutputError
 from mien.modelinfo import ModelInfo, prior_weights
 from mien.onnxfile import runtime
 from mien.pipeline import Analyzer
 from mien.results import Box, Face, Result
+from mien.sinks import columns
 
 PHOTO = Path(mien.__file__).parent / "assets" / "astronaut.jpg"
 FACES = np.random.default_rng(0).integers(0, 256, (5, 48, 48), dtype=np.uint8)
@@ -121,6 +123,56 @@ def test_the_image_is_found_again_without_being_held(analyzer, tmp_path):
     again = pickle.loads(pickle.dumps(analyzer.analyze(PHOTO)))
     assert again == analyzer.analyze(PHOTO)
     assert again._repr_png_() is None
+
+
+def test_nothing_is_written_over_the_image_itself(analyzer, tmp_path):
+    path, link, odd = tmp_path / "own.jpg", tmp_path / "link.png", tmp_path / "photo.orig"
+    shutil.copy(PHOTO, path)
+    shutil.copy(PHOTO, odd)
+    link.symlink_to(path)
+    opened = Image.open(path)
+    results = analyzer.analyze(path), analyzer.analyze(str(link)), analyzer.analyze(opened)
+    for result in results:
+        for target in (path, link):
+            with pytest.raises(OutputError, match="is the image that was read"):
+                result.save(target)
+    with pytest.raises(OutputError, match="is the image that was read"):
+        analyzer.analyze(path.read_bytes()).save(path, path)
+    with pytest.raises(OutputError, match="is the image that was read"):
+        analyzer.analyze(odd).to_csv(odd)
+    assert path.read_bytes() == odd.read_bytes() == PHOTO.read_bytes()
+
+
+def test_an_image_too_long_for_its_format_says_so(analyzer, tmp_path, capfd):
+    image = np.full((20, 66_000, 3), 90, np.uint8)
+    result = analyzer.analyze(image, color="bgr")
+    with pytest.raises(OutputError, match=r"66,000×20 is more than \.webp holds \(16,383 a side\)"):
+        result.save(tmp_path / "x.webp")
+    with pytest.raises(OutputError, match=r"more than \.jpg holds .*save it as \.png"):
+        result.save(tmp_path / "x.JPG")
+    assert "<img" not in result._repr_html_()
+    result.save(tmp_path / "x.png")
+    assert capfd.readouterr().err == ""
+
+
+def test_an_image_that_is_given_may_have_a_range(analyzer, tmp_path):
+    array = cv2.imread(str(PHOTO)) / 255
+    result = analyzer.analyze(array, color="bgr", value_range=(0, 1))
+    result.save(tmp_path / "a.png", array, color="bgr", value_range=(0, 1))
+    with pytest.raises(ImageError, match=r"value_range=\(0, 1\)"):
+        result.save(tmp_path / "b.png", array, color="bgr")
+
+
+def test_a_result_without_a_face_has_the_columns_of_its_model(tmp_path):
+    analyzer = Analyzer(make_onnx(tmp_path / "ck.onnx", CKPLUS))
+    frames = [Image.new("RGB", (512, 512)), Image.open(PHOTO)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    results = analyzer.analyze(tmp_path / "a.gif"), analyzer.analyze(FACES[0])
+    assert [(r.frame, len(r.faces)) for r in results] == [(1, 1), (None, 0)]
+    for result in results:
+        result.to_csv(tmp_path / "t.csv")
+        head = (tmp_path / "t.csv").read_text().splitlines()[0]
+        assert head.split(",") == list(columns(CKPLUS))
 
 
 def test_another_file_of_that_name_is_not_drawn_on(analyzer, tmp_path):
@@ -235,4 +287,5 @@ def test_a_device_that_is_not_there_is_one_sentence(model):
     options = {"arena_extend_strategy": "kSameAsRequested"}
     given = Analyzer(model, providers=[("CPUExecutionProvider", options)])
     assert given.analyze(FACES[0], faces=True).faces
-    assert mien.predict(FACES[0], faces=True, model=model, providers=["CPUExecutionProvider"])
+    for providers in (["CPUExecutionProvider"], [("CPUExecutionProvider", options)]):
+        assert mien.predict(FACES[0], faces=True, model=model, providers=providers)

@@ -80,15 +80,16 @@ def _photo(
     from mien.detect import load_detector
     from mien.explain import explain_photo
     from mien.explain.paint import is_pale, paint
-    from mien.images import read_image
-    from mien.sources import STDIN, open_stdin
+    from mien.images import frames_of
+    from mien.pipeline import first_frames
+    from mien.sources import STDIN
 
     name = "standard input" if photo == STDIN else photo
-    image = read_image(open_stdin() if photo == STDIN else photo, name=name)
-    explained = explain_photo(
-        image, classifier, None if detector is None else load_detector(detector), **options
-    )
-    if not explained:
+    finder = None if detector is None else load_detector(detector)
+    for frame in first_frames(frames_of(photo, name=name)):
+        if explained := explain_photo(frame.image, classifier, finder, **options):
+            break
+    else:
         raise ImageError(
             f"{name} shows no face that {detector} finds; if it is one face alone, add --faces."
         )
@@ -99,7 +100,10 @@ def _photo(
             f"{pale} of {len(explained)} face(s); a larger --patch hides more.",
             err=True,
         )
-    return paint(image, explained), {"source": name, "faces": [e.to_dict() for e in explained]}
+    record: dict[str, Any] = {"source": name, "faces": [e.to_dict() for e in explained]}
+    if frame.number is not None:
+        record["frame"] = frame.number
+    return paint(frame.image, explained), record
 
 
 def _mean(

@@ -24,7 +24,7 @@ from mien.cli._options import (
     argument,
     option,
 )
-from mien.errors import ImageError, MienError
+from mien.errors import ImageError, MienError, OutputError
 from mien.text import counted
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def predict(
     if resume and "-" in paths:
         raise typer.BadParameter("standard input cannot be gone on with; leave out --resume")
     sources = every = run.find(paths, recursive)
+    outputs.check(every)
     growing = outputs.growing(analyzer) if resume else None
     if growing is not None:
         sources = run.new(every, growing)
@@ -165,6 +166,26 @@ class _Outputs:
             raise typer.BadParameter(f"--output {output} and --{kind} say the same twice")
         change: dict[str, Any] = {kind: output}
         return replace(self, **change)
+
+    def check(self, sources: list[str | Path]) -> None:
+        """Raise OutputError where a table would replace an image to be read, or another table."""
+        from mien.sources import STDIN, real_path
+
+        images = {real_path(source) for source in sources if source != STDIN}
+        # A glob may hold the table of an earlier call, which is no image.
+        images = {p for p in images if p.suffix.lower() not in (".csv", ".jsonl", ".parquet")}
+        taken: dict[Path, str] = {}
+        targets = {"--csv": self.csv, "--parquet": self.parquet, "--output": self.jsonl}
+        for name, target in targets.items():
+            if target is None or target == "-":
+                continue
+            path = real_path(target)
+            if path in images:
+                raise OutputError(f"{target} is an image to be read; choose another name.")
+            if path in taken:
+                both = f"{taken[path]} and {name} name the same file, {target}"
+                raise OutputError(f"{both}; choose another name for one.")
+            taken[path] = name
 
     def growing(self, analyzer: Analyzer) -> GrowingSink:
         """The tables as ones that a stopped run, or new images, can be added to."""

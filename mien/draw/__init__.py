@@ -357,7 +357,7 @@ def draw(image: Image, result: Result, *, bars: bool = True) -> Image:
     else:
         canvas = image.copy()
     height, width = canvas.shape[:2]
-    longest, frame = max(width, height), (width, height)
+    longest, frame = min(max(width, height), 2 * min(width, height)), (width, height)
     gap = max(3, round(longest / 200))
     boxes = [_scaled(face.box, scale, width, height) for face in result.faces]
     for face, box in zip(result.faces, boxes, strict=True):

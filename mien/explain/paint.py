@@ -129,16 +129,21 @@ def _bars(sheet: Image, probabilities: Mapping[Label, float], x: int, y: int) ->
 def _cut(image: Image, explanation: Explanation) -> Image:
     """The face in the image's own colours, the square that the network saw."""
     box, turn = explanation.box, math.radians(explanation.turn)
-    side = max(1.0, box.width)
+    sides = np.maximum(1.0, (box.width, box.height))
     matrix = np.zeros((2, 3))
     matrix[:, :2] = [math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]
-    matrix[:, :2] *= np.array([[_SIDE / side], [_SIDE / max(1.0, box.height)]])
+    matrix[:, :2] *= _SIDE / sides[:, None]
     matrix[:, 2] = _SIDE / 2 - matrix[:, :2] @ box.center
-    how = cv2.INTER_AREA if side > _SIDE else cv2.INTER_LINEAR
-    if side > 2 * _SIDE:  # averaged first: warpAffine itself skips pixels
-        factor = 2 * _SIDE / side
-        image = np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=how))
-        matrix[:, :2] /= factor
+    # The square alone, however it is turned: warpAffine takes no side above 32,767.
+    reach = 0.75 * sides + 2
+    corner = np.maximum(0, np.array(box.center) - reach).astype(int)
+    right, bottom = (np.array(box.center) + reach).astype(int)
+    image = image[corner[1] : bottom, corner[0] : right]
+    matrix[:, 2] += matrix[:, :2] @ corner
+    if sides.max() > 2 * _SIDE:  # averaged first: warpAffine itself skips pixels
+        fx, fy = np.minimum(1, 2 * _SIDE / sides)
+        image = np.asarray(cv2.resize(image, None, fx=fx, fy=fy, interpolation=cv2.INTER_AREA))
+        matrix[:, :2] /= fx, fy
     warped = cv2.warpAffine(
         image, matrix, (_SIDE, _SIDE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )

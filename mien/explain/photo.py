@@ -13,7 +13,7 @@ from mien.detect import Detection, Detector
 from mien.emotions import Label
 from mien.errors import ModelError
 from mien.explain.occlusion import PATCH, STRIDE, occlusion_maps
-from mien.preprocess import crop_face, crop_square, whole_face
+from mien.preprocess import crop_face, crop_square, smoothed, whole_face
 from mien.results import Box
 
 #: What a map's values mean, by method.
@@ -128,7 +128,7 @@ def explain_photo(
     Returns:
         one explanation a face, in the detector's order; none if there is no face.
     """
-    info = classifier.info
+    info, image = classifier.info, smoothed(image)
     height, width = image.shape[:2]
     if detector is None:
         whole = Box(0.0, 0.0, float(width), float(height))

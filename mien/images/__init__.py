@@ -91,7 +91,7 @@ def as_bgr(
     """
     if is_pil(array):
         return _from_pil(array, name)
-    array = _eight_bits(_numpy(array, name), value_range, name)
+    array = _numpy(array, name)
     if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
         array = array.transpose(1, 2, 0)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
@@ -101,6 +101,7 @@ def as_bgr(
             f"{';' if batch else '.'}{batch}"
         )
     check_size((array.shape[1], array.shape[0]), name)
+    array = _eight_bits(array, value_range, name)
     if color is not None and color not in COLORS:
         raise ImageError(f"Unknown color {color!r}; say color='bgr' or color='rgb'.")
     if array.ndim == 2 or array.shape[2] == 1:
@@ -119,6 +120,8 @@ def as_bgr(
 
 def is_array(source: object) -> bool:
     """Whether ``source`` holds pixels: an array, a tensor or a PIL image. Imports none of them."""
+    if isinstance(source, (str, bytes)):  # numpy's own, out of an array of paths
+        return False
     ways = ("__array__", "__array_interface__", "__dlpack__")
     return is_pil(source) or any(hasattr(source, way) for way in ways)
 
@@ -210,7 +213,8 @@ def read_bytes(source: Source, name: str | None = None) -> tuple[bytes, str]:
             raise ImageError("An empty name names no image.")
         return _from_path(Path(os.fsdecode(text)), name or str(source))
     if hasattr(source, "read"):
-        shown = name or str(getattr(source, "name", "the stream"))
+        own = getattr(source, "name", None)  # a number, of a pipe or a temporary file
+        shown = name or (own if isinstance(own, str) and own else "the stream")
         data = _bounded(source, shown)
         if not data and getattr(source, "seekable", bool)() and source.tell():
             raise ImageError(f"{shown} was read to its end; rewind it first: seek(0).")
@@ -259,14 +263,17 @@ def _from_path(path: Path, shown: str) -> tuple[bytes, str]:
 
 def _bounded(file: BinaryIO, shown: str) -> bytes:
     """All of ``file``, if it is no larger than any image may be."""
+    parts, left = [], MAX_MEMORY + 1
     try:
-        data = file.read(MAX_MEMORY + 1)
-    except UnicodeDecodeError:  # a text file object over an image
-        data = ""  # type: ignore[assignment]
+        while left > 0 and (part := file.read(left)):  # a pipe may give a part at a time
+            parts.append(part)
+            left -= len(part)
+        data = b"".join(parts)
+    except (TypeError, UnicodeDecodeError):
+        text = f"{shown} is a text file object; open it in binary mode ('rb')."
+        raise ImageError(text) from None
     except (OSError, ValueError) as error:  # a lost connection, a closed file
         raise ImageError(f"{shown} cannot be read: {first_line(error)}.") from None
-    if not isinstance(data, bytes):
-        raise ImageError(f"{shown} is a text file object; open it in binary mode ('rb').")
     if len(data) > MAX_MEMORY:
         raise ImageError(_too_large(shown))
     return data

@@ -49,11 +49,12 @@ MAX_STRIPS = 1 << 16
 
 _SCAN, _END = b"\xff\xda\0", b"\xff\xd9"
 _PNG_END = b"IEND\xaeB`\x82"
+_BYTES = "RGBA"  # both bytes of grey and both of alpha, as four bands
 _BITS, _STRIPS, _ORIENTATION = 258, 273, 274
 _TILE_WIDTH, _TILE_HEIGHT, _TILES = 322, 323, 324
 
 #: How Pillow says that a file is sound but of a kind that it does not know.
-_UNKNOWN = re.compile("[Uu]nsupported|unknown pixel mode|unrecognized image mode")
+_UNKNOWN = re.compile("[Uu]nsupported|unknown (pixel|raw) mode|unrecognized image mode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,7 @@ def _told(kind: Kind, shown: str) -> Iterator[None]:
     except MemoryError:
         raise ImageError(f"{shown} takes more memory to decode than there is.") from None
     except Exception as error:  # whatever a decoder makes of damage
-        if isinstance(error, (SyntaxError, OSError)) and _UNKNOWN.search(str(error)):
+        if isinstance(error, (SyntaxError, OSError, ValueError)) and _UNKNOWN.search(str(error)):
             raise ImageError(
                 f"{shown} is a {kind.name} file of a kind that mien does not read: "
                 f"{first_line(error)}."
@@ -275,7 +276,8 @@ class _File:
             width, height = image.size
             check_size((width, height), self.shown)
             self._check(width, height, self.kind.cost)
-            bgr = bgr_from(np.asarray(image), image.mode)
+            plain = image.mode in ("L", "RGB", "RGBA")
+            bgr = bgr_from(np.asarray(image), image.mode) if plain else bgr_of(image.to_pillow())
             yield Frame(number if len(images) > 1 else None, 0.0, bgr)
 
     def _open(self) -> Any:
@@ -317,7 +319,7 @@ class _File:
 
     def _pixels(self, image: Any) -> Pixels:
         """Decode; BGR as stored."""
-        if self.kind.name == "PGM/PPM" and image.tile[0][0].startswith("ppm"):
+        if self.kind.name == "PGM/PPM" and image.mode != "1" and image.tile[0][0].startswith("ppm"):
             values = _netpbm(image, self.data)
             return bgr_from(values, "L" if values.ndim == 2 else "RGB")
         if self.kind.name == "PNG" and _PNG_END not in self.data:  # Pillow does not ask for it
@@ -328,7 +330,7 @@ class _File:
         if deep and highest(glance(image)) < 64:
             low = self._open()
             low.tile = deep
-            return bgr_of(image, low)
+            return bgr_of(image, low, grey=deep[0].args == _BYTES)
         return bgr_of(image)
 
 
@@ -345,6 +347,11 @@ def _plugin(path: str) -> Any:
             if max(len(self.tag_v2.get(tag, ())) for tag in (_STRIPS, _TILES)) > MAX_STRIPS:
                 raise _TooCostlyError
             plugin._setup(self)
+            if 16 in self.tag_v2.get(_BITS, ()):  # which Pillow forgets of separate planes
+                end = ";16L" if self.tag_v2.prefix == b"II" else ";16B"
+                for n, tile in enumerate(self.tile):
+                    if len(tile.args[0]) == 1:
+                        self.tile[n] = tile._replace(args=(tile.args[0] + end, *tile.args[1:]))
 
         return type(name, (plugin,), {"_setup": setup})
     return plugin
@@ -360,6 +367,7 @@ def _low_bytes(image: Any) -> list[Any]:
             return []
         native = "B" if sys.byteorder == "little" else "L"
         swapped = raw[:-1] + {"B": "L", "L": "B", "N": native}[raw[-1]]
+        swapped = _BYTES if raw == "LA;16B" else swapped  # which Pillow knows in that order alone
         args = swapped if isinstance(tile.args, str) else (swapped, *tile.args[1:])
         out.append(tile._replace(args=args))
     return out

@@ -27,6 +27,9 @@ STRIPE_PIXELS = 1 << 18
 LEAST_RANGE = 96
 USUAL_RANGE = (20, 225)
 
+#: The tag of a TIFF that says whether 0 is black (1) or white (0).
+_PHOTOMETRIC = 262
+
 #: Conversions to BGR from what Pillow calls the mode.
 _TO_BGR = {"L": cv2.COLOR_GRAY2BGR, "RGB": cv2.COLOR_RGB2BGR, "LAB": cv2.COLOR_LAB2BGR}
 
@@ -70,8 +73,7 @@ def glance(image: Any) -> NDArray[Any]:
     """About a million pixels of a ``PIL.Image.Image``, without alpha: always the same ones."""
     step = max(1, math.isqrt(image.width * image.height >> 20))
     few = image.resize((max(1, image.width // step), max(1, image.height // step)), 0)
-    pixels = np.asarray(few)
-    return pixels[..., :3] if image.mode == "RGBA" else pixels
+    return np.asarray(few)[..., :3]
 
 
 def to_eight(values: NDArray[Any], scale: float | None = None) -> Pixels:
@@ -114,17 +116,22 @@ def full_range(image: Pixels) -> Pixels:
     return np.asarray(cv2.LUT(image, table.astype(np.uint8)), np.uint8)
 
 
-def bgr_of(image: Any, low: Any = None) -> Pixels:
+def bgr_of(image: Any, low: Any = None, grey: bool = False) -> Pixels:
     """The pixels of a ``PIL.Image.Image`` in any mode, (H, W, 3) BGR, as stored.
 
-    ``low``: the same image with the low bytes of its 16 bits, ``image`` having the high ones.
+    ``low``: the same image with the low bytes of its 16 bits, ``image`` having the high ones; of
+    ``grey`` with alpha it has the two bytes of each as bands.
     """
     image = image.convert("LA") if image.mode == "La" else image
     if image.mode == "F" or image.mode.startswith("I"):
-        return bgr_from(to_eight(np.asarray(image)), "L")
+        values = to_eight(np.asarray(image))
+        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
+            np.invert(values, out=values)  # a TIFF's white is zero: Pillow turns 8 bits alone
+        return bgr_from(values, "L")
     width, height = image.size
     if low is not None:
-        seen = glance(image) * np.uint16(256) + glance(low)
+        bands = ([1, 1, 1, 3] if grey else [0, 1, 2, 3])[: len(image.getbands())]
+        seen = glance(image) * np.uint16(256) + glance(low)[..., bands[:3]]
         table = to_eight(np.arange(1 << 16, dtype=np.uint32), scale_of(seen))
     out = np.empty((height, width, 3), np.uint8)
     if image.mode == "RGB" and low is None and not image.has_transparency_data:
@@ -138,7 +145,9 @@ def bgr_of(image: Any, low: Any = None) -> Pixels:
         mode = mode if mode in ("RGBA", *_TO_BGR) else "RGB"
         pixels = np.asarray(part if part.mode == mode else part.convert(mode))
         if low is not None:
-            pixels = table[pixels * np.uint16(256) + np.asarray(low.crop(box))]
+            deep = table[np.asarray(part) * np.uint16(256) + np.asarray(low.crop(box))[..., bands]]
+            alpha = deep if part.mode == mode else pixels  # of one colour that is clear
+            pixels = np.dstack([deep[..., :3], alpha[..., 3:]])
         bgr_from(pixels, mode, out[top : top + rows])
     return out
 

@@ -54,10 +54,10 @@ class Box:
 
     def to_dict(self) -> dict[str, float]:
         return {
-            "x": round(self.x, 2),
-            "y": round(self.y, 2),
-            "width": round(self.width, 2),
-            "height": round(self.height, 2),
+            "x": round(float(self.x), 2),  # a detector of one's own may give numpy's numbers
+            "y": round(float(self.y), 2),
+            "width": round(float(self.width), 2),
+            "height": round(float(self.height), 2),
         }
 
     @classmethod
@@ -91,7 +91,7 @@ class Quality:
         return math.prod(float(getattr(self, f.name)) for f in fields(self))
 
     def to_dict(self) -> dict[str, float]:
-        return {f.name: round(getattr(self, f.name), 3) for f in fields(self)}
+        return {f.name: round(float(getattr(self, f.name)), 3) for f in fields(self)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Quality:
@@ -181,7 +181,7 @@ class Face:
         "track", "smoothed" and "steady" are there only where they are known; "steady" is null where
         no expression leads clearly.
         """
-        points = tuple((round(x, 2), round(y, 2)) for x, y in self.landmarks)
+        points = tuple((round(float(x), 2), round(float(y), 2)) for x, y in self.landmarks)
         parts = None if self.parts is None else self.parts.to_dict()
         out: dict[str, Any] = {
             "emotion": self.emotion.value,
@@ -192,7 +192,7 @@ class Face:
             "landmarks": [list(point) for point in points],
             "detection_score": None
             if self.detection_score is None
-            else round(self.detection_score, 6),
+            else round(float(self.detection_score), 6),
             "unsure": self.unsure,
             # Of what stands here, so that a record that was read is written alike.
             "quality": None if parts is None else round(math.prod(parts.values()), 3),

@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from mien.errors import MienError, MissingExtraError, OutputError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from mien.emotions import Label
 
 #: Suffixes of :meth:`Shown.save` that are images.
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
@@ -61,13 +64,15 @@ class ImageSource:
 class Shown:
     """The methods; :class:`mien.Result` is the one that has them."""
 
-    __slots__ = ("_origin",)
+    __slots__ = ("_labels", "_origin")
     _origin: ImageSource | None
+    _labels: tuple[Label, ...]
 
-    def remember(self, origin: ImageSource | None) -> None:
-        """Where the image of this result can be had again. Not part of what is compared,
-        pickled or written."""
+    def remember(self, origin: ImageSource | None, labels: tuple[Label, ...]) -> None:
+        """Where the image of this result can be had again, and the model's classes. Not part of
+        what is compared, pickled or written."""
         object.__setattr__(self, "_origin", origin)
+        object.__setattr__(self, "_labels", labels)
 
     def to_df(self) -> Any:
         """A ``pandas.DataFrame``, one row per face, with the columns of ``to_csv``.
@@ -86,6 +91,7 @@ class Shown:
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write one row per face. Raises OutputError where that fails."""
+        self._check_target(path)
         labels, video = self._table()
         with _above("sinks").CsvSink(path, labels=labels, video=video) as sink:
             sink.write(self)
@@ -93,21 +99,25 @@ class Shown:
     def save(
         self,
         path: str | os.PathLike[str],
-        image: NDArray[np.uint8] | None = None,
+        image: Any = None,
         *,
         color: str | None = None,
+        value_range: tuple[float, float] | None = None,
     ) -> None:
         """Write this result; the suffix says as what.
 
         Args:
             path: ``.json``, ``.csv``, or ``.png``, ``.jpg`` or ``.webp`` for the annotated image.
             image: the image, where it cannot be had again: it was bytes or a stream, or the
-                array is gone. A path or uint8 array (H, W) or (H, W, 3).
+                array is gone. What :meth:`mien.Analyzer.analyze` takes.
             color: "bgr" or "rgb"; must be given with a colour array.
+            value_range: what is black and white in an array that is not uint8, e.g. (0, 1).
 
         Raises:
-            OutputError: another suffix, the image is gone, or the file cannot be written.
+            OutputError: another suffix, the image is gone, the file is the image that was
+                analysed, or it cannot be written.
         """
+        self._check_target(path, image)
         suffix = Path(path).suffix.lower()
         if suffix == ".csv":
             self.to_csv(path)
@@ -115,17 +125,23 @@ class Shown:
             record = json.dumps(self.to_dict(), ensure_ascii=False, indent=2)  # type: ignore[attr-defined]
             _above("atomic").write_text(path, record + "\n")
         elif suffix in IMAGES:
-            pixels = self._pixels_of("result.save(path, image=…)", image, color)
+            pixels = self._pixels_of("result.save(path, image=…)", image, color, value_range)
             _above("atomic").write_bytes(path, _above("sinks").annotated(pixels, self, suffix))
         else:
             known = ", ".join((".json", ".csv", *IMAGES))
             raise OutputError(f"{os.fspath(path)} ends in none of {known}.")
 
-    def show(self, image: NDArray[np.uint8] | None = None, *, color: str | None = None) -> None:
+    def show(
+        self,
+        image: Any = None,
+        *,
+        color: str | None = None,
+        value_range: tuple[float, float] | None = None,
+    ) -> None:
         """Show the annotated image: in a notebook below the cell, else in the system's viewer.
 
         Args:
-            image, color: as for :meth:`save`.
+            image, color, value_range: as for :meth:`save`.
 
         Raises:
             OutputError: the image is gone.
@@ -134,7 +150,7 @@ class Shown:
 
         from PIL import Image
 
-        pixels = self._pixels_of("result.show(image=…)", image, color)
+        pixels = self._pixels_of("result.show(image=…)", image, color, value_range)
         shown = Image.open(io.BytesIO(_above("sinks").annotated(pixels, self, ".png")))
         try:
             from IPython import get_ipython
@@ -151,8 +167,9 @@ class Shown:
     def _repr_html_(self) -> str:
         pixels, image = self._pixels(), ""
         if pixels is not None:
-            data = base64.b64encode(_above("sinks").annotated(pixels, self, ".jpg")).decode()
-            image = f'<img style="max-width:640px" alt="" src="data:image/jpeg;base64,{data}">'
+            with suppress(OutputError):  # too long for JPEG, and a line at that width
+                data = base64.b64encode(_above("sinks").annotated(pixels, self, ".jpg")).decode()
+                image = f'<img style="max-width:640px" alt="" src="data:image/jpeg;base64,{data}">'
         rows = "".join(
             f"<tr><td>{number}</td><td>{html.escape(str(face.emotion))}</td>"
             f"<td>{face.confidence:.2f}</td></tr>"
@@ -162,15 +179,32 @@ class Shown:
         table = f"<table>{head}{rows}</table>" if rows else ""
         return f"<div><code>{html.escape(repr(self))}</code><br>{image}{table}</div>"
 
-    def _pixels_of(self, call: str, image: Any, color: str | None) -> NDArray[np.uint8]:
-        pixels = self._pixels(image, color)
+    def _check_target(self, path: str | os.PathLike[str], given: Any = None) -> None:
+        """Raise OutputError where ``path`` is the file of the image, or of the one ``given``."""
+        origin, real_path = getattr(self, "_origin", None), _above("sources").real_path
+        for image in (given, None if origin is None else origin.read()):
+            named = isinstance(image, (str, os.PathLike))
+            own = image if named else getattr(image, "filename", None)  # Pillow's images have one
+            if own and real_path(os.fsdecode(own)) == real_path(path):
+                name = os.fspath(path)
+                raise OutputError(f"{name} is the image that was read; choose another name.")
+
+    def _pixels_of(
+        self, call: str, image: Any, color: str | None, value_range: tuple[float, float] | None
+    ) -> NDArray[np.uint8]:
+        pixels = self._pixels(image, color, value_range)
         if pixels is None:
             raise OutputError(f"The image of this result is gone; give it: {call}.")
         return pixels
 
-    def _pixels(self, image: Any = None, color: str | None = None) -> NDArray[np.uint8] | None:
+    def _pixels(
+        self,
+        image: Any = None,
+        color: str | None = None,
+        value_range: tuple[float, float] | None = None,
+    ) -> NDArray[np.uint8] | None:
         """The image as uint8 (H, W, 3) BGR; None where it is gone or cannot be read."""
-        given, value_range = image is not None, None
+        given = image is not None
         if not given:
             origin = getattr(self, "_origin", None)
             if origin is None or (image := origin.read()) is None:
@@ -196,5 +230,6 @@ class Shown:
     def _table(self) -> tuple[Any, bool]:
         """Classes and kind of the table of this result."""
         faces: Any = self.faces  # type: ignore[attr-defined]
-        labels = tuple(faces[0].probabilities) if faces else _above("emotions").FER2013
-        return labels, self.frame is not None  # type: ignore[attr-defined]
+        other = getattr(self, "_labels", _above("emotions").FER2013)
+        labels = tuple(faces[0].probabilities) if faces else other
+        return labels, self.time is not None  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ A file appears under its name only when the block ends without an error (see :mo
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -45,6 +46,9 @@ _VIDEO_FACE = ("track", "steady")
 _BOX = ("box_x", "box_y", "box_width", "box_height")
 _POINTS = tuple(f"{name}_{axis}" for name in LANDMARKS for axis in "xy")
 
+
+#: The longest side that an image file may have.
+_LONGEST = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}
 
 #: Endings that say what a file holds; "" is nothing that mien writes.
 _FORMATS = {
@@ -330,12 +334,19 @@ def file_key(path: Path) -> str:
 
 
 def annotated(image: Image, result: Result, suffix: str = ".png") -> bytes:
-    """``image``, uint8 (H, W, 3) BGR, with ``result`` drawn on it, as a file of that suffix."""
+    """``image``, uint8 (H, W, 3) BGR, with ``result`` drawn on it, as a file of that suffix.
+
+    Raises OutputError where such a file holds no image of that size.
+    """
     import cv2
 
     from mien.draw import draw
 
     options = [cv2.IMWRITE_JPEG_QUALITY, 92] if suffix in (".jpg", ".jpeg") else []
+    most = _LONGEST.get(suffix, math.inf)
+    if max(image.shape[:2]) > most:  # OpenCV would print lines of its own
+        size = f"{image.shape[1]:,}×{image.shape[0]:,}"
+        raise OutputError(f"{size} is more than {suffix} holds ({most:,} a side); save it as .png.")
     _, data = cv2.imencode(suffix, draw(image, result), options)
     return bytes(data.tobytes())
 
