@@ -288,7 +288,7 @@ def test_sources_count_however_the_teachers_are_asked() -> None:
         _, told = answers_of(recipe, data)
         assert set(told.sum(1).round().tolist()) == {0.0, 1.0}
     for wrong in ("nonsense", "a,b", "A"):
-        with pytest.raises(RecipeError, match=r"distill\.sources: no image of drawn"):
+        with pytest.raises(RecipeError, match=r"distill\.sources: no image is of"):
             answers_of(student(f"distill.sources={wrong}"), data)
     with pytest.raises(RecipeError, match="one answer an image and epoch"):
         answers_of(student("distill.variants=2", "draws.a:=2", "distill.clean=false"), data)

@@ -26,7 +26,8 @@ from mien.models.blocks import DropPath, RepConv, fuse
 from mien.train.batches import alternating_mirror, augment, mix
 from mien.train.checkpoint import load_checkpoint, read_checkpoint
 from mien.train.fit import fit
-from mien.train.learner import Learner, distillation_loss, label_loss
+from mien.train.learner import Learner
+from mien.train.losses import distillation_loss, label_loss
 from mien.train.optimizers import Muon, orthogonalise
 from mien.train.recipe import AugmentConfig, LossConfig, Recipe, WeightConfig, override
 from mien.train.recipes import get_recipe

@@ -142,6 +142,8 @@ def draws_of(recipe: Recipe, chosen: FaceDataset) -> NDArray[np.float64] | None:
     draws = np.ones(len(chosen))
     for key, times in sorted(recipe.draws.items()):  # "fer2013:" comes before "fer2013:disgust"
         draws[_named(chosen, key)] = times
+    if not draws.any():
+        raise RecipeError("draws leaves no image to train on; give some a number above 0.")
     return draws
 
 
@@ -319,9 +321,6 @@ def _check_draws(recipe: Recipe, train: FaceDataset) -> None:
             if recipe.name.startswith("mien_photo"):
                 hint = "; make the recipe's data with: mien data build-photo --out photo.parquet"
             raise RecipeError(f"draws.{key}: {train.where} has no such training images{hint}.")
-    drawn = draws_of(recipe, train)
-    if drawn is not None and not drawn.any():
-        raise RecipeError("draws leaves no image to train on; give some a number above 0.")
 
 
 def _check_votes(recipe: Recipe, train: FaceDataset) -> None:
@@ -379,15 +378,12 @@ def _check_teaching(
 
 def _check_sources(recipe: Recipe, dataset: FaceDataset, unlabelled: FaceDataset | None) -> None:
     """Raise RecipeError where ``distill.sources`` names one that no image has."""
-    known = set(dataset.sources.tolist())
-    if unlabelled is not None:
-        known |= set(unlabelled.sources.tolist())
+    sets = (dataset,) if unlabelled is None else (dataset, unlabelled)
+    known = {source for images in sets for source in images.sources.tolist()}
     for source in recipe.distill.sources.split():
         if source not in known:
-            raise RecipeError(
-                f"distill.sources: no image of {dataset.name} is of {source!r}; it has "
-                f"{', '.join(sorted(known))}, named with spaces between them."
-            )
+            listed = " ".join(sorted(known))
+            raise RecipeError(f"distill.sources: no image is of {source!r}; known: {listed}.")
 
 
 def _refuse_held_out(unlabelled: FaceDataset, dataset: FaceDataset, splits: Splits) -> None:
