@@ -34,6 +34,13 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def child_environment() -> dict[str, str]:
+    """What a ``python -P`` of ours is started with, so that it finds the modules that this process
+    finds: without -P the files of the folder it runs in would come before Python's own."""
+    path = os.pathsep.join(p or os.getcwd() for p in sys.path)  # noqa: PTH109
+    return {**os.environ, "PYTHONPATH": path}
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal, read in pieces. Raises OSError."""
     with path.open("rb") as file:

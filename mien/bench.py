@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import zoo
-from mien._system import processor
+from mien._system import child_environment, processor
 from mien._version import __version__
 from mien.classify import available_cores, load_classifier
 from mien.errors import MienError, ModelError
@@ -184,7 +184,11 @@ def fresh_process(model: str | Path, portrait: NDArray[np.uint8], repeats: int) 
         for _ in range(repeats + 1):
             start = time.perf_counter()
             done = subprocess.run(
-                [sys.executable, "-c", code], capture_output=True, text=True, check=False
+                [sys.executable, "-P", "-c", code],
+                env=child_environment(),
+                capture_output=True,
+                text=True,
+                check=False,
             )
             walls.append(time.perf_counter() - start)
             if done.returncode:

@@ -313,9 +313,9 @@ class Analyzer:
 
 
 @overload
-def predict(image: ImageLike, **options: Any) -> Result: ...
-@overload
 def predict(image: list[Any] | tuple[Any, ...], **options: Any) -> list[Result]: ...
+@overload
+def predict(image: ImageLike, **options: Any) -> Result: ...
 def predict(
     image: ImageLike | list[ImageLike] | tuple[ImageLike, ...],
     *,

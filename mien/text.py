@@ -21,6 +21,8 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Cn", "Zl", "Zp"})
 _JOINERS = frozenset("\u200c\u200d")
 #: What a spreadsheet takes for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: A negative number is none.
+_NUMBER = re.compile(r"-\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII)
 _USER_INFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#]*@")
 
 
@@ -111,8 +113,8 @@ def shown(address: str) -> str:
 def csv_line(cells: Iterable[object]) -> str:
     """One line of CSV, ``\\n`` included; None is an empty cell, text is never a formula.
 
-    A cell of text that a spreadsheet would calculate gets an apostrophe before it, which
-    :func:`from_cell` takes off again.
+    A cell of text that a spreadsheet would calculate, unless it is a plain negative number, gets an
+    apostrophe before it, which :func:`from_cell` takes off again.
     """
     line = io.StringIO(newline="")
     csv.writer(line).writerow(map(_cell, cells))  # "\r\n" at the end, so that both are quoted
@@ -125,7 +127,9 @@ def is_formula(value: object) -> bool:
 
 
 def _cell(value: object) -> object:
-    return "" if value is None else f"'{value}" if is_formula(value) else value
+    if value is None:
+        return ""
+    return f"'{value}" if is_formula(value) and not _NUMBER.fullmatch(str(value)) else value
 
 
 def from_cell(text: str) -> str:

@@ -318,6 +318,75 @@ def test_shards_are_joined(photos: Path, options: Options, tmp_path: Path) -> No
     assert tables(tmp_path / "both") == tables(whole)
 
 
+def errors(folder: Path) -> dict[str, str | None]:
+    return {Path(r["source"]).name: r["error"] for r in table(folder, "sources")}
+
+
+def test_retry_keeps_the_rows_of_other_sources(
+    photos: Path, options: Options, tmp_path: Path
+) -> None:
+    """Errors were forgotten before the sources were looked at."""
+    out, bad = tmp_path / "out", photos / "bad.jpg"
+    batch([bad, photos / "00.jpg"], out, options=options, workers=1)
+    (first,) = (out / "sources").iterdir()
+    old = first.read_bytes()
+    other = batch(photos / "01.jpg", out, options=options, workers=1, retry=True)
+    assert (other.photos, other.before, other.before_failed, other.exit_code) == (1, 2, 1, 1)
+    assert errors(out)["bad.jpg"]
+    bad.write_bytes((photos / "02.jpg").read_bytes())
+    assert estimate(bad, out, options=options, retry=True).photos == 1
+    done = batch(bad, out, options=options, workers=1, retry=True)
+    assert (done.photos, done.before, done.exit_code) == (1, 2, 0)
+    whole = tables(out)
+    assert errors(out) == dict.fromkeys(("00.jpg", "01.jpg", "bad.jpg"))
+    with tarfile.open(tmp_path / "good.tar", "w") as tar:
+        tar.add(photos / "00.jpg", "00.jpg")
+    archive = tmp_path / "late.tar"
+    archive.write_bytes(b"")
+    late = tmp_path / "late"
+    assert batch(archive, late, options=options, workers=1).failed == 1
+    archive.write_bytes((tmp_path / "good.tar").read_bytes())
+    assert batch(archive, late, options=options, workers=1, retry=True).exit_code == 0
+    assert errors(late) == {"late.tar::00.jpg": None}  # an archive has no row of its own
+    first.write_bytes(old)  # as a run leaves it that is killed between the part and the old row
+    assert len(table(out, "sources")) == 4
+    assert batch(bad, out, options=options, workers=1).exit_code == 0
+    assert tables(out) == whole
+
+
+def test_what_a_shard_mended_is_joined(
+    photos: Path, options: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, some = tmp_path / "out", tmp_path / "some"
+    some.mkdir()
+    for name in ("00.jpg", "01.jpg", "bad.jpg"):
+        (some / name).write_bytes((photos / name).read_bytes())
+    shards = ("1/2", "2/2")
+    for shard in shards:
+        batch(some, out, options=options, shard=shard, workers=1)
+    first = join(out)
+    assert (first.photos, first.failed) == (2, 1)
+    (some / "bad.jpg").write_bytes((photos / "02.jpg").read_bytes())
+    counts = [estimate(some, out, options=options, shard=s, retry=True).photos for s in shards]
+    assert sum(counts) == 1
+    for shard in shards:
+        command = ["batch", str(some), "--out", str(out), "--shard", shard, "--retry"]
+        assert main([*command, "--workers", "1", "--model", str(options.model)]) == 0
+        assert f"rows in {out}/shard-{shard[0]}-of-2" in capsys.readouterr().err.replace("\n", "")
+    again = join(out)
+    assert (again.photos, again.failed, again.before, again.exit_code) == (1, 0, 2, 0)
+    batch(some, tmp_path / "whole", options=options, workers=1)
+    assert tables(out) == tables(tmp_path / "whole")
+    (some / "bad.jpg").write_bytes(b"broken again")
+    batch(some, tmp_path / "other", options=options, workers=1)
+    both = join(tmp_path / "both", [tmp_path / "other", out])  # where one read it, it is read
+    assert (both.photos, both.failed, both.exit_code) == (3, 0, 0)
+    assert tables(tmp_path / "both") == tables(out)
+    for more in ("--dry-run", "--retry"), ("--shard", "1/2"):
+        assert main(["batch", "--merge", "--out", str(out), *more]) == 2
+        assert "--merge goes with none of" in capsys.readouterr().err
+
+
 def head(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
     """A member's head in a tar file, with any size."""
     info = tarfile.TarInfo(name)
@@ -509,6 +578,45 @@ def test_archives_of_other_kinds_and_damaged_ones(
     for error in wrong.values():
         assert "cannot be read" in error
         assert "the process died" not in error
+
+
+def test_members_of_archives_that_are_not_read_have_a_row(photos: Path, tmp_path: Path) -> None:
+    """Links, raw photos, hidden ones and archives in archives were left out without a word."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "one.jpg").write_bytes((photos / "00.jpg").read_bytes())
+    (data / "two.jpg").hardlink_to(data / "one.jpg")
+    (data / "four.jpg").symlink_to("one.jpg")
+    for name in ("raw.nef", ".hid.jpg", "._one.jpg", "notes.txt", "inner.zip"):
+        (data / name).write_bytes(b"something")
+    for name, mode in (("a.tar", "w"), ("a.tgz", "w:gz")):
+        with tarfile.open(tmp_path / name, mode) as tar:
+            for file in sorted(data.iterdir(), key=lambda p: ("one" not in p.name, p.name)):
+                tar.add(file, file.name)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.mkdir("folder.jpg")
+        for file in data.iterdir():
+            archive.write(file, file.name)
+    with zipfile.ZipFile(tmp_path / "none.zip", "w") as archive:
+        archive.write(data / "notes.txt", "notes.txt")
+
+    def found(name: str) -> dict[str, str | None]:
+        items = find_items([tmp_path / name], lambda name: True)
+        return {item.name.rpartition("::")[2]: item.problem for item in items}
+
+    left = {".hid.jpg", "inner.zip", "raw.nef"}
+    for name in ("a.tar", "a.tgz"):
+        rows = found(name)
+        assert {n for n, problem in rows.items() if problem} == {*left, "two.jpg", "four.jpg"}
+        assert rows["one.jpg"] is None
+        assert str(rows["two.jpg"]).endswith("a link to one.jpg.")
+    rows = found("a.zip")
+    assert {n for n, problem in rows.items() if problem} == left
+    assert len(rows) == 6
+    assert rows["raw.nef"] == f"{tmp_path}/a.zip::raw.nef is left out: NEF is not read."
+    none = str(tmp_path / "none.zip")
+    assert found("none.zip") == {none: f"{none} holds no images or videos."}
+    assert not list(find_items([tmp_path / "a.tar"], lambda name: False))
 
 
 def test_a_list_names_files_beside_it(photos: Path, tmp_path: Path) -> None:

@@ -8,9 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import mien
+from mien import bench
+from mien._system import child_environment
+from mien.batch import Options
 from mien.cli import VERBS, app_of, main
 
 
@@ -231,3 +237,32 @@ def test_the_old_name_of_an_option_still_works(capsys: pytest.CaptureFixture[str
     page = capsys.readouterr().out
     assert "--tta" in page
     assert "--views" not in page
+
+
+def test_files_of_the_working_folder_are_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path, portrait: NDArray[np.uint8]
+) -> None:
+    """``random.py`` of the folder a verb ran in came before Python's own in its children."""
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("torch")
+    from mien.train.jobs import share_out
+
+    for name in ("json", "queue", "random", "typing"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("a.png", portrait)
+    assert mien.batch("a.png", "rows", options=Options(str(model)), workers=1).photos == 1
+    assert bench.fresh_process(model, portrait, 1)["cold_start_s"] > 0
+    assert share_out(["--version"], 1, device="cpu")
+    relaunch = (
+        "import sys; from mien.cli._training import relaunch_with_allocator as relaunch;"
+        "sys.argv = ['mien', '--version']; relaunch()"
+    )
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", relaunch], env=child_environment(), capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    if sys.platform == "linux":
+        assert mien.__version__.encode() in done.stdout

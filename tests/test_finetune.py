@@ -245,6 +245,29 @@ def test_given_splits_are_kept(tmp_path: Path) -> None:
     assert made.info.scores.keys() == {"d: val"}
 
 
+def test_a_class_that_is_never_learned(tmp_path: Path) -> None:
+    """A folder misspelt in test/ made a class of its own; where the photos allow no other split
+    than one that keeps a class away, it is said."""
+    out = tmp_path / "m.onnx"
+    crops(tmp_path / "d" / "train", {"a": 12, "b": 12})
+    crops(tmp_path / "d" / "test", {"a": 5, "b": 5, "bb": 5}, seed=1)
+    with pytest.raises(DataError, match=r"d has no face to learn 'bb' from"):
+        mien.finetune(tmp_path / "d", out=out, faces=True)
+    data = crops(tmp_path / "five", dict.fromkeys("abcde", 12))
+    made = mien.finetune(data, out=out, faces=True, method="linear", group_by="^[^/]+")
+    assert any("was learned from" in warning for warning in made.warnings)
+
+
+def test_outputs_are_looked_at_first(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "folder.onnx").mkdir()
+    data = tmp_path / "no photos"
+    with pytest.raises(OutputError, match="it is a file"):
+        mien.finetune(data, out=tmp_path / "m.onnx", report=tmp_path / "file")
+    with pytest.raises(OutputError, match="is a folder"):
+        mien.finetune(data, out=tmp_path / "folder.onnx")
+
+
 def test_groups_are_never_torn_apart() -> None:
     rng = np.random.default_rng(0)
     labels, together = rng.integers(0, 3, 300), rng.integers(0, 40, 300)
@@ -322,6 +345,25 @@ def test_crops_keep_names_and_folders(photos: Path, tmp_path: Path) -> None:
     ]
     assert [row["label"] for row in rows] == ["pair", "pair"]
     assert main(["data", "crop", str(tmp_path / "in"), str(tmp_path / "in" / "out")]) == 2
+
+
+def test_crops_of_odd_names_stay_in_their_classes(photos: Path, tmp_path: Path) -> None:
+    """Escapes of what is no text were taken for folders: two classes became one."""
+    face = (photos / "plain" / "00.jpg").read_bytes()
+    odd = [os.fsdecode(name) for name in (b"caf\xe9", b"caf\xe8", b"a\nb", b"c\\d")]
+    for name in odd:
+        (tmp_path / "in" / name).mkdir(parents=True)
+        (tmp_path / "in" / name / "1.jpg").write_bytes(face)
+    crop_photos(tmp_path / "in", tmp_path / "out")
+    labels = [photo.label for photo in list_photos(tmp_path / "in").photos]
+    assert labels == ["a\\x0ab", "c\\d", "caf\\udce8", "caf\\udce9"]
+    for place in (tmp_path / "out", tmp_path / "out" / "faces.csv"):
+        assert sorted(photo.label for photo in list_photos(place).photos) == labels
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = pa.table({"path": ["x\\1.jpg"], "image": [face], "label": ["x"]})
+    pq.write_table(rows, tmp_path / "t.parquet")
+    crop_photos(tmp_path / "t.parquet", tmp_path / "table")
+    assert (tmp_path / "table" / "x" / "1.png").is_file()
 
 
 def test_a_crops_table_has_the_classes_and_splits_of_its_folders(

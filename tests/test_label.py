@@ -27,7 +27,8 @@ from mien.cli import main
 from mien.data.own import list_photos
 from mien.errors import DataError, MienError, OutputError
 from mien.pipeline import Analyzer
-from mien.web.label import Labelling, create_label_app
+from mien.results import Box
+from mien.web.label import COLUMNS, Labelling, create_label_app
 from mien.web.settings import Settings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -174,6 +175,29 @@ def test_a_table_in_a_linked_folder_and_photos_under_another_name(
     assert row.source.samefile(work.faces[0].path)
     with labelling(tmp_path / "link", table, shipped_model) as (work, _):
         assert [face.number for face in work.faces if face.row is not None] == [0]
+
+
+def test_tables_that_spreadsheets_and_names_make_odd(
+    photos: Path, tmp_path: Path, shipped_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = photos / "t.csv"
+    columns = ",".join(COLUMNS)
+    table.write_text(f"{columns},note,note\n")
+    with pytest.raises(DataError, match=r"t\.csv has two columns 'note'"):
+        Labelling(photos, table)
+    table.write_text(f"{columns}\nx.png,calm,'-0.31,2,3,4\n")
+    (photos / "00.png").rename(photos / " c.png")
+    with labelling(photos, table, shipped_model) as (work, _):
+        assert work.rows[0]["box_x"] == "-0.31"
+        work.faces[1].box = Box(-0.5, -2, 48, 48)
+        for face in work.faces[:2]:
+            work.answer(face.number, "calm")
+    found = {row["path"]: row for row in rows(table)}
+    assert found["x.png"]["box_x"] == "-0.31"  # no text to a spreadsheet
+    assert found[work.faces[1].path.name]["box_x"] == "-0.5"
+    assert list_photos_of(table)[0].source == photos / " c.png"
+    assert main(["label", "/"]) == 2
+    assert "--out" in capsys.readouterr().err
 
 
 def test_another_programs_change_is_not_overwritten(

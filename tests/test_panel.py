@@ -132,8 +132,8 @@ def test_own_folders_and_the_verb(
     arguments = ["panel", "--photos", str(tmp_path / "own"), "--half", "all", "-o", str(out)]
     code = main([*arguments, "--condition", "clean", "--condition", "64 pixels", "--json"])
     told = capsys.readouterr()
-    assert code == 0, told.err
-    assert "1 photos could not be read" in told.err
+    assert code == 1, told.err
+    assert "1 photo could not be read; the first is own/Happiness/bad.png." in told.err
     report: dict[str, Any] = json.loads(told.out)
     assert report["cells"][0]["accuracy"] == 1
     assert json.loads((out / "panel.json").read_text(encoding="utf-8")) == report
@@ -144,6 +144,31 @@ def test_own_folders_and_the_verb(
         assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(DataError, match="named by expression"):
         read_class_folders(tmp_path / "none")
+
+
+def test_folders_of_one_name_and_photos_that_cannot_be_read(
+    tmp_path: Path, portrait: NDArray[np.uint8], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["panel", "--half", "all", "--condition", "clean"]
+    for name in ("alice", "bob"):
+        folder = tmp_path / name / "people"
+        (folder / "happy").mkdir(parents=True)
+        cv2.imwrite(str(folder / "happy" / "a.png"), portrait)
+        (folder / "happy" / "notes.txt").write_text("no photo")
+        arguments += ["--photos", str(folder)]
+    assert main([*arguments, "--json"]) == 0
+    cells = json.loads(capsys.readouterr().out)["cells"]
+    assert [cell["set"] for cell in cells] == [f"{tmp_path}/{n}/people" for n in ("alice", "bob")]
+    assert main([*arguments, "--photos", str(tmp_path / "bob" / "people")]) == 2
+    assert "2 sets of the panel are called" in capsys.readouterr().err
+    file = tmp_path / "file"
+    file.write_text("a file")
+    for name in ("alice", "bob"):
+        (tmp_path / name / "people" / "happy" / "a.png").write_bytes(b"no photo")
+    assert main([*arguments, "-o", str(file)]) == 2  # before all is scored
+    assert "it is a file" in capsys.readouterr().err
+    assert main(arguments) == 2
+    assert "No photo could be read; the first is" in capsys.readouterr().err
 
 
 @pytest.mark.data

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -63,11 +63,12 @@ class Dataset:
             write_text(folder / RECORD, json.dumps(self.record, indent=2) + "\n")
         else:
             same_record(folder, old, self.record)
+        self._before = set(self.files("sources"))
         if sweep:
             self._sweep()
 
     def _sweep(self) -> None:
-        """Remove what a killed run left: files without their sources."""
+        """Remove what a killed run left: files without their sources, errors that were mended."""
         done = {path.name for path in self.files("sources")}
         for table in TABLES:
             if (self.folder / table).is_symlink():  # what it points to is somebody else's
@@ -81,20 +82,26 @@ class Dataset:
             for name in there - done:
                 (self.folder / table / name).unlink()
         make_folder(self.folder / "sources")
+        self.drop_replaced()
 
     def files(self, table: str) -> list[Path]:
         """The files of a table, in order."""
         return sorted((self.folder / table).glob("[!.]*.parquet"))
 
-    def done(self) -> tuple[set[bytes], int]:
-        """The :func:`key` of every source that is done, and how many could not be read."""
+    def done(self) -> tuple[set[bytes], set[bytes]]:
+        """The :func:`key` of every source that is done, and of those that could not be read."""
         keys: set[bytes] = set()
-        failed = 0
+        failed: set[bytes] = set()
         for path in self.files("sources"):
-            table = self._sources(path, ["source", "error"])
-            keys.update(map(key, table["source"].to_pylist()))
-            failed += len(table) - table["error"].null_count
+            for name, error in self._rows(path):
+                keys.add(mark := key(name))
+                (failed.discard if error is None else failed.add)(mark)
         return keys, failed
+
+    def _rows(self, path: Path) -> Iterator[tuple[str, str | None]]:
+        """The source and the error of every row of a file."""
+        table = self._sources(path, ["source", "error"])
+        return zip(table["source"].to_pylist(), table["error"].to_pylist(), strict=True)
 
     def _sources(self, path: Path, names: list[str] | None = None) -> Any:
         try:
@@ -105,17 +112,33 @@ class Dataset:
         except arrow_errors() as error:
             raise _damaged(path, error) from None
 
-    def forget_failed(self) -> int:
-        """Take the sources that could not be read out of the tables; how many those were."""
-        count = 0
+    def drop_replaced(self, mended: Set[bytes] = frozenset()) -> None:
+        """Remove the row of every source that could not be read and has a newer one.
+
+        Args:
+            mended: those whose rows of before the run go anyhow: an archive that can be read now
+                has none of its own.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        failed: dict[str, Path] = {}
+        replaced: dict[Path, list[str]] = {}
         for path in self.files("sources"):
+            for name, error in self._rows(path):
+                if (before := failed.pop(name, None)) is not None:
+                    replaced.setdefault(before, []).append(name)
+                if error is not None:
+                    failed[name] = path
+        for name, path in failed.items():
+            if path in self._before and key(name) in mended:
+                replaced.setdefault(path, []).append(name)
+        for path, names in replaced.items():
             table = self._sources(path)
-            kept = table.filter(table["error"].is_null())
-            if len(kept) < len(table):
-                count += len(table) - len(kept)
-                with atomic_path(path) as temporary:
-                    self._pq.write_table(kept, temporary)
-        return count
+            old = pc.is_in(table["source"], value_set=pa.array(names, pa.string()))
+            with atomic_path(path) as temporary:
+                kept = table.filter(pc.invert(old))
+                self._pq.write_table(kept, temporary, compression="zstd")
 
     def schemas(self) -> dict[str, Any]:
         """The ``pyarrow.Schema`` of each table, with the record in its metadata."""
@@ -269,11 +292,12 @@ def same_record(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
         )
 
 
-def merge(folders: Iterable[Path], out: Dataset) -> tuple[int, int]:
-    """Write the rows of other folders into ``out``, in few files; sources done twice count once.
+def merge(folders: Iterable[Path], out: Dataset) -> tuple[set[bytes], set[bytes]]:
+    """Write the rows of other folders into ``out``, in few files; sources done twice count once,
+    and as read where one of them was.
 
     Returns:
-        how many sources were added, and how many of them could not be read.
+        :meth:`Dataset.done` of ``out``, as it is then.
 
     Raises:
         OutputError: a folder is no batch's, or of other options.
@@ -281,7 +305,7 @@ def merge(folders: Iterable[Path], out: Dataset) -> tuple[int, int]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    (seen, _), added, failed = out.done(), 0, 0
+    seen, failed = out.done()
     for folder in folders:
         record = read_record(folder)
         if record is None:
@@ -290,9 +314,13 @@ def merge(folders: Iterable[Path], out: Dataset) -> tuple[int, int]:
         one = Dataset(folder, record)
         part = out.next_part()
         for path in one.files("sources"):
-            sources = one._sources(path)
-            names = [name for name in sources["source"].to_pylist() if key(name) not in seen]
-            seen.update(map(key, names))
+            names = []
+            for name, error in one._rows(path):
+                mark = key(name)
+                if mark not in seen or (error is None and mark in failed):
+                    names.append(name)
+                    seen.add(mark)
+                    (failed.discard if error is None else failed.add)(mark)
             wanted = pa.array(names, pa.string())
             for table in TABLES:
                 try:
@@ -303,12 +331,11 @@ def merge(folders: Iterable[Path], out: Dataset) -> tuple[int, int]:
                         part._writer(table).write_table(rows.cast(part._schemas[table]))
                         if table == "sources":
                             part.sources += len(rows)
-                            failed += len(rows) - rows["error"].null_count
                 except arrow_errors() as error:
                     part.discard()
                     if isinstance(error, OSError) and error.errno:  # of writing
                         raise output_error(out.folder, error) from error
                     raise _damaged(folder / table / path.name, error) from None
-            added += len(names)
         part.commit()
-    return added, failed
+    out.drop_replaced()
+    return seen, failed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Protocol
 
+from mien._system import child_environment
 from mien.batch.worker import Opened, Opening, Options, Photos, SegmentSeen, Source, Task
 from mien.errors import MienError
 
@@ -49,12 +49,11 @@ class Process:
     """A worker in a process of its own; it ends when its standard input does."""
 
     def __init__(self, options: Options) -> None:
-        path = os.pathsep.join(p or os.getcwd() for p in sys.path)  # noqa: PTH109
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from mien.batch.worker import main; main()"],
+            [sys.executable, "-P", "-c", "from mien.batch.worker import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            env={**child_environment(), "OMP_NUM_THREADS": "1"},
         )
         try:
             problem = pickle.loads(self.work(options))  # type: ignore[arg-type]

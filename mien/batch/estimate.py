@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mien.batch.dataset import read_record
 from mien.batch.plan import Item, check_sources, find_items
-from mien.batch.run import DEFAULT, open_dataset, unseen
+from mien.batch.run import DEFAULT, open_dataset, parse_shard, shard_folder, unseen
 from mien.batch.worker import Opening, Options, Photos, Segment, Worker
 from mien.classify import available_cores
 
@@ -50,13 +50,15 @@ def estimate(
     *,
     options: Options = DEFAULT,
     workers: int | None = None,
+    shard: str | None = None,
+    retry: bool = False,
     column: str = "",
     seed: int = 0,
 ) -> Estimate:
     """Count what there is to do and try a sample of it in this process: nothing is written.
 
     Args:
-        sources, options, workers, column: as for :func:`batch`.
+        sources, options, workers, shard, retry, column: as for :func:`batch`.
         out: the folder, to leave out what is done.
 
     Raises:
@@ -64,13 +66,15 @@ def estimate(
     """
     sources = [sources] if isinstance(sources, (str, Path)) else list(sources)
     check_sources(sources)
-    seen: set[bytes] = set()
-    if out is not None and read_record(Path(out)) is not None:
-        seen, _ = open_dataset(Path(out), options, options.analyzer(), sweep=False).done()
+    share, seen = parse_shard(shard), set[bytes]()
+    out = None if out is None else shard_folder(out, shard)
+    if out is not None and read_record(out) is not None:
+        seen, failed = open_dataset(out, options, options.analyzer(), sweep=False).done()
+        seen -= failed if retry else set()
     before, chance = len(seen), random.Random(seed)
     counts = [0, 0]
     samples: tuple[list[Item], list[Item]] = ([], [])
-    for item in find_items(sources, unseen(seen, 1, 1), column):
+    for item in find_items(sources, unseen(seen, *share), column):
         sample, most = samples[item.video], (TRIED_PHOTOS, TRIED_VIDEOS)[item.video]
         counts[item.video] += 1
         if len(sample) < most:

@@ -23,13 +23,23 @@ from typing import IO, Any
 from mien._system import arrow_errors, import_pyarrow_parquet
 from mien.errors import ImageError, MienError, MissingExtraError, first_line
 from mien.images.codecs import MAX_MEMORY
-from mien.sources import STDIN, SUFFIXES, VIDEO_SUFFIXES, LeftOut, find_media, is_address
-from mien.text import shown
+from mien.sources import (
+    STDIN,
+    SUFFIXES,
+    UNREAD_SUFFIXES,
+    VIDEO_SUFFIXES,
+    LeftOut,
+    find_media,
+    is_address,
+)
+from mien.text import printable, shown
 
 #: Endings of archives, which are looked into, and of lists, which are read where they are named.
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 ZIPS = (".zip",)
 LISTS = (".txt", ".lst", ".csv", ".tsv", ".parquet", ".pq")
+#: Endings of members of an archive that have a row, read or not.
+KNOWN = SUFFIXES | VIDEO_SUFFIXES | UNREAD_SUFFIXES
 #: A video in a zip file expands at most so many times; deflate makes a thousandth of nothing.
 MOST_EXPANSION = 200
 #: Bytes of a tar file's head that is no member: a long name, or a record of attributes.
@@ -150,15 +160,24 @@ def _item(path: str) -> Item:
 
 
 def _archive(path: str, wanted: Wanted) -> Iterator[Item]:
+    named = False
+
+    def asked(name: str) -> bool:
+        nonlocal named
+        named = True
+        return wanted(name)
+
+    name = shown(path)
     try:
         if path.lower().endswith(ZIPS):
             with open_source(path) as file, zipfile.ZipFile(file) as archive:
-                for info in archive.infolist():
-                    yield from _member(path, info.filename, wanted, partial(_in_zip, info))
+                for info in (info for info in archive.infolist() if not info.is_dir()):
+                    yield from _member(path, info.filename, asked, partial(_in_zip, info))
         else:
-            yield from _tar(path, wanted)
+            yield from _tar(path, asked)
+        if wanted(name) and not named:
+            yield Item(name, path, problem=f"{name} holds no images or videos.")
     except (*DAMAGED, zipfile.BadZipFile, tarfile.TarError) as error:
-        name = shown(path)
         if wanted(name):
             yield Item(name, path, problem=f"{name} cannot be read: {first_line(error)}.")
 
@@ -189,11 +208,21 @@ class _Head(tarfile.TarInfo):
 def _member(
     path: str, name: str, wanted: Wanted, place: Callable[[str], dict[str, Any]]
 ) -> Iterator[Item]:
-    suffix = Path(name).suffix.lower()
-    if suffix not in SUFFIXES | VIDEO_SUFFIXES or Path(name).name.startswith("."):
+    last, suffix = Path(name).name, Path(name).suffix.lower()
+    archive = name.lower().endswith((*TARS, *ZIPS))
+    if last.startswith("._") or not (archive or suffix in KNOWN):  # "._": macOS's, beside a file
         return
-    if wanted(called := shown(f"{path}::{name}")):
-        yield Item(called, path, suffix in VIDEO_SUFFIXES, **place(name))
+    if not wanted(called := shown(f"{path}::{name}")):
+        return
+    why = ""
+    if last.startswith("."):
+        why = "hidden"
+    elif archive:
+        why = "an archive in an archive is not looked into"
+    elif suffix in UNREAD_SUFFIXES:
+        why = f"{suffix[1:].upper()} is not read"
+    given = {"problem": f"{called} is left out: {why}."} if why else place(name)
+    yield Item(called, path, suffix in VIDEO_SUFFIXES, **given)
 
 
 def _tar(path: str, wanted: Wanted) -> Iterator[Item]:
@@ -206,6 +235,9 @@ def _tar(path: str, wanted: Wanted) -> Iterator[Item]:
 
         def place(name: str) -> dict[str, Any]:
             assert member is not None
+            if not member.isfile() or member.issparse():
+                what = f"a link to {member.linkname}" if member.linkname else "no regular file"
+                return {"problem": f"{shown(f'{path}::{name}')} is left out: {printable(what)}."}
             if plain:
                 return {"span": (member.offset_data, member.size)}
             if member.size > MAX_MEMORY:
@@ -215,7 +247,7 @@ def _tar(path: str, wanted: Wanted) -> Iterator[Item]:
 
         while (member := tar.next()) is not None:
             vars(tar)["members"] = []  # it would keep them all
-            if member.isfile() and not member.issparse():
+            if not member.isdir():
                 yield from _member(path, member.name, wanted, place)
 
 

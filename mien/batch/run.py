@@ -57,7 +57,7 @@ def batch(
         gpus: GPUs for each of Ray's actors.
         shard: "3/16" does the third of sixteen shares, into a folder of its own in ``out``:
             :func:`join` joins them.
-        retry: do again what could not be read.
+        retry: do again those of ``sources`` that could not be read; the others' rows stay.
         column: the column of a list's paths.
         checkpoint: seconds between two parts: what a killed run has to do again.
         on_progress: called with the summary so far, after every task.
@@ -69,23 +69,32 @@ def batch(
     sources = [sources] if isinstance(sources, (str, Path)) else list(sources)
     check_sources(sources)
     number, shards = parse_shard(shard)
-    out = Path(out) if shard is None else Path(out) / f"shard-{number}-of-{shards}"
+    out = shard_folder(out, shard)
     analyzer = options.analyzer(videos=True)
     started = time.monotonic()
     with lock(out):
         dataset = open_dataset(out, options, analyzer)
-        if retry:
-            dataset.forget_failed()
         seen, failed = dataset.done()
-        summary = Summary(before=len(seen), before_failed=failed)
-        filler = Filler(dataset, analyzer, options, checkpoint, summary, on_progress, started)
+        again = failed if retry else set()
+        seen -= again
+        summary = Summary(before=len(seen), before_failed=len(failed - again))
+        rows = Filler(dataset, analyzer, options, checkpoint, summary, on_progress, started, retry)
         plan = _tasks(find_items(sources, unseen(seen, number, shards), column))
         _count_aside(sources, column, summary, (number, shards))
         with ExitStack() as stack:
             start, workers = _starter(engine, options, workers, address, gpus, stack)
-            filler.fill(Engine(start, workers), plan)
+            rows.fill(Engine(start, workers), plan)
+        _settle(dataset, summary, again, seen)
     summary.seconds = time.monotonic() - started
     return summary
+
+
+def _settle(dataset: Dataset, summary: Summary, again: set[bytes], seen: set[bytes]) -> None:
+    """Drop the old rows of what was tried again; the rest were no sources of this run."""
+    if again:
+        dataset.drop_replaced(again & seen)
+    left = len(again - seen)
+    summary.before, summary.before_failed = summary.before + left, summary.before_failed + left
 
 
 def join(
@@ -108,9 +117,11 @@ def join(
         for folder in (out, *found):
             stack.enter_context(lock(folder))
         dataset = Dataset(out, record)
-        seen, earlier = dataset.done()
-        added, failed = merge(found, dataset)
-    return Summary(photos=added - failed, failed=failed, before=len(seen), before_failed=earlier)
+        before, earlier = dataset.done()
+        seen, failed = merge(found, dataset)
+    before -= earlier - failed  # an error that a shard has mended counts as joined now
+    new, wrong, old = len(seen) - len(before), len(failed - earlier), len(failed & earlier)
+    return Summary(photos=new - wrong, failed=wrong, before=len(before), before_failed=old)
 
 
 def _shards(out: Path) -> list[Path]:
@@ -137,6 +148,12 @@ def parse_shard(shard: str | None) -> tuple[int, int]:
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise MienError(f"{shard!r} is no shard; write 3/16 for the third of sixteen.")
     return int(match[1]), int(match[2])
+
+
+def shard_folder(out: str | Path, shard: str | None) -> Path:
+    """The folder that a share is written to. Raises MienError."""
+    number, shards = parse_shard(shard)
+    return Path(out) if shard is None else Path(out) / f"shard-{number}-of-{shards}"
 
 
 def open_dataset(out: Path, options: Options, analyzer: Analyzer, *, sweep: bool = True) -> Dataset:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mien._system import child_environment
 from mien.cli._console import say
 from mien.errors import RecipeError, require_extra
 
@@ -34,8 +35,8 @@ def relaunch_with_allocator() -> None:
         return
     if "PYTEST_CURRENT_TEST" in os.environ or sys.argv[0].endswith("pytest"):
         return
-    arguments = [sys.executable, "-m", "mien", *sys.argv[1:]]
-    os.execve(sys.executable, arguments, {**os.environ, **ALLOCATOR})
+    arguments = [sys.executable, "-P", "-m", "mien", *sys.argv[1:]]
+    os.execve(sys.executable, arguments, {**child_environment(), **ALLOCATOR})
 
 
 def check_choice(option: str, value: str | None, known: Sequence[str | None]) -> None:

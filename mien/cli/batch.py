@@ -48,7 +48,9 @@ def batch(
         str | None, option("Do one share of N; --merge joins them.", metavar="K/N")
     ] = None,
     merge: Annotated[bool, option("Join DIR's shards, or the folders named.", "--merge")] = False,
-    retry: Annotated[bool, option("Do again what could not be read.", "--retry")] = False,
+    retry: Annotated[
+        bool, option("Do again those of the sources that could not be read.", "--retry")
+    ] = False,
     dry_run: Annotated[
         bool, option("Say how much there is and how long it will take.", "--dry-run")
     ] = False,
@@ -78,8 +80,11 @@ def batch(
     option is wrong.
     """
     import mien.batch as archive
+    from mien.batch.run import shard_folder
     from mien.video.options import Options as VideoOptions
 
+    if merge and (dry_run or retry or shard is not None):
+        raise typer.BadParameter("--merge goes with none of --dry-run, --retry and --shard")
     if out is None and not dry_run:
         raise typer.BadParameter("name a folder for the tables with --out")
     options = archive.Options(
@@ -99,7 +104,15 @@ def batch(
         raise typer.BadParameter("name a source: files, folders, lists or archives")
     if dry_run:
         return _tell_estimate(
-            archive.estimate(sources, out, options=options, workers=workers, column=column)
+            archive.estimate(
+                sources,
+                out,
+                options=options,
+                workers=workers,
+                shard=shard,
+                retry=retry,
+                column=column,
+            )
         )
     assert out is not None
     with _Watch() as watch:
@@ -117,7 +130,7 @@ def batch(
             checkpoint=checkpoint,
             on_progress=watch.show,
         )
-    raise typer.Exit(_tell(summary, out, "analysed"))
+    raise typer.Exit(_tell(summary, shard_folder(out, shard), "analysed"))
 
 
 class _Watch:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import typer
+
 from mien.cli._options import Faces, Model, argument, option
 
 
@@ -42,6 +44,8 @@ def label(
     from mien.web.label import Labelling, create_label_app
     from mien.web.settings import Settings, new_token
 
+    if out is None and not photos.resolve().name:
+        raise typer.BadParameter(f"{photos} has no name for the table; give one with --out")
     table = out or photos.resolve().with_name(f"{photos.resolve().name}.csv")
     with lock(table):
         analyzer = Analyzer(model or zoo.DEFAULT)

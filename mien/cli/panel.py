@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -29,21 +30,32 @@ def panel(
     out: Annotated[Path | None, option("Folder for the report.", "--out", "-o")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model on the photo panel: detection, accuracy, calibration, groups of people."""
+    """Score a model on the photo panel: detection, accuracy, calibration, groups of people.
+
+    Exit codes: 0 every photo was read, 1 some could not be, 2 none could, or an option is wrong.
+    """
     from rich.console import Console
 
     from mien import zoo
+    from mien.atomic import make_folder
     from mien.cli._console import wrote
     from mien.data import default_data_path
     from mien.panel import ask_analyzer, document, load_sets, read_class_folders, run_panel
     from mien.panel import write_panel as write
     from mien.pipeline import Analyzer
     from mien.report.markdown import to_markdown
+    from mien.text import counted, printable
 
     analyzer = Analyzer(model or zoo.DEFAULT)
     sets = [read_class_folders(folder) for folder in photos or ()]
+    names = [panel_set.name for panel_set in sets]
+    for k, folder in enumerate(photos or ()):
+        if names.count(names[k]) > 1:
+            sets[k] = replace(sets[k], name=printable(folder))
     if data is not None or not sets:
         sets += load_sets(data or default_data_path())
+    if out is not None:
+        make_folder(out)  # not only when all is scored
     console = Console(stderr=True, highlight=False)
     with console.status("") as status:
         report = run_panel(
@@ -56,10 +68,12 @@ def panel(
             progress=lambda name, what: status.update(f"{name}: {what}"),
         )
     if report.unreadable:
-        typer.echo(f"{report.unreadable} photos could not be read and are left out.", err=True)
+        lost, first = counted(report.unreadable, "photo"), report.first_unreadable
+        typer.echo(f"{lost} could not be read; the first is {first}.", err=True)
     if out is not None:
         wrote(*write(report, out).values())
     if as_json:
         typer.echo(json.dumps(report.to_dict(), ensure_ascii=False))
     elif out is None:
         typer.echo(to_markdown(document(report)))
+    raise typer.Exit(1 if report.unreadable else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -120,7 +121,11 @@ def _photos(source: Path) -> tuple[tuple[Photo, ...], list[tuple[str, str]]]:
 
 def _name(cut: Cut, taken: set[str]) -> str:
     """The crop's path below the output folder; every call gives another one inside it."""
-    path = PurePosixPath(cut.photo.name.replace("\\", "/"))
+    path = PurePosixPath(cut.photo.name)
+    if os.sep == "\\" or isinstance(cut.photo.source, bytes):
+        # A table's names may be Windows'. Elsewhere a file's own name holds the backslash, or the
+        # escapes do of what is no text in it: as folders those would be one class.
+        path = PurePosixPath(cut.photo.name.replace("\\", "/"))
     inner = PurePosixPath(*(part for part in path.parts if part not in ("..", "/", "//")))
     inner = inner if inner.name else PurePosixPath("photo")
     number = "" if cut.number == 1 else f"-{cut.number}"

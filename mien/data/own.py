@@ -213,9 +213,11 @@ def _photo(table: Path, number: int, row: Mapping[str, Any]) -> Photo:
         # The first of the column's names that the table has: where it is empty, a later one, such
         # as the emotion that a model gave, is no answer.
         value = next((row[n] for n in COLUMNS[column] if n in row), None)
-        return "" if value is None else str(value).strip()
+        return "" if value is None else str(value)
 
-    name, label, split = cell("path"), class_name(cell("label")), cell("split").lower()
+    name, label, split = cell("path"), class_name(cell("label")), cell("split").strip().lower()
+    if name != name.strip() and not (table.parent / name).is_file():  # a name may end in blanks
+        name = name.strip()
     data = row.get("_bytes")
     if not label:
         raise ValueError(NO_LABEL)
@@ -228,7 +230,7 @@ def _photo(table: Path, number: int, row: Mapping[str, Any]) -> Photo:
         raise ValueError(f"there is no file {name!r}")
     role, marked = _ROLES.get(split, ""), _box(row)
     name = printable(name) or f"row {number}"
-    return Photo(name, source, label, cell("group"), role, marked)
+    return Photo(name, source, label, cell("group").strip(), role, marked)
 
 
 def _box(row: Mapping[str, Any]) -> Box | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.dataset import Splits
+from mien.data.dataset import FaceDataset, Splits
 from mien.data.own_faces import OwnFaces
 from mien.errors import DataError
 
@@ -58,6 +58,13 @@ def _part(labels: Ints, together: Ints, count: int, seed: int) -> NDArray[np.boo
     return mask
 
 
+def unlearned(data: FaceDataset, rows: Ints | NDArray[np.bool_]) -> str:
+    """The classes that none of these rows shows, quoted; "" if there is none."""
+    seen = set(data.labels[rows].tolist())
+    names = [name.value for number, name in enumerate(data.classes) if number not in seen]
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if names[5:] else "")
+
+
 def divide(own: OwnFaces, seed: int, protocol: str, val: bool) -> tuple[Splits, str]:
     """The faces by role, and what the part that is scored once is called.
 
@@ -68,7 +75,7 @@ def divide(own: OwnFaces, seed: int, protocol: str, val: bool) -> tuple[Splits, 
         val: whether a part must choose: cross-validation needs none.
 
     Raises:
-        DataError: the given splits hold none to train on or none to score.
+        DataError: the given splits hold none of a class to train on, or none to score.
     """
     data = own.dataset
     given = set(data.splits.tolist()) - {""}
@@ -80,6 +87,11 @@ def divide(own: OwnFaces, seed: int, protocol: str, val: bool) -> tuple[Splits, 
         raise DataError(
             f"{data.where} has the split {', '.join(sorted(given))} alone; give two of train, val "
             "and test, or none."
+        )
+    elif absent := unlearned(data, role == "train"):
+        raise DataError(
+            f"{data.where} has no face to learn {absent} from, only to score; add photos to "
+            "train/, or correct the folder's name."
         )
     elif "test" not in given:
         scored, role[role == "val"] = "val", "test"

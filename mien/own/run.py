@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mien import zoo
 from mien._version import __version__
-from mien.atomic import lock, remove, write_bytes
+from mien.atomic import lock, make_folder, remove, write_bytes
 from mien.classify import available_cores, classifier_of
 from mien.data.dataset import PROTOCOLS_OF_OWN, FaceDataset, Splits, fingerprint
 from mien.data.own import list_photos
@@ -22,7 +22,7 @@ from mien.errors import DataError, ModelError, OutputError, missing, require_ext
 from mien.evaluate import Report, describe_model, evaluate
 from mien.modelinfo import ModelInfo
 from mien.onnxfile.head import Head, find_head, with_head, with_record, without_head
-from mien.own.divide import divide
+from mien.own.divide import divide, unlearned
 from mien.own.linear import Chosen, Linear, choose, head_of, temperature_of
 from mien.own.network import EPOCHS, NEEDED, is_work_folder, train_network
 from mien.own.page import FEW, warnings_of, write_pages
@@ -79,6 +79,8 @@ def finetune(
     """
     protocol = PROTOCOLS_OF_OWN[faces]
     order = _Order(Path(out), method, epochs, seed, protocol, licence, command, quiet)
+    if report is not None:
+        make_folder(report)  # not only when all is learned
     with lock(order.out):
         analyzer = Analyzer(start)
         base = _Base.of(analyzer)
@@ -106,6 +108,8 @@ class _Order:
     def __post_init__(self) -> None:
         if self.out.suffix.lower() != ".onnx":
             raise OutputError(f"{str(self.out)!r} would hold a model; name it .onnx.")
+        if self.out.is_dir():
+            raise OutputError(f"{self.out} is a folder; name the model's file in it.")
         if self.method not in METHODS:
             raise ModelError(f"method is {self.method!r}; expected {' or '.join(METHODS)}.")
 
@@ -138,6 +142,13 @@ def _carry_out(order: _Order, base: _Base, own: OwnFaces) -> FinetuneResult:
         warnings += (
             f"With more than {MOST_LEARNED:,} faces the file does not hold which ones it learned "
             "from: score it on other photos alone.",
+        )
+    roles = ("train",) if method == "network" else ("train", "val")
+    rows = own.dataset.indices_of(np.concatenate([splits.ids[role] for role in roles]))
+    if absent := unlearned(own.dataset, rows):
+        warnings += (
+            f"No face of {absent} was learned from: they belong together and all are kept for "
+            "scoring; add photos of others.",
         )
     write_bytes(order.out, data)
     if is_work_folder(work_folder(order.out)):

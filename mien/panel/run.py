@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from mien.evaluate.metrics import averages, reliability, wilson
 from mien.panel.conditions import CONDITIONS, VERSION, Condition, Image, Place
 from mien.panel.sets import PanelPhoto, PanelSet
 from mien.pipeline import Analyzer
+from mien.text import printable
 
 #: From this confidence on a wrong answer that is not marked unsure misleads.
 CONFIDENT = 0.6
@@ -100,6 +102,7 @@ class PanelReport:
     groups: tuple[GroupScore, ...]
     remarks: Mapping[str, str]
     unreadable: int = 0
+    first_unreadable: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -152,20 +155,24 @@ def run_panel(
         progress: called before every photo: its set, and "3 of 120".
 
     Raises:
-        DataError: an unknown condition or half, or nothing is left to score.
+        DataError: an unknown condition or half, two sets of one name, or nothing is left to score.
     """
     known = {c.name: c for c in CONDITIONS}
     for name in conditions or ():
         if name not in known:
             raise DataError(f"Unknown condition {name!r}; known: {', '.join(known)}.")
     chosen = [known[name] for name in conditions or known]
+    for name, count in Counter(s.name for s in sets).items():
+        if count > 1:
+            raise DataError(f"{count} sets of the panel are called {name!r}; rename one.")
     cells: list[CellScore] = []
     groups: list[GroupScore] = []
     used = [s.of_half(half).first(limit) for s in sets]
     used = [s for s in used if s.photos]
     if not used:
         raise DataError(f"No photo of the panel is in the {half} half.")
-    unreadable, close = 0, load_detector("yunet", 0.0125, 0.5)
+    unreadable: list[str] = []
+    close = load_detector("yunet", 0.0125, 0.5)
     for panel_set in used:
         seen: dict[Condition, list[_Seen]]
         seen = {c: [] for c in chosen if c.crops or not panel_set.crops}
@@ -174,7 +181,7 @@ def run_panel(
             try:
                 image = photo.image()
             except MienError:
-                unreadable += 1
+                unreadable.append(f"{panel_set.name}/{photo.id}")
                 continue
             place = _place(image, None if panel_set.crops else close)
             for condition, answers in seen.items():
@@ -182,8 +189,12 @@ def run_panel(
         for condition, answers in seen.items():
             cells += [_score(panel_set.name, condition, answers)] if answers else []
             groups += _groups(panel_set.name, answers) if condition.name == "clean" else []
+    lost, first = len(unreadable), printable(next(iter(unreadable), ""))
+    if not cells:
+        why = "The conditions are not for faces already cut out."
+        raise DataError(f"No photo could be read; the first is {first}." if lost else why)
     remarks = {s.name: s.remark for s in used}
-    return PanelReport(VERSION, model, half, tuple(cells), tuple(groups), remarks, unreadable)
+    return PanelReport(VERSION, model, half, tuple(cells), tuple(groups), remarks, lost, first)
 
 
 def _place(image: Image, detector: Detector | None) -> Place:

@@ -22,6 +22,7 @@ from mien.data.readers import read_photo_dataset
 from mien.emotions import Emotion, Label, parse_emotion
 from mien.errors import DataError
 from mien.images import read_image
+from mien.sources import SUFFIXES, UNREAD_SUFFIXES
 
 HALVES = ("development", "test", "all")
 
@@ -224,6 +225,8 @@ def read_class_folders(folder: Path) -> PanelSet:
         except DataError:
             continue
         for file in sorted(p for p in sub.rglob("*") if p.is_file() and p.name[0] != "."):
+            if file.suffix.lower() not in SUFFIXES | UNREAD_SUFFIXES:
+                continue
             name = file.relative_to(folder).as_posix()
             photos.append(PanelPhoto(name, label, name, partial(read_image, file)))
     if not photos:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mien._system import connect_ray
+from mien._system import child_environment, connect_ray
 from mien.data import make_splits
 from mien.data.dataset import FaceDataset, Splits
 from mien.errors import MienError, RecipeError, first_line
@@ -350,10 +350,10 @@ def share_out(
     from mien.train.precision import gpu_count
 
     gpus = 0 if device == "cpu" else gpu_count()
-    command = [sys.executable, "-m", "mien", *arguments]
+    command = [sys.executable, "-P", "-m", "mien", *arguments]
     children = []
     for number in range(processes):
-        env = dict(os.environ)
+        env = child_environment()
         if gpus > 1:
             mine = os.environ.get("CUDA_VISIBLE_DEVICES")
             turn = number % gpus

@@ -24,7 +24,7 @@ from typing import Literal
 import torch
 
 from mien import atomic
-from mien._system import processor
+from mien._system import child_environment, processor
 from mien.errors import MienError, RecipeError
 
 #: bfloat16 is chosen when it is this many times as fast as float32; it costs some accuracy.
@@ -119,9 +119,7 @@ _LASTING = ("SIGILL", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGABRT")
 
 def _try_out() -> tuple[float | str, bool]:
     """A trial's finding, and whether it holds for good; the other kind is not to be kept."""
-    # What this process imports from, the child does too; -P: nothing else.
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p or str(Path.cwd()) for p in sys.path)}
-    command = _trial_command()
+    env, command = child_environment(), _trial_command()
     try:
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired:

@@ -315,6 +315,8 @@ def _read(table: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
         raise DataError(
             f"{table} is another table (columns: {printable(', '.join(header))}); name a new file."
         )
+    if twice := [name for k, name in enumerate(header) if name in header[:k]]:
+        raise DataError(f"{table} has two columns {printable(twice[0])!r}; give each its own name.")
     rows = [dict(zip(header, map(from_cell, line), strict=False)) for line in lines[1:] if line]
     return header, [{**dict.fromkeys(COLUMNS, ""), **row} for row in rows]
 
