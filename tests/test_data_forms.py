@@ -422,7 +422,7 @@ def test_shards_that_count_from_zero(fer: FaceDataset, tmp_path: Path) -> None:
 
 
 def test_no_cell_is_a_formula_and_it_reads_the_same(tmp_path: Path) -> None:
-    names = ["=1+1", "-2", "@a", "'=x", "plain"]
+    names = ["=1+1", "-2+3", "@a", "'=x", "plain"]
     dataset = assemble(
         images=[np.full((48, 48), n, np.uint8) for n in range(5)],
         emotions=[Emotion.HAPPY] * 5,

@@ -115,11 +115,10 @@ def select(
         train, val = _first(train, 64), _first(val, 64)
         unlabelled = None if unlabelled is None else _first(unlabelled, 32)
     _check_images(recipe, dataset, splits, train)
-    if not len(val) and (recipe.early_stopping or recipe.schedule.name == "plateau"):
+    if not len(val) and recipe.schedule.name == "plateau":
         raise RecipeError(
-            f"Recipe {recipe.name!r} watches the validation split (plateau schedule, early "
-            f"stopping), and protocol {splits.protocol} has none: train with --set "
-            "schedule.name=constant --set early_stopping=0."
+            f"The plateau schedule of recipe {recipe.name!r} watches the validation split, and "
+            f"protocol {splits.protocol} has none: train with --set schedule.name=constant."
         )
     _check_votes(recipe, train)
     _check_teaching(recipe, dataset, teachers, unlabelled)
