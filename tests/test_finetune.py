@@ -266,6 +266,8 @@ def test_outputs_are_looked_at_first(tmp_path: Path) -> None:
         mien.finetune(data, out=tmp_path / "m.onnx", report=tmp_path / "file")
     with pytest.raises(OutputError, match="is a folder"):
         mien.finetune(data, out=tmp_path / "folder.onnx")
+    with pytest.raises(OutputError, match="is a folder"):
+        mien.calibrate("mien_photo", data, out=tmp_path / "folder.onnx")
 
 
 def test_groups_are_never_torn_apart() -> None:

@@ -71,6 +71,7 @@ def evaluate(
         check_views(tta)
     if record and not model.endswith(".onnx"):
         raise ModelError(f"--record writes into an .onnx file, and {model} is none.")
+    from mien.atomic import make_folder
     from mien.cli._console import command_line, say, wrote
     from mien.evaluate import describe_model, to_markdown, write_report
     from mien.evaluate import evaluate as score
@@ -82,6 +83,8 @@ def evaluate(
     protocol = protocol or classifier.info.protocol or "fer2013"
     samples = samples_of(classifier, data, name, split, protocol=protocol, seed=seed, fold=fold)
     protocol = samples.splits.protocol
+    if out is not None:
+        make_folder(out)  # not only when all is scored
     if samples.left_out:
         say(f"left out: {samples.left_out:,} faces that the model learned from")
     side, (height, width) = classifier.info.input_size, samples.chosen.images.shape[1:]

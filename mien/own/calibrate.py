@@ -132,6 +132,8 @@ def calibrate(
     out = Path(out)
     if out.suffix.lower() != ".onnx":
         raise OutputError(f"{str(out)!r} would hold a model; name it .onnx.")
+    if out.is_dir():
+        raise OutputError(f"{out} is a folder; name the model's file in it.")
     if accuracy is not None and not 0 < accuracy <= 1:
         raise DataError(f"The accuracy is {accuracy}; expected a share between 0 and 1.")
     classifier = load_classifier(model)
