@@ -63,12 +63,12 @@ class Dataset:
             write_text(folder / RECORD, json.dumps(self.record, indent=2) + "\n")
         else:
             same_record(folder, old, self.record)
-        self._before = set(self.files("sources"))
+        self._before, self._mends = set(self.files("sources")), sweep
         if sweep:
             self._sweep()
 
     def _sweep(self) -> None:
-        """Remove what a killed run left: files without their sources, errors that were mended."""
+        """Remove what a killed run left: files without their sources."""
         done = {path.name for path in self.files("sources")}
         for table in TABLES:
             if (self.folder / table).is_symlink():  # what it points to is somebody else's
@@ -82,21 +82,35 @@ class Dataset:
             for name in there - done:
                 (self.folder / table / name).unlink()
         make_folder(self.folder / "sources")
-        self.drop_replaced()
 
     def files(self, table: str) -> list[Path]:
         """The files of a table, in order."""
         return sorted((self.folder / table).glob("[!.]*.parquet"))
 
     def done(self) -> tuple[set[bytes], set[bytes]]:
-        """The :func:`key` of every source that is done, and of those that could not be read."""
+        """The :func:`key` of every source that is done, and of those that could not be read.
+
+        Errors that a killed run had mended are removed.
+        """
+        keys, failed, replaced = self._scan()
+        if self._mends:
+            self._remove(replaced)
+        return keys, set(map(key, failed))
+
+    def _scan(self) -> tuple[set[bytes], dict[str, Path], dict[Path, list[str]]]:
+        """The keys of all sources, those that could not be read and where, and by file those of
+        them that have a newer row."""
         keys: set[bytes] = set()
-        failed: set[bytes] = set()
+        failed: dict[str, Path] = {}
+        replaced: dict[Path, list[str]] = {}
         for path in self.files("sources"):
             for name, error in self._rows(path):
-                keys.add(mark := key(name))
-                (failed.discard if error is None else failed.add)(mark)
-        return keys, failed
+                keys.add(key(name))
+                if (before := failed.pop(name, None)) is not None:
+                    replaced.setdefault(before, []).append(name)
+                if error is not None:
+                    failed[name] = path
+        return keys, failed, replaced
 
     def _rows(self, path: Path) -> Iterator[tuple[str, str | None]]:
         """The source and the error of every row of a file."""
@@ -119,23 +133,21 @@ class Dataset:
             mended: those whose rows of before the run go anyhow: an archive that can be read now
                 has none of its own.
         """
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        failed: dict[str, Path] = {}
-        replaced: dict[Path, list[str]] = {}
-        for path in self.files("sources"):
-            for name, error in self._rows(path):
-                if (before := failed.pop(name, None)) is not None:
-                    replaced.setdefault(before, []).append(name)
-                if error is not None:
-                    failed[name] = path
+        _, failed, replaced = self._scan()
         for name, path in failed.items():
             if path in self._before and key(name) in mended:
                 replaced.setdefault(path, []).append(name)
-        for path, names in replaced.items():
+        self._remove(replaced)
+
+    def _remove(self, failed: Mapping[Path, list[str]]) -> None:
+        """Take the errors of these sources out of the files."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        for path, names in failed.items():
             table = self._sources(path)
             old = pc.is_in(table["source"], value_set=pa.array(names, pa.string()))
+            old = pc.and_(old, table["error"].is_valid())
             with atomic_path(path) as temporary:
                 kept = table.filter(pc.invert(old))
                 self._pq.write_table(kept, temporary, compression="zstd")
@@ -292,12 +304,12 @@ def same_record(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
         )
 
 
-def merge(folders: Iterable[Path], out: Dataset) -> tuple[set[bytes], set[bytes]]:
+def merge(folders: Iterable[Path], out: Dataset, seen: set[bytes], failed: set[bytes]) -> None:
     """Write the rows of other folders into ``out``, in few files; sources done twice count once,
     and as read where one of them was.
 
-    Returns:
-        :meth:`Dataset.done` of ``out``, as it is then.
+    Args:
+        seen, failed: :meth:`Dataset.done` of ``out``; made to what it is then.
 
     Raises:
         OutputError: a folder is no batch's, or of other options.
@@ -305,7 +317,6 @@ def merge(folders: Iterable[Path], out: Dataset) -> tuple[set[bytes], set[bytes]
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    seen, failed = out.done()
     for folder in folders:
         record = read_record(folder)
         if record is None:
@@ -338,4 +349,3 @@ def merge(folders: Iterable[Path], out: Dataset) -> tuple[set[bytes], set[bytes]
                     raise _damaged(folder / table / path.name, error) from None
         part.commit()
     out.drop_replaced()
-    return seen, failed

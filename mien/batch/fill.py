@@ -77,13 +77,11 @@ class Filler:
         summary: Summary,
         on_progress: Callable[[Summary], None],
         started: float,
-        retry: bool,
     ) -> None:
         self._dataset, self._analyzer, self._options = dataset, analyzer, options
         self._checkpoint, self.summary, self._on_progress = checkpoint, summary, on_progress
         self._part: Part = dataset.next_part()
         self._begun = self._started = started
-        self._retry = retry  # new rows replace those of sources that could not be read
         self._video: _Following | None = None
 
     def fill(self, engine: Engine, tasks: Iterator[Task]) -> None:
@@ -172,8 +170,6 @@ class Filler:
 
     def _commit(self) -> None:
         self._part.commit()
-        if self._retry:
-            self._dataset.drop_replaced()
         self._part, self._begun = self._dataset.next_part(), time.monotonic()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 
@@ -78,23 +78,30 @@ def batch(
         again = failed if retry else set()
         seen -= again
         summary = Summary(before=len(seen), before_failed=len(failed - again))
-        rows = Filler(dataset, analyzer, options, checkpoint, summary, on_progress, started, retry)
+        rows = Filler(dataset, analyzer, options, checkpoint, summary, on_progress, started)
         plan = _tasks(find_items(sources, unseen(seen, number, shards), column))
         _count_aside(sources, column, summary, (number, shards))
         with ExitStack() as stack:
+            stack.enter_context(_replacing(dataset, again, seen))
             start, workers = _starter(engine, options, workers, address, gpus, stack)
             rows.fill(Engine(start, workers), plan)
-        _settle(dataset, summary, again, seen)
+        left = len(again - seen)  # no sources of this run
+        summary.before, summary.before_failed = summary.before + left, summary.before_failed + left
     summary.seconds = time.monotonic() - started
     return summary
 
 
-def _settle(dataset: Dataset, summary: Summary, again: set[bytes], seen: set[bytes]) -> None:
-    """Drop the old rows of what was tried again; the rest were no sources of this run."""
-    if again:
-        dataset.drop_replaced(again & seen)
-    left = len(again - seen)
-    summary.before, summary.before_failed = summary.before + left, summary.before_failed + left
+@contextmanager
+def _replacing(dataset: Dataset, again: set[bytes], seen: set[bytes]) -> Iterator[None]:
+    """Drop at last the old rows of what is tried ``again``; of a stopped run those that have new
+    ones."""
+    tried: set[bytes] = set()
+    try:
+        yield
+        tried = again & seen
+    finally:
+        if again:
+            dataset.drop_replaced(tried)
 
 
 def join(
@@ -118,7 +125,8 @@ def join(
             stack.enter_context(lock(folder))
         dataset = Dataset(out, record)
         before, earlier = dataset.done()
-        seen, failed = merge(found, dataset)
+        seen, failed = set(before), set(earlier)
+        merge(found, dataset, seen, failed)
     before -= earlier - failed  # an error that a shard has mended counts as joined now
     new, wrong, old = len(seen) - len(before), len(failed - earlier), len(failed & earlier)
     return Summary(photos=new - wrong, failed=wrong, before=len(before), before_failed=old)

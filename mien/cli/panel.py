@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mien.cli._options import Json, argument, option
+
+if TYPE_CHECKING:
+    from mien.panel.sets import PanelSet
 
 
 def panel(
@@ -40,18 +43,14 @@ def panel(
     from mien.atomic import make_folder
     from mien.cli._console import wrote
     from mien.data import default_data_path
-    from mien.panel import ask_analyzer, document, load_sets, read_class_folders, run_panel
+    from mien.panel import ask_analyzer, document, load_sets, run_panel
     from mien.panel import write_panel as write
     from mien.pipeline import Analyzer
     from mien.report.markdown import to_markdown
-    from mien.text import counted, printable
+    from mien.text import counted
 
     analyzer = Analyzer(model or zoo.DEFAULT)
-    sets = [read_class_folders(folder) for folder in photos or ()]
-    names = [panel_set.name for panel_set in sets]
-    for k, folder in enumerate(photos or ()):
-        if names.count(names[k]) > 1:
-            sets[k] = replace(sets[k], name=printable(folder))
+    sets = _own_sets(photos or [])
     if data is not None or not sets:
         sets += load_sets(data or default_data_path())
     if out is not None:
@@ -77,3 +76,16 @@ def panel(
     elif out is None:
         typer.echo(to_markdown(document(report)))
     raise typer.Exit(1 if report.unreadable else 0)
+
+
+def _own_sets(folders: list[Path]) -> list[PanelSet]:
+    """A set of each folder; those of one name are called by their paths."""
+    from mien.panel import read_class_folders
+    from mien.text import printable
+
+    sets = [read_class_folders(folder) for folder in folders]
+    names = [panel_set.name for panel_set in sets]
+    return [
+        replace(one, name=printable(folder)) if names.count(one.name) > 1 else one
+        for one, folder in zip(sets, folders, strict=True)
+    ]

@@ -250,7 +250,8 @@ class _Watch:
         done = self._before + self._count
         speed = f"{self._rate:.0f} frames/s"
         self.bar.update(self._task, completed=done, rate=speed)
-        if self._count > 1 and self.bar.disable and self._due():
+        due = time.monotonic() - self._printed >= PLAIN_SECONDS
+        if self._count > 1 and self.bar.disable and due:
             self._printed = time.monotonic()
             line = f"{video.path.name}: {done:,} frames"
             if self._total:
@@ -259,9 +260,6 @@ class _Watch:
             else:
                 line += f", {speed}"
             self._console.print(line)
-
-    def _due(self) -> bool:
-        return time.monotonic() - self._printed >= PLAIN_SECONDS
 
     def _first(self, video: Video, result: Result) -> None:
         o, seconds = self._options, video.seconds_expected

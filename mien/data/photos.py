@@ -55,15 +55,20 @@ class PhotoDataset:
         except DataError:
             return None
 
+    def encoded(self, i: int) -> bytes:
+        """The file of photo ``i``. Raises OSError where it is missing."""
+        blob = self.blobs[i]
+        return blob.read_bytes() if isinstance(blob, Path) else blob
+
     def image(self, i: int) -> NDArray[np.uint8]:
         """Photo ``i``, uint8 (H, W, 3), BGR.
 
         Raises:
             ImageError: the file is missing, damaged or too large.
         """
-        blob, name = self.blobs[i], f"{self.source}: photo {self.ids[i]}"
+        name = f"{self.source}: photo {self.ids[i]}"
         try:
-            data = blob.read_bytes() if isinstance(blob, Path) else blob
+            data = self.encoded(i)
             declared_size(data, name, MAX_PIXELS)  # OpenCV believes whatever a header declares
             image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
         except (OSError, cv2.error):

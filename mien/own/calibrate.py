@@ -15,13 +15,14 @@ from mien.atomic import write_bytes
 from mien.classify import load_classifier
 from mien.data.dataset import FaceDataset
 from mien.data.own_faces import Findings, OwnFaces
-from mien.errors import DataError, OutputError
+from mien.errors import DataError
 from mien.evaluate.metrics import negative_log_likelihood, reliability
 from mien.evaluate.samples import read_photos, unseen
 from mien.modelinfo import ModelInfo
 from mien.onnxfile.head import with_record
 from mien.own.divide import folds
 from mien.own.linear import FOLDS, temperature_of
+from mien.own.run import check_target
 from mien.preprocess import softmax
 from mien.quality import RULE, log_odds
 from mien.results import Quality
@@ -130,10 +131,7 @@ def calibrate(
         OutputError: ``out`` is no ``.onnx`` file, or cannot be written.
     """
     out = Path(out)
-    if out.suffix.lower() != ".onnx":
-        raise OutputError(f"{str(out)!r} would hold a model; name it .onnx.")
-    if out.is_dir():
-        raise OutputError(f"{out} is a folder; name the model's file in it.")
+    check_target(out)
     if accuracy is not None and not 0 < accuracy <= 1:
         raise DataError(f"The accuracy is {accuracy}; expected a share between 0 and 1.")
     classifier = load_classifier(model)

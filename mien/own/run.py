@@ -91,6 +91,14 @@ def finetune(
     return result if report is None else replace(result, pages=write_pages(result, report))
 
 
+def check_target(out: Path) -> None:
+    """Raise OutputError where ``out`` cannot be a model's file."""
+    if out.suffix.lower() != ".onnx":
+        raise OutputError(f"{str(out)!r} would hold a model; name it .onnx.")
+    if out.is_dir():
+        raise OutputError(f"{out} is a folder; name the model's file in it.")
+
+
 @dataclass(frozen=True)
 class _Order:
     """What is to be made of the photos. Raises OutputError, ModelError."""
@@ -106,10 +114,7 @@ class _Order:
     began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        if self.out.suffix.lower() != ".onnx":
-            raise OutputError(f"{str(self.out)!r} would hold a model; name it .onnx.")
-        if self.out.is_dir():
-            raise OutputError(f"{self.out} is a folder; name the model's file in it.")
+        check_target(self.out)
         if self.method not in METHODS:
             raise ModelError(f"method is {self.method!r}; expected {' or '.join(METHODS)}.")
 

@@ -188,9 +188,8 @@ def _muxspace(folder: Path) -> PanelSet:
 
 def _encoded(data: PhotoDataset, i: int) -> bytes:
     """The bytes of photo ``i``; its id where its file is missing."""
-    blob = data.blobs[i]
     try:
-        return blob if isinstance(blob, bytes) else blob.read_bytes()
+        return data.encoded(i)
     except OSError:
         return data.ids[i].encode()
 

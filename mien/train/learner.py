@@ -29,8 +29,9 @@ FERPLUS_OUTPUTS = 10
 Teacher = Callable[[Tensor, float], Tensor]
 
 
-def _seed(value: int) -> None:
-    torch.manual_seed(value % 2**63)  # torch takes no larger one
+def seed_torch(value: int) -> None:
+    """Any number is a seed, where torch takes none of 2**63 or more."""
+    torch.manual_seed(value % 2**63)
 
 
 def freeze_scales(model: nn.Module) -> None:
@@ -241,7 +242,7 @@ class Learner(nn.Module):
         """
         config = self.recipe.loss
         # The images, which may come again, must not depend on what dropout drew before them...
-        _seed(7_368_787 * (self.image_epoch + 1) + 1009 * self.seed + number)
+        seed_torch(7_368_787 * (self.image_epoch + 1) + 1009 * self.seed + number)
         x = self.prepare(batch.images, train=True, index=batch.index)
         target, votes, weights = self.targets(batch), batch.votes, batch.weights
         order, lam = None, 1.0
@@ -262,7 +263,7 @@ class Learner(nn.Module):
             x = smaller(x, self.side())
         # ... and dropout not on them; other processes drop other units.
         apart = 86_028_121 * processes.number()
-        _seed(15_485_863 * (self.epoch + 1) + 1009 * self.seed + number + apart)
+        seed_torch(15_485_863 * (self.epoch + 1) + 1009 * self.seed + number + apart)
         if self.auxiliary is None:
             logits = self.model(x).float()
         else:

@@ -19,7 +19,7 @@ from mien.errors import DataError, RecipeError
 from mien.models.registry import get_spec
 from mien.train.batches import EpochBatches
 from mien.train.distill import Teachers
-from mien.train.learner import Learner
+from mien.train.learner import Learner, seed_torch
 from mien.train.recipe import Recipe, WeightConfig
 
 #: Rules that read the FER+ votes.
@@ -59,7 +59,7 @@ class Material:
         self, recipe: Recipe, seed: int, device: str, teachers: Teachers | None = None
     ) -> Learner:
         """A fresh learner, whose weights follow from the seed; on the CPU."""
-        torch.manual_seed(seed % 2**63)  # more is no seed of torch's
+        seed_torch(seed)
         untaught = None
         if sources := recipe.distill.sources.split():
             untaught = torch.from_numpy(~np.isin(self.chosen.sources, sources))

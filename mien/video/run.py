@@ -75,21 +75,15 @@ class VideoRun:
         before = Tables(*tables, "", sha256).videos() if grow else set()
         self.videos.sort(key=self._order(before, go_on))  # the old ones keep the outputs' names
         places = [self.outputs.for_video(f.path, several, taken) for f in self.videos]
-        kept = [
-            (video, place)
-            for video, place in zip(self.videos, places, strict=True)
-            if not (grow and self._is_done(video, place, before))
-        ]
+        kept: list[tuple[Video, Outputs]] = []
+        over: list[tuple[Video, Outputs]] = []
+        for video, place in zip(self.videos, places, strict=True):
+            done = grow and self._is_done(video, place, before)
+            (over if done else kept).append((video, place))
         #: How many videos were left out because they are done.
-        self.done = len(places) - len(kept)
-        over = [place for place in places if all(place is not other for _, other in kept)]
+        self.done = len(over)
         #: What is asked for of those, and is not there.
-        self.missing = [
-            path
-            for o in over
-            for path in (o.video, o.plot)
-            if path is not None and not path.exists()
-        ]
+        self.missing = [p for _, o in over for p in (o.video, o.plot) if p and not p.exists()]
         self.videos, self._places = [video for video, _ in kept], [place for _, place in kept]
         self._check_targets()
         paths = [f.path for f in self.videos]
