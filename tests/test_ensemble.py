@@ -84,7 +84,7 @@ def test_an_ensemble_is_the_mean_of_its_members(trained: list[Path], tmp_path: P
     data = three_parts()
     splits = make_splits(data, "fer2013")
     out = tmp_path / "ensemble"
-    record = build_ensemble(trained, data, splits, out, views="none")
+    record = build_ensemble(trained, data, splits, out, tta="none")
     val = splits.select(data, "val")
     mean = sum(load_checkpoint(p / "best.ckpt").predict_proba(val.images) for p in trained) / 3
     expected = float((np.asarray(mean).argmax(1) == val.labels).mean())
@@ -98,7 +98,7 @@ def test_an_ensemble_is_the_mean_of_its_members(trained: list[Path], tmp_path: P
     seen = teachers(torch.from_numpy(val.images)[:, None].float() / 255, 1.0)
     assert np.allclose(seen.numpy(), mean, atol=1e-4)
     # and a member of another ensemble
-    nested = build_ensemble([out], data, splits, tmp_path / "nested", views="none")
+    nested = build_ensemble([out], data, splits, tmp_path / "nested", tta="none")
     assert len(nested["members"]) == 3
     with pytest.raises(RecipeError, match="--choose"):
         build_ensemble(trained, data, splits, out, choose="best")
@@ -113,27 +113,27 @@ def test_the_test_split_is_scored_once(trained: list[Path], tmp_path: Path) -> N
     data = three_parts()
     splits = make_splits(data, "fer2013")
     out = tmp_path / "ensemble"
-    first = build_ensemble(trained, data, splits, out, views="flip", test=True)
+    first = build_ensemble(trained, data, splits, out, tta="flip", test=True)
     assert first["test"]["n"] == 28
     assert len(first["test"]["member_accuracies"]) == 3
     stamp = (out / "test.json").stat().st_mtime_ns
-    again = build_ensemble(trained, data, splits, out, views="flip", test=True)
+    again = build_ensemble(trained, data, splits, out, tta="flip", test=True)
     assert again["test"] == first["test"]
     assert (out / "test.json").stat().st_mtime_ns == stamp
-    quiet = build_ensemble(trained, data, splits, out, views="flip")  # not asked for, not lost
+    quiet = build_ensemble(trained, data, splits, out, tta="flip")  # not asked for, not lost
     assert quiet["test"] == first["test"]
     for test in (True, False):  # another choice would replace this one's record
         with pytest.raises(RecipeError, match="test score of another choice"):
-            build_ensemble(trained[:2], data, splits, out, views="flip", test=test)
+            build_ensemble(trained[:2], data, splits, out, tta="flip", test=test)
     assert json.loads((out / "ensemble.json").read_text())["test"] == first["test"]
-    # Every member alone under every views, so that no row needs a second look at the split.
+    # Every member alone under every augmentation, so that no row needs a second look at the split.
     held_out = splits.select(data, "test")
     for folder, single in zip(trained, first["test"]["members"], strict=True):
-        assert single["by_views"].keys() == {"none", "flip", "ten"}
-        assert single["by_views"]["flip"] == single["accuracy"]
+        assert single["by_tta"].keys() == {"none", "flip", "ten"}
+        assert single["by_tta"]["flip"] == single["accuracy"]
         p = load_checkpoint(folder / "best.ckpt").predict_proba(held_out.images)
         alone = float((p.argmax(1) == held_out.labels).mean())
-        assert single["by_views"]["none"] == pytest.approx(alone, abs=1e-6)
+        assert single["by_tta"]["none"] == pytest.approx(alone, abs=1e-6)
 
 
 def test_members_of_other_labels_are_refused(trained: list[Path], tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_replaced_protocol_has_a_folder_of_its_own(tmp_path: Path) -> None:
 def test_small_shares_do_not_teach_and_are_named(trained: list[Path], tmp_path: Path) -> None:
     made = tmp_path / "ensemble"
     data = three_parts()
-    build_ensemble(trained[:2], data, make_splits(data, "fer2013"), made, views="none")
+    build_ensemble(trained[:2], data, make_splits(data, "fer2013"), made, tta="none")
     assert dropped([made]) == []
     path = made / "ensemble.json"
     record = json.loads(path.read_text())

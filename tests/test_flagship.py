@@ -1,4 +1,4 @@
-"""The flagship's parts: nets, Muon, losses, mixing, weights, views, FER+ majority, speed run."""
+"""The flagship's parts: nets, Muon, losses, mixing, weights, TTA, FER+ majority, speed run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mien.data.ferplus import majority_labels, majority_view
 from mien.data.splits import make_splits
 from mien.emotions import ALL, FERPLUS_COLUMNS, Emotion
 from mien.errors import DataError, ModelError, RecipeError
-from mien.evaluate.runner import predict, views_of
+from mien.evaluate.runner import augmented, predict
 from mien.models import count_multiply_adds, count_parameters, create_model
 from mien.models.blocks import DropPath, RepConv, fuse
 from mien.train.batches import alternating_mirror, augment, mix
@@ -328,13 +328,13 @@ def test_majority_of_fer2013(data_dir: Path) -> None:
 
 def test_views_are_what_their_names_say() -> None:
     data = drawn_faces(14)
-    assert [len(list(views_of(data.images, v))) for v in ("none", "flip", "ten")] == [1, 2, 10]
-    ten = list(views_of(data.images, "ten"))
+    assert [len(list(augmented(data.images, v))) for v in ("none", "flip", "ten")] == [1, 2, 10]
+    ten = list(augmented(data.images, "ten"))
     assert np.array_equal(ten[1], data.images[:, :, ::-1])
     assert np.array_equal(ten[2][:, 2:, 2:], data.images[:, :-2, :-2])
     assert np.array_equal(ten[2][:, 0], ten[2][:, 1])  # the edge is repeated
     with pytest.raises(DataError, match="augmentation must be"):
-        list(views_of(data.images, "five"))
+        list(augmented(data.images, "five"))
 
     def by_corner(faces: np.ndarray) -> np.ndarray:
         p = np.full((len(faces), 7), 0.0)
@@ -342,7 +342,7 @@ def test_views_are_what_their_names_say() -> None:
         p[:, 1] = 1 - p[:, 0]
         return p
 
-    flip, _ = predict(by_corner, data, data.classes, views="flip")
+    flip, _ = predict(by_corner, data, data.classes, tta="flip")
     order = np.argsort(data.ids)
     corners = (data.images[order, 0, 0] / 255 + data.images[order, 0, -1] / 255) / 2
     assert np.allclose(flip.probabilities[:, 0], corners)
@@ -437,7 +437,7 @@ def test_claims_say_what_was_measured() -> None:
     assert sentence(record) == (
         "12.3 s on 2 cores: 70.12 % on PublicTest (3 runs, standard deviation 0.21)"
     )
-    how = sentence({**record, "precision": "bf16", "views": "ten"})
+    how = sentence({**record, "precision": "bf16", "tta": "ten"})
     assert how.startswith("12.3 s on 2 cores, bfloat16: 70.12 % on PublicTest, averaged over ten")
     measured = json.loads(FILE.read_text(encoding="utf-8"))
     for name in ("mien_fast", "mien_fast_folder"):

@@ -63,7 +63,7 @@ def main() -> None:
             "recipe": json.loads(json.dumps(recipe.to_dict() | {"claim": ""})),
             "hardware": hardware(device),
             "precision": choose_precision(recipe.precision, device).precision,
-            "views": options.tta,
+            "tta": options.tta,
             "data": dataset.sha256,
         }
         if record and record.get("same") != same:
@@ -88,7 +88,7 @@ def main() -> None:
                 splits,
                 seeds=[seed],
                 device=device,
-                views=options.tta,
+                tta=options.tta,
                 test=options.test,
                 keep=lambda seed, network: save_network(
                     network, recipe, dataset, splits, weights(seed)
@@ -109,7 +109,7 @@ def main() -> None:
         claims = json.loads(FILE.read_text(encoding="utf-8"))
         keys = ("hardware", "precision", "split", "runs", "seconds", "accuracy", "accuracy_sd")
         kind = "gpu" if device == "cuda" else "cpu"
-        claims.setdefault(recipe.name, {})[kind] = {key: record[key] for key in (*keys, "views")}
+        claims.setdefault(recipe.name, {})[kind] = {key: record[key] for key in (*keys, "tta")}
         write_text(FILE, json.dumps(claims, indent=2, sort_keys=True) + "\n")
     print(json.dumps(record))
 

@@ -61,7 +61,7 @@ def combine(options: argparse.Namespace, runs: list[dict[str, Any]]) -> dict[str
         link = out / "probabilities"
         if not link.exists():
             link.symlink_to(Path("..") / cache.name)
-        args: dict[str, Any] = {"views": "ten", "choose": choose, "device": options.device}
+        args: dict[str, Any] = {"tta": "ten", "choose": choose, "device": options.device}
         return build_ensemble(paths, dataset, splits, out, say=say, test=test, **args)
 
     if not score("val"):

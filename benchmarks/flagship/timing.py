@@ -66,9 +66,9 @@ def sentence(record: dict[str, Any]) -> str:
     """E.g. "300 s on 2 cores of ..., bfloat16: 70.12 % on PrivateTest (7 runs, standard deviation
     .21)"."""
     how = ", bfloat16" if record.get("precision") == "bf16" else ""
-    views = record.get("views", "none")
+    tta = record.get("tta", "none")
     words = {"flip": "a face and its mirror image", "ten": "ten crops"}
-    averaged = f", averaged over {words[views]}" if views in words else ""
+    averaged = f", averaged over {words[tta]}" if tta in words else ""
     spread = ""
     if record["runs"] > 1:
         spread = f", standard deviation {100 * record['accuracy_sd']:.2f}"
@@ -86,11 +86,11 @@ def claim(recipe: str) -> str:
 
 
 def accuracy(
-    classifier: TorchClassifier, dataset: FaceDataset, splits: Splits, role: str, views: str
+    classifier: TorchClassifier, dataset: FaceDataset, splits: Splits, role: str, tta: str
 ) -> float:
     """Share of ``role``'s images that are correctly classified, with test-time augmentation."""
     split = splits.select(dataset, role)
-    found, _ = predict(classifier.predict_proba, split, classifier.info.labels, views=views)
+    found, _ = predict(classifier.predict_proba, split, classifier.info.labels, tta=tta)
     return round(found.join(split).accuracy, 6)
 
 
@@ -101,7 +101,7 @@ def speedrun(
     *,
     seeds: Sequence[int] = (0,),
     device: str = "cpu",
-    views: str = "none",
+    tta: str = "none",
     test: bool = False,
     write: Callable[[dict[str, Any]], None] = lambda record: None,
     keep: Callable[[int, TorchClassifier], None] = lambda seed, classifier: None,
@@ -130,9 +130,9 @@ def speedrun(
         )
         busy = others.share()
         keep(seed, classifier)
-        scores = {role: accuracy(classifier, dataset, splits, role, views) for role in roles}
+        scores = {role: accuracy(classifier, dataset, splits, role, tta) for role in roles}
         runs.append({"seed": seed, "seconds": round(seconds, 2), "others": busy, **scores})
-        record = joined([_record(recipe, splits, runs, roles[-1], device, views, choice.precision)])
+        record = joined([_record(recipe, splits, runs, roles[-1], device, tta, choice.precision)])
         write(record)
     return record
 
@@ -149,7 +149,7 @@ def add_test(
         network: seed -> what ``keep`` was given.
     """
     each = [
-        {**run, "test": accuracy(network(run["seed"]), dataset, splits, "test", record["views"])}
+        {**run, "test": accuracy(network(run["seed"]), dataset, splits, "test", record["tta"])}
         for run in record["each"]
     ]
     return joined([{**record, "split": _split_name(splits, "test"), "each": each}])
@@ -185,7 +185,7 @@ def _record(
     runs: list[dict[str, Any]],
     role: str,
     device: str,
-    views: str,
+    tta: str,
     precision: str,
 ) -> dict[str, Any]:
     return {
@@ -193,7 +193,7 @@ def _record(
         "recipe": replace(recipe, claim="").to_dict(),
         "hardware": hardware(device),
         "precision": precision,
-        "views": views,
+        "tta": tta,
         "split": _split_name(splits, role),
         "each": list(runs),
         "timed": "fresh weights to the end of the last epoch; reading and scoring are not",

@@ -101,9 +101,9 @@ def work_on(task: dict[str, Any]) -> None:
     else:
         roles = ["val", "test"] if task["test"] else ["val"]
         for role in (r for r in roles if len(splits.ids[r])):
-            for views in ("none", "flip", "ten"):
-                score = accuracy(classifier, dataset, splits, role, views)
-                summary[f"{splits.published_name(role)} {views}"] = score
+            for tta in ("none", "flip", "ten"):
+                score = accuracy(classifier, dataset, splits, role, tta)
+                summary[f"{splits.published_name(role)} {tta}"] = score
     write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
 
 

@@ -85,7 +85,7 @@ def ensemble(
         dataset,
         splits,
         out,
-        views=views or tta,
+        tta=views or tta,
         choose=choose,
         test=test,
         device=device,

@@ -62,13 +62,13 @@ def evaluate(
     """
     if format_ not in FORMATS:
         raise DataError(f"--format must be one of {', '.join(FORMATS)}, not {format_!r}.")
-    from mien.evaluate.runner import check_views
+    from mien.evaluate.runner import check_tta
 
     tta = tta or views
     if flip and tta not in ("", "flip"):
         raise DataError(f"--flip and --tta {tta} contradict each other; give one of them.")
     if tta:
-        check_views(tta)
+        check_tta(tta)
     if record and not model.endswith(".onnx"):
         raise ModelError(f"--record writes into an .onnx file, and {model} is none.")
     from mien.atomic import make_folder
@@ -100,7 +100,7 @@ def evaluate(
         seed=seed,
         batch_size=batch_size,
         flip=flip,
-        views=tta,
+        tta=tta,
         exclude_unknown=exclude_unknown,
         progress=True,
         model=describe_model(classifier.info),

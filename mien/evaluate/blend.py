@@ -168,8 +168,8 @@ def blend(
     training = samples.splits.select(samples.dataset, "train")
     if chosen.votes is None or training.votes is None:
         raise DataError(f"{samples.dataset.where} has no FER+ votes; put fer2013new.csv beside it.")
-    views = "flip" if flip else "none"
-    found, _ = predict(classifier, chosen, batch_size=batch_size, views=views, progress=progress)
+    tta = "flip" if flip else "none"
+    found, _ = predict(classifier, chosen, batch_size=batch_size, tta=tta, progress=progress)
     votes = chosen.votes[chosen.indices_of(found.ids)]  # joined by id, as labels are
     scores = blend_scores(
         found.probabilities,
@@ -184,7 +184,7 @@ def blend(
         {
             "model": dict(model or {}),
             "data": {"name": chosen.name, "sha256": chosen.sha256, **where},
-            "tta": views,
+            "tta": tta,
             **scores.record,
             "gap_as_often_as_raters": None if gap is None else round(gap, 4),
             "notes": [_PRIVATE] if private else [],

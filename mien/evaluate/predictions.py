@@ -204,7 +204,7 @@ class PredictionCache:
             dataset: the images, in any order.
             compute: called only where nothing is kept: the predictions of exactly these images and
                 the seconds in the model, as :func:`mien.evaluate.runner.predict` returns them.
-            tta: the test-time augmentation, a name in :data:`mien.evaluate.runner.VIEWS`.
+            tta: the test-time augmentation, a name in :data:`mien.evaluate.runner.TTA`.
 
         Returns:
             the predictions and the seconds that the model took for them, then or now.

@@ -24,18 +24,18 @@ from mien.evaluate.scores import Scores, score
 from mien.modelinfo import ModelInfo
 from mien.preprocess import whole_face
 
-#: Names of the sets of views: the face alone; with its mirror image; both, at five places.
-VIEWS = ("none", "flip", "ten")
+#: The kinds of test-time augmentation: the face alone; with its mirror image; both, at five places.
+TTA = ("none", "flip", "ten")
 
 #: Shift of the four outer places of "ten", in pixels of a 48 px face (4 %).
 SHIFT = 2
 
 
-def check_views(views: str) -> str:
-    """``views`` itself. Raises DataError for a name that is not in ``VIEWS``."""
-    if views not in VIEWS:
-        raise DataError(f"Test-time augmentation must be one of {', '.join(VIEWS)}, not {views!r}.")
-    return views
+def check_tta(tta: str) -> str:
+    """``tta`` itself. Raises DataError for a name that is not in ``TTA``."""
+    if tta not in TTA:
+        raise DataError(f"Test-time augmentation must be one of {', '.join(TTA)}, not {tta!r}.")
+    return tta
 
 
 def shifted(faces: NDArray[np.uint8], down: int, right: int) -> NDArray[np.uint8]:
@@ -45,21 +45,21 @@ def shifted(faces: NDArray[np.uint8], down: int, right: int) -> NDArray[np.uint8
     return faces[:, rows[:, None], columns[None, :]]
 
 
-def views_of(faces: NDArray[np.uint8], views: str) -> Iterator[NDArray[np.uint8]]:
-    """Each view of a batch in turn: 1, 2 or 10 arrays uint8 (N, H, W).
+def augmented(faces: NDArray[np.uint8], tta: str) -> Iterator[NDArray[np.uint8]]:
+    """Each augmented copy of a batch in turn: 1, 2 or 10 arrays uint8 (N, H, W).
 
     "ten" is the classic ten-crop (Krizhevsky et al. 2012) for a net that takes the whole face: the
     face and four copies moved diagonally by ``SHIFT`` of 48 pixels, each with its mirror image.
     """
-    check_views(views)
+    check_tta(tta)
     places = [(0, 0)]
-    if views == "ten":
+    if tta == "ten":
         step = max(1, round(SHIFT * faces.shape[1] / 48))
         places += [(step, step), (step, -step), (-step, step), (-step, -step)]
     for down, right in places:
         moved = shifted(faces, down, right) if (down, right) != (0, 0) else faces
         yield np.ascontiguousarray(moved)
-        if views != "none":
+        if tta != "none":
             yield np.ascontiguousarray(moved[:, :, ::-1])
 
 
@@ -101,7 +101,7 @@ def evaluate(
     classes: Sequence[Label] | None = None,
     batch_size: int = 256,
     flip: bool = False,
-    views: str = "",
+    tta: str = "",
     progress: bool = False,
     splits: Splits | None = None,
     allow_trained: bool = False,
@@ -116,8 +116,8 @@ def evaluate(
             name. A loaded classifier knows its own.
         batch_size: faces per call.
         flip: average the probabilities of each face and its mirror image.
-        views: the test-time augmentation instead: "none", "flip" or "ten" (flip × five places; see
-            :func:`mien.evaluate.runner.views_of`); "" follows ``flip``.
+        tta: the test-time augmentation instead: "none", "flip" or "ten" (flip × five places; see
+            :func:`mien.evaluate.runner.augmented`); "" follows ``flip``.
         progress: a bar on stderr, if that is a terminal.
         splits: where ``dataset`` is from; a model of a protocol that draws its split is refused
             without it, see :func:`mien.data.splits.refuse_trained_on`.
@@ -136,11 +136,11 @@ def evaluate(
         raise DataError(f"The batch size is {batch_size}; it must be at least 1.")
     if not allow_trained:
         refuse_trained_on(predict_proba, dataset, splits)
-    views = check_views(views or ("flip" if flip else "none"))
+    tta = check_tta(tta or ("flip" if flip else "none"))
     predictions, seconds = predict(
-        predict_proba, dataset, classes, batch_size=batch_size, views=views, progress=progress
+        predict_proba, dataset, classes, batch_size=batch_size, tta=tta, progress=progress
     )
-    return report_on(predictions, dataset, views=views, seconds=seconds, **about)
+    return report_on(predictions, dataset, tta=tta, seconds=seconds, **about)
 
 
 def report_on(
@@ -150,7 +150,7 @@ def report_on(
     twin_free_ids: NDArray[np.str_] | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
-    views: str = "none",
+    tta: str = "none",
     exclude_unknown: bool = False,
     mistakes: int = 24,
     model: Mapping[str, Any] | None = None,
@@ -169,7 +169,7 @@ def report_on(
         exclude_unknown: leave out, and count, samples of a class the model has not (CK+ contempt
             for a FER2013 model) instead of refusing.
         mistakes: how many of the most confident mistakes the report keeps.
-        views, model, protocol, split, command, seconds: said in the report.
+        tta, model, protocol, split, command, seconds: said in the report.
 
     Raises:
         DataError: classes that do not fit, or ids that do not match.
@@ -192,7 +192,7 @@ def report_on(
         data=_about(dataset, joined),
         protocol=protocol,
         split=split,
-        tta=views,
+        tta=tta,
         bootstrap=bootstrap,
         seed=seed,
         seconds=seconds,
@@ -221,7 +221,7 @@ def predict(
     classes: Sequence[Label] | None = None,
     *,
     batch_size: int = 256,
-    views: str = "none",
+    tta: str = "none",
     progress: bool = False,
 ) -> tuple[Predictions, float]:
     """Run the model over ``dataset`` in the order of the ids, so that batches never depend on it.
@@ -235,7 +235,7 @@ def predict(
     from rich.console import Console
     from rich.progress import Progress
 
-    check_views(views)
+    check_tta(tta)
     call, classes = resolved(predict_proba, classes)
     order = np.argsort(dataset.ids, kind="stable")
     parts = []
@@ -247,7 +247,7 @@ def predict(
             rows = order[start : start + batch_size]
             faces = np.ascontiguousarray(dataset.images[rows])
             began = time.perf_counter()
-            seen = [_call(call, v, len(classes)) for v in views_of(faces, views)]
+            seen = [_call(call, v, len(classes)) for v in augmented(faces, tta)]
             parts.append(sum(seen[1:], seen[0]) / len(seen))
             seconds += time.perf_counter() - began
             bar.advance(task, len(rows))

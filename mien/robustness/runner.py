@@ -92,7 +92,7 @@ def robustness(
     run = identity(chosen, model or {}, classes, split=split, protocol=protocol, flip=flip)
 
     def answers(images: FaceDataset) -> tuple[Predictions, float]:
-        return predict(call, images, classes, batch_size=batch_size, views=run["tta"])
+        return predict(call, images, classes, batch_size=batch_size, tta=run["tta"])
 
     ask = _keeping(answers, out, run)
     scored: list[Cell] = []

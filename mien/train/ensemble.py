@@ -19,7 +19,7 @@ from mien.data.dataset import FaceDataset, Splits
 from mien.data.splits import refuse_seen
 from mien.errors import RecipeError
 from mien.evaluate import Joined, PredictionCache, Predictions, Report, write_report
-from mien.evaluate.runner import VIEWS, check_views, predict, report_on
+from mien.evaluate.runner import TTA, check_tta, predict, report_on
 from mien.evaluate.samples import Samples
 from mien.report.markdown import markdown_table
 from mien.train.checkpoint import load_checkpoint, read_checkpoint
@@ -66,17 +66,17 @@ def greedy_weights(
 
 
 def member_predictions(
-    member: Member, split: FaceDataset, views: str, folder: Path, device: str = "cpu"
+    member: Member, split: FaceDataset, tta: str, folder: Path, device: str = "cpu"
 ) -> Predictions:
     """A member's probabilities on ``split``, computed once and then read from ``folder``."""
 
     def compute() -> tuple[Predictions, float]:
         classifier = load_checkpoint(member.path, device)
         labels = classifier.info.labels
-        return predict(classifier.predict_proba, split, labels, views=views, progress=True)
+        return predict(classifier.predict_proba, split, labels, tta=tta, progress=True)
 
     sha256 = file_sha256(member.path)
-    return PredictionCache(folder).get(sha256, split, compute, views)[0]
+    return PredictionCache(folder).get(sha256, split, compute, tta)[0]
 
 
 def averaged(found: Sequence[Predictions], weights: NDArray[np.float64]) -> Predictions:
@@ -111,7 +111,7 @@ def build_ensemble(
     splits: Splits,
     out: Path,
     *,
-    views: str = "flip",
+    tta: str = "flip",
     choose: str = "equal",
     test: bool = False,
     device: str = "auto",
@@ -126,7 +126,7 @@ def build_ensemble(
         paths: see :func:`mien.train.distill.find_members`.
         out: folder of ``ensemble.json``, ``ensemble.md``, ``report/`` and the members'
             probabilities; ``test.json`` and ``test/`` where the test split was scored.
-        views: the test-time augmentation: "none", "flip" or "ten".
+        tta: the test-time augmentation: "none", "flip" or "ten".
         choose: "equal" or "greedy" (:func:`greedy_weights`).
         test: score the test split, once: the same choice is answered from ``test.json``, which
             also has every member alone, and without test-time augmentation too.
@@ -136,19 +136,19 @@ def build_ensemble(
             validation or test splits, or the test split was scored for another choice here.
         ModelError: a path is no member.
     """
-    members = _members(paths, splits, choose, views)
+    members = _members(paths, splits, choose, tta)
     scorer = _Scorer(members, make_folder(out / PROBABILITIES), choose_device(device), command)
     val = Samples(dataset, splits, "val")
-    found = scorer.predictions(val, views, say)
+    found = scorer.predictions(val, tta, say)
     joined = [one.join(val.chosen) for one in found]
     weights = np.full(len(members), 1 / len(members))
     if choose == "greedy":
         weights = greedy_weights(np.stack([j.probabilities for j in joined]), joined[0].labels)
     note = " (the shares were chosen on it)" * (choose == "greedy")
-    report = scorer.report(val, averaged(found, weights), views, note=note)
+    report = scorer.report(val, averaged(found, weights), tta, note=note)
     record: dict[str, Any] = {
         "protocol": splits.protocol,
-        "views": views,
+        "tta": tta,
         "choose": choose,
         "data": {"name": dataset.name, "sha256": dataset.sha256},
         "members": [_entry(*one, out) for one in zip(members, weights, joined, strict=True)],
@@ -167,11 +167,11 @@ def build_ensemble(
     return record
 
 
-def _members(paths: Sequence[Path], splits: Splits, choose: str, views: str) -> list[Member]:
+def _members(paths: Sequence[Path], splits: Splits, choose: str, tta: str) -> list[Member]:
     """The members behind ``paths``, where they can be chosen by ``choose`` on these splits."""
     if choose not in CHOICES:
         raise RecipeError(f"--choose must be one of {', '.join(CHOICES)}, not {choose!r}.")
-    check_views(views)
+    check_tta(tta)
     if not len(splits.ids["val"]):
         raise RecipeError(f"Protocol {splits.protocol!r} has no validation split to choose on.")
     members = find_members(paths)
@@ -202,13 +202,13 @@ class _Scorer:
     command: str
 
     def predictions(
-        self, split: Samples, views: str, say: Say = lambda line: None
+        self, split: Samples, tta: str, say: Say = lambda line: None
     ) -> list[Predictions]:
         """Every member's. Raises RecipeError for one of other classes, say of FER+'s eight."""
         found = []
         for member in self.members:
             say(f"{member.name} on {split.split}")
-            found.append(member_predictions(member, split.chosen, views, self.folder, self.device))
+            found.append(member_predictions(member, split.chosen, tta, self.folder, self.device))
             own, wanted = found[-1].classes, split.chosen.classes
             if set(own) != set(wanted):
                 raise RecipeError(
@@ -219,7 +219,7 @@ class _Scorer:
         return found
 
     def report(
-        self, split: Samples, found: Predictions, views: str, name: str = "", note: str = ""
+        self, split: Samples, found: Predictions, tta: str, name: str = "", note: str = ""
     ) -> Report:
         """The report of a member's predictions, or without a ``name`` of the ensemble's."""
         ensemble = {"name": "ensemble", "members": len(self.members)}
@@ -227,7 +227,7 @@ class _Scorer:
             found,
             split.chosen,
             twin_free_ids=split.twin_free,
-            views=views,
+            tta=tta,
             model={"name": name} if name else ensemble,
             protocol=split.splits.protocol,
             split=split.split + note,
@@ -242,7 +242,7 @@ def _figures(report: Report) -> dict[str, Any]:
 def _choice(record: dict[str, Any]) -> str:
     """What identifies a choice: members, shares, test-time augmentation and data."""
     key = [[m["sha256"], m["weight"]] for m in record["members"]]
-    text = json.dumps([sorted(key), record["views"], record["data"]["sha256"]])
+    text = json.dumps([sorted(key), record["tta"], record["data"]["sha256"]])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -277,13 +277,13 @@ def _score_test(
 ) -> dict[str, Any]:
     """The ensemble's figures, and each member's alone, under every test-time augmentation: the
     rows of single networks need no second look at the split."""
-    by_views = {views: scorer.predictions(test, views) for views in VIEWS}
-    found = by_views[record["views"]]
-    report = scorer.report(test, averaged(found, weights), record["views"])
+    by_tta = {tta: scorer.predictions(test, tta) for tta in TTA}
+    found = by_tta[record["tta"]]
+    report = scorer.report(test, averaged(found, weights), record["tta"])
     write_report(report, out / "test")
     singles = [
-        _figures(scorer.report(test, one, record["views"], member.name))
-        | {"by_views": {v: round(by_views[v][k].join(test.chosen).accuracy, 6) for v in VIEWS}}
+        _figures(scorer.report(test, one, record["tta"], member.name))
+        | {"by_tta": {v: round(by_tta[v][k].join(test.chosen).accuracy, 6) for v in TTA}}
         for k, (member, one) in enumerate(zip(scorer.members, found, strict=True))
     ]
     accuracies = [single["accuracy"] for single in singles]
@@ -319,7 +319,7 @@ def to_markdown(record: dict[str, Any]) -> str:
     header = ["member", "share", record["val"]["split"], test.get("split", "test")]
     parts = [
         f"# Ensemble of {len(record['members'])}",
-        f"Protocol {record['protocol']}, test-time augmentation {record['views']}, shares "
+        f"Protocol {record['protocol']}, test-time augmentation {record['tta']}, shares "
         f"{record['choose']}.",
         markdown_table(header, rows),
     ]
