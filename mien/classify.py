@@ -63,7 +63,7 @@ class Classifier:
             raise ModelError(f"Model file {self.path} does not exist.")
         if threads is not None and threads < 1:
             raise ModelError(f"threads is {threads}; expected 1 or more.")
-        self._arguments = (self.path, threads, device)
+        self._arguments = (self.path.absolute(), threads, device)
         self._providers = runtime.choose_providers(device)
         self._threads = threads or available_cores()
         self._pool: ThreadPoolExecutor | None = None

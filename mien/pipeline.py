@@ -132,14 +132,21 @@ class Analyzer:
         self.flip = flip
         self.classifier = load_classifier(model, threads, providers)
         self.prior = prior
-        self._weights: NDArray[np.float32] | None = None
-        if prior is not None:
-            self._weights = np.array(prior_weights(self.info, prior), np.float32)
+        self._weights = self._prior_weights()
         self.detector: Detector = (
             load_detector(detector, min_face, min_score, turns)
             if isinstance(detector, str)
             else detector
         )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._weights = self._prior_weights()  # the model's file may be another one by now
+
+    def _prior_weights(self) -> NDArray[np.float32] | None:
+        if self.prior is None:
+            return None
+        return np.array(prior_weights(self.info, self.prior), np.float32)
 
     @property
     def info(self) -> ModelInfo:
@@ -155,11 +162,12 @@ class Analyzer:
         source: str | None = None,
         value_range: tuple[float, float] | None = None,
     ) -> Result:
-        """Analyse one image: of an animation, the first frame with a face among the first 32.
+        """Analyse one image: of an animation's file, the first of 32 frames with a face.
 
         Args:
             image: a path, "-" for standard input, a data URL, encoded bytes, a binary file, a PIL
-                image, or an array or tensor (H, W), (H, W, 3) or (H, W, 4), channels last or first.
+                image (the frame at which it stands), or an array or tensor (H, W), (H, W, 3) or
+                (H, W, 4), channels last or first.
             color: "bgr" or "rgb"; must be given for colour arrays, ignored for files.
             faces: the image already is one face: detect nothing, classify the whole.
             source: what to call the image in the result and in errors; the path by default.

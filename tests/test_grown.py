@@ -74,6 +74,25 @@ def test_predict_goes_on_and_grows(photos: Path, model: Path, tmp_path: Path) ->
     assert [line.split(",")[0] for line in new[len(old) :]] == [str(photos / "=new.jpg")]
 
 
+def test_quoted_names_and_a_printed_table(
+    photos: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["predict", ".", "--no-recursive", "--model", str(model), "-o", "t.jsonl", "--resume"]
+    done = []
+    for name in ("'=x.jpg", "=x.jpg", "=x.jpg"):
+        (tmp_path / name).write_bytes((photos / "03.jpg").read_bytes())
+        assert main([*words, "--csv", "-"]) == 0
+        lines = Path("t.jsonl").read_text().splitlines()
+        done.append(sorted(json.loads(line)["source"] for line in lines))
+        assert len(capsys.readouterr().out.splitlines()) in (1, 2)
+    assert done == [["'=x.jpg"], ["'=x.jpg", "=x.jpg"], ["'=x.jpg", "=x.jpg"]]
+
+
 def test_predict_adds_to_nothing_else(
     photos: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -301,6 +301,8 @@ def test_a_table_never_replaces_an_image_or_another_table(
     for kind, target in (("--csv", photo), ("--parquet", photo), ("--csv", link), ("-o", link)):
         assert main([*words, kind, str(target)]) == 2
         assert f"{target} is an image to be read" in capsys.readouterr().err
+    assert main([*words, "--parquet", "-"]) == 2
+    assert "Parquet cannot go to -" in capsys.readouterr().err
     assert main([*words, "--csv", table, "--parquet", table]) == 2
     assert "--csv and --parquet name the same file" in capsys.readouterr().err
     assert photo.read_bytes() == jpeg
@@ -353,14 +355,21 @@ def test_a_folder_leaves_out_what_can_never_be_read(
 
 
 def test_workers_give_the_same(
-    photos: Path, model: str, capsys: pytest.CaptureFixture[str]
+    photos: Path,
+    model: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (photos / "bad.jpg").write_bytes(b"no picture")
-    outputs = []
-    for workers in ("1", "3"):
-        assert main(["predict", str(photos), "--model", model, "--json", "--workers", workers]) == 1
-        outputs.append(capsys.readouterr())
-    assert outputs[0] == outputs[1]
+    outputs, copies = [], tmp_path_factory.mktemp("copies")
+    for more in ([], ["--annotate", str(copies / "o")]):
+        for workers in ("1", "3"):
+            words = ["predict", str(photos), "--model", model, "--json", "--workers", workers]
+            assert main([*words, *more]) == 1
+            outputs.append(capsys.readouterr())
+        assert outputs[-1] == outputs[-2]
+    assert outputs[0].out == outputs[2].out
+    assert len([*copies.rglob("*.*")]) == 3
 
 
 def test_missing_folders_of_tables_are_made(photos: Path, tmp_path: Path, model: str) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import itertools
 import json
+import os
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -140,6 +143,13 @@ def test_nothing_is_written_over_the_image_itself(analyzer, tmp_path):
         analyzer.analyze(path.read_bytes()).save(path, path)
     with pytest.raises(OutputError, match="is the image that was read"):
         analyzer.analyze(odd).to_csv(odd)
+    with path.open("rb") as file:
+        result = analyzer.analyze(file)
+        named = result, pickle.loads(pickle.dumps(analyzer.analyze(path)))
+        file.seek(0)
+        for result, image in itertools.product(named, (file, Image.open(PHOTO))):
+            with pytest.raises(OutputError, match="is the image that was read"):
+                result.save(path, image)
     assert path.read_bytes() == odd.read_bytes() == PHOTO.read_bytes()
 
 
@@ -180,10 +190,36 @@ def test_another_file_of_that_name_is_not_drawn_on(analyzer, tmp_path):
     shutil.copy(PHOTO, path)
     result = analyzer.analyze(path)
     assert result._repr_png_() is not None
-    cv2.imwrite(str(path), np.zeros((40, 40, 3), np.uint8))
-    assert result._repr_png_() is None
+    for size in (40, 512):
+        cv2.imwrite(str(path), np.zeros((size, size, 3), np.uint8))
+        assert result._repr_png_() is None
     path.unlink()
     assert result._repr_png_() is None
+
+
+def test_a_path_in_bytes_and_a_pipe(analyzer, tmp_path):
+    shutil.copy(PHOTO, tmp_path / "p.jpg")
+    (entry,) = os.scandir(os.fsencode(tmp_path))
+    assert analyzer.analyze(entry)._repr_png_() is not None
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(pipe.write_bytes, PHOTO.read_bytes())
+        result = analyzer.analyze(pipe)
+    with pytest.raises(OutputError, match="is gone; give it"):
+        result.save(tmp_path / "a.png")
+
+
+def test_a_pickled_analyzer_has_the_prior_of_the_model_it_loads(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = make_onnx(Path("m.onnx"), training_data="fer2013", protocol="fer2013")
+    pickled = pickle.dumps(Analyzer(path, prior="balanced"))
+    prior = dict.fromkeys(CKPLUS, 0.02) | {Emotion.HAPPY: 1.02 - 0.02 * len(CKPLUS)}
+    make_onnx(Path("m.onnx"), CKPLUS, prior=prior)
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir("sub")
+    again, anew = pickle.loads(pickled), Analyzer(tmp_path / "m.onnx", prior="balanced")
+    assert again.analyze(PHOTO) == anew.analyze(PHOTO)
 
 
 def test_html_is_escaped():

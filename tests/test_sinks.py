@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mien.emotions import FER2013, Emotion
+from mien.emotions import CKPLUS, FER2013, Emotion
 from mien.errors import OutputError
 from mien.results import Box, Face, Result
 from mien.sinks import AnnotatedSink, CsvSink, JsonLinesSink, ParquetSink, columns
@@ -117,6 +117,20 @@ def test_painted_copies_keep_their_sub_folder(tmp_path: Path) -> None:
     sink = AnnotatedSink(tmp_path / "out", roots=[tmp_path / "in"])
     assert sink.name_for(str(tmp_path / "in/s/a.jpg")) == tmp_path / "out/s/a-mien.jpg"
     assert sink.name_for("standard input") == tmp_path / "out/image-mien.png"
+
+
+def test_no_row_and_no_class_is_lost(tmp_path: Path) -> None:
+    other = Result((Face(Box(1, 1, 9, 9), dict.fromkeys(CKPLUS, 0.125)),), 64, 48, "a", "tiny")
+    for kind in (CsvSink, ParquetSink):
+        sink = kind(tmp_path / "t")
+        with pytest.raises(OutputError, match="inside its `with` block"):
+            sink.write(TWO)
+        with sink:
+            sink.write(TWO)
+            with pytest.raises(OutputError, match="no column for contempt"):
+                sink.write(other)
+        with pytest.raises((OutputError, ValueError)):
+            sink.write(TWO)
 
 
 def test_a_file_name_that_is_no_utf8() -> None:

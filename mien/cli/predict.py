@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -134,7 +135,8 @@ def predict(
     growing = outputs.growing(analyzer) if resume else None
     if growing is not None:
         sources = run.new(every, growing)
-        outputs = replace(outputs, csv=None, parquet=None, jsonl=None)
+        printed = "-" if outputs.csv == "-" else None
+        outputs = replace(outputs, csv=printed, parquet=None, jsonl=None)
     looked_at = _looked_at(analyzer, sources, faces or detector == "none", workers, run)
     sinks = outputs.sinks(analyzer.info, paths, every, sources)
     sinks += [growing] if growing is not None else []
@@ -171,6 +173,8 @@ class _Outputs:
         """Raise OutputError where a table would replace an image to be read, or another table."""
         from mien.sources import STDIN, real_path
 
+        if self.parquet == "-":
+            raise OutputError("Parquet cannot go to -; give it a file.")
         images = {real_path(source) for source in sources if source != STDIN}
         # A glob may hold the table of an earlier call, which is no image.
         images = {p for p in images if p.suffix.lower() not in (".csv", ".jsonl", ".parquet")}
@@ -359,14 +363,21 @@ def _looked_at(
         return
     from mien.images import read_bytes, read_frames
     from mien.sources import open_stdin
+    from mien.video.flow import in_order
 
-    for source in sources:
+    def look(source: str | Path) -> tuple[Any, Any]:
         name = "standard input" if source == "-" else str(source)
         try:
             data, _ = read_bytes(open_stdin() if source == "-" else source, name)
-            result = analyzer.analyze(data, faces=faces, source=name)
-            frame = next(islice(read_frames(data, name=name), result.frame or 0, None))
+            found = analyzer.find(data, None, faces, name)
+            frame = next(islice(read_frames(data, name=name), found.frame or 0, None))
         except MienError as error:
-            run.report(name, error)
-            continue
-        yield result, frame.image
+            return name, error
+        return found, frame.image
+
+    with ThreadPoolExecutor(workers) as threads:
+        for found, image in in_order(threads, look, sources, workers - 1):
+            if isinstance(image, MienError):
+                run.report(found, image)
+            else:
+                yield analyzer.classify([found])[0], image

@@ -28,6 +28,11 @@ class Detection:
     score: float | None = None
     landmarks: tuple[Point, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.landmarks, tuple):  # a detector of one's own may give an array
+            points = tuple((float(x), float(y)) for x, y in self.landmarks)
+            object.__setattr__(self, "landmarks", points)
+
 
 class Detector(Protocol):
     """Finds faces. Instances may be shared between threads."""

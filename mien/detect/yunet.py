@@ -78,12 +78,12 @@ LEAST_LOOK = 0.75
 TRUSTED = 0.81
 UNCONFIRMED = 0.6
 
-#: A face that leans by more degrees than this is looked at again, turned back by GAIN times as
-#: much, by STEP degrees at most, until it is level.
-NEARLY_LEVEL = 5.0
+#: A face that leans by more degrees than NEARLY_LEVEL is looked at again, turned back by GAIN times
+#: as much, by STEP degrees at most, until it leans by less than LEVEL in what is seen then.
+NEARLY_LEVEL, LEVEL = 5.0, 1.5
 GAIN = 3.0
 STEP = 30.0
-MOST_STEPS = 4
+MOST_STEPS = 6
 
 #: Only upright faces have so much at a look. Others are also looked at turned to their sides, the
 #: first MOST_AROUND of an image; RISE is what counts there.
@@ -227,7 +227,7 @@ class YuNet:
                 row = seen
         for _ in range(MOST_STEPS):
             leaning = (_roll(row) - angle + 180) % 360 - 180
-            if abs(leaning) < NEARLY_LEVEL:
+            if abs(leaning) < (LEVEL if angle else NEARLY_LEVEL):
                 break
             angle += min(STEP, max(-STEP, GAIN * leaning))
             seen = self._look(image, row, angle)

@@ -11,6 +11,7 @@ import html
 import importlib
 import json
 import os
+import stat
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,9 +38,10 @@ def _above(module: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """Where an image can be had again: a path, or a weak reference to what was given."""
+    """Where an image can be had again: a file, or a weak reference to what was given."""
 
     place: str | weakref.ref[Any]
+    stamp: tuple[int, int] | None = None
     color: str | None = None
     value_range: tuple[float, float] | None = None
 
@@ -47,18 +49,31 @@ class ImageSource:
     def of(
         cls, image: Any, color: str | None, value_range: tuple[float, float] | None
     ) -> ImageSource | None:
-        """None for what cannot be had again: a stream, a data URL, or bytes."""
+        """None for what cannot be had again: a stream, a pipe, a data URL, or bytes."""
         if isinstance(image, (str, os.PathLike)):
-            gone = image == _STDIN or str(image)[:5].lower() == "data:"
-            return None if gone else cls(os.path.abspath(image))  # noqa: PTH100
+            place = os.path.abspath(os.fsdecode(image))  # noqa: PTH100
+            stamp = None if image == _STDIN else _stamp(place)
+            return None if stamp is None else cls(place, stamp)
         try:
-            return None if hasattr(image, "read") else cls(weakref.ref(image), color, value_range)
+            given = weakref.ref(image)
         except TypeError:
             return None
+        return None if hasattr(image, "read") else cls(given, None, color, value_range)
 
     def read(self) -> Any:
-        """What was given, or None where it is gone."""
-        return self.place if isinstance(self.place, str) else self.place()
+        """What was given, or None where it is gone, or the file is another one by now."""
+        if not isinstance(self.place, str):
+            return self.place()
+        return self.place if _stamp(self.place) == self.stamp else None
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    """What changes with a file's content; None for what is no regular file."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return (status.st_mtime_ns, status.st_size) if stat.S_ISREG(status.st_mode) else None
 
 
 class Shown:
@@ -182,10 +197,18 @@ class Shown:
     def _check_target(self, path: str | os.PathLike[str], given: Any = None) -> None:
         """Raise OutputError where ``path`` is the file of the image, or of the one ``given``."""
         origin, real_path = getattr(self, "_origin", None), _above("sources").real_path
-        for image in (given, None if origin is None else origin.read()):
-            named = isinstance(image, (str, os.PathLike))
-            own = image if named else getattr(image, "filename", None)  # Pillow's images have one
-            if own and real_path(os.fsdecode(own)) == real_path(path):
+        if origin is None:  # a stream, or a result that was pickled: its name is all there is
+            kept = self.source  # type: ignore[attr-defined]
+            kept = kept if kept and Path(kept).exists() else None
+        else:
+            kept = origin.place if isinstance(origin.place, str) else origin.read()
+        for image in (given, kept):
+            own = image  # files have a name, and Pillow's images a file's
+            if not isinstance(image, (str, os.PathLike)):
+                own = getattr(image, "filename", None) or getattr(image, "name", None)
+            if not isinstance(own, (str, bytes, os.PathLike)) or not own:
+                continue
+            if real_path(os.fsdecode(own)) == real_path(path):
                 name = os.fspath(path)
                 raise OutputError(f"{name} is the image that was read; choose another name.")
 

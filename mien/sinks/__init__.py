@@ -64,6 +64,9 @@ def check_ending(kind: str, path: str | os.PathLike[str]) -> None:
         raise OutputError(f"{os.fspath(path)!r} would hold {kind}, not {suffix}; name it .{kind}.")
 
 
+_OUTSIDE = "A sink is a context manager: write inside its `with` block."
+
+
 class Sink:
     """Takes results one by one, as a context manager."""
 
@@ -113,7 +116,7 @@ class _TextSink(Sink):
 
     def _put(self, text: str) -> None:
         if self._stream is None:
-            raise RuntimeError("a sink is a context manager: write inside its `with` block")
+            raise OutputError(_OUTSIDE)
         self._stream.write(text)
         if self._stream is self._target:
             _flush(self._stream)
@@ -185,8 +188,19 @@ class CsvSink(_TextSink):
         self._put(csv_line(self._columns))
 
     def write(self, result: Result, image: Image | None = None) -> None:
-        for row in face_rows(result):
+        for row in _fitting(face_rows(result), self._columns):
             self._put(csv_line(_cell(row, c) for c in self._columns))
+
+
+def _fitting(rows: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """``rows``. Raises OutputError where a class of theirs has no column."""
+    for row in rows:
+        if lost := [key[2:] for key in row if key.startswith("p_") and key not in names]:
+            raise OutputError(
+                f"The table has no column for {', '.join(lost)}; give the sink the model's "
+                "classes: labels=analyzer.info.labels."
+            )
+    return rows
 
 
 def _cell(row: Mapping[str, Any], column: str) -> Any:
@@ -226,6 +240,7 @@ class ParquetSink(Sink):
         self._path = path
         self._columns = columns(labels, video)
         self._rows: list[dict[str, Any]] = []
+        self._writer: Any = None
 
     def __enter__(self) -> Self:
         import pyarrow.parquet as pq
@@ -244,9 +259,12 @@ class ParquetSink(Sink):
     def _last_rows(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._write_rows()
+        self._writer = None
 
     def write(self, result: Result, image: Image | None = None) -> None:
-        self._rows.extend(face_rows(result))
+        if self._writer is None:
+            raise OutputError(_OUTSIDE)
+        self._rows.extend(_fitting(face_rows(result), self._columns))
         if len(self._rows) >= self._GROUP:
             self._write_rows()
 
@@ -300,7 +318,7 @@ class AnnotatedSink(Sink):
     def write(self, result: Result, image: Image | None = None) -> None:
         """Paint and save. Raises OutputError when it cannot be written."""
         if image is None:
-            raise ValueError("an annotated image needs its image")
+            raise OutputError("An annotated copy needs its image: write(result, image).")
         target = self.name_for(result.source)
         make_folder(target.parent)
         write_bytes(target, annotated(image, result, target.suffix))

@@ -41,7 +41,7 @@ def sources_of(
     if not path.is_file():
         return set()
     try:
-        found = {(name_of(from_cell(name)), sha) for name, sha in _rows(kind, path, labels, video)}
+        found = {(name_of(name), sha) for name, sha in _rows(kind, path, labels, video)}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(
             f"{path} is no table of this run ({first_line(error)}); {_OVER}"
@@ -74,7 +74,7 @@ def _rows(kind: str, path: Path, labels: Sequence[Label], video: bool) -> Iterat
         if next(rows, wanted) != wanted:
             raise ValueError("its columns are others")
         at = wanted.index("model_sha256")
-        yield from ((row[0], row[at]) for row in rows)
+        yield from ((from_cell(row[0]), row[at]) for row in rows)
 
 
 class GrowingSink(Sink):
