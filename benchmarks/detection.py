@@ -122,8 +122,19 @@ def covered(s: Scene, part: str) -> Array:
     return out
 
 
+def from_behind(s: Scene) -> Array:
+    """Face and body in the dark before a bright wall."""
+    y, x = np.mgrid[: SCENE[0], : SCENE[1]]
+    (cx, cy), side = s.centre, s.side
+    wall = np.clip(6 * (np.hypot((x - cx) / (0.75 * side), (y - cy) / (0.95 * side)) - 1), 0, 1)
+    wall[(abs(x - cx) < 1.3 * side) & (y > cy + 0.6 * side)] = 0
+    return np.rint(0.06 * s.image * (1 - wall[:, :, None]) + 250 * wall[:, :, None])
+
+
 def changes() -> dict[str, Callable[[Scene], Array]]:
     """What is done to a scene with an upright face of ``SIZE``."""
+    rng = np.random.default_rng(0)
+    dots, grain = rng.random((*SCENE, 1)), rng.normal(size=(*SCENE, 3))
 
     def blur(share: float) -> Callable[[Scene], Array]:
         return lambda s: np.asarray(cv2.GaussianBlur(s.image, (0, 0), share * s.side))
@@ -141,6 +152,10 @@ def changes() -> dict[str, Callable[[Scene], Array]]:
         "blur 10 %": blur(0.10),
         "JPEG 20": jpeg,
     }
+    out["dots 20 %"] = lambda s: np.where(dots < 0.1, 0, np.where(dots > 0.9, 255, s.image))
+    out["noise 40"] = lambda s: np.clip(s.image + 40 * grain, 0, 255)
+    out["from behind"] = from_behind
+    out["blue light"] = lambda s: np.rint(s.image * (1, 0.05, 0.02))
     for part in ("lower", "upper", "left", "mask"):
         out[f"covered: {part}"] = lambda s, part=part: covered(s, part)  # type: ignore[misc]
     return out
@@ -178,7 +193,7 @@ def measure(detector: Detector, faces: list[Source], seed: int, only: str = "") 
         rng, hits, extra, times = np.random.default_rng(seed), 0, 0, []
         for face in faces:
             s = scene(face, size, rng, turn)
-            image = s.image if change is None else change(s)
+            image = s.image if change is None else change(s).astype(np.uint8)
             begin = time.perf_counter()
             found = detector.detect(image)
             times.append(time.perf_counter() - begin)

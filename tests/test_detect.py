@@ -83,6 +83,44 @@ def test_a_turned_face_is_found_where_it_is(portrait, angle):
         assert math.dist(new, expected) < 0.2 * upright.box.width
 
 
+@pytest.mark.parametrize("angle", [15, 30, 60, 75, 120, 150])
+def test_the_roll_of_a_turned_face_is_that_of_the_turn(portrait, angle):
+    (upright,) = load_detector().detect(portrait)
+    view = View.whole(portrait, *portrait.shape[:2]).turned(-angle)
+    (found,) = load_detector().detect(view.image)
+    error = roll_of(found.landmarks) - roll_of(upright.landmarks) - angle
+    assert abs((error + 180) % 360 - 180) < 7
+
+
+def hidden_by_dots(image, rng):
+    share = rng.random(image.shape[:2])[:, :, None]
+    return np.where(share < 0.1, 0, np.where(share > 0.9, 255, image))
+
+
+def hidden_by_noise(image, rng):
+    return image + rng.normal(0, 60, image.shape)
+
+
+def hidden_by_light_from_behind(image, rng):
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+    around = np.clip(6 * (np.hypot((x - 222) / 80, (y - 120) / 100) - 1), 0, 1)
+    around[(y > 180) & (abs(x - 222) < 140)] = 0
+    return 0.03 * image * (1 - around[:, :, None]) + 250 * around[:, :, None]
+
+
+@pytest.mark.parametrize(
+    "hide", [hidden_by_dots, hidden_by_noise, hidden_by_light_from_behind], ids=lambda f: f.__name__
+)
+def test_what_hides_a_face_is_cleared(portrait, hide):
+    image = hide(portrait.astype(np.float32), np.random.default_rng(0))
+    image = np.clip(image, 0, 255).astype(np.uint8)
+    (found,) = load_detector().detect(image)
+    x, y = found.box.center
+    assert 190 < x < 260
+    assert 90 < y < 150
+    assert load_detector(turns=False).detect(image) == ()  # videos take no more time
+
+
 def test_images_without_faces_have_none():
     """Noise of every grain, chequers, stripes, ellipses, and what scikit-image brings."""
     skimage = pytest.importorskip("skimage.data", reason="its wheel carries the pictures")

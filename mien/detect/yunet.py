@@ -10,7 +10,8 @@ The network knows upright faces best, and not too small. So a still photo is loo
 2. where the network is in doubt about a face, at that face alone, cut out, levelled and brought to
    the size that it knows best: a score of its own that made-up faces do not reach;
 3. larger, where no face is sure or some are little;
-4. turned, where still no face is sure.
+4. turned, where still no face is sure;
+5. then as copies that show what dots, light from behind and noise hide.
 
 A frame of a video gets the first two alone. A dark or pale image is first spread over the usual
 range of grey values, as its crops are. Measured in docs/photos.md.
@@ -19,15 +20,16 @@ range of grey values, as its crops are. Measured in docs/photos.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mien._fork import native
 from mien.detect import network
-from mien.detect.base import Detection, fit_long_side
+from mien.detect.base import Detection, fit_long_side, resize
 from mien.detect.network import Rows, merged
 from mien.detect.views import View, close_up
 from mien.images.pixels import full_range
@@ -46,6 +48,7 @@ LEAST_SIDE = 160
 FIRST_AREA = 544 * 544
 CLOSE_AREA = 1280 * 720
 TURNED_AREA = 384 * 384
+COARSE_AREA = 200 * 150
 
 #: A strip turned by 45 degrees fills a square: its sides together are kept to so many pixels.
 TURNED_SIDES = 1086
@@ -109,7 +112,7 @@ class YuNet:
             0.005..1: the image is looked at once, at ``40 / min_face`` pixels at its long side;
             halving it costs about four times the time. None looks as closely as is cheap.
         min_score: lowest confidence to report, 0..1.
-        turns: look at the turned image too where no face is sure.
+        turns: look at the turned image too where no face is sure, and at clearer copies of it.
     """
 
     name = "yunet"
@@ -131,6 +134,8 @@ class YuNet:
             found = self._seen(image)
             if not _sure(found) and (spread := full_range(image)) is not image:  # dark or pale
                 found = merged(np.concatenate([found, self._seen(spread)]))
+            if self.turns and not _sure(found):
+                found = self._cleared(image, found)
         found = found[found[:, 14] >= self.min_score]
         return tuple(sorted(map(_detection, found), key=lambda d: -d.box.area))
 
@@ -149,6 +154,18 @@ class YuNet:
             rows = merged(np.concatenate([rows, self._candidates(image, close)]))
         found = self._found(image, rows)
         return self._turned(image, view, found) if self.turns and not _sure(found) else found
+
+    def _cleared(self, image: NDArray[np.uint8], found: Rows) -> Rows:
+        """What clearer copies of the image add; it stops at the first that shows a sure face."""
+        height, width = image.shape[:2]
+        for copy in _clearer(resize(image, *self._sizes(height, width)[1])):
+            small = self._sizes(*copy.shape[:2])[0]
+            rows = self._found(copy, self._candidates(copy, View.whole(copy, *small)))
+            matrix = np.diag([copy.shape[1] / width, copy.shape[0] / height, 1.0])[:2]
+            found = merged(np.concatenate([found, View(copy, matrix).back(rows)]))
+            if _sure(found):
+                break
+        return found
 
     def _sizes(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Sizes (height, width) of the first look and of the closer one; alike if there is none."""
@@ -258,6 +275,14 @@ class YuNet:
             if _sure(found):
                 break
         return found
+
+
+def _clearer(image: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """Copies in which faces show that dots, light from behind or noise hide."""
+    yield np.asarray(cv2.medianBlur(image, 5), np.uint8)
+    spread = cv2.createCLAHE(4, (8, 8)).apply(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
+    yield np.asarray(cv2.cvtColor(spread, cv2.COLOR_GRAY2BGR), np.uint8)
+    yield resize(image, *_area_size(image.shape[0], image.shape[1], COARSE_AREA))
 
 
 def _area_size(height: int, width: int, area: int) -> tuple[int, int]:
