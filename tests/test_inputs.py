@@ -552,6 +552,11 @@ def test_hot_pixels_do_not_darken_a_deep_image(
     path = tmp_path / f"hot.{ending}"
     cv2.imwrite(str(path), deep)
     assert abs(read_image(path).mean() - portrait.mean()) < 12
+    deep[-24:] = 65535  # a caption drawn on it
+    cv2.imwrite(str(path), deep)
+    image = read_image(path)
+    assert abs(image[:-24].mean() - portrait[:-24].mean()) < 12
+    assert image[-20:].min() == 255
 
 
 def test_a_rare_pil_mode_is_read_or_refused_in_a_sentence():

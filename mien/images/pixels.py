@@ -56,12 +56,23 @@ def full_scale(highest: float) -> float:
 
 
 def highest(values: NDArray[Any]) -> float:
-    """The largest value but for one in a thousand: a few hot pixels say nothing of the scale."""
+    """The largest value but for one in a thousand: a few hot pixels say nothing of the scale.
+
+    Neither does white that was drawn on data of few bits, a caption or a frame.
+    """
     flat = values.reshape(-1)
     sample = flat[:: max(1, flat.size >> 20)]
     if values.dtype.kind == "f":
         sample = sample[np.isfinite(sample)]
-    return float(np.quantile(sample, 0.999, method="higher")) if sample.size else 0.0
+    if not sample.size:
+        return 0.0
+    top = float(np.quantile(sample, 0.999, method="higher"))
+    white = 255 if values.dtype == np.uint8 else 65_535
+    rest = sample[sample < white] if top == white and values.dtype.kind != "f" else sample[:0]
+    if 2 * rest.size > sample.size:
+        below = float(np.quantile(rest, 0.999, method="higher"))
+        return below if below < white / 8 else top
+    return top
 
 
 def scale_of(values: NDArray[Any]) -> float:
