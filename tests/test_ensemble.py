@@ -100,8 +100,18 @@ def test_an_ensemble_is_the_mean_of_its_members(trained: list[Path], tmp_path: P
     # and a member of another ensemble
     nested = build_ensemble([out], data, splits, tmp_path / "nested", tta="none")
     assert len(nested["members"]) == 3
+    # whose shares stay as they are, small ones too
+    file = out / "ensemble.json"
+    members = [m | {"weight": w} for m, w in zip(record["members"], (0.8, 0.15, 0.05), strict=True)]
+    file.write_text(json.dumps({"members": members}))
+    nested = build_ensemble([out], data, splits, tmp_path / "again", tta="none")
+    assert [m["weight"] for m in nested["members"]] == pytest.approx([0.8, 0.15, 0.05])
+    assert [m.name for m in find_members([out], leading=True)] == [members[0]["name"]]
     with pytest.raises(RecipeError, match="--choose"):
         build_ensemble(trained, data, splits, out, choose="best")
+    splits.ids["test"] = splits.ids["test"][:0]
+    with pytest.raises(RecipeError, match="no test split; leave --test out"):
+        build_ensemble(trained, data, splits, tmp_path / "none", test=True)
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     (damaged / "ensemble.json").write_text('{"members": []}')

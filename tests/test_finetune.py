@@ -676,3 +676,7 @@ def test_every_verb_with_a_split_takes_all_and_names_the_data(
     assert "mien_photo on team-C, all" in capsys.readouterr().out
     assert main(["blend", "mien_photo", "--data", data, "--split", "all"]) == 2
     assert "team has no FER+ votes" in capsys.readouterr().err
+    own = str(tmp_path / "own.onnx")
+    assert main(["finetune", data, "--faces", "--method", "linear", "--out", own]) == 0
+    assert main(["blend", own, "--data", data, "--split", "all"]) == 2
+    assert "own has classes of its own" in capsys.readouterr().err

@@ -210,6 +210,7 @@ def test_resized_crop_sizes_and_alternating_flip() -> None:
     assert torch.equal(first, alternating_mirror(index, 2, 3))
     assert 0.45 < float(first.float().mean()) < 0.55
     assert not torch.equal(first, alternating_mirror(index, 0, 4))
+    assert torch.equal(alternating_mirror(index, 0, 2**63), ~alternating_mirror(index, 1, 2**63))
     config = AugmentConfig(alternating=True)
     flipped = augment(ramp, config, mirrored=first[:200])
     assert torch.allclose(flipped[first[:200]], ramp[first[:200]].flip(3), atol=1e-5)

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mien.cli import main
-from mien.emotions import Emotion
+from mien.emotions import Emotion, Label
 from mien.errors import DataError
 from mien.evaluate.metrics import wilson
 from mien.panel import CONDITIONS, Answer, load_sets, read_class_folders, run_panel, write_panel
@@ -60,7 +60,8 @@ def photos(labels: list[Emotion]) -> list[PanelPhoto]:
     ]
 
 
-def test_figures_are_those_of_the_answers() -> None:
+@pytest.mark.parametrize("said", [(HAPPY, SAD), ("happy", "sad")], ids=["own", "strings"])
+def test_figures_are_those_of_the_answers(said: tuple[Label, Label]) -> None:
     given = photos([HAPPY] * 6 + [SAD] * 4)
     left = iter(range(10))
 
@@ -71,7 +72,7 @@ def test_figures_are_those_of_the_answers() -> None:
         if k == 5:
             return []
         sure = 0.9 if k < 5 else 0.7
-        return [Answer(80, 100, {HAPPY: sure, SAD: 1 - sure}, unsure=k in (0, 9))]
+        return [Answer(80, 100, dict(zip(said, (sure, 1 - sure), strict=True)), k in (0, 9))]
 
     report = run_panel(
         ask, [PanelSet("drawn", given, crops=True)], half="all", conditions=["clean"]
@@ -89,6 +90,7 @@ def test_figures_are_those_of_the_answers() -> None:
         ("one", "sad", 2),
         ("two", "sad", 2),
     }
+    assert sum(g.right for g in report.groups) == 5
 
 
 def test_a_box_elsewhere_is_no_found_face(portrait: NDArray[np.uint8]) -> None:

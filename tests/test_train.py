@@ -94,6 +94,7 @@ def test_override_types_and_nearest_key() -> None:
         *("optimizer.eps=-1", "optimizer.momentum=-1", "augment.flip=1.5", "optimizer.lr=inf"),
         *("augment.scale=1.5", "augment.brightness=-3", "augment.contrast=nan"),
         *("augment.erasing_area=5", "schedule.final=nan", "schedule.patience=-5"),
+        *("optimizer.beta1=1", "optimizer.beta2=1", "loss.mixup=1e-300"),
     ],
 )
 def test_values_out_of_range_are_one_sentence(setting: str, tmp_path: Path) -> None:

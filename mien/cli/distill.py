@@ -56,7 +56,7 @@ def distill(
         )
     dataset = read_for_protocol(data, student.protocol, name)
     splits = make_splits(dataset, student.protocol, seed=seed)
-    for member in find_members(teachers):
+    for member in find_members(teachers, leading=True):
         refuse_seen(member.path, splits, ("val", "test"))
     extra = None
     if unlabelled is not None:

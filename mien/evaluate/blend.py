@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data.dataset import PROTOCOLS_OF_OWN
 from mien.data.splits import refuse_trained_on
 from mien.emotions import FERPLUS_EMOTIONS, Label
 from mien.errors import DataError
@@ -157,6 +158,8 @@ def blend(
         DataError: no votes; no temperature on PrivateTest; or a model that was or may have been
             trained on these images.
     """
+    if classifier.info.protocol in PROTOCOLS_OF_OWN:
+        raise DataError(f"{classifier.info.name} has classes of its own; mien blend wants FER+'s.")
     chosen, private = samples.chosen, samples.split == "PrivateTest"
     if samples.role != "train":
         refuse_trained_on(classifier, chosen, samples.splits)

@@ -132,7 +132,7 @@ class _Seen:
 
     @property
     def right(self) -> bool:
-        return self.said is self.photo.label
+        return self.said == self.photo.label  # other packages answer with plain strings
 
 
 def run_panel(
@@ -263,7 +263,7 @@ def _groups(name: str, seen: Sequence[_Seen]) -> Iterator[GroupScore]:
     for tag in tags:
         keys = sorted({(s.photo.tags[tag], s.photo.label) for s in seen if tag in s.photo.tags})
         for group, label in keys:
-            some = [s for s in seen if s.photo.tags.get(tag) == group and s.photo.label is label]
+            some = [s for s in seen if s.photo.tags.get(tag) == group and s.photo.label == label]
             right = sum(s.right for s in some)
             low, high = wilson(right, len(some))
             yield GroupScore(name, tag, group, label.value, len(some), right, low, high)

@@ -181,7 +181,7 @@ def alternating_mirror(index: Tensor, epoch: int, seed: int) -> Tensor:
         bool (N,).
     """
     # An integer hash (Knuth's multiplicative one) stands for the coin: no state to keep or resume.
-    coin = ((index + 7919 * (seed + 1)) * 2654435761) >> 15
+    coin = ((index + 7919 * (seed + 1) % 2**31) * 2654435761) >> 15
     return (coin + epoch) % 2 == 1
 
 

@@ -53,12 +53,13 @@ def read_members(path: Path) -> list[Member]:
     return found
 
 
-def find_members(paths: Iterable[Path]) -> list[Member]:
+def find_members(paths: Iterable[Path], leading: bool = False) -> list[Member]:
     """The checkpoints behind TEACHER arguments, with their shares (summing to 1).
 
     Args:
         paths: checkpoints, run folders, ensemble folders or their ``ensemble.json``; an ensemble's
             members share what one path gets, in its own proportions.
+        leading: leave out an ensemble's members with less than half of an equal share.
 
     Raises:
         ModelError: none of these.
@@ -71,7 +72,7 @@ def find_members(paths: Iterable[Path]) -> list[Member]:
             name = path.parent.name if path.name in (BEST, LAST) else path.stem
             inner = [Member(name, path, 1.0)]
         elif _is_ensemble(path):
-            inner = _leading(read_members(path))
+            inner = _leading(read_members(path)) if leading else read_members(path)
         elif (path / BEST).is_file():
             inner = [Member(path.name, path / BEST, 1.0)]
         else:
@@ -102,7 +103,7 @@ def _leading(members: Sequence[Member]) -> list[Member]:
 
 
 def dropped(paths: Iterable[Path]) -> list[str]:
-    """The names of the ensembles' members that do not teach: see :func:`find_members`."""
+    """The names of the ensembles' members that do not teach: see :func:`load_teachers`."""
     found = []
     for members in (read_members(path) for path in paths if _is_ensemble(path)):
         kept = {m.path for m in _leading(members)}
@@ -166,7 +167,7 @@ def load_teachers(paths: Iterable[Path]) -> Teachers:
     Raises:
         ModelError: a checkpoint is missing or damaged, or the teachers' classes differ.
     """
-    members = find_members(paths)
+    members = find_members(paths, leading=True)
     loaded = [load_checkpoint(m.path) for m in members]
     for member, classifier in zip(members, loaded, strict=True):
         if classifier.info.labels != loaded[0].info.labels:

@@ -136,12 +136,12 @@ def build_ensemble(
             validation or test splits, or the test split was scored for another choice here.
         ModelError: a path is no member.
     """
-    members = _members(paths, splits, choose, tta)
+    members = _members(paths, splits, choose, tta, test)
     scorer = _Scorer(members, make_folder(out / PROBABILITIES), choose_device(device), command)
     val = Samples(dataset, splits, "val")
     found = scorer.predictions(val, tta, say)
     joined = [one.join(val.chosen) for one in found]
-    weights = np.full(len(members), 1 / len(members))
+    weights = np.array([member.weight for member in members])
     if choose == "greedy":
         weights = greedy_weights(np.stack([j.probabilities for j in joined]), joined[0].labels)
     note = " (the shares were chosen on it)" * (choose == "greedy")
@@ -167,13 +167,17 @@ def build_ensemble(
     return record
 
 
-def _members(paths: Sequence[Path], splits: Splits, choose: str, tta: str) -> list[Member]:
+def _members(
+    paths: Sequence[Path], splits: Splits, choose: str, tta: str, test: bool
+) -> list[Member]:
     """The members behind ``paths``, where they can be chosen by ``choose`` on these splits."""
     if choose not in CHOICES:
         raise RecipeError(f"--choose must be one of {', '.join(CHOICES)}, not {choose!r}.")
     check_tta(tta)
     if not len(splits.ids["val"]):
         raise RecipeError(f"Protocol {splits.protocol!r} has no validation split to choose on.")
+    if test and not len(splits.ids["test"]):
+        raise RecipeError(f"Protocol {splits.protocol!r} has no test split; leave --test out.")
     members = find_members(paths)
     for member in members:
         refuse_seen(member.path, splits, ("val", "test"))

@@ -29,14 +29,15 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         lambda v: v >= 0,
         "clean_epochs dropout_off early_stopping distill.variants optimizer.weight_decay "
         "optimizer.eps optimizer.rest_scale optimizer.bias_scale schedule.patience "
-        "schedule.min_lr loss.mixup loss.cutmix loss.ferplus_auxiliary loss.sce_reverse "
-        "augment.crop augment.rotation augment.shift",
+        "schedule.min_lr loss.ferplus_auxiliary loss.sce_reverse augment.crop augment.rotation "
+        "augment.shift",
     ),
+    ("0 or at least 0.001", lambda v: v == 0 or v >= 0.001, "loss.mixup loss.cutmix"),
     ("above 0", lambda v: v > 0, "optimizer.lr distill.temperature"),
     (
         "in [0, 1)",
         lambda v: 0 <= v < 1,
-        "ema optimizer.momentum augment.scale augment.stretch",
+        "ema optimizer.momentum optimizer.beta1 optimizer.beta2 augment.scale augment.stretch",
     ),
     ("in [0.02, 1]", lambda v: 0.02 <= v <= 1, "augment.erasing_area"),
     ("in (0, 1]", lambda v: 0 < v <= 1, "loss.gce_q schedule.factor"),
@@ -44,8 +45,8 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "in [0, 1]",
         lambda v: 0 <= v <= 1,
         "distill.weight schedule.warmup schedule.final augment.brightness "
-        "augment.contrast loss.label_smoothing loss.ferplus_blend optimizer.beta1 "
-        "optimizer.beta2 augment.flip augment.erasing augment.resized_crop augment.degraded",
+        "augment.contrast loss.label_smoothing loss.ferplus_blend augment.flip augment.erasing "
+        "augment.resized_crop augment.degraded",
     ),
 )
 
