@@ -42,6 +42,7 @@ _TEXT = (
     "recipe",
     "training_data",
     "data_sha256",
+    "train_ids_sha256",
     "protocol",
     "licence",
     "precision",
@@ -78,6 +79,7 @@ class ModelInfo:
         prior: share of each class among what it was trained on, label -> 0..1, or empty where that
             is not known; see :func:`prior_weights`.
         data_sha256: of the training data as read (:attr:`mien.data.FaceDataset.sha256`), or "".
+        train_ids_sha256: of the sorted ids of the images that it was trained on, or "".
         learned: of a model of one's own classes, the fingerprints of the faces that it learned
             from or was chosen on (:func:`mien.data.dataset.fingerprint`): they are never scored.
         scores: measured figures, e.g. {"PublicTest": {"accuracy": .71, "n": 3589}}.
@@ -105,6 +107,7 @@ class ModelInfo:
     precision: str = "float32"
     prior: Mapping[Label, float] = field(default_factory=dict)
     data_sha256: str = ""
+    train_ids_sha256: str = ""
     learned: tuple[str, ...] = ()
     scores: Mapping[str, Any] = field(default_factory=dict)
     created_with: str = ""

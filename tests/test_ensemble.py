@@ -147,7 +147,9 @@ def test_the_test_split_is_scored_once(trained: list[Path], tmp_path: Path) -> N
 
 
 def test_members_of_other_labels_are_refused(trained: list[Path], tmp_path: Path) -> None:
-    assert common_protocol(trained) == "fer2013"
+    assert common_protocol(trained) == ("fer2013", 0)
+    assert common_protocol(trained[1:2]) == ("fer2013", 1)
+    assert common_protocol(trained[1:2], "random-80-20") == ("random-80-20", 0)
     contempt = dataclasses.replace(three_parts(), classes=ALL)
     splits = make_splits(contempt, "fer2013")
     with pytest.raises(RecipeError, match=r"has .*contempt; give the --protocol"):

@@ -18,7 +18,7 @@ from sklearn import metrics as sk
 from mien.classify import load_classifier
 from mien.cli import main
 from mien.data import make_splits
-from mien.data.dataset import FaceDataset
+from mien.data.dataset import FaceDataset, sha256_of_ids
 from mien.data.duplicates import without_twins
 from mien.data.photo_set import held_out_subject
 from mien.data.splits import refuse_trained_on
@@ -35,6 +35,7 @@ from mien.evaluate import (
 from mien.evaluate.metrics import reliability, roc_curve, suspicions
 from mien.evaluate.predictions import PredictionCache
 from mien.evaluate.samples import samples_of
+from mien.modelinfo import ModelInfo
 from mien.report.plots import training_curves
 from mien.robustness import robustness
 from mien.train.folder import read_curves
@@ -313,6 +314,7 @@ def test_a_file_is_not_scored_on_what_it_may_have_learned(
         seed=its_seed,
         input_size=48,
         data_sha256="",
+        train_ids_sha256="",
     )
     info.labels = FER2013
     model = SimpleNamespace(info=info, predict_proba=lambda x: np.full((len(x), 7), 1 / 7))
@@ -341,6 +343,27 @@ def test_a_shipped_model_is_not_scored_on_its_training_images(model: str, name: 
     with pytest.raises(DataError, match="may be among those it learned from"):
         refuse_trained_on(classifier, data)
     refuse_trained_on(classifier, data.take(np.arange(28, 42)))
+
+
+def test_a_draw_follows_the_rows_and_a_checkpoint_knows_its_ids(tmp_path: Path) -> None:
+    data = dataclasses.replace(faces(np.arange(42) % 7), name="team", splits=np.repeat("", 42))
+    other = data.take(np.random.default_rng(0).permutation(42))  # the same, read from another form
+    splits, drawn = (make_splits(d, "random-80-20") for d in (data, other))
+    info = ModelInfo("m", FER2013, training_data="team", protocol="random-80-20", seed=0)
+    info = dataclasses.replace(info, train_ids_sha256=sha256_of_ids(splits.ids["train"]))
+    model = SimpleNamespace(info=info)
+    refuse_trained_on(model, splits.select(data, "test"), splits)
+    with pytest.raises(DataError, match="the form of the training"):
+        refuse_trained_on(model, drawn.select(other, "test"), drawn)
+    model.path = tmp_path / "best.ckpt"
+    (tmp_path / "splits.json").write_text(splits.to_json())
+    refuse_trained_on(model, splits.select(data, "test"), drawn)
+    with pytest.raises(DataError, match="was trained on"):
+        refuse_trained_on(model, drawn.select(other, "test"), drawn)
+    renamed = dataclasses.replace(other, ids=np.char.add("x", other.ids))
+    drawn = make_splits(renamed, "random-80-20")
+    with pytest.raises(DataError, match="may be among those it learned from"):
+        refuse_trained_on(model, drawn.select(renamed, "test"), drawn)
 
 
 def test_mien_photo_is_not_scored_on_ck_plus_subjects_that_it_knows() -> None:

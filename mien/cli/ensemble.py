@@ -73,9 +73,9 @@ def ensemble(
 
     paths = list(members or ())
     wanted = None if recipe is None else resolved(recipe, set_, protocol=protocol)
-    by = protocol or (wanted.protocol if wanted else common_protocol(paths))
+    by, seed = (wanted.protocol, 0) if wanted else common_protocol(paths, protocol)
     dataset = read_for_protocol(data, by, name)
-    splits = make_splits(dataset, by)
+    splits = make_splits(dataset, by, seed=seed)
     if wanted is not None:
         cluster = cluster_of(engine, address, cpus, gpus)
         how = Options(device, dry_run, splits=splits, cluster=cluster)

@@ -79,7 +79,7 @@ def evaluate(
 
     classifier = load_model(model)
     if seed is None:
-        seed = 0 if protocol else classifier.info.seed or 0
+        seed = classifier.info.seed or 0 if protocol in (None, classifier.info.protocol) else 0
     protocol = protocol or classifier.info.protocol or "fer2013"
     samples = samples_of(classifier, data, name, split, protocol=protocol, seed=seed, fold=fold)
     protocol = samples.splits.protocol

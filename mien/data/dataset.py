@@ -25,6 +25,11 @@ def fingerprint(face: NDArray[np.uint8]) -> str:
     return hashlib.sha256(face.tobytes()).hexdigest()[:12]
 
 
+def sha256_of_ids(ids: NDArray[np.str_]) -> str:
+    """SHA-256 of the sorted ids."""
+    return hashlib.sha256("\n".join(sorted(ids.tolist())).encode()).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One labelled face: ``image`` is uint8 (H, W), 0..255."""
@@ -75,7 +80,7 @@ class FaceDataset:
     @property
     def ids_sha256(self) -> str:
         """SHA-256 of the sorted ids: which images these are, in whatever order."""
-        return hashlib.sha256("\n".join(sorted(self.ids.tolist())).encode()).hexdigest()
+        return sha256_of_ids(self.ids)
 
     @property
     def sources(self) -> NDArray[np.str_]:

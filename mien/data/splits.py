@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.dataset import PROTOCOLS_OF_OWN, FaceDataset, Splits, fingerprint
+from mien.data.dataset import (
+    PROTOCOLS_OF_OWN,
+    FaceDataset,
+    Splits,
+    fingerprint,
+    sha256_of_ids,
+)
 from mien.errors import DataError, RecipeError, nearest
 
 #: FER2013's published splits and what they serve for.
@@ -273,7 +279,8 @@ def refuse_seen(checkpoint: Path, splits: Splits, roles: tuple[str, ...]) -> Non
 
 
 def seen_beside(checkpoint: Path, ids: np.typing.NDArray[np.str_]) -> int | None:
-    """How many of ``ids`` the run of a checkpoint trained on; None where that is not known.
+    """How many of ``ids`` the run of a checkpoint trained on; None where that is not known: no
+    ``splits.json`` lies beside it, or it has other names for all images.
 
     Raises:
         DataError: the ``splits.json`` beside it is damaged.
@@ -281,8 +288,10 @@ def seen_beside(checkpoint: Path, ids: np.typing.NDArray[np.str_]) -> int | None
     path = checkpoint.parent / _SPLITS
     if not path.is_file():
         return None
-    trained = Splits.load(path).ids.get("train", np.array([], dtype=np.str_))
-    return int(np.isin(ids, trained).sum())
+    roles = Splits.load(path).ids
+    if not any(np.isin(ids, known).any() for known in roles.values()):
+        return None
+    return int(np.isin(ids, roles.get("train", ids[:0])).sum())
 
 
 #: What the sets that are put together hold.
@@ -302,7 +311,7 @@ def refuse_trained_on(model: Any, dataset: FaceDataset, splits: Splits | None = 
 
     A checkpoint is held to the ids beside it. Of a file, whose training ids are not known, the
     record is asked: the official protocols train on what the publisher calls Training, and any
-    other draws its own split, so that ``splits`` must be of the same protocol and seed.
+    other draws its own split, so that ``splits`` must be the same draw.
 
     Args:
         model: a loaded classifier, or its ``predict_proba``. Of a callable without a record
@@ -341,11 +350,14 @@ def refuse_trained_on(model: Any, dataset: FaceDataset, splits: Splits | None = 
     elif splits is None or splits.fold is not None:
         learned = True
     else:
+        train = splits.ids["train"]
         drawn_alike = (info.protocol, info.seed or 0) == (splits.protocol, splits.seed)
-        learned = not drawn_alike or bool(np.isin(dataset.ids, splits.ids["train"]).any())
+        if info.train_ids_sha256:  # the draw follows the order of the rows, which forms differ in
+            drawn_alike &= info.train_ids_sha256 == sha256_of_ids(train)
+        learned = not drawn_alike or bool(np.isin(dataset.ids, train).any())
     if learned:
         raise DataError(
             f"{path} was trained by protocol {info.protocol}, seed {info.seed}: some of these "
-            "images may be among those it learned from. Give that protocol and seed, or score its "
-            "checkpoint beside its splits.json."
+            "images may be among those it learned from. Give that protocol and seed, and data in "
+            "the form of the training, or score its checkpoint beside its splits.json."
         )

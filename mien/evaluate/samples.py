@@ -18,7 +18,7 @@ from mien.data.duplicates import without_twins
 from mien.data.own import list_photos
 from mien.data.own_faces import OwnFaces, read_own
 from mien.data.readers import default_data_path, read_dataset, read_for_protocol
-from mien.data.splits import FER2013_ROLES, make_splits, refuse_trained_on
+from mien.data.splits import FER2013_ROLES, PROTOCOLS, make_splits, refuse_trained_on
 from mien.emotions import parse_emotion
 from mien.errors import DataError
 from mien.pipeline import Analyzer
@@ -173,8 +173,8 @@ def samples_of(
         data, name: the dataset, see :func:`mien.data.read_for_protocol`.
         split: "PublicTest", "test", …; the training split may be asked for by name; "all" is
             every sample, whatever its split: a folder of faces or photos needs none then.
-        protocol, seed, fold: see :func:`mien.data.make_splits`. None is FER2013's own, or for a
-            model of FER+'s majority labels theirs.
+        protocol, seed, fold: see :func:`mien.data.make_splits`. None is the model's own with its
+            seed, or FER2013's.
 
     Raises:
         DataError: the data cannot be read, or the model may have been trained on the split.
@@ -187,7 +187,7 @@ def samples_of(
         return samples
     if protocol is None:
         own = classifier.info.protocol
-        protocol = own if own == "ferplus-majority" else "fer2013"
+        protocol, seed = (own, classifier.info.seed or 0) if own in PROTOCOLS else ("fer2013", 0)
     dataset = read_for_protocol(data, protocol, name)
     splits = make_splits(dataset, protocol, seed=seed, fold=fold)
     samples = Samples(dataset, splits, splits.role(split))

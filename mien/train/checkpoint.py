@@ -100,6 +100,7 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> TorchClassifier:
         seed=seed,
         training_data=data.get("name", ""),
         protocol=data.get("protocol", ""),
+        train_ids_sha256=data.get("train_ids_sha256", ""),
         prior=spread_prior(recipe.loss.prior, classes) if recipe.loss.logit_adjustment else {},
         parameters=count_parameters(model),
         multiply_adds=count_multiply_adds(model, shape),

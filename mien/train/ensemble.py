@@ -88,8 +88,9 @@ def averaged(found: Sequence[Predictions], weights: NDArray[np.float64]) -> Pred
     return Predictions(found[0].ids, total, classes)
 
 
-def common_protocol(paths: Sequence[Path]) -> str:
-    """The protocol that all members were trained by.
+def common_protocol(paths: Sequence[Path], protocol: str | None = None) -> tuple[str, int]:
+    """The protocol that all members were trained by, or the one given, and their seed where all
+    have one, else 0.
 
     Raises:
         RecipeError: they differ.
@@ -97,12 +98,14 @@ def common_protocol(paths: Sequence[Path]) -> str:
     """
     records = [read_checkpoint(member.path)[0] for member in find_members(paths)]
     found = sorted({str(r.get("data", {}).get("protocol") or "fer2013") for r in records})
-    if len(found) > 1:
+    if len(found) > 1 and protocol is None:
         raise RecipeError(
             f"The members were trained by {' and '.join(found)}; say with --protocol on which "
             "split they are to be averaged."
         )
-    return found[0]
+    seeds = {int(r.get("seed") or 0) for r in records}
+    alike = len(seeds) == 1 and found == [protocol or found[0]]
+    return protocol or found[0], seeds.pop() if alike else 0
 
 
 def build_ensemble(
@@ -136,7 +139,9 @@ def build_ensemble(
             validation or test splits, or the test split was scored for another choice here.
         ModelError: a path is no member.
     """
-    members = _members(paths, splits, choose, tta, test)
+    if test and not len(splits.ids["test"]):
+        raise RecipeError(f"Protocol {splits.protocol!r} has no test split; leave --test out.")
+    members = _members(paths, splits, choose, tta)
     scorer = _Scorer(members, make_folder(out / PROBABILITIES), choose_device(device), command)
     val = Samples(dataset, splits, "val")
     found = scorer.predictions(val, tta, say)
@@ -167,17 +172,13 @@ def build_ensemble(
     return record
 
 
-def _members(
-    paths: Sequence[Path], splits: Splits, choose: str, tta: str, test: bool
-) -> list[Member]:
+def _members(paths: Sequence[Path], splits: Splits, choose: str, tta: str) -> list[Member]:
     """The members behind ``paths``, where they can be chosen by ``choose`` on these splits."""
     if choose not in CHOICES:
         raise RecipeError(f"--choose must be one of {', '.join(CHOICES)}, not {choose!r}.")
     check_tta(tta)
     if not len(splits.ids["val"]):
         raise RecipeError(f"Protocol {splits.protocol!r} has no validation split to choose on.")
-    if test and not len(splits.ids["test"]):
-        raise RecipeError(f"Protocol {splits.protocol!r} has no test split; leave --test out.")
     members = find_members(paths)
     for member in members:
         refuse_seen(member.path, splits, ("val", "test"))

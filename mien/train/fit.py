@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mien.atomic import make_folder, write_text
-from mien.data.dataset import FaceDataset, Splits
+from mien.data.dataset import FaceDataset, Splits, sha256_of_ids
 from mien.errors import RecipeError
 from mien.evaluate import describe_model, evaluate, to_markdown
 from mien.models.weights import initial_weights
@@ -202,6 +202,7 @@ def _described(
     return {
         "name": name,
         "sha256": dataset.sha256,
+        "train_ids_sha256": sha256_of_ids(splits.ids["train"]),
         "protocol": splits.protocol,
         "fold": splits.fold,
     }
