@@ -235,6 +235,22 @@ def test_undo_keeps_columns_and_two_pages_do_not_override_each_other(
             work.undo()
 
 
+def test_the_face_on_the_page_stays_until_it_is_answered(
+    photos: Path, tmp_path: Path, shipped_model: Path
+) -> None:
+    work = Labelling(photos, tmp_path / "t.csv", ("calm", "happy"))
+    seen = set()
+    for result in Analyzer(shipped_model, turns=False).analyze_many(work.paths, faces=True):
+        work._add(result)
+        seen.add(work.state()["face"]["number"])
+    assert seen == {0}  # though later ones are less sure
+    work.answer(5, "calm")  # on another page
+    assert work.state()["face"]["number"] == 0
+    work.answer(0, "happy")
+    left = [face for face in work.faces if face.row is None]
+    assert work.state()["face"]["number"] == max(left, key=lambda f: f.doubt).number
+
+
 @contextmanager
 def started(photos: Path, model: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
     """The verb itself, in a process of its own."""

@@ -107,7 +107,7 @@ class Labelling:
         self.faces: list[_Face] = []
         self.looked = 0
         self.done = False
-        self._first: _Face | None = None  # the one that was taken back
+        self._shown: _Face | None = None  # stays until it is answered, whatever is found
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
@@ -161,7 +161,9 @@ class Labelling:
         """What the page shows."""
         with self._lock:
             waiting = [face for face in self.faces if face.row is None]
-            face = self._first or max(waiting, key=lambda f: f.doubt, default=None)
+            if self._shown is None:
+                self._shown = max(waiting, key=lambda f: f.doubt, default=None)
+            face = self._shown
             counts = dict.fromkeys(self.classes, 0)
             for row in self.rows:
                 if row["label"]:
@@ -218,7 +220,8 @@ class Labelling:
                 **dict(zip(_BOX, box, strict=True)),
             }
             self._write([*self.rows, row], [*self._lines, self._line(row)])
-            face.row, face.taken_back, self._first = row, None, None
+            face.row, face.taken_back = row, None
+            self._shown = None if face is self._shown else self._shown
             if label and label not in self.classes:
                 self.classes.append(label)
 
@@ -242,7 +245,7 @@ class Labelling:
                 raise DataError(f"{place} {what}.")
             row = self.rows[-1]
             self._write(self.rows[:-1], self._lines[:-1])
-            face.row, face.taken_back, self._first = None, row, face
+            face.row, face.taken_back, self._shown = None, row, face
 
     def _line(self, row: dict[str, str]) -> str:
         return csv_line(row.get(name, "") for name in self.columns)
