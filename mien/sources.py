@@ -42,6 +42,9 @@ STDIN = "-"
 #: An address. One letter before the colon is a drive.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
+#: A folder that an annotated video grows in (:func:`mien.video.tables.part_of`).
+_PART = re.compile(r"\.[0-9a-f]{12}\.part$")
+
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
@@ -186,7 +189,11 @@ class _Finder:
             if not glob.has_magic(str(item)):
                 raise ImageError(f"{path} does not exist.")
             matches = sorted(glob.glob(str(item), recursive=True))  # noqa: PTH207 - absolute too
-            matched = [path for path in map(Path, matches) if path.is_file()]
+            matched = [
+                path
+                for path in map(Path, matches)
+                if path.is_file() and not _PART.search(path.parent.name)
+            ]
             if not matched:
                 raise ImageError(f"No file matches {str(item)!r}.")
             yield from matched
@@ -209,6 +216,8 @@ class _Finder:
             if _is_folder(entry):
                 if entry.name.startswith("."):
                     self._leave(path, "a hidden folder", False)
+                elif _PART.search(entry.name):
+                    self._leave(path, "of a stopped run of mien video", False)
                 elif self.recursive:
                     yield from self._walk(path, seen)
             elif why := self._reason(path):

@@ -414,6 +414,21 @@ def test_several_videos_share_the_tables_and_fill_folders(
     assert len(list((tmp_path / "p").glob("*.html"))) == 2
 
 
+def test_annotated_copies_are_not_analysed_again(
+    video: Path, shipped_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(video.read_bytes())
+    words = ["video", str(folder), "--model", str(shipped_model), "--every", "20"]
+    for out in (folder / "annotated", folder):
+        for _ in range(2):
+            assert main([*words, "--out", str(out), "--csv", str(tmp_path / "t.csv")]) == 0
+    assert "left out: 2 annotated copies of an earlier call" in capsys.readouterr().err
+    names = sorted(path.name for path in folder.rglob("*.*"))
+    assert names == ["a-mien.mp4", "a-mien.mp4", "a.mp4"]
+
+
 @pytest.mark.parametrize(
     "name", [b"bad\xff.mp4", b"a[1]*?.mp4", b"two\nlines.mp4", "漢".encode() * 81 + b".mp4"]
 )

@@ -99,6 +99,19 @@ def test_killed_twice_and_gone_on_with_it_gives_the_same_tables(
     assert {p.name for p in broken.iterdir()} == {NAMES[kind] for kind in kinds}
 
 
+def test_a_run_into_the_folder_of_its_videos_goes_on(
+    video: Path, shipped_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(video.read_bytes())
+    words = [*command(folder, shipped_model, tmp_path, "csv"), "--out", str(folder), *EVERY]
+    kill_at(words, folder / "mien-video.resume", 60)
+    assert len(list(folder.glob("a-mien.mp4.*.part/*.mp4"))) > 2
+    assert main([*words, "--resume"]) == 0
+    assert {path.name for path in folder.iterdir()} == {"a.mp4", "a-mien.mp4"}
+
+
 def test_the_annotated_video_of_a_killed_run_has_every_frame_once(
     video: Path, shipped_model: Path, tmp_path: Path
 ) -> None:

@@ -87,6 +87,30 @@ def wrote(*paths: Path) -> None:
         say(f"wrote {path}")
 
 
+def without_copies(
+    found: Iterable[str | Path], folder: str | Path | None, console: Console, quiet: bool = False
+) -> list[str | Path]:
+    """``found``, each once, without annotated copies of an earlier call in ``folder``.
+
+    Raises MienError where there is nothing else.
+    """
+    from mien.errors import MienError
+    from mien.sinks import is_copy
+    from mien.sources import real_path
+
+    every = list(dict.fromkeys(found))
+    if folder is None:
+        return every
+    place = real_path(folder)
+    kept = [s for s in every if not (is_copy(s) and place in real_path(s).parents)]
+    if (made := len(every) - len(kept)) and not quiet:
+        copies = "1 annotated copy" if made == 1 else f"{made:,} annotated copies"
+        console.print(f"left out: {copies} of an earlier call in {folder}")
+    if made and not kept:
+        raise MienError(f"Nothing is left but annotated copies in {folder}; name others.")
+    return kept
+
+
 def command_line() -> str:
     """The command that runs, to be put into a report."""
     return shlex.join(["mien", *sys.argv[1:]])

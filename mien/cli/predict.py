@@ -25,7 +25,7 @@ from mien.cli._options import (
     argument,
     option,
 )
-from mien.errors import ImageError, MienError, OutputError
+from mien.errors import MienError, OutputError
 from mien.text import counted
 
 if TYPE_CHECKING:
@@ -256,28 +256,16 @@ class _Run:
 
     def find(self, paths: list[str], recursive: bool) -> list[str | Path]:
         """Every image meant, each once, in the order given, without copies of an earlier call."""
-        from mien.sinks import is_copy
-        from mien.sources import find_images, real_path
+        from mien.cli._console import without_copies
+        from mien.sources import find_images
 
         expanded = find_images(
             paths, recursive=recursive, on_error=self.report, on_left_out=self._leave_out
         )
-        found = list(dict.fromkeys(expanded))
+        found = list(expanded)
         if self.left_out > SHOWN:
             self.console.print(f"left out: {self.left_out - SHOWN:,} more files")
-        if self.outputs.annotate is not None:
-            folder = real_path(self.outputs.annotate)
-            made = {s for s in found if folder in real_path(s).parents and is_copy(s)}
-            found = [s for s in found if s not in made]
-            if made and not self.quiet:
-                copies = f"{len(made):,} annotated copies of an earlier call"
-                self.console.print(f"left out: {copies} in {self.outputs.annotate}")
-            if made and not found and not self.failed:
-                raise ImageError(
-                    f"Nothing is left but annotated copies in {self.outputs.annotate}; "
-                    "name other images."
-                )
-        return found
+        return without_copies(found, self.outputs.annotate, self.console, self.quiet)
 
     def report(self, name: str, error: MienError) -> None:
         """An image that cannot be read."""

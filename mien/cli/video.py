@@ -152,7 +152,7 @@ def video(
     )
     outputs = Outputs(csv, jsonl, parquet, out, plot)
     failed: list[str] = []
-    good = _readable(videos, console, failed)
+    good = _readable(videos, out, console, failed)
     if not good:
         raise typer.Exit(2)
     analyzer = Analyzer(
@@ -171,8 +171,12 @@ def video(
     raise typer.Exit(1 if failed or not whole else 0)
 
 
-def _readable(videos: list[str], console: Console, failed: list[str]) -> list[Path]:
-    """The videos that can be opened, each once; the others are named on standard error."""
+def _readable(
+    videos: list[str], out: Path | None, console: Console, failed: list[str]
+) -> list[Path]:
+    """The videos that can be opened, each once, without copies in ``out`` of an earlier call; the
+    others are named on standard error."""
+    from mien.cli._console import without_copies
     from mien.sources import STDIN, find_videos
     from mien.video.reader import Video
 
@@ -181,7 +185,7 @@ def _readable(videos: list[str], console: Console, failed: list[str]) -> list[Pa
         console.print(f"error: {error}")
 
     good: dict[Path, None] = {}
-    for item in find_videos(videos, on_error=report):
+    for item in without_copies(find_videos(videos, on_error=report), out, console):
         try:
             if item == STDIN:
                 raise MienError("A video cannot come from standard input; name its file.")

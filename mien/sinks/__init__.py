@@ -342,8 +342,8 @@ def free_name(folder: Path, stem: str, suffix: str, taken: set[str]) -> Path:
 
 
 def is_copy(path: str | os.PathLike[str]) -> bool:
-    """Whether :func:`free_name` could have given that name to an annotated photo."""
-    return re.search(r"-mien(-\d+)?\.(jpg|png)$", str(path), re.IGNORECASE) is not None
+    """Whether :func:`free_name` could have given that name to an annotated photo or video."""
+    return re.search(r"-mien(-\d+)?\.(jpg|png|mp4|webm|mkv)$", str(path), re.IGNORECASE) is not None
 
 
 def file_key(path: Path) -> str:
