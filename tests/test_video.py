@@ -97,6 +97,17 @@ def test_time_stamps_come_from_the_container(tmp_path: Path, suffix: str) -> Non
     assert times == pytest.approx(stamps, abs=1e-5)
 
 
+def test_a_browsers_recording_has_the_rate_of_its_frames(tmp_path: Path) -> None:
+    path = tmp_path / "v.webm"
+    source = "testsrc=s=64x64:r=20:d=2,settb=1/1000,setpts=N*N+31*N"
+    clock = ("-fps_mode", "vfr", "-enc_time_base", "1:1000")
+    ffmpeg("-f", "lavfi", "-i", source, *clock, "-c:v", "libvpx", str(path))
+    video = Video(path)
+    assert video.fps == pytest.approx(1000 / 71, rel=0.05)
+    assert video.seconds_expected == pytest.approx(39 * 70 / 1000, abs=0.1)
+    assert (len(list(video.frames())), video.skipped_last) == (40, 0)
+
+
 def test_pixels_that_are_not_square_are_stretched(video: Path, tmp_path: Path) -> None:
     """As players do: a DVD's 720×576 may mean 1024×576."""
     squeezed = tmp_path / "s.mp4"

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from mien.video.encode import video_start
 
 #: Frames a second where the container does not say.
 USUAL_FPS = 25.0
+#: Where the container says more than this, so many frames are measured: for a browser's recording,
+#: which does not say, FFmpeg takes the 1,000 steps of its clock.
+LIKELY_FPS, MEASURED = 120, 64
 #: After a frame that cannot be read so many more are tried: as many as the container still
 #: promises, but not fewer and not more than these.
 LEAST_TRIES, MOST_TRIES = 25, 10_000
@@ -48,7 +52,8 @@ class Video:
         path: the file.
         width, height: size of the upright image in pixels, which are square: frames of an
             anamorphic video (DVD, DV) are stretched.
-        fps: mean frames a second as the container says, or ``USUAL_FPS``.
+        fps: mean frames a second as the container says, or ``USUAL_FPS``; where that is more than
+            ``LIKELY_FPS`` and twice what is measured at the beginning, that.
         frames_expected: how many frames the container promises; None if it does not say. Right for
             most files, but only an estimate: good for a progress bar.
         offset: seconds at which the video begins on the container's clock, which its sound shares.
@@ -80,6 +85,7 @@ class Video:
             self.height = round(self.height / min(1.0, self._shape))
             fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
             self.fps = fps if math.isfinite(fps) and 0.01 <= fps <= 1000 else USUAL_FPS
+            self._said_fps = self.fps
             known = math.isfinite(count) and 0 < count < 1e9
             self.frames_expected = round(count) if known else None
             if next(self._stamps(capture), None) is None:
@@ -89,8 +95,19 @@ class Video:
                 )
             self.offset = self._offset(capture)
             self.skipped_last = 0
+            if self.fps > LIKELY_FPS and not isinstance(capture, Animation):
+                self._measure(capture)
         finally:
             capture.release()
+
+    def _measure(self, capture: cv2.VideoCapture) -> None:
+        """Take the frames' own rate if it is another; ``capture`` has its first frame."""
+        times = [time for _, time, _ in islice(self._stamps(capture), MEASURED)]
+        rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else math.inf
+        if rate < self._said_fps / 2:
+            self.fps = rate
+            if self.frames_expected is not None:
+                self.frames_expected = round(self.frames_expected * rate / self._said_fps)
 
     @property
     def seconds_expected(self) -> float | None:
@@ -221,18 +238,20 @@ class Video:
             else:
                 failures += 1
         packets.release()
-        return (0 if trimmed else round(end - last)) + min(max(0, count - seen), leaps)
+        after = (end - last) * self.fps / self._said_fps  # in steps of the container's rate
+        return (0 if trimmed else round(after)) + min(max(0, count - seen), leaps)
 
     def _offset(self, capture: cv2.VideoCapture | Animation) -> float:
         """See the attribute; ``capture`` has its first readable frame."""
-        stamp = capture.get(getattr(cv2, "CAP_PROP_PTS", -1)) / self.fps  # rounded to frames
+        step = 1 / self._said_fps
+        stamp = capture.get(getattr(cv2, "CAP_PROP_PTS", -1)) * step  # rounded to frames
         offset = stamp - max(0.0, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
         if not (stamp > 0 and offset > 0):  # NaN neither
             return 0.0
         exact = video_start(self.path)
-        if exact is not None and abs(exact - offset) <= 1 / self.fps:
+        if exact is not None and abs(exact - offset) <= step:
             return max(0.0, exact)
-        return offset if offset > 0.5 / self.fps else 0.0
+        return offset if offset > 0.5 * step else 0.0
 
     def _open(self) -> cv2.VideoCapture | Animation:
         if is_animation(self.path):
