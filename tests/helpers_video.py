@@ -57,6 +57,21 @@ def write_video(path: Path, frames: Iterator[Image], fps: float = FPS) -> Path:
     return path
 
 
+def damage(path: Path, *numbers: int) -> Path:
+    """Spoil frames of a Motion JPEG AVI, by their place: zeros where the image begins."""
+    data = bytearray(path.read_bytes())
+    at, places = data.index(b"movi"), []
+    while (at := data.find(b"00dc", at + 4)) >= 0 and len(places) < 10_000:
+        places.append(at)
+    index = data.index(b"idx1")
+    frames = [at for at in places if at < index]
+    for number in numbers:
+        begin = frames[number] + 8
+        data[begin : begin + 400] = bytes(400)
+    path.write_bytes(data)
+    return path
+
+
 def ffmpeg(*arguments: str) -> None:
     """Run the system's ffmpeg, the output last; the test is skipped where there is none.
 

@@ -22,7 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from helpers_video import draw_frame, ffmpeg, walking, write_video
+from helpers_video import damage, draw_frame, ffmpeg, walking, write_video
 from numpy.typing import NDArray
 
 import mien
@@ -180,6 +180,29 @@ def test_a_video_in_parts_is_the_video(
     [source] = table(out, "sources")
     assert (source["frames"], source["error"]) == (len(results), None)
     assert max(row["track"] for row in table(out, "faces")) >= 2
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_damaged_video_in_parts_says_so_once(
+    portrait: Image, options: Options, tmp_path: Path, model: Path, every: int
+) -> None:
+    """Damage at its beginning, where two parts meet, and at its end; and one that is cut short."""
+    path = write_video(tmp_path / "a.avi", (draw_frame(portrait, n % 300) for n in range(350)), 5)
+    damage(path, 0, 148, 149, 348, 349)
+    cut, out = tmp_path / "cut.avi", tmp_path / "out"
+    cut.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    options = Options(options.model, video=VideoOptions(every=every))
+    done = batch([path, cut], out, options=options, workers=2)
+    assert (done.videos, done.failed, done.damaged, done.exit_code) == (2, 0, 2, 1)
+    whole, part = table(out, "sources")
+    assert (whole["skipped"], "5 damaged frames" in whole["error"]) == (5, True)
+    assert "it ends at 0:2" in part["error"]
+    analyzer = Analyzer(str(model), min_face=options.video_min_face, turns=False, threads=1)
+    results = [(r.frame, r.skipped) for r in analyze_video(path, analyzer, every=every)]
+    rows = [row for row in table(out, "frames") if row["source"] == str(path)]
+    assert [(row["frame"], row["skipped"]) for row in rows] == results
+    again = batch([path, cut], out, options=options, workers=1, retry=True)
+    assert (again.done, again.before, again.damaged, again.exit_code) == (0, 2, 2, 1)
 
 
 @pytest.mark.parametrize("grows", [True, False])

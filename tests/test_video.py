@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers_video import FPS, SIZE, draw_frame, ffmpeg, place, probe, walking, write_video
+from helpers_video import FPS, SIZE, damage, draw_frame, ffmpeg, place, probe, walking, write_video
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -544,21 +544,6 @@ def test_parquet_without_pyarrow_says_what_to_install(
     )
     with pytest.raises(MissingExtraError, match="pip install"):
         VideoRun([video], analyzer, outputs=Outputs(parquet=str(tmp_path / "a.parquet")))
-
-
-def damage(path: Path, *numbers: int) -> Path:
-    """Spoil frames of a Motion JPEG AVI, by their place: zeros where the image begins."""
-    data = bytearray(path.read_bytes())
-    at, places = data.index(b"movi"), []
-    while (at := data.find(b"00dc", at + 4)) >= 0 and len(places) < 10_000:
-        places.append(at)
-    index = data.index(b"idx1")
-    frames = [at for at in places if at < index]
-    for number in numbers:
-        begin = frames[number] + 8
-        data[begin : begin + 400] = bytes(400)
-    path.write_bytes(data)
-    return path
 
 
 def test_damaged_frames_are_skipped_counted_and_marked(

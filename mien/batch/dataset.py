@@ -29,6 +29,8 @@ FORMAT = 1
 TABLES = ("frames", "faces", "sources")
 RECORD = "batch.json"
 FRAMES = ("source", "frame", "time", "skipped", "width", "height", "faces")
+#: Columns of the sources that tell what is done.
+_STATE = ("source", "error", "frames")
 #: Rows that are gathered before they are written.
 GROUP = 8192
 
@@ -113,9 +115,20 @@ class Dataset:
         return keys, failed, replaced
 
     def _rows(self, path: Path) -> Iterator[tuple[str, str | None]]:
-        """The source and the error of every row of a file."""
-        table = self._sources(path, ["source", "error"])
-        return zip(table["source"].to_pylist(), table["error"].to_pylist(), strict=True)
+        """The source of every row of a file, and the error of one that could not be read."""
+        columns = self._sources(path, [*_STATE]).to_pydict()
+        rows = zip(*(columns[name] for name in _STATE), strict=True)
+        return ((name, None if frames else error) for name, error, frames in rows)
+
+    def damaged(self) -> int:
+        """How many sources were read, but not whole."""
+        import pyarrow.compute as pc
+
+        tables = (self._sources(path, [*_STATE]) for path in self.files("sources"))
+        return sum(
+            len(t.filter(pc.and_(t["error"].is_valid(), pc.greater(t["frames"], 0))))
+            for t in tables
+        )
 
     def _sources(self, path: Path, names: list[str] | None = None) -> Any:
         try:

@@ -23,9 +23,11 @@ from mien.batch.worker import (
 )
 from mien.pipeline import Analyzer
 from mien.results import Result
+from mien.text import counted
 from mien.video.one import OneVideo
 from mien.video.options import Outputs
 from mien.video.reader import Video
+from mien.video.timeline import clock
 
 
 @dataclass(slots=True)
@@ -35,6 +37,7 @@ class Summary:
     Attributes:
         photos, videos, frames, faces: analysed by this run; ``frames`` counts photos too.
         failed: sources that could not be read; each has its row, and ``error`` is the first one's.
+        damaged: videos in the tables that were read, but not whole.
         before, before_failed: sources that were done already, and those that could not be read.
         total: sources there are, those done before among them; None while they are being counted,
             and where counting would mean reading archives.
@@ -46,6 +49,7 @@ class Summary:
     frames: int = 0
     faces: int = 0
     failed: int = 0
+    damaged: int = 0
     error: str = ""
     before: int = 0
     before_failed: int = 0
@@ -59,8 +63,8 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0: every source in the tables was read; 1: some were not; 2: none was."""
-        if not self.failed and not self.before_failed:
+        """0: every source in the tables was read whole; 1: some were not; 2: none was."""
+        if not (self.failed or self.before_failed or self.damaged):
             return 0
         return 1 if self.photos or self.videos or self.before > self.before_failed else 2
 
@@ -144,7 +148,7 @@ class Filler:
                 self._part = self._dataset.next_part()
             self._finish(replace(source, error=segment.error, frames=0, faces=0, skipped=0))
         else:
-            self._finish(self._add(video.rest(), source))
+            self._finish(video.judged(self._add(video.rest(), source)))
         return []
 
     def _add(self, results: Iterable[Result], source: Source) -> Source:
@@ -161,8 +165,9 @@ class Filler:
     def _finish(self, source: Source) -> None:
         self._part.add(source)
         s = self.summary
-        if source.error is not None:
-            s.failed, s.error = s.failed + 1, s.error or source.error
+        s.error = s.error or source.error or ""
+        if source.error is not None and not source.frames:
+            s.failed += 1
         elif source.kind == "video":
             s.videos += 1
         else:
@@ -182,6 +187,7 @@ class _Following:
         self._one = OneVideo(video, analyzer, options.video, Outputs())
         self._next = 0
         self._last: tuple[float, bytes] | None = None
+        self._lost = 0
 
     def mismatch(self, task: Segment, segment: SegmentSeen) -> Segment | None:
         """The task again, where the segment does not continue what came before it."""
@@ -200,11 +206,22 @@ class _Following:
             result = seen.result
             if shift and result.frame is not None:
                 result = replace(result, frame=result.frame + shift)
+            result, self._lost = replace(result, skipped=result.skipped + self._lost), 0
             yield from self._one.decided(self._one.follow(replace(seen, result=result)))
         if segment.frames:
             self._next = segment.first + shift + segment.frames
-        self._last = segment.last
+        self._last, self._lost = segment.last, self._lost + segment.skipped_last
 
     def rest(self) -> Iterator[Result]:
         """The results that were held back to the end."""
         return self._one.decided(None)
+
+    def judged(self, source: Source) -> Source:
+        """The row of the whole video, which says where it was not read whole."""
+        skipped, why = source.skipped + self._lost, []
+        if skipped:
+            why.append(f"{counted(skipped, 'damaged frame')} skipped")
+        if self._one.cut_short():
+            why.append(f"it ends at {clock(self._one.time or 0.0)}, before its container says")
+        error = f"{source.source} was not read whole: {'; '.join(why)}." if why else None
+        return replace(source, skipped=skipped, error=error)

@@ -85,6 +85,7 @@ def batch(
             stack.enter_context(_replacing(dataset, again, seen))
             start, workers = _starter(engine, options, workers, address, gpus, stack)
             rows.fill(Engine(start, workers), plan)
+        summary.damaged = dataset.damaged()
         left = len(again - seen)  # no sources of this run
         summary.before, summary.before_failed = summary.before + left, summary.before_failed + left
     summary.seconds = time.monotonic() - started
@@ -129,7 +130,9 @@ def join(
         merge(found, dataset, seen, failed)
     before -= earlier - failed  # an error that a shard has mended counts as joined now
     new, wrong, old = len(seen) - len(before), len(failed - earlier), len(failed & earlier)
-    return Summary(photos=new - wrong, failed=wrong, before=len(before), before_failed=old)
+    summary = Summary(photos=new - wrong, failed=wrong, before=len(before), before_failed=old)
+    summary.damaged = dataset.damaged()
+    return summary
 
 
 def _shards(out: Path) -> list[Path]:

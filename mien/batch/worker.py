@@ -86,7 +86,8 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A row of the table of sources; ``error`` is a sentence where it could not be read.
+    """A row of the table of sources; ``error`` is a sentence where it could not be read, and where
+    a video was not read whole: that has frames.
 
     ``sha256`` and ``size`` (bytes) are those of the content, ``modified`` is the file's time,
     ``seconds`` what the analysis took.
@@ -156,6 +157,7 @@ class SegmentSeen:
         before, last: time and :func:`mien.video.cuts.glance` of the frame before it and of
             its last one; None where there is none.
         first, frames: number of its first frame, as far as is known here, and how many there are.
+        skipped_last: damaged frames that none of ``seen`` tells of.
     """
 
     seen: list[Seen] = field(default_factory=list)
@@ -163,6 +165,7 @@ class SegmentSeen:
     last: tuple[float, bytes] | None = None
     first: int = 0
     frames: int = 0
+    skipped_last: int = 0
     seconds: float = 0.0
     error: str | None = None
 
@@ -277,11 +280,12 @@ def _frames(task: Segment, out: SegmentSeen, every: int) -> Iterator[Frame]:
             break
         number, lost = frame.number + shift, lost + frame.skipped
         out.frames, out.last = number + 1 - out.first, _mark(frame)
-        if number % every == 0:
+        if (number - video.first) % every == 0:
             yield replace(frame, number=number, skipped=lost)
             lost = 0
     if before is not None and out.before is None:
         out.before = _mark(before)
+    out.skipped_last = lost + video.skipped_last
 
 
 def _mark(frame: Frame) -> tuple[float, bytes]:

@@ -76,8 +76,8 @@ def batch(
     """Analyse archives of photos and videos into Parquet tables: sources, frames and faces.
 
     The same command, stopped anywhere or with more sources, does what is left. Exit codes: 0 every
-    source in the tables was read, 1 some could not be (table sources says why), 2 none could, or an
-    option is wrong.
+    source in the tables was read whole, 1 some were not (table sources says why), 2 none could be,
+    or an option is wrong.
     """
     import mien.batch as archive
     from mien.batch.run import shard_folder
@@ -177,10 +177,10 @@ def _tell(s: Summary, out: Path, what: str) -> int:
     from mien.video.timeline import clock
 
     console = messages()
-    if s.failed or s.before_failed:
+    if s.exit_code:
         if s.error:
             console.print(f"error: {s.error}")
-        console.print(f"{out / 'sources'} names all that could not be read.")
+        console.print(f"{out / 'sources'} names all that could not be read, or not whole.")
     if what == "joined":
         parts = [counted(s.photos + s.failed, "source") + f" joined in {out}"]
     else:
@@ -188,6 +188,8 @@ def _tell(s: Summary, out: Path, what: str) -> int:
         parts += [f"{clock(s.seconds)} of time", f"rows in {out}"]
     if s.failed:
         parts.append(f"{s.failed:,} could not be read")
+    if s.damaged:
+        parts.append(f"{s.damaged:,} not read whole")
     if s.before:
         earlier = f" ({s.before_failed:,} could not be read: --retry)" if s.before_failed else ""
         parts.append(f"{s.before:,} were done before{earlier}")

@@ -177,7 +177,7 @@ class OneVideo:
             self.video.path,
             self.timeline,
             self.resumed,
-            self._cut_short(),
+            self.cut_short(),
             self.skipped + self.video.skipped_last,
             self.video.skipped_last,
             self.outputs.video if made else None,
@@ -186,7 +186,8 @@ class OneVideo:
             self.video.offset,
         )
 
-    def _cut_short(self) -> bool:
+    def cut_short(self) -> bool:
+        """Whether the video gave clearly fewer frames than its container promises."""
         expected, o = self.video.seconds_expected, self.options
         if expected is None:
             return False

@@ -57,6 +57,7 @@ class Video:
         frames_expected: how many frames the container promises; None if it does not say. Right for
             most files, but only an estimate: good for a progress bar.
         offset: seconds at which the video begins on the container's clock, which its sound shares.
+        first: number of its first readable frame.
         skipped_last: damaged frames that no frame told of, once the video was read to its end: its
             last ones, and what the decoder passed over where the times leap.
 
@@ -88,7 +89,8 @@ class Video:
             self._said_fps = self.fps
             known = math.isfinite(count) and 0 < count < 1e9
             self.frames_expected = round(count) if known else None
-            if next(self._stamps(capture), None) is None:
+            self.first, *_ = next(self._stamps(capture), (-1,))
+            if self.first < 0:
                 raise VideoError(
                     f"{self.path} has no readable frame: it opens as a video, but all of its "
                     "images are damaged or cut off."
@@ -180,12 +182,14 @@ class Video:
                 cv2.CAP_PROP_POS_MSEC, 1000 * seconds
             ):
                 return
-            shift: int | None = None
+            number, shift = -1, None
             for number, time, lost in self._stamps(capture):
                 shift = round(time * self.fps) - number if shift is None else shift
                 good, image = capture.retrieve()
                 if good and image is not None:
                     yield Frame(number + shift, time + self.offset, self._square(image), lost)
+            if shift is not None and number + shift + 1 < (self.frames_expected or math.inf):
+                self.skipped_last = self._lost_unseen(capture, -math.inf, 0, 0)
 
     def _square(self, image: Any) -> NDArray[np.uint8]:
         """The image with square pixels."""
