@@ -153,6 +153,29 @@ def test_videos_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
     assert len({path.name.lower() for path in written}) == 4
 
 
+def test_a_track_is_one_of_its_video(tmp_path: Path) -> None:
+    table = faces(tmp_path / "t.parquet", source=["/v/a.mp4"] * 2 + ["/v/b.mp4"] * 2)
+    found = summarize(table, by=["folder", "track"])
+    assert found.keys == ("folder", "source", "track")
+    assert [row.group for row in found.rows] == [("/v", "/v/a.mp4", 1), ("/v", "/v/b.mp4", 1)]
+
+
+def test_an_archive_is_the_folder_of_its_members(tmp_path: Path) -> None:
+    names = ["/p/a.zip::x.png", "/p/a.zip::in/y.png", "/p/b.TAR.gz::x::z.png", "/p/c::x.png"]
+    found = summarize(faces(tmp_path / "t.parquet", source=names), by=["folder"])
+    folders = {"/p/a.zip", "/p/a.zip::in", "/p/b.TAR.gz", "/p"}
+    assert {row.group[0] for row in found.rows} == folders
+
+
+def test_parts_that_were_never_finished_do_not_count(tmp_path: Path) -> None:
+    for folder in ("faces", "sources"):
+        (tmp_path / folder).mkdir()
+    for name in ("0.parquet", "1.parquet"):
+        faces(tmp_path / "faces" / name)
+    (tmp_path / "sources" / "0.parquet").write_bytes(b"")
+    assert [row.faces for row in summarize(tmp_path).rows] == [4]
+
+
 def test_what_is_read_is_not_replaced(tmp_path: Path) -> None:
     path = faces(tmp_path / "t.parquet")
     before = path.read_bytes()

@@ -21,7 +21,9 @@ def summary(
     data: Annotated[
         Path, argument("A folder of mien batch, or a Parquet file of mien video.", metavar="DIR")
     ],
-    by: Annotated[str, option("source, folder and track; all for everything.")] = "source,track",
+    by: Annotated[
+        str, option("source, folder and track (with its source); all for everything.")
+    ] = "source,track",
     every: Annotated[
         str | None, option("Windows of so much time, e.g. 10s, 5m, 1:30.", metavar="TIME")
     ] = None,

@@ -8,6 +8,7 @@ drawn, not frames; of photos, each is a block.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from mien.text import printable
 KEYS = ("source", "folder", "track")
 #: Times in seconds from there on are none.
 LONGEST = 1e9
+#: A member at the top of an archive.
+_TOP = re.compile(r"(.*\.(?:zip|tar|tar\.gz|tgz|tar\.bz2|tbz2|tar\.xz|txz))::[^/]+", re.I | re.S)
 #: With fewer blocks there is no interval.
 LEAST_BLOCKS = 5
 DRAWS = 1000
@@ -140,7 +143,8 @@ def summarize(
 
     Args:
         data: the folder of ``mien batch``, or a Parquet file of ``mien video`` or ``predict``.
-        by: keys of the groups: "source", "folder" (that a source lies in), "track"; none is all.
+        by: keys of the groups: "source", "folder" (that a source lies in; of an archive's members
+            their folder in it), "track" (one of its source, which is added); none is all.
         every: seconds of a window; None takes each video as a whole.
         min_quality: a face below it is doubtful, 0..1; so is every unsure one.
         block: seconds of a bootstrap block; longer than an expression lasts.
@@ -158,6 +162,9 @@ def summarize(
         raise MienError(f"The least quality is {min_quality:g}; expected 0 to 1.")
     if seed < 0:
         raise MienError(f"The seed is {seed}; expected 0 or more.")
+    if "track" in by and "source" not in by:
+        at = list(by).index("track")
+        by = [*by[:at], "source", *by[at:]]
     keys, videos, groups = tuple(by), {}, {}  # type: ignore[var-annotated]
     out: Summary | None = None
     last: dict[tuple[str, int], int] = {}
@@ -196,8 +203,10 @@ def _order(key: tuple[tuple[Any, ...], int | None]) -> tuple[Any, ...]:
 
 
 def face_files(data: Path) -> list[Path]:
-    """The Parquet files of the faces in ``data``. Raises MienError."""
+    """The Parquet files of the faces in ``data``, of finished parts. Raises MienError."""
     files = [data] if data.is_file() else sorted((data / "faces").glob("[!.]*.parquet"))
+    if (sources := data / "sources").is_dir():
+        files = [file for file in files if (sources / file.name).exists()]
     if not files:
         raise MienError(f"{data} is no folder of mien batch and no Parquet file of faces.")
     return files
@@ -289,7 +298,7 @@ def _add(
         code, person, at, part = cell
         values = {
             "source": video[code],
-            "folder": str(PurePosixPath(video[code]).parent),
+            "folder": _folder(video[code]),
             "track": person if person >= 0 else None,
         }
         key = tuple(values[k] for k in out.keys), at if at >= 0 else None
@@ -298,6 +307,11 @@ def _add(
         group.transitions += int(changes)
         if more[0]:
             group.add((code, part), more)
+
+
+def _folder(source: str) -> str:
+    top = _TOP.fullmatch(source)
+    return top[1] if top else str(PurePosixPath(source).parent)
 
 
 def _floats(column: Any, count: int) -> Floats:
