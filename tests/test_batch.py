@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import shutil
 import signal
@@ -436,6 +437,29 @@ def test_archives_that_lie(tmp_path: Path) -> None:
                     member.write(bytes(1 << 20))
     items = list(find_items([bomb], lambda name: True))
     assert ["would take 462 MB" in (item.problem or "") for item in items] == [True, True]
+
+
+def test_a_member_that_stands_twice(photos: Path, tmp_path: Path) -> None:
+    """``tar rf`` puts the new version at the end, and ``tar x`` gives that."""
+    old, new = ((photos / name).read_bytes() for name in ("00.jpg", "01.jpg"))
+    for name, mode in (("a.tar", "w"), ("a.tgz", "w:gz")):
+        with tarfile.open(tmp_path / name, mode) as tar:
+            for data in (old, new):
+                info = tarfile.TarInfo("x.jpg")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    (item,) = find_items([tmp_path / "a.tar"], lambda name: True)
+    assert read(item)[1] == new
+    first, again = find_items([tmp_path / "a.tgz"], lambda name: True)
+    assert (first.name, read(first)[1]) == (f"{tmp_path}/a.tgz::x.jpg", old)
+    assert "its first version was read" in (again.problem or "")
+    assert again.name != first.name
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("x.jpg", old)
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("x.jpg", new)
+    (item,) = find_items([tmp_path / "a.zip"], lambda name: True)
+    assert read(item)[1] == new
 
 
 def test_compressed_archives_are_not_held_whole() -> None:

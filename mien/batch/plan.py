@@ -14,7 +14,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -171,8 +171,10 @@ def _archive(path: str, wanted: Wanted) -> Iterator[Item]:
     try:
         if path.lower().endswith(ZIPS):
             with open_source(path) as file, zipfile.ZipFile(file) as archive:
-                for info in (info for info in archive.infolist() if not info.is_dir()):
-                    yield from _member(path, info.filename, asked, partial(_in_zip, info))
+                # A name that stands twice means its last member, here as for unzip.
+                for info in map(archive.getinfo, dict.fromkeys(archive.namelist())):
+                    if not info.is_dir():
+                        yield from _member(path, info.filename, asked, partial(_in_zip, info))
         else:
             yield from _tar(path, asked)
         if wanted(name) and not named:
@@ -206,13 +208,17 @@ class _Head(tarfile.TarInfo):
 
 
 def _member(
-    path: str, name: str, wanted: Wanted, place: Callable[[str], dict[str, Any]]
+    path: str,
+    name: str,
+    wanted: Wanted,
+    place: Callable[[str], dict[str, Any]],
+    again: bool = False,
 ) -> Iterator[Item]:
     last, suffix = Path(name).name, Path(name).suffix.lower()
     archive = name.lower().endswith((*TARS, *ZIPS))
     if last.startswith("._") or not (archive or suffix in KNOWN):  # "._": macOS's, beside a file
         return
-    if not wanted(called := shown(f"{path}::{name}")):
+    if not wanted(called := shown(f"{path}::{name}{' (again)' * again}")):
         return
     why = ""
     if last.startswith("."):
@@ -226,8 +232,12 @@ def _member(
 
 
 def _tar(path: str, wanted: Wanted) -> Iterator[Item]:
-    """The members: where they lie, or their bytes where that would mean reading from the start."""
+    """The members: where they lie, or their bytes where that would mean reading from the start.
+
+    A name that stands twice means its last member; where they are read in passing, its first.
+    """
     plain = path.lower().endswith(".tar") and not is_address(path)
+    last, seen = _last_offsets(path) if plain else {}, set[str]()
     with (
         open_source(path) as file,
         tarfile.open(fileobj=file, mode="r:" if plain else "r|*", tarinfo=_Head) as tar,
@@ -235,6 +245,9 @@ def _tar(path: str, wanted: Wanted) -> Iterator[Item]:
 
         def place(name: str) -> dict[str, Any]:
             assert member is not None
+            if again:
+                why = "stands there more than once, and its first version was read: unpack it"
+                return {"problem": f"{shown(f'{path}::{name}')} {why}."}
             if not member.isfile() or member.issparse():
                 what = f"a link to {member.linkname}" if member.linkname else "no regular file"
                 return {"problem": f"{shown(f'{path}::{name}')} is left out: {printable(what)}."}
@@ -247,8 +260,26 @@ def _tar(path: str, wanted: Wanted) -> Iterator[Item]:
 
         while (member := tar.next()) is not None:
             vars(tar)["members"] = []  # it would keep them all
-            if not member.isdir():
-                yield from _member(path, member.name, wanted, place)
+            if member.isdir() or last.get(member.name, member.offset) != member.offset:
+                continue
+            again = member.name in seen
+            if not plain:
+                seen.add(member.name)
+            yield from _member(path, member.name, wanted, place, again)
+
+
+def _last_offsets(path: str) -> dict[str, int]:
+    """Where each name stands last in a plain tar file, as far as it can be read."""
+    found: dict[str, int] = {}
+    with (
+        suppress(*DAMAGED, tarfile.TarError),
+        open_source(path) as file,
+        tarfile.open(fileobj=file, mode="r:", tarinfo=_Head) as tar,
+    ):
+        while (member := tar.next()) is not None:
+            vars(tar)["members"] = []
+            found[member.name] = member.offset
+    return found
 
 
 def _address(source: str, wanted: Wanted) -> Iterator[Item]:
