@@ -96,6 +96,21 @@ def test_labels_stay_inside_and_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(module._overlap(a, b) for a, b in itertools.combinations(places, 2))
 
 
+def test_names_in_a_crowd_cover_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes = [(x, y, 40, 50) for y in range(20, 480, 80) for x in range(10, 720, 72)]
+    places: list[tuple[int, int, int, int]] = []
+    monkeypatch.setattr(module, "_paste", lambda i, s, x, y: places.append((x, y, *s.size)))
+    draw(blank(480, 720), result(480, 720, *(Box(*map(float, b)) for b in boxes)), bars=False)
+    assert len(places) == len(boxes)
+    covered = [
+        (place, box)
+        for place, own in zip(places, boxes, strict=True)
+        for box in boxes
+        if box != own and module._overlap(place, box)
+    ]
+    assert not covered
+
+
 def test_a_label_is_its_text_at_its_height_inside_its_tag() -> None:
     """Text of ``cap`` pixels stands between equal margins, dark on the tag's bright colour."""
     label = module._label(Face(Box(0, 0, 90, 90), P), 20)

@@ -1,7 +1,8 @@
 """Paints a Result on its image: boxes, labels and small bars, legible at any size.
 
 Text and panels are drawn large and scaled down, which smooths OpenCV's stroke fonts. A label never
-leaves the image and never covers another label; bars are left out where they find no room.
+leaves the image and never covers another label, nor another face where it, or a number alone, has
+room elsewhere; bars are left out where they find none.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ LONGEST_NAME = 24
 #: Bars in a panel.
 MOST_BARS = 10
 
+#: Labels in the order in which they are tried: over other faces, with both names of a blend, brief.
+_TRIES = [
+    (o, m, b) for o in (False, True) for m, b in ((True, False), (False, False), (False, True))
+]
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _CAP = 22.0  # Height in pixels of a capital letter of this font at scale 1.
 _SUPER = 4  # Sprites are drawn this many times larger.
@@ -156,17 +161,20 @@ def _text_width(text: str, cap: float) -> float:
     return width / _SUPER
 
 
-def _label(face: Face, cap: float, mixed: bool = True) -> _Sprite:
+def _label(face: Face, cap: float, mixed: bool = True, brief: bool = False) -> _Sprite:
     """The tag with the expression and its probability; in a video also the face's number.
 
     A face that is unsure shows that word in place of the expression.
 
-    A blend is named with both ("happy / surprise"), unless ``mixed`` is False.
+    A blend is named with both ("happy / surprise"), unless ``mixed`` is False. A ``brief`` tag has
+    the number alone, or the probability.
     """
     emotion, probabilities = face.shown
     number = "" if face.track is None else f"{face.track}  "
     name, value = _short(emotion), f"{100 * probabilities[emotion]:.0f}%"
     unsure = face.unsure if face.smoothed is None else face.steady is None
+    if brief:
+        return _tag(number.strip() or ("?" if unsure else value), "", emotion, cap)
     if unsure:
         name = "unsure"
     pair = blend_of(probabilities) if mixed and not unsure else None
@@ -181,7 +189,7 @@ def _label(face: Face, cap: float, mixed: bool = True) -> _Sprite:
 def _tag(name: str, value: str, emotion: Label, cap: float) -> _Sprite:
     """Kept, because a video shows the same few tags in frame after frame."""
     color = color_of(emotion)
-    pad, gap = 0.75 * cap, 0.6 * cap
+    pad, gap = 0.75 * cap, 0.6 * cap * bool(value)
     first = _text_width(name, cap)
     canvas = _Canvas(
         round(first + gap + _text_width(value, cap * 0.86) + 2 * pad), round(cap + 2 * pad)
@@ -259,26 +267,28 @@ def _label_places(box: Rect, size: tuple[int, int], gap: int) -> list[tuple[floa
 
 
 def _place_label(
-    box: Rect, size: tuple[int, int], gap: int, frame: tuple[int, int], taken: list[Rect]
+    box: Rect, size: tuple[int, int], gap: int, frame: tuple[int, int], taken: list[Rect], far: bool
 ) -> Rect | None:
-    """A free place near the box, else any free place on a grid over the image, else None."""
-    width, height = frame
-    if size[0] > width or size[1] > height:
+    """A free place near the box, or else the nearest on a grid if it may be ``far``, else None."""
+    if size[0] > frame[0] or size[1] > frame[1]:
         return None
     for x, y in _label_places(box, size, gap):
-        rect = _clamped(x, y, size, width, height)
+        rect = _clamped(x, y, size, *frame)
         if not any(_overlap(rect, other) for other in taken):
             return rect
-    free: list[tuple[float, Rect]] = []
-    step = max(4, size[1] // 2)
-    cx, cy = box[0] + box[2] / 2, box[1] + box[3] / 2
-    for y in range(0, height - size[1] + 1, step):
-        for x in range(0, width - size[0] + 1, step):
-            rect = (x, y, *size)
-            if not any(_overlap(rect, other) for other in taken):
-                distance = (x + size[0] / 2 - cx) ** 2 + (y + size[1] / 2 - cy) ** 2
-                free.append((distance, rect))
-    return min(free)[1] if free else None
+    if not far:
+        return None
+    xs, ys = (np.arange(0, frame[k] - size[k] + 1, max(4, size[1] // 2)) for k in (0, 1))
+    free = np.ones((len(ys), len(xs)), bool)
+    for x, y, w, h in taken:
+        rows, columns = (ys > y - size[1]) & (ys < y + h), (xs > x - size[0]) & (xs < x + w)
+        free[np.ix_(rows, columns)] = False
+    if not free.any():
+        return None
+    cx, cy = (box[k] + (box[k + 2] - size[k]) / 2 for k in (0, 1))
+    distance = (ys[:, None] - cy) ** 2 + (xs - cx) ** 2
+    row, column = np.unravel_index(np.where(free, distance, np.inf).argmin(), free.shape)
+    return int(xs[column]), int(ys[row]), *size
 
 
 def _place_bars(
@@ -370,14 +380,15 @@ def draw(image: Image, result: Result, *, bars: bool = True) -> Image:
         if face.track is not None:  # in a video the text must not swell with every frame
             cap = round(cap)
         caps.append(cap)
-        label = _label(face, cap)
-        place = _place_label(box, label.size, gap, frame, taken)
-        if place is None:  # no room for two names
-            label = _label(face, cap, mixed=False)
-            place = _place_label(box, label.size, gap, frame, taken)
-        if place is not None:
-            _paste(canvas, label, place[0], place[1])
-            taken.append(place)
+        others = [other for other in boxes if other is not box]
+        for over, mixed, brief in _TRIES:
+            label = _label(face, cap, mixed, brief)
+            kept = taken if over else [*taken, *others]
+            place = _place_label(box, label.size, gap, frame, kept, far=over)
+            if place is not None:
+                _paste(canvas, label, place[0], place[1])
+                taken.append(place)
+                break
     if bars:
         for face, box, cap in zip(result.faces, boxes, caps, strict=True):
             panel = _bars(face, cap)
