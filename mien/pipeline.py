@@ -132,21 +132,13 @@ class Analyzer:
         self.flip = flip
         self.classifier = load_classifier(model, threads, providers)
         self.prior = prior
-        self._weights = self._prior_weights()
+        if prior is not None:
+            prior_weights(self.info, prior)  # refuses what it does not know
         self.detector: Detector = (
             load_detector(detector, min_face, min_score, turns)
             if isinstance(detector, str)
             else detector
         )
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._weights = self._prior_weights()  # the model's file may be another one by now
-
-    def _prior_weights(self) -> NDArray[np.float32] | None:
-        if self.prior is None:
-            return None
-        return np.array(prior_weights(self.info, self.prior), np.float32)
 
     @property
     def info(self) -> ModelInfo:
@@ -283,8 +275,8 @@ class Analyzer:
         rows: list[list[float]] = []
         if crops:
             p = self.classifier.predict_proba(np.stack(crops), flip=self.flip)
-            if self._weights is not None:
-                p = p * self._weights
+            if self.prior is not None:
+                p = p * np.array(prior_weights(self.info, self.prior), np.float32)
                 p /= p.sum(axis=1, keepdims=True)
             rows = p.tolist()
         labels, results, at = self.info.labels, [], 0

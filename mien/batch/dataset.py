@@ -22,7 +22,7 @@ from mien.batch.worker import Options, Source
 from mien.emotions import Label, to_labels
 from mien.errors import OutputError, first_line, require_extra
 from mien.results import Result
-from mien.sinks import columns, face_rows, parquet_schema
+from mien.sinks.rows import columns, face_rows, parquet_schema
 
 #: Raised when a table changes.
 FORMAT = 1

@@ -101,7 +101,7 @@ class Shown:
             raise MissingExtraError(
                 "to_df needs pandas; install it with: pip install pandas"
             ) from None
-        sinks = _above("sinks")
+        sinks = _above("sinks.rows")
         return pd.DataFrame(sinks.face_rows(self), columns=list(sinks.columns(*self._table())))
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:

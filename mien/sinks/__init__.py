@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import fields
 from itertools import chain, count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -20,32 +19,16 @@ from mien._system import import_pyarrow_parquet
 from mien.atomic import atomic_path, lock, make_folder, open_atomic, reason, write_bytes
 from mien.emotions import FER2013, Label
 from mien.errors import OutputError
-from mien.results import Quality, Result
+from mien.results import Result
+from mien.sinks.rows import columns, face_rows, parquet_schema
 from mien.sources import SUFFIXES, VIDEO_SUFFIXES, real_path
-from mien.text import csv_line, cut, is_formula, json_line, shown, without_credentials
+from mien.text import csv_line, cut, is_formula, json_line, without_credentials
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Image = NDArray[np.uint8]
-
-#: Names of the five landmarks, in the order of ``Face.landmarks``.
-LANDMARKS = ("right_eye", "left_eye", "nose_tip", "right_mouth", "left_mouth")
-
-_IMAGE = ("source", "width", "height", "model", "detector", "faces")
-#: At the end, so that older columns keep their places.
-_ORIGIN = ("model_sha256", "mien_version")
-_PARTS = tuple(f"quality_{part.name}" for part in fields(Quality))
-_TRUST = ("unsure", "quality", *_PARTS, "roll", "yaw", "pitch")
-_FACE = ("face", "emotion", "confidence", "detection_score")
-#: What stands for the name where no expression leads clearly.
-UNSURE = "unsure"
-_VIDEO = ("frame", "time", "skipped")
-_VIDEO_FACE = ("track", "steady")
-_BOX = ("box_x", "box_y", "box_width", "box_height")
-_POINTS = tuple(f"{name}_{axis}" for name in LANDMARKS for axis in "xy")
-
 
 #: The longest side that an image file may have.
 _LONGEST = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}
@@ -276,17 +259,6 @@ class ParquetSink(Sink):
             self._rows = []
 
 
-def parquet_schema(names: Iterable[str]) -> Any:
-    """The ``pyarrow.Schema`` of these :func:`columns`."""
-    import pyarrow as pa
-
-    text = ("source", "model", "detector", "emotion", "steady", *_ORIGIN)
-    whole = ("width", "height", "faces", "face", "frame", "skipped", "track")
-    kinds = {name: pa.string() for name in text} | {name: pa.int32() for name in whole}
-    kinds |= {"time": pa.float64(), "unsure": pa.bool_()}
-    return pa.schema([(name, kinds.get(name, pa.float32())) for name in names])
-
-
 class AnnotatedSink(Sink):
     """Annotated copies of the images in a folder: ``<name>-mien.jpg`` for JPEG, else ``.png``.
 
@@ -367,52 +339,3 @@ def annotated(image: Image, result: Result, suffix: str = ".png") -> bytes:
         raise OutputError(f"{size} is more than {suffix} holds ({most:,} a side); save it as .png.")
     _, data = cv2.imencode(suffix, draw(image, result), options)
     return bytes(data.tobytes())
-
-
-def columns(labels: Sequence[Label] = FER2013, video: bool = False) -> tuple[str, ...]:
-    """The columns of :class:`CsvSink` and :class:`ParquetSink`, in order.
-
-    Args:
-        labels: the model's classes: one ``p_…`` column each.
-        video: add ``frame``, ``time`` (seconds on the container's clock), ``skipped`` (damaged
-            frames lost just before this one), the face's ``track``, the ``steady`` name and the
-            smoothed probabilities, ``s_…``.
-    """
-    raw = tuple(f"p_{label.value}" for label in labels)
-    if not video:
-        return (*_IMAGE, *_FACE, *_BOX, *_POINTS, *raw, *_ORIGIN, *_TRUST)
-    smoothed = tuple(f"s_{label.value}" for label in labels)
-    face = (_FACE[0], *_VIDEO_FACE, *_FACE[1:])
-    image = (_IMAGE[0], *_VIDEO, *_IMAGE[1:])
-    return (*image, *face, *_BOX, *_POINTS, *raw, *smoothed, *_ORIGIN, *_TRUST)
-
-
-def face_rows(result: Result) -> list[dict[str, Any]]:
-    """``result`` as flat rows, one a face, numbered from 1; one row without a face if none.
-
-    ``faces`` is the number of faces in the image; box and landmarks are in pixels, rounded to
-    0.01, probabilities to 1e-6; what a detector does not give is None.
-    """
-    whole = result.to_dict()
-    image = {
-        **{key: whole.get(key) for key in (*_IMAGE, *_VIDEO, *_ORIGIN)},
-        "source": None if result.source is None else shown(result.source),
-        "skipped": result.skipped,
-        "faces": len(result.faces),
-    }
-    rows = []
-    for number, (face, record) in enumerate(zip(result.faces, whole["faces"], strict=True), 1):
-        row = {**image, "face": number}
-        row.update({key: record[key] for key in _FACE[1:]})
-        row.update({f"quality_{key}": v for key, v in (record["quality_parts"] or {}).items()})
-        row.update({key: record[key] for key in ("unsure", "quality", "roll", "yaw", "pitch")})
-        row.update({f"box_{key}": value for key, value in record["box"].items()})
-        for name, (x, y) in zip(LANDMARKS, record["landmarks"], strict=False):
-            row[f"{name}_x"], row[f"{name}_y"] = x, y
-        row.update({f"p_{key}": value for key, value in record["probabilities"].items()})
-        row.update({key: record.get(key) for key in _VIDEO_FACE})
-        if face.smoothed is not None and face.steady is None:
-            row["steady"] = UNSURE
-        row.update({f"s_{key}": value for key, value in record.get("smoothed", {}).items()})
-        rows.append(row)
-    return rows or [image]

@@ -19,7 +19,8 @@ from mien.atomic import lock, open_atomic, told_of
 from mien.emotions import FER2013, Label
 from mien.errors import OutputError, first_line
 from mien.results import Result
-from mien.sinks import CsvSink, JsonLinesSink, ParquetSink, Sink, columns
+from mien.sinks import CsvSink, JsonLinesSink, ParquetSink, Sink
+from mien.sinks.rows import columns
 from mien.text import from_cell, shown
 
 _OVER = "leave --resume out to start over."

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mien._system import arrow_errors, import_pyarrow_parquet
 from mien.errors import MienError, first_line, nearest
-from mien.sinks import parquet_schema
+from mien.sinks.rows import parquet_schema
 from mien.text import printable
 
 #: What faces may be grouped by.

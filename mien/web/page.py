@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from mien._version import __version__
 from mien.emotions import Label, colour_of
-from mien.sinks import LANDMARKS, columns
+from mien.sinks.rows import LANDMARKS, columns
 from mien.web.guard import route_path
 
 _TYPES = {
