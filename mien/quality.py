@@ -129,12 +129,13 @@ def sharpness(crop: NDArray[np.uint8]) -> float:
 def _even_share(crop: NDArray[np.uint8]) -> float:
     """Of the upper, lower, left or right half of the face's middle the share without detail.
 
-    It is judged by cells of an eighth of the crop; the worst half counts.
+    It is judged by cells of an eighth of the crop, from the brows down: a hat hides no expression.
+    The worst half counts.
     """
     n = len(crop) // 8
     cells = crop[: 8 * n, : 8 * n].reshape(8, n, 8, n).astype(np.float32)
-    even = cells.std(axis=(1, 3))[1:7, 1:7] < 2
-    return float(max(half.mean() for half in (even[:3], even[3:], even[:, :3], even[:, 3:])))
+    even = cells.std(axis=(1, 3))[2:7, 1:7] < 2
+    return float(max(half.mean() for half in (even[:2], even[2:], even[:, :3], even[:, 3:])))
 
 
 def _grey_range(patch: NDArray[Any]) -> float:

@@ -128,6 +128,18 @@ def test_an_unsure_face_is_shown_as_one(portrait, tmp_path):
     assert abs(float(row["roll"])) < 20
 
 
+@pytest.mark.parametrize("brim", [0.14, 0.22])
+def test_a_hat_is_no_cover(portrait, brim):
+    (face,) = load_detector().detect(portrait)
+    side = math.sqrt(face.box.area)
+    x, eyes = face.box.center[0], (face.landmarks[0][1] + face.landmarks[1][1]) / 2
+    at = int(x), int(eyes - brim * side)
+    cv2.ellipse(portrait, at, (int(side), int(0.12 * side)), 0, 0, 360, (25, 25, 28), -1)
+    cv2.ellipse(portrait, at, (int(0.5 * side), int(0.65 * side)), 0, 180, 360, (25, 25, 28), -1)
+    (face,) = predict(portrait, color="bgr").faces
+    assert (face.emotion, face.unsure) == (Emotion.HAPPY, False)
+
+
 def test_min_quality_leaves_faces_out(portrait, tmp_path, capsys):
     blurred = cv2.GaussianBlur(portrait, (0, 0), 6)
     assert len(predict(blurred, color="bgr").faces) == 1
