@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.covered import covered
 from mien.preprocess import face_square
 from mien.results import Quality
 from mien.results.pose import pose_of
@@ -32,6 +33,7 @@ YAW = (80.0, 35.0)  # degrees to either side
 PITCH = (70.0, 35.0)
 INSIDE = (0.4, 0.95)  # share of the square inside the image
 EVEN = (0.35, 0.12)  # share of half a face that is one even grey: a mask, a hand, a bar
+COVERED = (0.9, 0.4)  # log-odds of a cover of any texture: 1 and 2 % of PublicTest are above
 DETECTION = (0.5, 0.85)
 
 
@@ -115,7 +117,9 @@ def measure(
         sharpness=_between(sharpness(crop), SHARPNESS),
         exposure=_between(_grey_range(patch), RANGE),
         pose=pose,
-        whole=_between(inside, INSIDE) * _between(_even_share(crop), EVEN),
+        whole=_between(inside, INSIDE)
+        * _between(_even_share(crop), EVEN)
+        * _between(covered(crop), COVERED),
         detection=1.0 if face.score is None else _between(face.score, DETECTION),
     )
 
