@@ -19,6 +19,7 @@ import numpy as np
 from sklearn.neural_network import MLPClassifier
 
 import mien
+from mien import quality
 from mien.covered import features
 from mien.data import default_data_path, read_dataset
 from mien.preprocess import full_range
@@ -230,13 +231,15 @@ def main() -> None:
 
     clean = dataset.images[dataset.splits == "PublicTest"]
     public = odds(np.stack([features(full_range(face)) for face in clean]))
-    drawn, hidden = odds(x[held:]), labels[held:] == 1
+    made, hidden = odds(x[held:]), labels[held:] == 1
     for share in (0.01, 0.02, 0.03):
         at = np.quantile(public, 1 - share)
-        caught, wrongly = (drawn[hidden] > at).mean(), (drawn[~hidden] > at).mean()
-        print(
-            f"{share:.0%} of PublicTest above {at:.2f}: covered {caught:.2f}, harmless {wrongly:.3f}"
-        )
+        caught, wrongly = (made[hidden] > at).mean(), (made[~hidden] > at).mean()
+        print(f"{share:.0%} of all of PublicTest above {at:.2f}: of the covered {caught:.2f}, "
+              f"of the harmless {wrongly:.3f}")  # fmt: skip
+    at = quality.COVERED[0]
+    caught, wrongly = (made[hidden] > at).mean(), (made[~hidden] > at).mean()
+    print(f"above {at}: {(public > at).mean():.3f}, {caught:.2f} and {wrongly:.3f}")
     if args.write:
         np.savez(Path(mien.__file__).parent / "assets" / "covered.npz", **arrays)
 

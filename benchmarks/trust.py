@@ -4,7 +4,8 @@
         [--json FILE] [--plot FILE]
 
 PublicTest faces, and Training faces under every condition of the photo panel (turned, dark,
-blurred, small, covered, masked), are pasted into scenes and go through the pipeline. Only faces
+blurred, small, covered, masked) and under drawn cloth and hands, are pasted into scenes and go
+through the pipeline. Only faces
 count whose label most FER+ raters share: what is wrong there is wrong, not a matter of taste. Half
 of the answers give the two numbers of the rule, the other half judges it; the rule that ships is
 judged on all of them, so with another seed than it was fitted with. Never fitted on other
@@ -28,7 +29,7 @@ from mien import quality, zoo
 from mien.data import default_data_path, read_dataset
 from mien.data.ferplus import majority_labels
 from mien.emotions import ALL, Emotion
-from mien.panel.conditions import CONDITIONS
+from mien.panel.conditions import CONDITIONS, Condition
 from mien.pipeline import Analyzer
 from mien.report.plots import Panel, panels
 from mien.report.svg import standalone
@@ -43,6 +44,36 @@ LEAST = 4
 #: The largest penalty: beyond it far more right answers are marked for hardly a wrong one.
 MOST = 7
 CONFIDENT = 0.6
+
+
+def cloth(image: np.ndarray, place: Any, key: str) -> tuple[np.ndarray, Any]:
+    """Woven cloth of any grey from the nose down."""
+    rng, (x, y, side) = np.random.default_rng(sum(key.encode())), place
+    across = np.arange(image.shape[1]) - x
+    line = y + side * rng.uniform(0, 0.12) + rng.uniform(-0.1, 0.1) * across
+    weave = rng.normal(
+        0, rng.uniform(4, 16), [max(2, n * 48 // int(side)) for n in image.shape[:2]]
+    )
+    weave = cv2.resize(weave, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    over = np.clip(rng.uniform(20, 235) + weave, 0, 255).astype(np.uint8)[..., None]
+    return np.where((np.arange(len(image))[:, None] > line)[..., None], over, image), place
+
+
+def hand(image: np.ndarray, place: Any, key: str) -> tuple[np.ndarray, Any]:
+    """Four fingers with darker edges over the mouth, as light as the cheeks."""
+    rng, (x, y, side) = np.random.default_rng(sum(key.encode())), place
+    grey = float(np.median(image[int(y) - 4 : int(y) + 5, int(x - side / 5) : int(x + side / 5)]))
+    out, lean = image.copy(), rng.uniform(-0.3, 0.3)
+    for k in range(4):
+        low = y + side * (0.12 + 0.1 * k)
+        ends = [(int(x + s * side * 0.3), int(low + s * lean * side * 0.3)) for s in (-1, 1)]
+        for shade, wide in ((0.6, 0.1), (1, 0.085)):
+            cv2.line(out, *ends, (grey * shade,) * 3, int(wide * side), cv2.LINE_AA)
+    return out, place
+
+
+#: Drawn by other means than those that ``mien.covered`` was trained on.
+COVERS = (Condition("cloth", "covered", cloth), Condition("hand", "covered", hand))
 
 
 @dataclass(frozen=True)
@@ -76,7 +107,7 @@ def collect(analyzer: Analyzer, dataset: Any, count: int, seed: int) -> Iterator
     voted = majority_labels(dataset.votes)
     shared = np.array([ALL[v] is dataset.classes[k] if v >= 0 else False
                        for v, k in zip(voted, dataset.labels, strict=True)])  # fmt: skip
-    for condition in CONDITIONS:
+    for condition in (*CONDITIONS, *COVERS):
         clean = condition.name == "clean"
         split = "PublicTest" if clean else "Training"
         rows = rng.permutation(np.flatnonzero(shared & (dataset.splits == split)))

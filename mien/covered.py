@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.errors import ModelError
+
 _SIDE = 48
 
 
@@ -37,7 +39,10 @@ def _cells(values: NDArray[np.float32], n: int) -> NDArray[np.float32]:
 
 @cache
 def _weights() -> dict[str, NDArray[Any]]:
-    data = (resources.files("mien") / "assets" / "covered.npz").read_bytes()
+    try:
+        data = (resources.files("mien") / "assets" / "covered.npz").read_bytes()
+    except FileNotFoundError:
+        raise ModelError("mien's covered.npz is missing; install mien again.") from None
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         return {name: file[name].astype(np.float32) for name in file.files}
 

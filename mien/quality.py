@@ -33,7 +33,7 @@ YAW = (80.0, 35.0)  # degrees to either side
 PITCH = (70.0, 35.0)
 INSIDE = (0.4, 0.95)  # share of the square inside the image
 EVEN = (0.35, 0.12)  # share of half a face that is one even grey: a mask, a hand, a bar
-COVERED = (0.9, 0.4)  # log-odds of a cover of any texture: 1 and 2 % of PublicTest are above
+COVERED = (0.9, 0.4)  # log-odds of a cover; 1 and 2 % of PublicTest's right answers are above
 DETECTION = (0.5, 0.85)
 
 

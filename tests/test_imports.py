@@ -32,7 +32,7 @@ LAYERS = [
     for layer in (
         "_fork _system _version atomic errors text",
         "emotions images modelinfo onnxfile report results sources",
-        "classify detect draw preprocess quality sinks track zoo",
+        "classify covered detect draw preprocess quality sinks track zoo",
         "data models pipeline",
         "evaluate video",
         "batch bench panel robustness summary train web",

@@ -6,13 +6,16 @@ import csv
 import io
 import json
 import math
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+import mien
 from mien import predict
 from mien.cli import main
+from mien.covered import _weights, covered, features
 from mien.detect import load_detector
 from mien.detect.views import View
 from mien.draw import draw
@@ -138,6 +141,32 @@ def test_a_hat_is_no_cover(portrait, brim):
     cv2.ellipse(portrait, at, (int(0.5 * side), int(0.65 * side)), 0, 180, 360, (25, 25, 28), -1)
     (face,) = predict(portrait, color="bgr").faces
     assert (face.emotion, face.unsure) == (Emotion.HAPPY, False)
+
+
+@pytest.mark.parametrize("dark", [0, 1])
+def test_a_textured_cover_makes_unsure_and_nothing_else_does(portrait, dark):
+    (face,) = predict(portrait, color="bgr").faces
+    assert (face.unsure, face.parts.whole) == (False, 1)
+    weave = np.random.default_rng(0).normal(0, 12, (64, 64, 1)).astype(np.float32)
+    weave = cv2.resize(weave, portrait.shape[1::-1])[..., None]
+    below = np.arange(len(portrait)) > int(face.box.center[1] + 0.05 * face.box.height)
+    over = np.clip((160, 60)[dark] + weave, 0, 255).astype(np.uint8)
+    portrait[below] = np.broadcast_to(over, portrait.shape)[below]
+    (face,) = predict(portrait, color="bgr").faces
+    assert face.unsure
+    assert face.parts.whole < 0.2
+
+
+def test_what_tells_covers_ships_whole(monkeypatch):
+    with np.load(Path(mien.__file__).parent / "assets" / "covered.npz") as file:
+        shapes = {name: file[name].shape for name in file.files}
+    assert shapes == {"into": (688, 40), "bias": (40,), "out": (40,), "last": ()}
+    crop = np.zeros((96, 96), np.uint8)
+    assert features(crop).shape == (688,)
+    assert np.isfinite(covered(crop))
+    monkeypatch.setattr("mien.covered.resources.files", lambda name: Path("nowhere"))
+    with pytest.raises(ModelError, match="missing; install"):
+        _weights.__wrapped__()
 
 
 def test_min_quality_leaves_faces_out(portrait, tmp_path, capsys):
