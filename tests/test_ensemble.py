@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -29,7 +30,7 @@ from mien.train.ablation import (
 )
 from mien.train.checkpoint import load_checkpoint
 from mien.train.distill import dropped, find_members, load_teachers
-from mien.train.ensemble import build_ensemble, common_protocol, greedy_weights
+from mien.train.ensemble import build_ensemble, common_draw, common_protocol, greedy_weights
 from mien.train.folder import DONE
 from mien.train.jobs import Options, jobs_of, raise_first, result_of, run_jobs, run_name
 from mien.train.recipe import override
@@ -147,9 +148,14 @@ def test_the_test_split_is_scored_once(trained: list[Path], tmp_path: Path) -> N
 
 
 def test_members_of_other_labels_are_refused(trained: list[Path], tmp_path: Path) -> None:
-    assert common_protocol(trained) == ("fer2013", 0)
-    assert common_protocol(trained[1:2]) == ("fer2013", 1)
-    assert common_protocol(trained[1:2], "random-80-20") == ("random-80-20", 0)
+    assert common_protocol(trained) == "fer2013"
+    assert common_draw(trained, "fer2013") == (0, None)
+    drawn = tmp_path / "drawn"
+    shutil.copytree(trained[0], drawn)
+    splits = make_splits(three_parts(), "random-80-20", seed=3)
+    (drawn / "splits.json").write_text(splits.to_json())
+    assert common_draw([drawn], "random-80-20") == (3, None)
+    assert common_draw([drawn, *trained], "random-80-20") == common_draw([drawn], "fer2013")
     contempt = dataclasses.replace(three_parts(), classes=ALL)
     splits = make_splits(contempt, "fer2013")
     with pytest.raises(RecipeError, match=r"has .*contempt; give the --protocol"):

@@ -68,14 +68,15 @@ def ensemble(
         raise RecipeError("Name members (run folders or checkpoints) or a --recipe to train.")
     begin("ensemble", device, relaunch=recipe is not None)
     from mien.data import make_splits, read_for_protocol
-    from mien.train.ensemble import build_ensemble, common_protocol, to_markdown
+    from mien.train.ensemble import build_ensemble, common_draw, common_protocol, to_markdown
     from mien.train.jobs import Options
 
     paths = list(members or ())
     wanted = None if recipe is None else resolved(recipe, set_, protocol=protocol)
-    by, seed = (wanted.protocol, 0) if wanted else common_protocol(paths, protocol)
+    by = protocol or (wanted.protocol if wanted else common_protocol(paths))
     dataset = read_for_protocol(data, by, name)
-    splits = make_splits(dataset, by, seed=seed)
+    seed, fold = common_draw(paths, by) if paths else (0, None)
+    splits = make_splits(dataset, by, seed=seed, fold=fold)
     if wanted is not None:
         cluster = cluster_of(engine, address, cpus, gpus)
         how = Options(device, dry_run, splits=splits, cluster=cluster)

@@ -78,10 +78,9 @@ def evaluate(
     from mien.evaluate.samples import recorded_as, samples_of
 
     classifier = load_model(model)
-    if seed is None:
-        seed = classifier.info.seed or 0 if protocol in (None, classifier.info.protocol) else 0
-    protocol = protocol or classifier.info.protocol or "fer2013"
-    samples = samples_of(classifier, data, name, split, protocol=protocol, seed=seed, fold=fold)
+    wanted = protocol or classifier.info.protocol or "fer2013"
+    samples = samples_of(classifier, data, name, split, protocol=wanted, seed=seed, fold=fold)
+    seed = samples.splits.seed if seed is None else seed
     protocol = samples.splits.protocol
     if out is not None:
         make_folder(out)  # not only when all is scored

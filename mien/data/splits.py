@@ -278,6 +278,16 @@ def refuse_seen(checkpoint: Path, splits: Splits, roles: tuple[str, ...]) -> Non
     )
 
 
+def splits_beside(model: Path | None) -> Splits | None:
+    """The split that a checkpoint's run trained by; None where it is not known.
+
+    Raises:
+        DataError: the ``splits.json`` beside it is damaged.
+    """
+    path = None if model is None or model.suffix != ".ckpt" else model.parent / _SPLITS
+    return Splits.load(path) if path and path.is_file() else None
+
+
 def seen_beside(checkpoint: Path, ids: np.typing.NDArray[np.str_]) -> int | None:
     """How many of ``ids`` the run of a checkpoint trained on; None where that is not known: no
     ``splits.json`` lies beside it, or it has other names for all images.
@@ -285,10 +295,8 @@ def seen_beside(checkpoint: Path, ids: np.typing.NDArray[np.str_]) -> int | None
     Raises:
         DataError: the ``splits.json`` beside it is damaged.
     """
-    path = checkpoint.parent / _SPLITS
-    if not path.is_file():
-        return None
-    roles = Splits.load(path).ids
+    beside = splits_beside(checkpoint)
+    roles = beside.ids if beside else {}
     if not any(np.isin(ids, known).any() for known in roles.values()):
         return None
     return int(np.isin(ids, roles.get("train", ids[:0])).sum())
@@ -330,7 +338,7 @@ def refuse_trained_on(model: Any, dataset: FaceDataset, splits: Splits | None = 
         if count:
             raise DataError(f"{path} learned from {count:,} of these {len(dataset):,} faces.")
         return
-    seen = seen_beside(path, dataset.ids) if path.suffix == ".ckpt" else None
+    seen = seen_beside(path, dataset.ids)
     if seen:
         raise DataError(
             f"{path} was trained on {seen:,} of these {len(dataset):,} images; give the protocol, "

@@ -18,7 +18,13 @@ from mien.data.duplicates import without_twins
 from mien.data.own import list_photos
 from mien.data.own_faces import OwnFaces, read_own
 from mien.data.readers import default_data_path, read_dataset, read_for_protocol
-from mien.data.splits import FER2013_ROLES, PROTOCOLS, make_splits, refuse_trained_on
+from mien.data.splits import (
+    FER2013_ROLES,
+    PROTOCOLS,
+    make_splits,
+    refuse_trained_on,
+    splits_beside,
+)
 from mien.emotions import parse_emotion
 from mien.errors import DataError
 from mien.pipeline import Analyzer
@@ -163,7 +169,7 @@ def samples_of(
     split: str,
     *,
     protocol: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     fold: int | None = None,
 ) -> Samples:
     """The split to score ``classifier`` on.
@@ -173,8 +179,8 @@ def samples_of(
         data, name: the dataset, see :func:`mien.data.read_for_protocol`.
         split: "PublicTest", "test", …; the training split may be asked for by name; "all" is
             every sample, whatever its split: a folder of faces or photos needs none then.
-        protocol, seed, fold: see :func:`mien.data.make_splits`. None is the model's own with its
-            seed, or FER2013's.
+        protocol, seed, fold: see :func:`mien.data.make_splits`. None are those that the model was
+            trained by, or FER2013's official splits.
 
     Raises:
         DataError: the data cannot be read, or the model may have been trained on the split.
@@ -185,11 +191,15 @@ def samples_of(
         samples = _whole(classifier, data or default_data_path(), name)
         refuse_trained_on(classifier, samples.dataset)
         return samples
-    if protocol is None:
-        own = classifier.info.protocol
-        protocol, seed = (own, classifier.info.seed or 0) if own in PROTOCOLS else ("fer2013", 0)
+    own, beside = classifier.info.protocol, splits_beside(getattr(classifier, "path", None))
+    if protocol is None:  # the folder release trains on what FER2013 does, and has no val
+        protocol = own if own in PROTOCOLS and own != "fer2013-folder" else "fer2013"
+    if seed is None and protocol == own:
+        seed = beside.seed if beside else classifier.info.seed
+    if fold is None and protocol == own and beside:
+        fold = beside.fold
     dataset = read_for_protocol(data, protocol, name)
-    splits = make_splits(dataset, protocol, seed=seed, fold=fold)
+    splits = make_splits(dataset, protocol, seed=seed or 0, fold=fold)
     samples = Samples(dataset, splits, splits.role(split))
     if samples.role != "train":
         refuse_trained_on(classifier, samples.chosen, splits)

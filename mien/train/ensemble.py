@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mien._system import file_sha256
 from mien.atomic import make_folder, write_text
 from mien.data.dataset import FaceDataset, Splits
-from mien.data.splits import refuse_seen
+from mien.data.splits import refuse_seen, splits_beside
 from mien.errors import RecipeError
 from mien.evaluate import Joined, PredictionCache, Predictions, Report, write_report
 from mien.evaluate.runner import TTA, check_tta, predict, report_on
@@ -88,9 +88,8 @@ def averaged(found: Sequence[Predictions], weights: NDArray[np.float64]) -> Pred
     return Predictions(found[0].ids, total, classes)
 
 
-def common_protocol(paths: Sequence[Path], protocol: str | None = None) -> tuple[str, int]:
-    """The protocol that all members were trained by, or the one given, and their seed where all
-    have one, else 0.
+def common_protocol(paths: Sequence[Path]) -> str:
+    """The protocol that all members were trained by.
 
     Raises:
         RecipeError: they differ.
@@ -98,14 +97,25 @@ def common_protocol(paths: Sequence[Path], protocol: str | None = None) -> tuple
     """
     records = [read_checkpoint(member.path)[0] for member in find_members(paths)]
     found = sorted({str(r.get("data", {}).get("protocol") or "fer2013") for r in records})
-    if len(found) > 1 and protocol is None:
+    if len(found) > 1:
         raise RecipeError(
             f"The members were trained by {' and '.join(found)}; say with --protocol on which "
             "split they are to be averaged."
         )
-    seeds = {int(r.get("seed") or 0) for r in records}
-    alike = len(seeds) == 1 and found == [protocol or found[0]]
-    return protocol or found[0], seeds.pop() if alike else 0
+    return found[0]
+
+
+def common_draw(paths: Sequence[Path], protocol: str) -> tuple[int, int | None]:
+    """Seed and fold of the split of ``protocol`` that all members were trained by; (0, None) where
+    they differ, or are not known.
+
+    Raises:
+        ModelError: a path is no member.
+    """
+    known = [splits_beside(member.path) for member in find_members(paths)]
+    found = {(s.protocol, s.seed, s.fold) if s else ("", 0, None) for s in known}
+    by, seed, fold = found.pop() if len(found) == 1 else ("", 0, None)
+    return (seed, fold) if by == protocol else (0, None)
 
 
 def build_ensemble(
