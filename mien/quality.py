@@ -97,7 +97,8 @@ def measure(
         image: uint8 (H, W, 3) BGR or (H, W) grey.
         face: where it is; without landmarks its pose counts as straight.
         crop: uint8 (S, S), the face as the network sees it.
-        declared: the image was said to be one face, so that nothing of it lies outside.
+        declared: the image was said to be one face: nothing of it lies outside, and only even
+            covers are looked for.
     """
     square = face_square(face)
     height, width = image.shape[:2]
@@ -105,6 +106,7 @@ def measure(
     right, bottom = min(width, square.x + square.width), min(height, square.y + square.width)
     inside = max(0.0, right - left) * max(0.0, bottom - top) / max(square.area, 1e-6)
     inside = 1.0 if declared else inside
+    bare = 1.0 if declared else _between(covered(crop), COVERED)  # it knows only our own framing
     step = max(1, int(square.width / SAMPLES))
     patch = image[int(top) : max(int(bottom), int(top) + 1) : step, int(left) : int(right) : step]
     pose = 1.0
@@ -117,9 +119,7 @@ def measure(
         sharpness=_between(sharpness(crop), SHARPNESS),
         exposure=_between(_grey_range(patch), RANGE),
         pose=pose,
-        whole=_between(inside, INSIDE)
-        * _between(_even_share(crop), EVEN)
-        * _between(covered(crop), COVERED),
+        whole=_between(inside, INSIDE) * _between(_even_share(crop), EVEN) * bare,
         detection=1.0 if face.score is None else _between(face.score, DETECTION),
     )
 
