@@ -5,11 +5,10 @@
 
 PublicTest faces, and Training faces under every condition of the photo panel (turned, dark,
 blurred, small, covered, masked) and under drawn cloth and hands, are pasted into scenes and go
-through the pipeline. Only faces
-count whose label most FER+ raters share: what is wrong there is wrong, not a matter of taste. Half
-of the answers give the two numbers of the rule, the other half judges it; the rule that ships is
-judged on all of them, so with another seed than it was fitted with. Never fitted on other
-people's photos. ``--write`` puts the numbers into mien/quality.py.
+through the pipeline. Only faces count whose label most FER+ raters share: what is wrong there is
+wrong, not a matter of taste. Half of the answers give the two numbers of the rule, the other half
+judges it; the rule that ships is judged on all of them, so with another seed than it was fitted
+with. Never fitted on other people's photos. ``--write`` puts the numbers into mien/quality.py.
 """
 
 from __future__ import annotations

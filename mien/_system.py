@@ -47,6 +47,15 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_stamp(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """What changes when a file is written anew; None where there is none."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
 def import_pyarrow_parquet() -> Any:
     """``pyarrow.parquet``. Raises MissingExtraError when it is not installed."""
     try:

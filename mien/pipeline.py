@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import sources, zoo
+from mien._system import file_stamp
 from mien._version import __version__
 from mien.classify import load_classifier
 from mien.detect import Detection, Detector, load_detector
@@ -349,7 +350,8 @@ def predict(
         ImageError: an image cannot be read.
         ModelError: unknown or unusable model, detector or option value.
     """
-    analyzer = _analyzer(str(model), _stamp(model), detector, _Options(options))
+    stamp = file_stamp(model)  # an exported model keeps its name in a notebook
+    analyzer = _analyzer(str(model), stamp, detector, _Options(options))
     if isinstance(image, (list, tuple)):
         return list(
             analyzer.analyze_many(
@@ -364,15 +366,6 @@ def predict(
     if on_error is not None:
         raise ModelError("on_error is for a list of images; one image raises its error.")
     return analyzer.analyze(image, color=color, faces=faces, value_range=value_range)
-
-
-def _stamp(model: str | Path) -> tuple[int, int] | None:
-    """What changes when a file is written anew: an exported model keeps its name in a notebook."""
-    try:
-        status = Path(model).stat()
-    except OSError:
-        return None  # a shipped model's name, or the error that follows
-    return status.st_mtime_ns, status.st_size
 
 
 class _Options(dict[str, Any]):

@@ -36,6 +36,10 @@ VIDEO_SUFFIXES = _endings(
     "mp4 m4v mov mkv webm avi mpg mpeg ts mts m2ts 3gp wmv flv ogv vob mjpeg y4m"
 )
 
+#: Endings of archives; ``mien batch`` looks into them.
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+ZIPS = (".zip",)
+
 #: Stands for standard input.
 STDIN = "-"
 

@@ -26,17 +26,17 @@ from mien.images.codecs import MAX_MEMORY
 from mien.sources import (
     STDIN,
     SUFFIXES,
+    TARS,
     UNREAD_SUFFIXES,
     VIDEO_SUFFIXES,
+    ZIPS,
     LeftOut,
     find_media,
     is_address,
 )
 from mien.text import printable, shown
 
-#: Endings of archives, which are looked into, and of lists, which are read where they are named.
-TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-ZIPS = (".zip",)
+#: Endings of lists, which are read where they are named.
 LISTS = (".txt", ".lst", ".csv", ".tsv", ".parquet", ".pq")
 #: Endings of members of an archive that have a row, read or not.
 KNOWN = SUFFIXES | VIDEO_SUFFIXES | UNREAD_SUFFIXES

@@ -11,7 +11,6 @@ import html
 import importlib
 import json
 import os
-import stat
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
@@ -52,8 +51,9 @@ class ImageSource:
         """None for what cannot be had again: a stream, a pipe, a data URL, or bytes."""
         if isinstance(image, (str, os.PathLike)):
             place = os.path.abspath(os.fsdecode(image))  # noqa: PTH100
-            stamp = None if image == _STDIN else _stamp(place)
-            return None if stamp is None else cls(place, stamp)
+            if image == _STDIN or not Path(place).is_file():
+                return None
+            return cls(place, _above("_system").file_stamp(place))
         try:
             given = weakref.ref(image)
         except TypeError:
@@ -64,16 +64,7 @@ class ImageSource:
         """What was given, or None where it is gone, or the file is another one by now."""
         if not isinstance(self.place, str):
             return self.place()
-        return self.place if _stamp(self.place) == self.stamp else None
-
-
-def _stamp(path: str) -> tuple[int, int] | None:
-    """What changes with a file's content; None for what is no regular file."""
-    try:
-        status = Path(path).stat()
-    except (OSError, ValueError):
-        return None
-    return (status.st_mtime_ns, status.st_size) if stat.S_ISREG(status.st_mode) else None
+        return self.place if _above("_system").file_stamp(self.place) == self.stamp else None
 
 
 class Shown:

@@ -63,7 +63,7 @@ class Sink:
         return self._stack.__exit__(*error)
 
     def write(self, result: Result, image: Image | None = None) -> None:
-        """Take ``result``; ``image`` is its image, uint8 (H, W, 3) BGR, for sinks that paint."""
+        """Take ``result``; ``image`` is its image, uint8 (H, W, 3) BGR, for sinks that annotate."""
         raise NotImplementedError
 
 
@@ -288,7 +288,7 @@ class AnnotatedSink(Sink):
         return self
 
     def write(self, result: Result, image: Image | None = None) -> None:
-        """Paint and save. Raises OutputError when it cannot be written."""
+        """Annotate and save. Raises OutputError when it cannot be written."""
         if image is None:
             raise OutputError("An annotated copy needs its image: write(result, image).")
         target = self.name_for(result.source)

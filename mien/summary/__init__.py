@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mien._system import arrow_errors, import_pyarrow_parquet
 from mien.errors import MienError, first_line, nearest
 from mien.sinks.rows import parquet_schema
+from mien.sources import TARS, ZIPS
 from mien.text import printable
 
 #: What faces may be grouped by.
@@ -28,7 +29,7 @@ KEYS = ("source", "folder", "track")
 #: Times in seconds from there on are none.
 LONGEST = 1e9
 #: A member at the top of an archive.
-_TOP = re.compile(r"(.*\.(?:zip|tar|tar\.gz|tgz|tar\.bz2|tbz2|tar\.xz|txz))::[^/]+", re.I | re.S)
+_TOP = re.compile(rf"(.*(?:{'|'.join(map(re.escape, (*TARS, *ZIPS)))}))::[^/]+", re.I | re.S)
 #: With fewer blocks there is no interval.
 LEAST_BLOCKS = 5
 DRAWS = 1000

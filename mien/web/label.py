@@ -25,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from mien._system import file_stamp
 from mien._version import __version__
 from mien.atomic import write_bytes
 from mien.errors import DataError, MienError, OutputError, first_line
@@ -90,7 +91,7 @@ class Labelling:
         self.table = table
         self.columns, self.rows = _read(table)
         self._lines = [self._line(row) for row in self.rows]
-        self._stamp = _stamp(table)
+        self._stamp = file_stamp(table)
         self._known: dict[str, list[dict[str, str]]] = {}
         for row in self.rows:
             self._known.setdefault(os.path.realpath(table.parent / row["path"]), []).append(row)
@@ -251,13 +252,13 @@ class Labelling:
         return csv_line(row.get(name, "") for name in self.columns)
 
     def _write(self, rows: list[dict[str, str]], lines: list[str]) -> None:
-        if _stamp(self.table) != self._stamp:
+        if file_stamp(self.table) != self._stamp:
             raise OutputError(
                 f"{self.table} was changed by another program; start mien label again, which "
                 "reads it anew."
             )
         write_bytes(self.table, "".join([csv_line(self.columns), *lines]).encode())
-        self.rows, self._lines, self._stamp = rows, lines, _stamp(self.table)
+        self.rows, self._lines, self._stamp = rows, lines, file_stamp(self.table)
 
     def image(self, number: int) -> bytes:
         """JPEG of face ``number`` with what is around it. Raises MienError."""
@@ -286,15 +287,6 @@ def _name(text: str) -> str:
     if len(name) > LONGEST:
         raise DataError(f"A class's name has at most {LONGEST:,} characters.")
     return name
-
-
-def _stamp(table: Path) -> tuple[int, int] | None:
-    """What tells that a file was written; None where there is none."""
-    try:
-        status = table.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size
 
 
 def _box(row: dict[str, str]) -> Box | None:
