@@ -1,11 +1,10 @@
-"""Whether something hides mouth, eyes or half of a face: a small network on grey values and detail.
+"""Whether something hides mouth, eyes or half of a face: a small network of its own on the crop.
 
-``benchmarks/covered.py`` trains it and writes its weights.
+``benchmarks/covered.py`` trains it on faces under drawn covers and writes it.
 """
 
 from __future__ import annotations
 
-import io
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -14,37 +13,31 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._fork import native
 from mien.errors import ModelError
+from mien.onnxfile import runtime
 
-_SIDE = 48
-
-
-def features(crop: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """float32 (688,): 16 × 16 grey values; of 12 × 12 cells the spread and the two slopes."""
-    if len(crop) != _SIDE:
-        crop = np.asarray(cv2.resize(crop, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.uint8)
-    middle, deviation = cv2.meanStdDev(crop)
-    x = (crop - np.float32(middle[0, 0])) * np.float32(1 / (deviation[0, 0] + 4))
-    across = np.abs(np.diff(x, axis=1, append=x[:, -1:]))
-    down = np.abs(np.diff(x, axis=0, append=x[-1:]))
-    mean, squares, across, down = (_cells(v, 12) for v in (x, x * x, across, down))
-    spread = np.sqrt(np.maximum(squares - mean * mean, 0))
-    return np.concatenate([v.ravel() for v in (_cells(x, 16), spread, across, down)])
+#: The network's input, pixels wide.
+SIDE = 48
 
 
-def _cells(values: NDArray[np.float32], n: int) -> NDArray[np.float32]:
-    """The means of n × n cells."""
-    return np.asarray(cv2.resize(values, (n, n), interpolation=cv2.INTER_AREA), np.float32)
+def standardised(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The network's input: float32 (N, 1, S, S) of crops (N, S, S), each of mean 0 and spread 1."""
+    x = crops.astype(np.float32)
+    middle, spread = x.mean(axis=(1, 2), keepdims=True), x.std(axis=(1, 2), keepdims=True)
+    return np.asarray((x - middle) / (spread + 4), np.float32)[:, None]
 
 
 @cache
-def _weights() -> dict[str, NDArray[Any]]:
+def _network() -> Any:
     try:
-        data = (resources.files("mien") / "assets" / "covered.npz").read_bytes()
+        data = (resources.files("mien") / "assets" / "covered.onnx").read_bytes()
     except FileNotFoundError:
-        raise ModelError("mien's covered.npz is missing; install mien again.") from None
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        return {name: file[name].astype(np.float32) for name in file.files}
+        raise ModelError("mien's covered.onnx is missing; install mien again.") from None
+    ort = runtime.onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def covered(crop: NDArray[np.uint8]) -> float:
@@ -53,6 +46,8 @@ def covered(crop: NDArray[np.uint8]) -> float:
     Args:
         crop: uint8 (S, S), the face as the network sees it.
     """
-    w = _weights()
-    hidden = np.maximum(features(crop) @ w["into"] + w["bias"], 0)
-    return float(hidden @ w["out"] + w["last"])
+    if len(crop) != SIDE:
+        crop = np.asarray(cv2.resize(crop, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+    with native:
+        (out,) = _network().run(None, {"images": standardised(crop[None])})
+    return float(out[0, 0])

@@ -337,3 +337,13 @@ def test_a_crowd_is_found_whole(portrait):
     face = cv2.resize(portrait[:256, 100:356], (96, 96), interpolation=cv2.INTER_AREA)
     crowd = np.tile(face, (9, 9, 1))
     assert len(load_detector(min_face=0.05).detect(crowd)) == 81
+
+
+def test_a_large_face_in_front_hides_no_crowd(portrait):
+    """Only sure faces called for a closer look: the large one was, and the little ones were not."""
+    small = cv2.resize(portrait[:256, 100:356], (96, 96), interpolation=cv2.INTER_AREA)
+    row = np.tile(cv2.copyMakeBorder(small, 100, 100, 100, 100, cv2.BORDER_REPLICATE), (1, 10, 1))
+    scene = np.vstack([row, row, np.full((1400, row.shape[1], 3), 127, np.uint8)])
+    assert len(load_detector().detect(scene)) == 20
+    scene[-1000:, 500:1500] = cv2.resize(portrait, (1000, 1000))
+    assert len(load_detector().detect(scene)) == 21

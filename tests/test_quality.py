@@ -12,10 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-import mien
 from mien import predict
 from mien.cli import main
-from mien.covered import _weights, covered, features
+from mien.covered import _network, covered
 from mien.detect import load_detector
 from mien.detect.views import View
 from mien.draw import draw
@@ -23,7 +22,7 @@ from mien.emotions import FER2013, Emotion
 from mien.errors import ModelError
 from mien.modelinfo import ModelInfo
 from mien.pipeline import Analyzer
-from mien.preprocess import crop_face
+from mien.preprocess import crop_face, face_square
 from mien.quality import RULE, is_unsure, measure
 from mien.results import Face, Quality, Result
 from mien.results.pose import pose_of
@@ -143,6 +142,31 @@ def test_a_hat_is_no_cover(portrait, brim):
     assert (face.emotion, face.unsure) == (Emotion.HAPPY, False)
 
 
+def test_a_face_is_unsure_without_its_mouth_and_not_without_a_little_of_its_side(portrait):
+    (found,) = load_detector().detect(portrait)
+    mouth = (found.landmarks[3][1] + found.landmarks[4][1]) / 2
+    side = face_square(found).width
+    (cut,) = predict(portrait[: int(mouth + 0.02 * side)], color="bgr").faces
+    assert (cut.unsure, cut.parts.whole) == (True, 0)
+    (whole,) = predict(portrait[: int(mouth + 0.15 * side)], color="bgr").faces
+    assert (whole.unsure, whole.parts.whole) == (False, 1)
+    (aside,) = predict(portrait[:, int(face_square(found).x + 0.12 * side) :], color="bgr").faces
+    assert (aside.unsure, aside.parts.whole) == (False, 1)
+
+
+@pytest.mark.parametrize("thick", [0.05, 0.1])
+def test_glasses_are_no_cover(portrait, thick):
+    (found,) = load_detector().detect(portrait)
+    (x1, y1), (x2, y2) = found.landmarks[:2]
+    apart = math.hypot(x2 - x1, y2 - y1)
+    for x, y in found.landmarks[:2]:
+        corners = np.array([(-0.4, -0.28), (0.4, -0.28), (0.36, 0.3), (-0.36, 0.3)]) * apart
+        rim = np.rint(corners + np.array([x, y])).astype(np.int32)
+        cv2.polylines(portrait, [rim], True, (20, 20, 25), round(thick * apart), cv2.LINE_AA)
+    (face,) = predict(portrait, color="bgr").faces
+    assert (face.emotion, face.unsure) == (Emotion.HAPPY, False)
+
+
 @pytest.mark.parametrize("dark", [0, 1])
 def test_a_textured_cover_makes_unsure_and_nothing_else_does(portrait, dark):
     (face,) = predict(portrait, color="bgr").faces
@@ -158,15 +182,13 @@ def test_a_textured_cover_makes_unsure_and_nothing_else_does(portrait, dark):
 
 
 def test_what_tells_covers_ships_whole(monkeypatch):
-    with np.load(Path(mien.__file__).parent / "assets" / "covered.npz") as file:
-        shapes = {name: file[name].shape for name in file.files}
-    assert shapes == {"into": (688, 40), "bias": (40,), "out": (40,), "last": ()}
-    crop = np.zeros((96, 96), np.uint8)
-    assert features(crop).shape == (688,)
-    assert np.isfinite(covered(crop))
+    crop = np.random.default_rng(0).integers(0, 256, (48, 48), np.uint8)
+    larger = np.repeat(np.repeat(crop, 2, axis=0), 2, axis=1)
+    assert covered(larger) == covered(crop)
+    assert np.isfinite(covered(np.zeros((96, 96), np.uint8)))
     monkeypatch.setattr("mien.covered.resources.files", lambda name: Path("nowhere"))
     with pytest.raises(ModelError, match="missing; install"):
-        _weights.__wrapped__()
+        _network.__wrapped__()
 
 
 def test_min_quality_leaves_faces_out(portrait, tmp_path, capsys):

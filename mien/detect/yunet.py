@@ -295,12 +295,12 @@ def _area_size(height: int, width: int, area: int) -> tuple[int, int]:
 def _closer_by(found: Rows, scale: float) -> float:
     """By how much a larger look could show more; 1 where it need not.
 
-    Everything counts where nothing is sure; else little faces are brought to ``ENOUGH_PIXELS``.
+    Everything counts where nothing is sure; else little faces are brought to ``ENOUGH_PIXELS``,
+    doubtful ones too: in a crowd behind one large face no little one need be sure.
     """
-    sure = found[found[:, 14] >= SURE]
-    smallest = float(np.sqrt(sure[:, 2] * sure[:, 3]).min(initial=np.inf)) * scale
-    if not len(sure):
+    if not _sure(found):
         return math.inf
+    smallest = float(np.sqrt(found[:, 2] * found[:, 3]).min()) * scale
     return max(1.5, ENOUGH_PIXELS / smallest) if smallest < LITTLE_PIXELS else 1.0
 
 

@@ -108,10 +108,15 @@ def _quiet() -> Iterator[None]:
 
 
 def _to_onnx(classifier: TorchClassifier) -> onnx.ModelProto:
-    onnxruntime()  # before torch imports it: it must not report to its maker
     info = classifier.info
-    example = torch.randn(2, info.channels, info.input_size, info.input_size)
-    model = classifier.model.to("cpu")
+    return to_onnx(classifier.model, (info.channels, info.input_size, info.input_size))
+
+
+def to_onnx(model: torch.nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
+    """The graph of a network in evaluation: float32 "images" (N, *shape) in, "logits" out."""
+    onnxruntime()  # before torch imports it: it must not report to its maker
+    example = torch.randn(2, *shape)
+    model = model.to("cpu")
     model = model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     with _quiet():
         program = torch.onnx.export(
