@@ -426,7 +426,8 @@ def test_nothing_is_scored_on_what_it_was_trained_on(tmp_path: Path) -> None:
     best = tmp_path / "best.ckpt"
     refuse_seen(best, splits, ("val",))
     other = dataclasses.replace(splits, seed=1, ids={**splits.ids, "val": splits.ids["train"][:3]})
-    with pytest.raises(RecipeError, match="trained on 3 of the images"):
+    said = r"trained on 3 of the images that are val by protocol fer2013, seed 1; its own split is "
+    with pytest.raises(RecipeError, match=said + r"protocol fer2013, seed 0 \(.*splits\.json\)"):
         refuse_seen(best, other, ("val",))
     refuse_seen(tmp_path / "elsewhere" / "best.ckpt", other, ("val",))  # nothing is known of it
 
