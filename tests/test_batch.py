@@ -193,7 +193,15 @@ def test_a_damaged_video_in_parts_says_so_once(
     cut, out = tmp_path / "cut.avi", tmp_path / "out"
     cut.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
     options = Options(options.model, video=VideoOptions(every=every))
-    done = batch([path, cut], out, options=options, workers=2)
+    counted: list[int] = []
+    done = batch(
+        [path, cut],
+        out,
+        options=options,
+        workers=2,
+        on_progress=lambda summary: counted.append(summary.damaged),
+    )
+    assert counted[-1] == 2  # by the pass itself
     assert (done.videos, done.failed, done.damaged, done.exit_code) == (2, 0, 2, 1)
     whole, part = table(out, "sources")
     assert (whole["skipped"], "5 damaged frames" in whole["error"]) == (5, True)
@@ -204,6 +212,8 @@ def test_a_damaged_video_in_parts_says_so_once(
     assert [(row["frame"], row["skipped"]) for row in rows] == results
     again = batch([path, cut], out, options=options, workers=1, retry=True)
     assert (again.done, again.before, again.damaged, again.exit_code) == (0, 2, 2, 1)
+    joined = [join(tmp_path / "joined", [out]) for _ in range(2)]
+    assert [(one.damaged, one.exit_code) for one in joined] == [(2, 1), (2, 1)]
 
 
 @pytest.mark.parametrize("grows", [True, False])
@@ -460,6 +470,44 @@ def test_a_member_that_stands_twice(photos: Path, tmp_path: Path) -> None:
             archive.writestr("x.jpg", new)
     (item,) = find_items([tmp_path / "a.zip"], lambda name: True)
     assert read(item)[1] == new
+
+
+def test_a_hard_link_is_what_it_points_to(photos: Path, tmp_path: Path) -> None:
+    """``tar c`` makes one of a file's second name; only what stands before it counts."""
+    old, new = ((photos / name).read_bytes() for name in ("00.jpg", "01.jpg"))
+    (tmp_path / "outside.jpg").write_bytes(old)
+
+    def add(tar: tarfile.TarFile, name: str, content: bytes | str, kind: bytes) -> None:
+        info = tarfile.TarInfo(name)
+        info.type = kind
+        if isinstance(content, str):
+            info.linkname = content
+            return tar.addfile(info)
+        info.size = len(content)
+        return tar.addfile(info, io.BytesIO(content))
+
+    for name, mode in (("a.tar", "w"), ("a.tgz", "w:gz")):
+        with tarfile.open(tmp_path / name, mode) as tar:
+            add(tar, "early.jpg", "x.jpg", tarfile.LNKTYPE)
+            add(tar, "./x.jpg", old, tarfile.REGTYPE)
+            add(tar, "one.jpg", "x.jpg", tarfile.LNKTYPE)
+            add(tar, "two.jpg", "one.jpg", tarfile.LNKTYPE)
+            add(tar, "./x.jpg", new, tarfile.REGTYPE)
+            add(tar, "three.jpg", "x.jpg", tarfile.LNKTYPE)
+            add(tar, "soft.jpg", "x.jpg", tarfile.SYMTYPE)
+            add(tar, "self.jpg", "self.jpg", tarfile.LNKTYPE)
+            for n, outside in enumerate((tmp_path / "outside.jpg", "../outside.jpg")):
+                add(tar, f"out{n}.jpg", str(outside), tarfile.LNKTYPE)
+    items = list(find_items([tmp_path / "a.tar"], lambda name: True))
+    found = {item.name.rpartition("::")[2]: read(item) for item in items}
+    held = {"one.jpg": old, "two.jpg": old, "./x.jpg": new, "three.jpg": new}
+    assert {name: data for name, (_, data) in found.items() if data} == held
+    refused = {"early.jpg", "soft.jpg", "self.jpg", "out0.jpg", "out1.jpg"}
+    assert {name for name, (_, data) in found.items() if not data} == refused
+    assert "is left out: a link to x.jpg" in (found["early.jpg"][0].error or "")
+    # In passing only what lies there can be read.
+    items = list(find_items([tmp_path / "a.tgz"], lambda name: True))
+    assert [item.name.rpartition("::")[2] for item in items if item.data] == ["./x.jpg"]
 
 
 def test_compressed_archives_are_not_held_whole() -> None:

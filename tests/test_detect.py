@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.detect import haar, load_detector, network, yunet
+from mien.detect import haar, load_detector, network, views, yunet
 from mien.detect.base import fit_long_side, resize
 from mien.detect.views import View, close_up
 from mien.errors import ModelError
@@ -119,6 +119,22 @@ def test_what_hides_a_face_is_cleared(portrait, hide):
     assert 190 < x < 260
     assert 90 < y < 150
     assert load_detector(turns=False).detect(image) == ()  # videos take no more time
+
+
+def test_no_size_is_made_twice(monkeypatch):
+    """An image without a face is looked at in every way."""
+    made = []
+
+    def recorded(image, height, width):
+        made.append((image, height, width))
+        return resize(image, height, width)
+
+    for module in (views, yunet):
+        monkeypatch.setattr(module, "resize", recorded)
+    image = np.random.default_rng(0).integers(0, 255, (900, 1600, 3), np.uint8)
+    assert not load_detector().detect(image)
+    sizes = [(id(shown), height, width) for shown, height, width in made]
+    assert len(sizes) == len(set(sizes))
 
 
 def test_images_without_faces_have_none():

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
+import cv2
 import numpy as np
 import pytest
 
@@ -15,9 +16,10 @@ torch = pytest.importorskip("torch")
 
 from helpers_train import drawn_faces
 
-from mien.data import make_splits
-from mien.data.dataset import FaceDataset
-from mien.emotions import ALL
+from mien.cli import main
+from mien.data import make_splits, read_dataset
+from mien.data.dataset import FaceDataset, Splits
+from mien.emotions import ALL, FER2013
 from mien.errors import ModelError, RecipeError
 from mien.train.ablation import (
     _paired,
@@ -120,6 +122,45 @@ def test_an_ensemble_is_the_mean_of_its_members(trained: list[Path], tmp_path: P
         load_teachers([damaged])
 
 
+@pytest.mark.parametrize(
+    ("protocol", "asked", "said"),
+    [
+        ("random-80-20", [], "has no validation split to choose on"),
+        ("val-from-train", ["--test"], "no test split; leave --test out"),
+        ("val-from-train", ["--choose", "best"], "--choose must be one of"),
+        ("val-from-train", ["--tta", "nine"], "must be one of none, flip, ten"),
+        ("val-from-train", ["{member}"], "trained on 7 of the images that are val"),
+    ],
+)
+def test_a_choice_that_cannot_be_made_is_refused_before_anything_is_trained(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    trained: list[Path],
+    protocol: str,
+    asked: list[str],
+    said: str,
+) -> None:
+    data = tmp_path / "data" / "train"
+    for emotion in FER2013:
+        (data / emotion.value).mkdir(parents=True)
+        for number in range(4):
+            face = np.full((48, 48), 30 * FER2013.index(emotion) + number, np.uint8)
+            cv2.imwrite(str(data / emotion.value / f"{number}.png"), face)
+    member = tmp_path / "member"
+    shutil.copytree(trained[0], member)
+    whole = read_dataset(data.parent)
+    (member / "splits.json").write_text(
+        Splits("fer2013", 0, {"train": whole.ids, "val": whole.ids[:0]}).to_json()
+    )
+    runs = tmp_path / "runs"
+    arguments = ["ensemble", "--recipe", "mien_fast", "--data", str(data.parent)]
+    arguments += [*(a.format(member=member) for a in asked), "--protocol", protocol]
+    arguments += ["--runs", str(runs), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+    assert not runs.exists()
+
+
 def test_the_test_split_is_scored_once(trained: list[Path], tmp_path: Path) -> None:
     data = three_parts()
     splits = make_splits(data, "fer2013")
@@ -167,6 +208,21 @@ def test_members_of_other_labels_are_refused(trained: list[Path], tmp_path: Path
     torch.save(record, other)
     with pytest.raises(RecipeError, match="balanced and fer2013; say with --protocol"):
         common_protocol([trained[1], other])
+
+
+def test_a_done_training_without_its_last_checkpoint_is_taken_as_it_is(
+    trained: list[Path], tmp_path: Path
+) -> None:
+    recipe = override(get_recipe("mien_fast"), [*TINY, "epochs=3", "ema=0"])
+    [job] = jobs_of(recipe, [0], tmp_path)
+    shutil.copytree(trained[0], job.folder)
+    (job.folder / "last.ckpt").unlink()
+    options = Options("cpu", quiet=True)
+    [outcome] = run_jobs([job], three_parts(), options)
+    assert outcome.state == DONE
+    other = jobs_of(override(recipe, ["epochs=4"]), [0], tmp_path)
+    with pytest.raises(RecipeError, match="with another epochs"):
+        raise_first(run_jobs(other, three_parts(), options))
 
 
 def test_a_replaced_protocol_has_a_folder_of_its_own(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -17,11 +18,11 @@ from sklearn import metrics as sk
 
 from mien.classify import load_classifier
 from mien.cli import main
-from mien.data import make_splits
-from mien.data.dataset import FaceDataset, sha256_of_ids
+from mien.data import make_splits, read_dataset
+from mien.data.dataset import FaceDataset, Splits, sha256_of_ids
 from mien.data.duplicates import without_twins
 from mien.data.photo_set import held_out_subject
-from mien.data.splits import refuse_trained_on
+from mien.data.splits import refuse_trained_on, splits_beside
 from mien.emotions import ALL, CKPLUS, FER2013, Emotion
 from mien.errors import DataError, ModelError
 from mien.evaluate import (
@@ -358,12 +359,58 @@ def test_a_draw_follows_the_rows_and_a_checkpoint_knows_its_ids(tmp_path: Path) 
     model.path = tmp_path / "best.ckpt"
     (tmp_path / "splits.json").write_text(splits.to_json())
     refuse_trained_on(model, splits.select(data, "test"), drawn)
-    with pytest.raises(DataError, match="was trained on"):
+    with pytest.raises(DataError, match=r"split is protocol random-80-20, seed 0 \(.*splits.json"):
         refuse_trained_on(model, drawn.select(other, "test"), drawn)
     renamed = dataclasses.replace(other, ids=np.char.add("x", other.ids))
     drawn = make_splits(renamed, "random-80-20")
     with pytest.raises(DataError, match="may be among those it learned from"):
         refuse_trained_on(model, drawn.select(renamed, "test"), drawn)
+    # A run of before the ids were recorded, beside which the images have other names.
+    model.info = dataclasses.replace(info, train_ids_sha256="")
+    with pytest.raises(DataError, match="may be among those it learned from"):
+        refuse_trained_on(model, drawn.select(renamed, "test"), drawn)
+    (tmp_path / "splits.json").unlink()
+    refuse_trained_on(model, splits.select(data, "test"), splits)
+
+
+def test_one_command_reads_a_saved_split_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = dataclasses.replace(faces(np.arange(42) % 7), name="team", splits=np.repeat("", 42))
+    (tmp_path / "splits.json").write_text(make_splits(data, "random-80-20").to_json())
+    read: list[Path] = []
+    load = Splits.load
+    monkeypatch.setattr(Splits, "load", lambda path: (read.append(path), load(path))[1])
+    seeds = [getattr(splits_beside(tmp_path / "best.ckpt"), "seed", None) for _ in range(3)]
+    assert seeds == [0, 0, 0]
+    other = make_splits(data, "random-80-20", seed=12)
+    (tmp_path / "splits.json").write_text(other.to_json())
+    assert getattr(splits_beside(tmp_path / "best.ckpt"), "seed", None) == 12
+    assert len(read) == 2
+
+
+def test_an_ensembles_member_is_held_to_its_recorded_ids(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Members share one draw, of seed 0 or of ``--seed``, whatever the seed of their training."""
+    for emotion in FER2013:
+        (tmp_path / "team" / emotion.value).mkdir(parents=True)
+        for number in range(6):
+            face = np.full((48, 48), 30 * FER2013.index(emotion) + number, np.uint8)
+            cv2.imwrite(str(tmp_path / "team" / emotion.value / f"{number}.png"), face)
+    data = read_dataset(tmp_path / "team")
+    for seed in (0, 5):
+        learned = sha256_of_ids(make_splits(data, "random-80-20", seed=seed).ids["train"])
+        record = {"training_data": data.name, "protocol": "random-80-20", "seed": 1}
+        path = make_onnx(tmp_path / "m.onnx", train_ids_sha256=learned, **record)
+        arguments = ["evaluate", str(path), "--data", str(tmp_path / "team"), "--split", "test"]
+        arguments += ["--bootstrap", "10", "--format", "json"]
+        assert main([*arguments, "--seed", str(seed)]) == 0
+        assert json.loads(capsys.readouterr().out)["n"] == 9
+        assert main(arguments) == (0 if seed == 0 else 2)
+        capsys.readouterr()
+        assert main([*arguments, "--seed", "1"]) == 2
+        assert "may be among those it learned from" in capsys.readouterr().err
 
 
 def test_mien_photo_is_not_scored_on_ck_plus_subjects_that_it_knows() -> None:

@@ -320,6 +320,33 @@ def test_a_run_is_resumed_with_its_own_votes(tmp_path: Path) -> None:
         fit(recipe, others, drawn_splits(data), tmp_path, resume=True, **run)
 
 
+def test_finished_work_is_not_trained_over(tmp_path: Path) -> None:
+    """Without last.ckpt a run cannot go on; what it has done is kept all the same."""
+    data, recipe = drawn_faces(70), small_recipe(epochs=1)
+    splits = drawn_splits(data)
+
+    def again(resume: bool) -> None:
+        fit(recipe, data, splits, tmp_path, device="cpu", quiet=True, resume=resume)
+
+    again(False)
+    with pytest.raises(RecipeError, match="already holds a run"):
+        again(False)
+    (tmp_path / "last.ckpt").unlink()
+    again(True)  # killed between its first two files, it begins again
+    (tmp_path / "last.ckpt").unlink()
+    (tmp_path / "result.json").write_text("{}")
+    best = (tmp_path / "best.ckpt").read_bytes()
+    for resume in (False, True):
+        with pytest.raises(RecipeError, match=r"without the last\.ckpt .* use another folder"):
+            again(resume)
+    (tmp_path / "result.json").unlink()
+    with (tmp_path / "curves.csv").open("a") as file:
+        file.write("2,1,1,1,1,1\n")
+    with pytest.raises(RecipeError, match="so that nothing of it is lost"):
+        again(False)
+    assert (tmp_path / "best.ckpt").read_bytes() == best
+
+
 def test_a_run_is_resumed_on_its_own_images_alone(tmp_path: Path) -> None:
     data, recipe = drawn_faces(70), small_recipe(epochs=1)
     splits = drawn_splits(data)
@@ -426,7 +453,8 @@ def test_nothing_is_scored_on_what_it_was_trained_on(tmp_path: Path) -> None:
     best = tmp_path / "best.ckpt"
     refuse_seen(best, splits, ("val",))
     other = dataclasses.replace(splits, seed=1, ids={**splits.ids, "val": splits.ids["train"][:3]})
-    with pytest.raises(RecipeError, match="trained on 3 of the images"):
+    said = r"trained on 3 of the images that are val by protocol fer2013, seed 1; its own split is "
+    with pytest.raises(RecipeError, match=said + r"protocol fer2013, seed 0 \(.*splits\.json\)"):
         refuse_seen(best, other, ("val",))
     refuse_seen(tmp_path / "elsewhere" / "best.ckpt", other, ("val",))  # nothing is known of it
 

@@ -89,45 +89,42 @@ class Dataset:
         """The files of a table, in order."""
         return sorted((self.folder / table).glob("[!.]*.parquet"))
 
-    def done(self) -> tuple[set[bytes], set[bytes]]:
-        """The :func:`key` of every source that is done, and of those that could not be read.
+    def done(self) -> tuple[set[bytes], set[bytes], int]:
+        """The :func:`key` of every source that is done, and of those that could not be read; and
+        how many were read, but not whole.
 
         Errors that a killed run had mended are removed.
         """
-        keys, failed, replaced = self._scan()
+        keys, failed, replaced, damaged = self._scan()
         if self._mends:
             self._remove(replaced)
-        return keys, set(map(key, failed))
+        return keys, set(map(key, failed)), damaged
 
-    def _scan(self) -> tuple[set[bytes], dict[str, Path], dict[Path, list[str]]]:
-        """The keys of all sources, those that could not be read and where, and by file those of
-        them that have a newer row."""
+    def _scan(self) -> tuple[set[bytes], dict[str, Path], dict[Path, list[str]], int]:
+        """The keys of all sources, those that could not be read and where, by file those of them
+        that have a newer row, and how many were not read whole."""
         keys: set[bytes] = set()
+        damaged = 0
         failed: dict[str, Path] = {}
         replaced: dict[Path, list[str]] = {}
         for path in self.files("sources"):
-            for name, error in self._rows(path):
+            for name, unread, part in self._rows(path):
                 keys.add(key(name))
                 if (before := failed.pop(name, None)) is not None:
                     replaced.setdefault(before, []).append(name)
-                if error is not None:
+                if unread:
                     failed[name] = path
-        return keys, failed, replaced
+                damaged += part
+        return keys, failed, replaced, damaged
 
-    def _rows(self, path: Path) -> Iterator[tuple[str, str | None]]:
-        """The source of every row of a file, and the error of one that could not be read."""
+    def _rows(self, path: Path) -> Iterator[tuple[str, bool, bool]]:
+        """The source of every row of a file, whether it could not be read, and whether it was not
+        read whole."""
         columns = self._sources(path, [*_STATE]).to_pydict()
         rows = zip(*(columns[name] for name in _STATE), strict=True)
-        return ((name, None if frames else error) for name, error, frames in rows)
-
-    def damaged(self) -> int:
-        """How many sources were read, but not whole."""
-        import pyarrow.compute as pc
-
-        tables = (self._sources(path, [*_STATE]) for path in self.files("sources"))
-        return sum(
-            len(t.filter(pc.and_(t["error"].is_valid(), pc.greater(t["frames"], 0))))
-            for t in tables
+        return (
+            (name, error is not None and not frames, error is not None and bool(frames))
+            for name, error, frames in rows
         )
 
     def _sources(self, path: Path, names: list[str] | None = None) -> Any:
@@ -146,7 +143,7 @@ class Dataset:
             mended: those whose rows of before the run go anyhow: an archive that can be read now
                 has none of its own.
         """
-        _, failed, replaced = self._scan()
+        _, failed, replaced, _ = self._scan()
         for name, path in failed.items():
             if path in self._before and key(name) in mended:
                 replaced.setdefault(path, []).append(name)
@@ -317,12 +314,15 @@ def same_record(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
         )
 
 
-def merge(folders: Iterable[Path], out: Dataset, seen: set[bytes], failed: set[bytes]) -> None:
+def merge(folders: Iterable[Path], out: Dataset, seen: set[bytes], failed: set[bytes]) -> int:
     """Write the rows of other folders into ``out``, in few files; sources done twice count once,
     and as read where one of them was.
 
     Args:
         seen, failed: :meth:`Dataset.done` of ``out``; made to what it is then.
+
+    Returns:
+        how many of the sources written were not read whole.
 
     Raises:
         OutputError: a folder is no batch's, or of other options.
@@ -330,6 +330,7 @@ def merge(folders: Iterable[Path], out: Dataset, seen: set[bytes], failed: set[b
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    damaged = 0
     for folder in folders:
         record = read_record(folder)
         if record is None:
@@ -339,12 +340,13 @@ def merge(folders: Iterable[Path], out: Dataset, seen: set[bytes], failed: set[b
         part = out.next_part()
         for path in one.files("sources"):
             names = []
-            for name, error in one._rows(path):
+            for name, unread, partly in one._rows(path):
                 mark = key(name)
-                if mark not in seen or (error is None and mark in failed):
+                if mark not in seen or (not unread and mark in failed):
                     names.append(name)
                     seen.add(mark)
-                    (failed.discard if error is None else failed.add)(mark)
+                    (failed.add if unread else failed.discard)(mark)
+                    damaged += partly
             wanted = pa.array(names, pa.string())
             for table in TABLES:
                 try:
@@ -362,3 +364,4 @@ def merge(folders: Iterable[Path], out: Dataset, seen: set[bytes], failed: set[b
                     raise _damaged(folder / table / path.name, error) from None
         part.commit()
     out.drop_replaced()
+    return damaged

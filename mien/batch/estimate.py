@@ -69,7 +69,7 @@ def estimate(
     share, seen = parse_shard(shard), set[bytes]()
     out = None if out is None else shard_folder(out, shard)
     if out is not None and read_record(out) is not None:
-        seen, failed = open_dataset(out, options, options.analyzer(), sweep=False).done()
+        seen, failed, _ = open_dataset(out, options, options.analyzer(), sweep=False).done()
         seen -= failed if retry else set()
     before, chance = len(seen), random.Random(seed)
     counts = [0, 0]

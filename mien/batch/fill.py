@@ -168,7 +168,9 @@ class Filler:
         s.error = s.error or source.error or ""
         if source.error is not None and not source.frames:
             s.failed += 1
-        elif source.kind == "video":
+            return
+        s.damaged += source.error is not None
+        if source.kind == "video":
             s.videos += 1
         else:
             s.photos += 1

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from os.path import normpath
 from pathlib import Path
 from typing import IO, Any
 
@@ -235,9 +236,11 @@ def _tar(path: str, wanted: Wanted) -> Iterator[Item]:
     """The members: where they lie, or their bytes where that would mean reading from the start.
 
     A name that stands twice means its last member; where they are read in passing, its first.
+    A hard link is what stood under its target's name before it, in a plain tar file.
     """
     plain = path.lower().endswith(".tar") and not is_address(path)
-    last, seen = _last_offsets(path) if plain else {}, set[str]()
+    last, linked = _offsets(path) if plain else ({}, set[str]())
+    seen, spans = set[str](), dict[str, tuple[int, int]]()
     with (
         open_source(path) as file,
         tarfile.open(fileobj=file, mode="r:" if plain else "r|*", tarinfo=_Head) as tar,
@@ -248,6 +251,8 @@ def _tar(path: str, wanted: Wanted) -> Iterator[Item]:
             if again:
                 why = "stands there more than once, and its first version was read: unpack it"
                 return {"problem": f"{shown(f'{path}::{name}')} {why}."}
+            if member.islnk() and (span := spans.get(normpath(member.linkname))):
+                return {"span": span}
             if not member.isfile() or member.issparse():
                 what = f"a link to {member.linkname}" if member.linkname else "no regular file"
                 return {"problem": f"{shown(f'{path}::{name}')} is left out: {printable(what)}."}
@@ -260,6 +265,8 @@ def _tar(path: str, wanted: Wanted) -> Iterator[Item]:
 
         while (member := tar.next()) is not None:
             vars(tar)["members"] = []  # it would keep them all
+            if normpath(member.name) in linked:
+                _note_span(spans, member)
             if member.isdir() or last.get(member.name, member.offset) != member.offset:
                 continue
             again = member.name in seen
@@ -268,9 +275,22 @@ def _tar(path: str, wanted: Wanted) -> Iterator[Item]:
             yield from _member(path, member.name, wanted, place, again)
 
 
-def _last_offsets(path: str) -> dict[str, int]:
-    """Where each name stands last in a plain tar file, as far as it can be read."""
+def _note_span(spans: dict[str, tuple[int, int]], member: tarfile.TarInfo) -> None:
+    """Keep where the bytes of a hard link's target lie; those of a link to a link are the same."""
+    name = normpath(member.name)
+    if member.isfile() and not member.issparse():
+        spans[name] = member.offset_data, member.size
+    elif member.islnk() and (span := spans.get(normpath(member.linkname))):
+        spans[name] = span
+    else:
+        spans.pop(name, None)
+
+
+def _offsets(path: str) -> tuple[dict[str, int], set[str]]:
+    """Where each name stands last in a plain tar file, as far as it can be read, and the names that
+    hard links point to."""
     found: dict[str, int] = {}
+    linked: set[str] = set()
     with (
         suppress(*DAMAGED, tarfile.TarError),
         open_source(path) as file,
@@ -279,7 +299,9 @@ def _last_offsets(path: str) -> dict[str, int]:
         while (member := tar.next()) is not None:
             vars(tar)["members"] = []
             found[member.name] = member.offset
-    return found
+            if member.islnk():
+                linked.add(normpath(member.linkname))
+    return found, linked
 
 
 def _address(source: str, wanted: Wanted) -> Iterator[Item]:

@@ -74,10 +74,10 @@ def batch(
     started = time.monotonic()
     with lock(out):
         dataset = open_dataset(out, options, analyzer)
-        seen, failed = dataset.done()
+        seen, failed, damaged = dataset.done()
         again = failed if retry else set()
         seen -= again
-        summary = Summary(before=len(seen), before_failed=len(failed - again))
+        summary = Summary(before=len(seen), before_failed=len(failed - again), damaged=damaged)
         rows = Filler(dataset, analyzer, options, checkpoint, summary, on_progress, started)
         plan = _tasks(find_items(sources, unseen(seen, number, shards), column))
         _count_aside(sources, column, summary, (number, shards))
@@ -85,7 +85,6 @@ def batch(
             stack.enter_context(_replacing(dataset, again, seen))
             start, workers = _starter(engine, options, workers, address, gpus, stack)
             rows.fill(Engine(start, workers), plan)
-        summary.damaged = dataset.damaged()
         left = len(again - seen)  # no sources of this run
         summary.before, summary.before_failed = summary.before + left, summary.before_failed + left
     summary.seconds = time.monotonic() - started
@@ -125,13 +124,13 @@ def join(
         for folder in (out, *found):
             stack.enter_context(lock(folder))
         dataset = Dataset(out, record)
-        before, earlier = dataset.done()
+        before, earlier, damaged = dataset.done()
         seen, failed = set(before), set(earlier)
-        merge(found, dataset, seen, failed)
+        damaged += merge(found, dataset, seen, failed)
     before -= earlier - failed  # an error that a shard has mended counts as joined now
     new, wrong, old = len(seen) - len(before), len(failed - earlier), len(failed & earlier)
     summary = Summary(photos=new - wrong, failed=wrong, before=len(before), before_failed=old)
-    summary.damaged = dataset.damaged()
+    summary.damaged = damaged
     return summary
 
 

@@ -68,7 +68,14 @@ def ensemble(
         raise RecipeError("Name members (run folders or checkpoints) or a --recipe to train.")
     begin("ensemble", device, relaunch=recipe is not None)
     from mien.data import make_splits, read_for_protocol
-    from mien.train.ensemble import build_ensemble, common_draw, common_protocol, to_markdown
+    from mien.train.ensemble import (
+        build_ensemble,
+        check_choice,
+        checked_members,
+        common_draw,
+        common_protocol,
+        to_markdown,
+    )
     from mien.train.jobs import Options
 
     paths = list(members or ())
@@ -77,7 +84,11 @@ def ensemble(
     dataset = read_for_protocol(data, by, name)
     seed, fold = common_draw(paths, by) if paths else (0, None)
     splits = make_splits(dataset, by, seed=seed, fold=fold)
+    tta = views or tta
     if wanted is not None:
+        check_choice(splits, choose, tta, test)
+        if paths:
+            checked_members(paths, splits)
         cluster = cluster_of(engine, address, cpus, gpus)
         how = Options(device, dry_run, splits=splits, cluster=cluster)
         paths += _trained(wanted, seeds, runs, dataset, how)
@@ -86,7 +97,7 @@ def ensemble(
         dataset,
         splits,
         out,
-        tta=views or tta,
+        tta=tta,
         choose=choose,
         test=test,
         device=device,

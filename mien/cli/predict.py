@@ -171,10 +171,11 @@ class _Outputs:
 
     def check(self, sources: list[str | Path]) -> None:
         """Raise OutputError where a table would replace an image to be read, or another table."""
+        from mien.sinks import check_table
         from mien.sources import STDIN, real_path
 
-        if self.parquet == "-":
-            raise OutputError("Parquet cannot go to -; give it a file.")
+        if self.parquet is not None:
+            check_table("parquet", self.parquet)
         images = {real_path(source) for source in sources if source != STDIN}
         # A glob may hold the table of an earlier call, which is no image.
         images = {p for p in images if p.suffix.lower() not in (".csv", ".jsonl", ".parquet")}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._system import file_stamp
 from mien.data.dataset import (
     PROTOCOLS_OF_OWN,
     FaceDataset,
@@ -266,16 +268,20 @@ def refuse_seen(checkpoint: Path, splits: Splits, roles: tuple[str, ...]) -> Non
         DataError: its ``splits.json`` is damaged.
     """
     asked = np.concatenate([splits.ids[role] for role in roles])
-    seen = seen_beside(checkpoint, asked)
-    if not seen:
+    beside = splits_beside(checkpoint)
+    seen = _seen(beside, asked)
+    if beside is None or not seen:
         return
-    by = f"protocol {splits.protocol}, seed {splits.seed}"
-    by += "" if splits.fold is None else f", fold {splits.fold}"
     names = " and ".join(splits.published_name(role) for role in roles)
     raise RecipeError(
-        f"{checkpoint} was trained on {seen:,} of the images that are {names} by {by}; give the "
-        f"protocol, seed and fold that it was trained by ({checkpoint.parent / 'run.json'})."
+        f"{checkpoint} was trained on {seen:,} of the images that are {names} by {_by(splits)}; "
+        f"its own split is {_by(beside)} ({checkpoint.parent / _SPLITS})."
     )
+
+
+def _by(splits: Splits) -> str:
+    fold = "" if splits.fold is None else f", fold {splits.fold}"
+    return f"protocol {splits.protocol}, seed {splits.seed}{fold}"
 
 
 def splits_beside(model: Path | None) -> Splits | None:
@@ -284,18 +290,21 @@ def splits_beside(model: Path | None) -> Splits | None:
     Raises:
         DataError: the ``splits.json`` beside it is damaged.
     """
-    path = None if model is None or model.suffix != ".ckpt" else model.parent / _SPLITS
-    return Splits.load(path) if path and path.is_file() else None
+    if model is None or model.suffix != ".ckpt":
+        return None
+    path = model.parent / _SPLITS
+    return _loaded(path, stamp) if (stamp := file_stamp(path)) else None
 
 
-def seen_beside(checkpoint: Path, ids: np.typing.NDArray[np.str_]) -> int | None:
+@lru_cache(maxsize=8)
+def _loaded(path: Path, stamp: tuple[int, int]) -> Splits:
+    """A saved split, which one command asks for several times, read once."""
+    return Splits.load(path)
+
+
+def _seen(beside: Splits | None, ids: NDArray[np.str_]) -> int | None:
     """How many of ``ids`` the run of a checkpoint trained on; None where that is not known: no
-    ``splits.json`` lies beside it, or it has other names for all images.
-
-    Raises:
-        DataError: the ``splits.json`` beside it is damaged.
-    """
-    beside = splits_beside(checkpoint)
+    ``splits.json`` lies beside it, or it has other names for all images."""
     roles = beside.ids if beside else {}
     if not any(np.isin(ids, known).any() for known in roles.values()):
         return None
@@ -317,9 +326,9 @@ def _parts(name: str) -> set[str]:
 def refuse_trained_on(model: Any, dataset: FaceDataset, splits: Splits | None = None) -> None:
     """Raise DataError where ``model`` was, or may have been, trained on images of ``dataset``.
 
-    A checkpoint is held to the ids beside it. Of a file, whose training ids are not known, the
-    record is asked: the official protocols train on what the publisher calls Training, and any
-    other draws its own split, so that ``splits`` must be the same draw.
+    A checkpoint is held to the ids beside it. Of a file without them the record is asked: the
+    official protocols train on what the publisher calls Training, and any other draws its own
+    split, so that ``splits`` must be the same draw.
 
     Args:
         model: a loaded classifier, or its ``predict_proba``. Of a callable without a record
@@ -338,11 +347,12 @@ def refuse_trained_on(model: Any, dataset: FaceDataset, splits: Splits | None = 
         if count:
             raise DataError(f"{path} learned from {count:,} of these {len(dataset):,} faces.")
         return
-    seen = seen_beside(path, dataset.ids)
-    if seen:
+    beside = splits_beside(path)
+    seen = _seen(beside, dataset.ids)
+    if beside and seen:
         raise DataError(
-            f"{path} was trained on {seen:,} of these {len(dataset):,} images; give the protocol, "
-            f"seed and fold that it was trained by ({path.parent / 'run.json'})."
+            f"{path} was trained on {seen:,} of these {len(dataset):,} images; its own split is "
+            f"{_by(beside)} ({path.parent / _SPLITS})."
         )
     same = bool(info.data_sha256) and info.data_sha256 == dataset.sha256
     alike = info.training_data.split(" + ")[0] == dataset.name
@@ -355,17 +365,27 @@ def refuse_trained_on(model: Any, dataset: FaceDataset, splits: Splits | None = 
             from mien.data.photo_set import held_out_subject
 
             learned = not all(map(held_out_subject, dataset.groups.tolist()))
-    elif splits is None or splits.fold is not None:
+    elif splits is None or not _drawn_alike(info, beside, splits):
         learned = True
     else:
-        train = splits.ids["train"]
-        drawn_alike = (info.protocol, info.seed or 0) == (splits.protocol, splits.seed)
-        if info.train_ids_sha256:  # the draw follows the order of the rows, which forms differ in
-            drawn_alike &= info.train_ids_sha256 == sha256_of_ids(train)
-        learned = not drawn_alike or bool(np.isin(dataset.ids, train).any())
+        learned = bool(np.isin(dataset.ids, splits.ids["train"]).any())
     if learned:
         raise DataError(
             f"{path} was trained by protocol {info.protocol}, seed {info.seed}: some of these "
-            "images may be among those it learned from. Give that protocol and seed, and data in "
-            "the form of the training, or score its checkpoint beside its splits.json."
+            "images may be among those it learned from. Score it on its own split, of data in "
+            "the form of the training, or its checkpoint beside the splits.json of its run."
         )
+
+
+def _drawn_alike(info: Any, beside: Splits | None, splits: Splits) -> bool:
+    """Whether a model, whose protocol draws, was trained on what is train in ``splits``.
+
+    Recorded ids say so alone: the draw follows the order of the rows, which forms of a dataset
+    differ in, and an ensemble's members share one draw whatever their seeds. Where none were
+    recorded, a split ``beside`` that has other names for all images leaves it unknown.
+    """
+    if info.train_ids_sha256:
+        return bool(info.train_ids_sha256 == sha256_of_ids(splits.ids["train"]))
+    if splits.fold is not None or beside is not None:
+        return False
+    return (info.protocol, info.seed or 0) == (splits.protocol, splits.seed)

@@ -131,20 +131,23 @@ class YuNet:
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
         """Find the faces of ``image``, uint8 (H, W, 3) in BGR order, largest first."""
         with native:
-            found = self._seen(image)
+            close = self._close(image)
+            found = self._seen(image, close)
             if not _sure(found) and (spread := full_range(image)) is not image:  # dark or pale
-                found = merged(np.concatenate([found, self._seen(spread)]))
+                found = merged(np.concatenate([found, self._seen(spread, self._close(spread))]))
             if self.turns and not _sure(found):
-                found = self._cleared(image, found)
+                found = self._cleared(close, found)
         found = found[found[:, 14] >= self.min_score]
         return tuple(sorted(map(_detection, found), key=lambda d: -d.box.area))
 
-    def _seen(self, image: NDArray[np.uint8]) -> Rows:
+    def _close(self, image: NDArray[np.uint8]) -> View:
+        """The image at the size of the closer look."""
+        return View.whole(image, *self._sizes(*image.shape[:2])[1])
+
+    def _seen(self, image: NDArray[np.uint8], close: View) -> Rows:
         """The faces of the image as it is, after as many looks as it needs."""
         small, large = self._sizes(*image.shape[:2])
-        view = close = View.whole(image, *large)
-        if small != large:
-            view = close.shrunk(*small)
+        view = close.shrunk(*small) if small != large else close
         rows = self._candidates(image, view)
         factor = _closer_by(rows, view.matrix[0, 0])
         if close is not view and factor > 1:
@@ -155,14 +158,13 @@ class YuNet:
         found = self._found(image, rows)
         return self._turned(image, view, found) if self.turns and not _sure(found) else found
 
-    def _cleared(self, image: NDArray[np.uint8], found: Rows) -> Rows:
+    def _cleared(self, close: View, found: Rows) -> Rows:
         """What clearer copies of the image add; it stops at the first that shows a sure face."""
-        height, width = image.shape[:2]
-        for copy in _clearer(resize(image, *self._sizes(height, width)[1])):
+        for copy in _clearer(close.image):
             small = self._sizes(*copy.shape[:2])[0]
             rows = self._found(copy, self._candidates(copy, View.whole(copy, *small)))
-            matrix = np.diag([copy.shape[1] / width, copy.shape[0] / height, 1.0])[:2]
-            found = merged(np.concatenate([found, View(copy, matrix).back(rows)]))
+            scale = np.divide(copy.shape[1::-1], close.image.shape[1::-1])[:, None]
+            found = merged(np.concatenate([found, View(copy, close.matrix * scale).back(rows)]))
             if _sure(found):
                 break
         return found

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.classify import available_cores
-from mien.data.dataset import PROTOCOLS_OF_OWN, FaceDataset, Splits, fingerprint
+from mien.data.dataset import PROTOCOLS_OF_OWN, FaceDataset, Splits, fingerprint, sha256_of_ids
 from mien.data.duplicates import without_twins
 from mien.data.own import list_photos
 from mien.data.own_faces import OwnFaces, read_own
@@ -194,12 +194,15 @@ def samples_of(
     own, beside = classifier.info.protocol, splits_beside(getattr(classifier, "path", None))
     if protocol is None:  # the folder release trains on what FER2013 does, and has no val
         protocol = own if own in PROTOCOLS and own != "fer2013-folder" else "fer2013"
-    if seed is None and protocol == own:
-        seed = beside.seed if beside else classifier.info.seed
+    seeds = [seed or 0]
+    if seed is None and protocol == own:  # an ensemble's members share the draw of seed 0
+        seeds = [beside.seed] if beside else [classifier.info.seed or 0, 0]
     if fold is None and protocol == own and beside:
         fold = beside.fold
     dataset = read_for_protocol(data, protocol, name)
-    splits = make_splits(dataset, protocol, seed=seed or 0, fold=fold)
+    drawn = [make_splits(dataset, protocol, seed=s, fold=fold) for s in dict.fromkeys(seeds)]
+    learned = classifier.info.train_ids_sha256
+    splits = next((s for s in drawn if sha256_of_ids(s.ids["train"]) == learned), drawn[0])
     samples = Samples(dataset, splits, splits.role(split))
     if samples.role != "train":
         refuse_trained_on(classifier, samples.chosen, splits)

@@ -40,8 +40,23 @@ _FORMATS = {
 }
 
 
-def check_ending(kind: str, path: str | os.PathLike[str]) -> None:
-    """Raise OutputError where the name of a table of ``kind`` ends like another format."""
+#: Stands for standard output.
+STDOUT = "-"
+
+
+def is_stream(target: str | os.PathLike[str]) -> bool:
+    """Whether ``target`` is standard output, a pipe or a device: written directly, never redone."""
+    if str(target) == STDOUT:
+        return True
+    path = Path(target)
+    return path.exists() and not path.is_file()
+
+
+def check_table(kind: str, path: str | os.PathLike[str]) -> None:
+    """Raise OutputError where a table of ``kind`` cannot go to ``path``: its name ends like another
+    format, or it is Parquet, which has to be a file."""
+    if kind == "parquet" and is_stream(path):
+        raise OutputError(f"Parquet cannot go to {os.fspath(path)}; give it a file.")
     suffix = Path(path).suffix.lower()
     if _FORMATS.get(suffix, kind) != kind:
         raise OutputError(f"{os.fspath(path)!r} would hold {kind}, not {suffix}; name it .{kind}.")
@@ -164,7 +179,7 @@ class CsvSink(_TextSink):
     ) -> None:
         super().__init__(target, after)
         if isinstance(target, (str, os.PathLike)):
-            check_ending("csv", target)
+            check_table("csv", target)
         self._columns = columns(labels, video)
 
     def _begin(self) -> None:
@@ -217,7 +232,7 @@ class ParquetSink(Sink):
         after: Path | None = None,
     ) -> None:
         super().__init__()
-        check_ending("parquet", path)
+        check_table("parquet", path)
         self._locked, self._after = locked, after
         import_pyarrow_parquet()  # before the first photo is looked at
         self._path = path

@@ -149,9 +149,8 @@ def build_ensemble(
             validation or test splits, or the test split was scored for another choice here.
         ModelError: a path is no member.
     """
-    if test and not len(splits.ids["test"]):
-        raise RecipeError(f"Protocol {splits.protocol!r} has no test split; leave --test out.")
-    members = _members(paths, splits, choose, tta)
+    check_choice(splits, choose, tta, test)
+    members = checked_members(paths, splits)
     scorer = _Scorer(members, make_folder(out / PROBABILITIES), choose_device(device), command)
     val = Samples(dataset, splits, "val")
     found = scorer.predictions(val, tta, say)
@@ -182,13 +181,20 @@ def build_ensemble(
     return record
 
 
-def _members(paths: Sequence[Path], splits: Splits, choose: str, tta: str) -> list[Member]:
-    """The members behind ``paths``, where they can be chosen by ``choose`` on these splits."""
+def check_choice(splits: Splits, choose: str, tta: str, test: bool) -> None:
+    """Raise RecipeError or DataError where :func:`build_ensemble` could not choose, or score, so:
+    to be asked before members are trained too."""
+    if test and not len(splits.ids["test"]):
+        raise RecipeError(f"Protocol {splits.protocol!r} has no test split; leave --test out.")
     if choose not in CHOICES:
         raise RecipeError(f"--choose must be one of {', '.join(CHOICES)}, not {choose!r}.")
     check_tta(tta)
     if not len(splits.ids["val"]):
         raise RecipeError(f"Protocol {splits.protocol!r} has no validation split to choose on.")
+
+
+def checked_members(paths: Sequence[Path], splits: Splits) -> list[Member]:
+    """The members behind ``paths``, none of which was trained on what chooses or scores here."""
     members = find_members(paths)
     for member in members:
         refuse_seen(member.path, splits, ("val", "test"))

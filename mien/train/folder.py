@@ -237,29 +237,53 @@ def check_folder(
     splits: Splits,
     unlabelled: FaceDataset | None = None,
 ) -> Path | None:
-    """The checkpoint to resume from, or None for a fresh run.
-
-    Args:
-        teachers: what names them: :attr:`mien.train.distill.Teachers.record`.
+    """The checkpoint to resume from, or None for a fresh run. Arguments as for :func:`check_same`.
 
     Raises:
-        RecipeError: the folder holds a run already, or a different one than is resumed: of another
-            recipe, seed, dataset or split, or with other teachers, votes or extra images.
+        RecipeError: the folder holds a run already, or a different one than is resumed.
     """
     last = folder / LAST
     if not last.exists():
+        # What was killed at its first checkpoint may have a best one alone: it begins again.
+        epochs = len(read_curves(folder / CURVES))
+        if (folder / BEST).exists() and ((folder / RESULT).exists() or epochs > 1):
+            raise RecipeError(
+                f"{folder} holds a run without the {LAST} from which it would go on; use another "
+                "folder, so that nothing of it is lost."
+            )
         return None
     if not resume:
         raise RecipeError(
-            f"{folder} already holds a run; give --resume to continue it or another --out."
+            f"{folder} already holds a run; give --resume to continue it, or use another folder."
         )
+    check_same(folder, recipe, seed, teachers, dataset, splits, unlabelled)
+    for name in (LAST, BEST):
+        remove_leftovers(folder / name)  # of a kill in the middle of a write
+    return last
+
+
+def check_same(
+    folder: Path,
+    recipe: Recipe,
+    seed: int,
+    teachers: Sequence[Mapping[str, Any]] | None,
+    dataset: FaceDataset,
+    splits: Splits,
+    unlabelled: FaceDataset | None = None,
+) -> None:
+    """Raise RecipeError where the folder holds a run of another recipe, seed, dataset or split, or
+    with other teachers, votes or extra images.
+
+    Args:
+        teachers: what names them: :attr:`mien.train.distill.Teachers.record`.
+    """
     record = read_json(folder / RUN)
     other = Recipe.from_dict(read_json(folder / RECIPE)).differences(recipe)
     other += [] if record.get("seed") == seed else ["seed"]
     if other:
         raise RecipeError(
             f"{folder} holds a run with another {', '.join(other)}; repeat its settings (--set) or "
-            "use another --out."
+            "use another folder."
         )
     data = record.get("data")
     data = data if isinstance(data, dict) else {"name": "unknown"}
@@ -274,10 +298,7 @@ def check_folder(
     wrong |= {f"with other {key}": now.get(key) != sha256 for key, sha256 in then.items()}
     for key, differs in wrong.items():
         if differs:
-            raise RecipeError(f"{folder} holds a run {key}; use another --out.")
-    for name in (LAST, BEST):
-        remove_leftovers(folder / name)  # of a kill in the middle of a write
-    return last
+            raise RecipeError(f"{folder} holds a run {key}; use another folder.")
 
 
 def beside(recipe: Recipe, dataset: FaceDataset, unlabelled: FaceDataset | None) -> dict[str, str]:

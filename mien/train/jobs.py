@@ -34,7 +34,7 @@ from mien.train.folder import (
     RESULT,
     BusyError,
     busy,
-    check_folder,
+    check_same,
     hold,
     note_failure,
     read_curves,
@@ -300,8 +300,7 @@ def _train(
     if job.done:
         wanted = dry(recipe) if o.dry_run else recipe
         taught = o.teachers.record if o.teachers else None
-        arguments = (job.seed, True, taught, dataset, splits, o.unlabelled)
-        check_folder(job.folder, wanted, *arguments)
+        check_same(job.folder, wanted, job.seed, taught, dataset, splits, o.unlabelled)
         return
     say(f"{'training' if job.state == NOT_RUN else 'resuming'} {job.folder.name} ({count})")
     result = fit(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mien.errors import VideoError
-from mien.sinks import check_ending, free_name
+from mien.sinks import check_table, free_name
 from mien.video.encode import SUFFIXES
 from mien.video.flow import BATCH
 
@@ -87,7 +87,7 @@ class Outputs:
             OutputError, VideoError: another format's ending, or one file for several videos.
         """
         for kind, target in self.tables.items():
-            check_ending(kind, target)
+            check_table(kind, target)
         for path in (self.video, self.plot):
             a_file = path is not None and path.suffix.lower() in (*SUFFIXES, ".html", ".htm")
             if several and path is not None and a_file and not path.is_dir():

@@ -15,8 +15,8 @@ from mien._version import __version__
 from mien.atomic import make_folder, write_text
 from mien.errors import VideoError
 from mien.pipeline import Analyzer
+from mien.sinks import is_stream
 from mien.video.options import Options, Outputs, is_folder
-from mien.video.tables import is_stream
 
 #: Raised when what is saved changes its meaning.
 FORMAT = 8

@@ -13,14 +13,14 @@ from mien.atomic import lock
 from mien.errors import VideoError
 from mien.pipeline import Analyzer
 from mien.results import Result
-from mien.sinks import file_key
+from mien.sinks import file_key, is_stream
 from mien.sinks.grown import name_of
 from mien.sources import real_path
 from mien.video import resume
 from mien.video.one import OneVideo, VideoSummary
 from mien.video.options import Options, Outputs
 from mien.video.reader import Video
-from mien.video.tables import Tables, is_stream, new_token, remove_parts
+from mien.video.tables import Tables, new_token, remove_parts
 
 #: Called with (video, frame's result) after every frame.
 OnFrame = Callable[[Video, Result], None]

@@ -21,12 +21,9 @@ from mien.atomic import make_folder, open_atomic, remove, told_of
 from mien.emotions import Label
 from mien.errors import VideoError, require_extra
 from mien.results import Result
-from mien.sinks import CsvSink, JsonLinesSink, ParquetSink, Sink
+from mien.sinks import STDOUT, CsvSink, JsonLinesSink, ParquetSink, Sink, check_table, is_stream
 from mien.sinks.grown import name_of, sources_of
 from mien.text import cut
-
-#: Stands for standard output.
-STDOUT = "-"
 
 
 def new_token() -> str:
@@ -45,14 +42,6 @@ def remove_parts(folders: Iterable[Path], token: str) -> None:
     for folder in folders:
         for part in folder.glob(f"*.{token}.part"):
             remove(part)
-
-
-def is_stream(target: str | os.PathLike[str]) -> bool:
-    """Whether ``target`` is standard output, a pipe or a device: written directly, never redone."""
-    if str(target) == STDOUT:
-        return True
-    path = Path(target)
-    return path.exists() and not path.is_file()
 
 
 def open_part(path: Path, length: int | None = None) -> IO[bytes]:
@@ -85,7 +74,7 @@ class Tables:
         sha256: the model's, where rows are to be added to tables that are there.
 
     Raises:
-        VideoError: Parquet is to go to a pipe.
+        OutputError: Parquet is to go to a pipe.
         MissingExtraError: Parquet without pyarrow.
     """
 
@@ -101,8 +90,7 @@ class Tables:
         self._files = {kind: t for kind, t in targets.items() if kind not in self._streams}
         if "parquet" in targets:
             require_extra("train", ("pyarrow",), "Parquet output")
-        if target := self._streams.get("parquet"):
-            raise VideoError(f"Parquet cannot go to {target}; give it a file.")
+            check_table("parquet", targets["parquet"])
         self._first = next(iter(self._files.values()), os.devnull)
         self._path = part_of(self._first, token)
         self._part: IO[bytes] | None = None
