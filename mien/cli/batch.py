@@ -8,17 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli._options import (
-    Address,
-    Device,
-    Faces,
-    MinFace,
-    Model,
-    Prior,
-    VideoDetector,
-    argument,
-    option,
-)
+from mien.cli import _options as opt
+from mien.cli._options import argument, option
 from mien.text import counted
 
 if TYPE_CHECKING:
@@ -42,7 +33,7 @@ def batch(
     workers: Annotated[
         int | None, option("Processes or actors; default: all cores.", min=1)
     ] = None,
-    address: Address = None,
+    address: opt.Address = None,
     gpus: Annotated[float, option("GPUs for each Ray actor.", min=0)] = 0,
     shard: Annotated[
         str | None, option("Do one share of N; --merge joins them.", metavar="K/N")
@@ -60,12 +51,12 @@ def batch(
     ] = 60.0,
     every: Annotated[int, option("Look at every N-th frame of videos.", min=1)] = 1,
     everyone: Annotated[bool, option("Keep faces that pass by in videos.", "--everyone")] = False,
-    faces: Faces = False,
-    model: Model = None,
-    detector: VideoDetector = "yunet",
-    min_face: MinFace = None,
-    device: Device = "cpu",
-    prior: Prior = None,
+    faces: opt.Faces = False,
+    model: opt.Model = None,
+    detector: opt.VideoDetector = "yunet",
+    min_face: opt.MinFace = None,
+    device: opt.Device = "cpu",
+    prior: opt.Prior = None,
     min_confidence: Annotated[
         float, option("Leave out faces whose top expression is less probable than this, 0 to 1.")
     ] = 0.0,

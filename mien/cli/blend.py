@@ -7,33 +7,23 @@ from typing import Annotated, Any
 
 import typer
 
-from mien.cli._options import (
-    BatchSize,
-    Data,
-    Flip,
-    Json,
-    Name,
-    OutJson,
-    ScoredModel,
-    Split,
-    load_model,
-    option,
-)
+from mien.cli import _options as opt
+from mien.cli._options import load_model, option
 
 
 def blend(
-    model: ScoredModel,
-    data: Data = None,
-    name: Name = None,
-    split: Split = "val",
-    flip: Flip = False,
+    model: opt.ScoredModel,
+    data: opt.Data = None,
+    name: opt.Name = None,
+    split: opt.Split = "val",
+    flip: opt.Flip = False,
     temperature: Annotated[
         float | None,
         option("The softening to compare (default: PublicTest's best).", min=0.05, max=20),
     ] = None,
-    batch_size: BatchSize = 256,
-    as_json: Json = False,
-    out: OutJson = None,
+    batch_size: opt.BatchSize = 256,
+    as_json: opt.Json = False,
+    out: opt.OutJson = None,
 ) -> None:
     """Compare the probabilities, taken as a mixture, with what ten people voted (FER+)."""
     from mien import atomic

@@ -7,19 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli._options import (
-    BatchSize,
-    Data,
-    Flip,
-    Fold,
-    Name,
-    ScoredModel,
-    Split,
-    Tta,
-    Views,
-    load_model,
-    option,
-)
+from mien.cli import _options as opt
+from mien.cli._options import load_model, option
 from mien.errors import DataError, ModelError, require_extra
 
 if TYPE_CHECKING:
@@ -30,23 +19,23 @@ FORMATS = ("table", "json", "markdown")
 
 
 def evaluate(
-    model: ScoredModel,
-    data: Data = None,
-    name: Name = None,
-    split: Split = "val",
+    model: opt.ScoredModel,
+    data: opt.Data = None,
+    name: opt.Name = None,
+    split: opt.Split = "val",
     protocol: Annotated[str | None, option("Named split (default: the model's own).")] = None,
     seed: Annotated[
         int | None, option("Of protocol and bootstrap (default: the model's, else 0).")
     ] = None,
-    fold: Fold = None,
+    fold: opt.Fold = None,
     format_: Annotated[str, option("table, json or markdown.", "--format")] = "table",
     out: Annotated[
         Path | None, option("Folder for report.json, report.md and report.html.")
     ] = None,
-    flip: Flip = False,
-    tta: Tta = "",
-    views: Views = "",
-    batch_size: BatchSize = 256,
+    flip: opt.Flip = False,
+    tta: opt.Tta = "",
+    views: opt.Views = "",
+    batch_size: opt.BatchSize = 256,
     bootstrap: Annotated[int, option("Resamples of the intervals.", min=1)] = 1000,
     exclude_unknown: Annotated[
         bool, option("Leave out images of classes the model lacks.", "--exclude-unknown")

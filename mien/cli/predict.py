@@ -13,18 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli._options import (
-    Csv,
-    Detector,
-    Device,
-    Faces,
-    MinFace,
-    Model,
-    Parquet,
-    Prior,
-    argument,
-    option,
-)
+from mien.cli import _options as opt
+from mien.cli._options import argument, option
 from mien.errors import MienError, OutputError
 from mien.text import counted
 
@@ -60,12 +50,12 @@ def predict(
             "Images, folders, quoted globs, or - for an image on standard input.", metavar="PATH..."
         ),
     ],
-    model: Model = None,
-    detector: Detector = "yunet",
-    faces: Faces = False,
-    min_face: MinFace = None,
-    device: Device = "cpu",
-    prior: Prior = None,
+    model: opt.Model = None,
+    detector: opt.Detector = "yunet",
+    faces: opt.Faces = False,
+    min_face: opt.MinFace = None,
+    device: opt.Device = "cpu",
+    prior: opt.Prior = None,
     min_confidence: Annotated[
         float, option("Leave out faces whose top expression is less probable than this, 0 to 1.")
     ] = 0.0,
@@ -80,8 +70,8 @@ def predict(
         option("Expressions per face: rows in the table (3), a list in JSON.", min=1),
     ] = None,
     as_json: Annotated[bool, option("Print JSON lines, one object per image.", "--json")] = False,
-    csv: Csv = None,
-    parquet: Parquet = None,
+    csv: opt.Csv = None,
+    parquet: opt.Parquet = None,
     annotate: Annotated[
         str | None, option("Write annotated copies to this folder.", metavar="DIR")
     ] = None,

@@ -9,19 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mien.cli import _options as opt
 from mien.cli._console import say, wrote
-from mien.cli._options import (
-    Address,
-    Cpus,
-    Gpus,
-    Json,
-    Precision,
-    Runs,
-    TrainDevice,
-    TrainEngine,
-    argument,
-    option,
-)
+from mien.cli._options import argument, option
 from mien.cli._training import (
     DEVICES,
     PRECISIONS,
@@ -44,26 +34,26 @@ def reproduce(
         Path | None,
         option("Folder of the report (default: out/NAME, of a dry run out/NAME-dry-run)."),
     ] = None,
-    runs: Runs = Path("runs"),
+    runs: opt.Runs = Path("runs"),
     data: Annotated[
         Path | None, option("Folder of FER2013, muxspace and CK+, or FER2013 alone.")
     ] = None,
     fergit: Annotated[Path | None, option("FERGIT, where it is built.")] = None,
     seeds: Annotated[int | None, option("Seeds of every run (default: the run's own).")] = None,
     only: Annotated[list[str] | None, option("Train this run alone; may be repeated.")] = None,
-    device: TrainDevice = "auto",
-    engine: TrainEngine = "local",
-    address: Address = None,
-    cpus: Cpus = 1,
-    gpus: Gpus = 0,
-    precision: Precision = "auto",
+    device: opt.TrainDevice = "auto",
+    engine: opt.TrainEngine = "local",
+    address: opt.Address = None,
+    cpus: opt.Cpus = 1,
+    gpus: opt.Gpus = 0,
+    precision: opt.Precision = "auto",
     report_only: Annotated[
         bool, option("Train nothing; report what is there.", "--report-only")
     ] = False,
     dry_run: Annotated[
         bool, option("Two epochs of everything on a few images.", "--dry-run")
     ] = False,
-    json: Json = False,
+    json: opt.Json = False,
 ) -> None:
     """Train a paper's system as the paper does and report the paper's figures beside ours.
 

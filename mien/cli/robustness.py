@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli._options import (
-    BatchSize,
-    Data,
-    Flip,
-    Json,
-    Name,
-    ScoredModelOrNone,
-    Split,
-    load_model,
-    option,
-)
+from mien.cli import _options as opt
+from mien.cli._options import load_model, option
 from mien.errors import DataError
 
 if TYPE_CHECKING:
@@ -32,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def robustness(
-    model: ScoredModelOrNone = None,
-    data: Data = None,
-    name: Name = None,
-    split: Split = "val",
+    model: opt.ScoredModelOrNone = None,
+    data: opt.Data = None,
+    name: opt.Name = None,
+    split: opt.Split = "val",
     corruption: Annotated[
         list[str] | None, option("Only this corruption; may be repeated.")
     ] = None,
@@ -49,9 +40,9 @@ def robustness(
     baseline: Annotated[
         Path | None, option("Another model's robustness.json to compare with.")
     ] = None,
-    flip: Flip = False,
-    batch_size: BatchSize = 256,
-    as_json: Json = False,
+    flip: opt.Flip = False,
+    batch_size: opt.BatchSize = 256,
+    as_json: opt.Json = False,
     sheet: Annotated[
         Path | None, option("Write a contact sheet of all corruptions of --photo.")
     ] = None,

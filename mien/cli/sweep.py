@@ -9,18 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mien.cli import _options as opt
 from mien.cli._console import say
-from mien.cli._options import (
-    Address,
-    Cpus,
-    Gpus,
-    Precision,
-    Runs,
-    TrainDevice,
-    TrainEngine,
-    argument,
-    option,
-)
+from mien.cli._options import argument, option
 from mien.cli._training import (
     DEVICES,
     PRECISIONS,
@@ -52,16 +43,16 @@ def sweep(
     best: Annotated[
         bool, option("The paper's best cell of every row of its tables.", "--best")
     ] = False,
-    runs: Runs = Path("runs"),
+    runs: opt.Runs = Path("runs"),
     data: Annotated[Path | None, option("FER2013 in any published form.")] = None,
     seeds: Annotated[int, option("Seeds of every cell.")] = 1,
     jobs: Annotated[int, option("Processes at a time; 0: one for each GPU, else one.")] = 0,
-    device: TrainDevice = "auto",
-    engine: TrainEngine = "local",
-    address: Address = None,
-    cpus: Cpus = 1,
-    gpus: Gpus = 0,
-    precision: Precision = "auto",
+    device: opt.TrainDevice = "auto",
+    engine: opt.TrainEngine = "local",
+    address: opt.Address = None,
+    cpus: opt.Cpus = 1,
+    gpus: opt.Gpus = 0,
+    precision: opt.Precision = "auto",
     list_: Annotated[
         bool, option("Train nothing; print the table as it stands.", "--list")
     ] = False,

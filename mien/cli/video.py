@@ -14,17 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mien.cli._options import (
-    Csv,
-    Device,
-    Model,
-    Parquet,
-    Prior,
-    VideoDetector,
-    VideoMinFace,
-    argument,
-    option,
-)
+from mien.cli import _options as opt
+from mien.cli._options import argument, option
 from mien.detect import VIDEO_MIN_FACE
 from mien.emotions import colour_of
 from mien.errors import MienError
@@ -54,12 +45,12 @@ def video(
         Path | None,
         option("Write an annotated video; a folder for several videos.", metavar="FILE"),
     ] = None,
-    csv: Csv = None,
+    csv: opt.Csv = None,
     jsonl: Annotated[
         str | None,
         option("Write JSON lines, one object per frame; - prints them.", metavar="FILE"),
     ] = None,
-    parquet: Parquet = None,
+    parquet: opt.Parquet = None,
     plot: Annotated[
         Path | None,
         option("Write a timeline page; a folder for several videos.", metavar="FILE"),
@@ -101,11 +92,11 @@ def video(
     ] = True,
     bars: Annotated[bool, option("Draw the panels of probabilities.", "--bars/--no-bars")] = True,
     batch: Annotated[int, option("Frames whose faces are classified in one call.", min=1)] = 16,
-    model: Model = None,
-    detector: VideoDetector = "yunet",
-    min_face: VideoMinFace = VIDEO_MIN_FACE,
-    device: Device = "cpu",
-    prior: Prior = None,
+    model: opt.Model = None,
+    detector: opt.VideoDetector = "yunet",
+    min_face: opt.VideoMinFace = VIDEO_MIN_FACE,
+    device: opt.Device = "cpu",
+    prior: opt.Prior = None,
     min_confidence: Annotated[
         float, option("Name no expression that is less probable than this, 0 to 1.")
     ] = 0.0,
