@@ -23,11 +23,10 @@ from mien.batch.worker import (
 )
 from mien.pipeline import Analyzer
 from mien.results import Result
-from mien.text import counted
+from mien.text import clock, counted
 from mien.video.one import OneVideo
 from mien.video.options import Outputs
 from mien.video.reader import Video
-from mien.video.timeline import clock
 
 
 @dataclass(slots=True)

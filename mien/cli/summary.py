@@ -97,8 +97,7 @@ def _page(found: Summary, data: Path) -> Any:
     from mien._version import __version__
     from mien.report.charts import MOST_CLASSES, heat_map
     from mien.report.document import Chart, Charts, Document, Section, Table, Text, count, percent
-    from mien.text import shown
-    from mien.video.timeline import clock
+    from mien.text import clock, shown
 
     def name(row: Any) -> list[str]:
         group = [
