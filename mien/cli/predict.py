@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
 from mien.cli import _options as opt
+from mien.cli._console import messages, progress, without_copies
 from mien.cli._options import argument, option
 from mien.errors import MienError, OutputError
 from mien.text import counted
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from mien.modelinfo import ModelInfo
     from mien.pipeline import Analyzer
     from mien.results import Result
@@ -56,12 +57,8 @@ def predict(
     min_face: opt.MinFace = None,
     device: opt.Device = "cpu",
     prior: opt.Prior = None,
-    min_confidence: Annotated[
-        float, option("Leave out faces whose top expression is less probable than this, 0 to 1.")
-    ] = 0.0,
-    min_quality: Annotated[
-        float, option("Leave out faces whose quality is below this, 0 to 1.")
-    ] = 0.0,
+    min_confidence: opt.MinConfidence = 0.0,
+    min_quality: opt.MinQuality = 0.0,
     min_score: Annotated[
         float | None, option("Lowest detection score, 0 to 1 (yunet: 0.6 by default).")
     ] = None,
@@ -103,7 +100,6 @@ def predict(
     if as_json and csv == "-":
         raise typer.BadParameter("--json and --csv - would both print; give --csv a file")
     from mien import zoo
-    from mien.cli._console import messages
     from mien.pipeline import Analyzer
 
     analyzer = Analyzer(
@@ -246,7 +242,6 @@ class _Run:
 
     def find(self, paths: list[str], recursive: bool) -> list[str | Path]:
         """Every image meant, each once, in the order given, without copies of an earlier call."""
-        from mien.cli._console import without_copies
         from mien.sources import find_images
 
         expanded = find_images(
@@ -281,10 +276,6 @@ class _Run:
 
     def write(self, looked_at: Iterator[tuple[Result, Any]], sinks: list[Sink], count: int) -> int:
         """Hand every result to the sinks, print what is to be printed; the exit code."""
-        from rich.progress import MofNCompleteColumn, TimeRemainingColumn
-
-        from mien.cli._console import progress
-
         printed = self.outputs.as_json or self.outputs.csv == "-" or self.quiet
         with suppress(_NothingReadError), ExitStack() as stack:
             opened = [stack.enter_context(sink) for sink in sinks]
@@ -310,8 +301,6 @@ class _Run:
         return 2 if not self.done + self.before else 1 if self.failed or self.unread else 0
 
     def _print_table(self) -> None:
-        from rich.console import Console
-
         from mien.cli._table import print_results
 
         print_results(self.shown, Console(highlight=False), self.outputs.top or 3)
