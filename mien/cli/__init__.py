@@ -26,7 +26,6 @@ from mien._version import __version__
 from mien.errors import MienError, first_line, nearest, package_problem
 from mien.text import shown
 
-
 #: Every verb and what it does, in the order of the help page.
 VERBS: dict[str, str] = {
     "predict": "Find faces in images and name their expressions.",

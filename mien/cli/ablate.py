@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -48,11 +49,6 @@ def ablate(
         budget_s=None if minutes is None else 60 * minutes,
         say=say,
     )
-    if json:
-        from json import dumps
-
-        typer.echo(dumps(record))
-    else:
-        typer.echo(to_markdown(record))
+    typer.echo(dumps(record) if json else to_markdown(record))
     if not record["complete"]:
         raise typer.Exit(1)

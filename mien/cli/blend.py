@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from mien.atomic import write_text
 from mien.cli import _options as opt
+from mien.cli._console import command_line, print_report, wrote
 from mien.cli._options import load_model, option
 
 
@@ -26,8 +28,6 @@ def blend(
     out: opt.OutJson = None,
 ) -> None:
     """Compare the probabilities, taken as a mixture, with what ten people voted (FER+)."""
-    from mien import atomic
-    from mien.cli._console import command_line, wrote
     from mien.evaluate.blend import blend as score
     from mien.evaluate.report import facts_of
     from mien.evaluate.samples import samples_of
@@ -45,7 +45,7 @@ def blend(
     ).to_dict()
     text = json.dumps(record, indent=1, allow_nan=False)
     if out is not None:
-        atomic.write_text(out, text + "\n")
+        write_text(out, text + "\n")
         wrote(out)
     if as_json:
         typer.echo(text)
@@ -54,7 +54,6 @@ def blend(
 
 
 def _print(record: dict[str, Any]) -> None:
-    from mien.cli._console import print_report
     from mien.report.document import Table, figure, percent
     from mien.results import BLEND_GAP
 

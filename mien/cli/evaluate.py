@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mien.atomic import make_folder
 from mien.cli import _options as opt
+from mien.cli._console import command_line, print_report, say, wrote
 from mien.cli._options import load_model, option
 from mien.errors import DataError, ModelError, require_extra
 
@@ -60,8 +62,6 @@ def evaluate(
         check_tta(tta)
     if record and not model.endswith(".onnx"):
         raise ModelError(f"--record writes into an .onnx file, and {model} is none.")
-    from mien.atomic import make_folder
-    from mien.cli._console import command_line, say, wrote
     from mien.evaluate import describe_model, to_markdown, write_report
     from mien.evaluate import evaluate as score
     from mien.evaluate.samples import recorded_as, samples_of
@@ -116,12 +116,11 @@ def _record(model: str, report: Report, name: str) -> None:
 
     split = name + ("" if report.tta == "none" else f" ({report.tta})")
     record_scores(model, split, report.figures())
-    typer.echo(f"recorded {split} in {model}", err=True)
+    say(f"recorded {split} in {model}")
 
 
 def _print(report: Report) -> None:
     """The terminal's view: the tables of the page, and where the figures are from."""
-    from mien.cli._console import print_report
     from mien.evaluate.page import class_table, confusion_table, figures_table
     from mien.evaluate.report import provenance, title
     from mien.report.document import Table

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mien.cli import _options as opt
-from mien.cli._console import say, wrote
+from mien.cli._console import command_line, print_table, say, wrote
 from mien.cli._options import argument, option
 from mien.cli._training import (
     DEVICES,
@@ -20,6 +18,7 @@ from mien.cli._training import (
     relaunch_with_allocator,
 )
 from mien.errors import require_extra
+from mien.report.document import Table
 
 if TYPE_CHECKING:
     from mien.reproduce.record import Record
@@ -89,7 +88,7 @@ def reproduce(
         options=TrainOptions(
             device, precision, dry_run, cluster=cluster_of(engine, address, cpus, gpus)
         ),
-        command=shlex.join(["mien", *sys.argv[1:]]),
+        command=command_line(),
         say=say,
     )
     wrote(*paths.values())
@@ -104,9 +103,6 @@ def reproduce(
 
 def _print(record: Record) -> None:
     """The headline table, to standard output."""
-    from mien.cli._console import print_table
-    from mien.report.document import Table
-
     words = {True: "met", False: "missed", None: ""}
     rows = [
         [m.label, m.paper_text or "", m.ours_text or "", words[m.met]] for m in record.headlines

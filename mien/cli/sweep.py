@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
+from mien.atomic import write_text
 from mien.cli import _options as opt
-from mien.cli._console import say
+from mien.cli._console import print_table, say, wrote
 from mien.cli._options import argument, option
 from mien.cli._training import (
     DEVICES,
@@ -142,9 +143,6 @@ _FORMS = {".csv": "csv", ".json": "json", ".md": "markdown"}
 
 def _show(rows: list[Row], title: str) -> None:
     """The table for people, on standard error."""
-    from rich.console import Console
-
-    from mien.cli._console import print_table
     from mien.reproduce.sweep import table_of
 
     console = Console(stderr=True)
@@ -157,11 +155,10 @@ def _show(rows: list[Row], title: str) -> None:
 
 
 def _write(rows: list[Row], out: Path | None, form: str | None) -> None:
-    from mien.atomic import write_text
     from mien.reproduce.sweep import render
 
     if out is not None:
         write_text(out, render(rows, _FORMS[out.suffix]))
-        print(f"wrote {os.fspath(out)}", file=sys.stderr)
+        wrote(out)
     if form is not None:
         sys.stdout.write(render(rows, form))
