@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mien.batch import worker
 from mien.batch.dataset import Dataset, Part
 from mien.batch.engine import Engine
 from mien.batch.plan import Item
-from mien.batch import worker
 from mien.pipeline import Analyzer
 from mien.results import Result
 from mien.text import clock, counted

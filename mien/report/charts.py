@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from mien.report import svg
 from mien.report.document import NOT_RUN, number
 from mien.report.plots import Cell, cells
-from mien.report import svg
 
 _OURS, _PAPER = "var(--accent)", "var(--ink)"
 #: Colour of each curve by the end of its column's name.

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mien.report.document import NOT_RUN
 from mien.report import svg
+from mien.report.document import NOT_RUN
 
 #: One class's curve: its name, x, y (same length), the area under it.
 ClassCurve = tuple[str, Sequence[float], Sequence[float], float]
@@ -190,12 +190,9 @@ def risk_coverage(
     ticks = [step * i for i in range(11) if step * i <= axes.y_limits[1] + 1e-9]
     axes.grid(svg.QUARTERS, ticks)
     axes.labels("share answered (surest first)", "error rate")
-    outline = " ".join(
-        f"{svg.num(axes.px(x))},{svg.num(axes.py(y))}" for x, y in zip(xs, ys, strict=True)
-    )
-    floor = f"{svg.num(axes.px(xs[-1]))},{svg.num(axes.bottom)} {svg.num(axes.px(xs[0]))},{svg.num(axes.bottom)}"
+    outline = axes.points((*xs, xs[-1], xs[0]), (*ys, 0.0, 0.0))
     fill = 'fill="var(--accent)" fill-opacity=".14"'
-    axes.add(f'<polygon points="{outline} {floor}" {fill}/>')
+    axes.add(f'<polygon points="{outline}" {fill}/>')
     axes.curve(xs, ys, "var(--accent)")
     entries: list[svg.Key] = []
     for share, risk in marks:

@@ -226,6 +226,10 @@ class Axes:
         low, high = self.y_limits
         return self.bottom - (y - low) / ((high - low) or 1) * self.height
 
+    def points(self, xs: Sequence[float], ys: Sequence[float]) -> str:
+        """Points of the data as the attribute of a line or an area."""
+        return " ".join(f"{num(self.px(x))},{num(self.py(y))}" for x, y in zip(xs, ys, strict=True))
+
     def add(self, *parts: str) -> None:
         """Draw these on what is there."""
         self.parts += parts
@@ -268,12 +272,9 @@ class Axes:
         """A line through the points; a single one is a dot."""
         if len(xs) == 1:
             self.dot(xs[0], ys[0], stroke, hint)
-        points = " ".join(
-            f"{num(self.px(x))},{num(self.py(y))}" for x, y in zip(xs, ys, strict=True)
-        )
         self.add(
-            f'<polyline points="{points}" fill="none" stroke="{stroke}" stroke-width="{width}" '
-            f'stroke-linejoin="round" stroke-linecap="round"{extra}>{_tip(hint)}</polyline>'
+            f'<polyline points="{self.points(xs, ys)}" fill="none" stroke="{stroke}" '
+            f'stroke-width="{width}" stroke-linejoin="round" stroke-linecap="round"{extra}>{_tip(hint)}</polyline>'
         )
 
     def dot(self, x: float, y: float, fill: str, hint: str = "", radius: float = 4) -> None:
