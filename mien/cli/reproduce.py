@@ -10,14 +10,7 @@ import typer
 from mien.cli import _options as opt
 from mien.cli._console import command_line, print_table, say, wrote
 from mien.cli._options import argument, option
-from mien.cli._training import (
-    DEVICES,
-    PRECISIONS,
-    check_choice,
-    cluster_of,
-    relaunch_with_allocator,
-)
-from mien.errors import require_extra
+from mien.cli._training import begin, check_machine, cluster_of
 from mien.report.document import Table
 
 if TYPE_CHECKING:
@@ -62,16 +55,14 @@ def reproduce(
     """
     from mien.reproduce.spec import PAPERS, get_system
 
-    check_choice("device", device, DEVICES)
-    check_choice("precision", precision, PRECISIONS)
+    check_machine(device, precision)
     if name is None:
         for system in map(get_system, PAPERS):
             ids = ", ".join(run.id for run in system.runs)
             typer.echo(f"{system.name:12s} {system.citation}: {ids}")
         return
     get_system(name)  # an unknown name fails before anything heavy is loaded
-    require_extra("train", ("torch", "pyarrow"), "`mien reproduce`")
-    relaunch_with_allocator()
+    begin("reproduce", device)
     from mien.reproduce import reproduce as run
     from mien.reproduce.plan import TrainOptions
 

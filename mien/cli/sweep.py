@@ -13,13 +13,7 @@ from mien.atomic import write_text
 from mien.cli import _options as opt
 from mien.cli._console import print_table, say, wrote
 from mien.cli._options import argument, option
-from mien.cli._training import (
-    DEVICES,
-    PRECISIONS,
-    check_choice,
-    cluster_of,
-    relaunch_with_allocator,
-)
+from mien.cli._training import begin, check_choice, check_machine, cluster_of
 from mien.errors import RecipeError, require_extra
 from mien.reproduce.spec import BUDGETS
 
@@ -81,10 +75,8 @@ def sweep(
     if grid or best:
         cells = (cells_of.grid if grid else cells_of.best)(init or "imagenet")
     cells = cells_of.choose(cells, only or [])
-    require_extra("train", ("torch", "pyarrow"), "`mien sweep`")
+    begin("sweep", device, relaunch=not list_)
     require_extra("transfer", ("timm", "torchvision"), "`mien sweep`")
-    if not list_:
-        relaunch_with_allocator()
     from mien.reproduce.datasets import Datasets
     from mien.reproduce.plan import TrainOptions
     from mien.train.jobs import share_out
@@ -124,13 +116,9 @@ def _check(
 ) -> None:
     if name != _NAME:
         raise RecipeError(f"Unknown sweep {name!r}; there is one: {_NAME}.")
-    for key, value, known in (
-        ("budget", budget, BUDGETS),
-        ("device", device, DEVICES),
-        ("precision", precision, PRECISIONS),
-        ("format", form, (None, *_FORMS.values())),
-    ):
-        check_choice(key, value, known)
+    check_choice("budget", budget, BUDGETS)
+    check_machine(device, precision)
+    check_choice("format", form, (None, *_FORMS.values()))
     for key, number, least in (("seeds", seeds, 1), ("jobs", jobs, 0)):
         if number < least:
             raise RecipeError(f"--{key} must be {least} or more, not {number}.")
