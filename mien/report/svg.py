@@ -274,7 +274,8 @@ class Axes:
             self.dot(xs[0], ys[0], stroke, hint)
         self.add(
             f'<polyline points="{self.points(xs, ys)}" fill="none" stroke="{stroke}" '
-            f'stroke-width="{width}" stroke-linejoin="round" stroke-linecap="round"{extra}>{_tip(hint)}</polyline>'
+            f'stroke-width="{width}" stroke-linejoin="round" stroke-linecap="round"{extra}>'
+            f"{_tip(hint)}</polyline>"
         )
 
     def dot(self, x: float, y: float, fill: str, hint: str = "", radius: float = 4) -> None:
