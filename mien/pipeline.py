@@ -213,25 +213,20 @@ class Analyzer:
                     error = type(error)(f"{name}: {error}")
                 return _Failure(name, error)
 
-        return self._stream(enumerate(images), look, on_error, chunk, workers)
+        items = enumerate(images)
 
-    def _stream(
-        self,
-        images: Iterator[tuple[int, ImageLike]],
-        look: Callable[[tuple[int, ImageLike]], Found | _Failure],
-        on_error: Callable[[str, MienError], None] | None,
-        chunk: int,
-        workers: int,
-    ) -> Iterator[Result]:
-        with ThreadPoolExecutor(workers) as threads:
-            run = map if workers == 1 else threads.map  # map frees an array once it is looked at
-            while seen := list(run(look, islice(images, chunk))):
-                for failure in seen:
-                    if isinstance(failure, _Failure):
-                        if on_error is None:
-                            raise failure.error
-                        on_error(failure.name, failure.error)
-                yield from self.classify([found for found in seen if isinstance(found, Found)])
+        def stream() -> Iterator[Result]:
+            with ThreadPoolExecutor(workers) as threads:
+                run = map if workers == 1 else threads.map  # map frees an array once looked at
+                while seen := list(run(look, islice(items, chunk))):
+                    for failure in seen:
+                        if isinstance(failure, _Failure):
+                            if on_error is None:
+                                raise failure.error
+                            on_error(failure.name, failure.error)
+                    yield from self.classify([found for found in seen if isinstance(found, Found)])
+
+        return stream()
 
     def find(
         self,
