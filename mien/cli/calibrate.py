@@ -63,7 +63,6 @@ def calibrate(
 
 
 def _lines(result: CalibrationResult) -> list[str]:
-    """What it changed, a line each."""
     left = f" ({result.left_out:,} that it learned from left out)" if result.left_out else ""
     old, new = result.before, result.after
     return [

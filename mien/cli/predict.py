@@ -253,7 +253,6 @@ class _Run:
         return without_copies(found, self.outputs.annotate, self.console, self.quiet)
 
     def report(self, name: str, error: MienError) -> None:
-        """An image that cannot be read."""
         self.failed += 1
         self.console.print(f"error: {error}")
 

@@ -93,7 +93,6 @@ def reproduce(
 
 
 def _print(record: Record) -> None:
-    """The headline table, to standard output."""
     words = {True: "met", False: "missed", None: ""}
     rows = [
         [m.label, m.paper_text or "", m.ours_text or "", words[m.met]] for m in record.headlines

@@ -231,7 +231,6 @@ class Axes:
         return " ".join(f"{num(self.px(x))},{num(self.py(y))}" for x, y in zip(xs, ys, strict=True))
 
     def add(self, *parts: str) -> None:
-        """Draw these on what is there."""
         self.parts += parts
 
     def grid(
@@ -241,7 +240,6 @@ class Axes:
         x_format: Callable[[float], str] = percent_tick,
         y_format: Callable[[float], str] = percent_tick,
     ) -> None:
-        """Draw the grid with its tick labels."""
         right = self.left + self.width
         for tick in y_ticks:
             y = self.py(tick)
@@ -279,7 +277,6 @@ class Axes:
         )
 
     def dot(self, x: float, y: float, fill: str, hint: str = "", radius: float = 4) -> None:
-        """A disc at a point of the data."""
         self.add(disc(self.px(x), self.py(y), fill, hint, radius))
 
     def key(self, entries: Sequence[Key], gap: float = 54) -> float:

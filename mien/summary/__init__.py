@@ -243,7 +243,6 @@ def _add(
     block: float,
     min_quality: float,
 ) -> None:
-    """Add a batch of rows to the groups that they belong to."""
     count, labels = len(columns["source"]), out.labels
     sources = [printable(name) for name in columns["source"].to_pylist()]
     codes = np.array([videos.setdefault(name, len(videos)) for name in sources])

@@ -141,7 +141,6 @@ class Tables:
             yield
 
     def write(self, result: Result) -> None:
-        """Add a frame."""
         for sink in self._sinks:
             sink.write(result)
         if self._part is not None:

@@ -201,7 +201,6 @@ class Timeline:
         return {**whole, "tracks": tracks, "seen": seen, "stayed": sorted(self.stayed)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state`."""
         for name in _KEPT:
             setattr(self, name, state[name])
         self.tracks = {t["track"]: self._track(t) for t in state["tracks"]}

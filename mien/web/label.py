@@ -159,7 +159,6 @@ class Labelling:
         return place.replace(os.sep, "/")
 
     def state(self) -> dict[str, Any]:
-        """What the page shows."""
         with self._lock:
             waiting = [face for face in self.faces if face.row is None]
             if self._shown is None:

@@ -47,7 +47,6 @@ class Metrics:
         ProcessCollector(registry=registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count one answered request."""
         self._requests.labels(route, method, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
 
@@ -56,5 +55,4 @@ class Metrics:
         return self.registry.get_sample_value(name, labels) or 0.0
 
     def render(self) -> bytes:
-        """The page."""
         return generate_latest(self.registry)

@@ -31,14 +31,12 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
 
     @property
     def title(self) -> str:
-        """The status in words."""
         try:
             return HTTPStatus(self.status).phrase
         except ValueError:
             return "Error"
 
     def document(self) -> dict[str, Any]:
-        """The members of the document."""
         base = {"type": "about:blank", "title": self.title, "status": self.status}
         return {**base, "detail": self.detail, **self.extra}
 
@@ -50,7 +48,6 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
             return json.dumps(self.document()).encode("ascii")
 
     def asgi_headers(self) -> list[tuple[bytes, bytes]]:
-        """Headers of the answer, its length included."""
         out = [
             (b"content-type", MEDIA_TYPE.encode()),
             (b"content-length", str(len(self.body())).encode()),
