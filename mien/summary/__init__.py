@@ -167,24 +167,14 @@ def summarize(
     if out is None:
         raise MienError(f"{data} holds no faces.")
     rng = np.random.default_rng(seed)
-    size = len(out.labels)
     for (group, window), sums in sorted(groups.items(), key=lambda item: _order(item[0])):
         faces, values, intervals = sums.figures(rng)
-        timed = every is not None and window is not None
-        out.rows.append(
-            Row(
-                group,
-                window * every if timed else None,
-                (window + 1) * every if timed else None,
-                faces,
-                sums.doubtful,
-                sums.transitions,
-                values[:size],
-                values[size:],
-                None if intervals is None else intervals[:, :size],
-                None if intervals is None else intervals[:, size:],
-            )
-        )
+        start = end = None
+        if every is not None and window is not None:
+            start, end = window * every, (window + 1) * every
+        counts = (faces, sums.doubtful, sums.transitions)
+        spread = (None, None) if intervals is None else np.split(intervals, 2, axis=1)
+        out.rows.append(Row(group, start, end, *counts, *np.split(values, 2), *spread))
     return out
 
 
