@@ -28,15 +28,13 @@ from mien.web import schemas
 from mien.web.guard import Guard
 from mien.web.metrics import Metrics
 from mien.web.page import add_page
-from mien.web.problems import Problem
+from mien.web.problems import NO_STORE, Problem
 from mien.web.settings import Settings
 from mien.web.stream import serve_stream
 from mien.web.uploads import read_uploads
 from mien.web.work import Analyzers, Workers
 
 logger = logging.getLogger("mien.web")
-
-NO_STORE = {"cache-control": "no-store"}
 
 _ABOUT = (
     "Finds faces in images and names their expressions. Nothing that is sent is kept. "

@@ -22,7 +22,7 @@ import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mien._system import file_stamp
@@ -37,7 +37,7 @@ from mien.track import iou
 from mien.web.guard import Guard
 from mien.web.metrics import Metrics
 from mien.web.page import add_page
-from mien.web.problems import Problem
+from mien.web.problems import NO_STORE, Problem
 
 if TYPE_CHECKING:
     from mien.pipeline import Analyzer
@@ -331,9 +331,7 @@ def create_label_app(work: Labelling, settings: Settings, model: str) -> Starlet
             raise Problem(422, str(error)) from None
         except MienError as error:
             raise Problem(507, str(error)) from None
-        body = json.dumps({**work.state(), "model": model}, ensure_ascii=False).encode()
-        headers = {"cache-control": "no-store"}
-        return Response(body, media_type="application/json", headers=headers)
+        return JSONResponse({**work.state(), "model": model}, headers=NO_STORE)
 
     async def state(request: Request) -> Response:
         return await asyncio.to_thread(told)
@@ -355,7 +353,7 @@ def create_label_app(work: Labelling, settings: Settings, model: str) -> Starlet
             data = await asyncio.to_thread(work.image, int(request.path_params["number"]))
         except MienError as error:
             raise Problem(422, str(error)) from None
-        return Response(data, media_type="image/jpeg", headers={"cache-control": "no-store"})
+        return Response(data, media_type="image/jpeg", headers=NO_STORE)
 
     async def missing(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 404

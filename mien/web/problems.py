@@ -8,6 +8,8 @@ from http import HTTPStatus
 from typing import Any
 
 MEDIA_TYPE = "application/problem+json"
+#: The header of answers that nobody may keep.
+NO_STORE = {"cache-control": "no-store"}
 
 
 class Problem(Exception):  # noqa: N818 - RFC 9457's word
