@@ -128,11 +128,9 @@ class Analyzer:
         for name, value in (("min_confidence", min_confidence), ("min_quality", min_quality)):
             if not 0 <= value <= 1:
                 raise ModelError(f"{name} is {value}; expected 0 to 1.")
-        self.min_confidence = min_confidence
-        self.min_quality = min_quality
-        self.flip = flip
+        self.min_confidence, self.min_quality = min_confidence, min_quality
+        self.flip, self.prior = flip, prior
         self.classifier = load_classifier(model, threads, providers)
-        self.prior = prior
         if prior is not None:
             prior_weights(self.info, prior)  # refuses what it does not know
         self.detector: Detector = (
@@ -347,20 +345,13 @@ def predict(
     """
     stamp = file_stamp(model)  # an exported model keeps its name in a notebook
     analyzer = _analyzer(str(model), stamp, detector, _Options(options))
+    how: dict[str, Any] = {"color": color, "faces": faces, "value_range": value_range}
     if isinstance(image, (list, tuple)):
-        return list(
-            analyzer.analyze_many(
-                image,
-                color=color,
-                faces=faces,
-                on_error=on_error,
-                chunk=max(1, len(image)),
-                value_range=value_range,
-            )
-        )
+        chunk = max(1, len(image))
+        return list(analyzer.analyze_many(image, on_error=on_error, chunk=chunk, **how))
     if on_error is not None:
         raise ModelError("on_error is for a list of images; one image raises its error.")
-    return analyzer.analyze(image, color=color, faces=faces, value_range=value_range)
+    return analyzer.analyze(image, **how)
 
 
 class _Options(dict[str, Any]):
