@@ -12,6 +12,7 @@ from mien.cli import _options as opt
 from mien.cli._console import command_line, print_report, say, wrote
 from mien.cli._options import load_model, option
 from mien.errors import DataError, ModelError, require_extra
+from mien.report.document import Table
 
 if TYPE_CHECKING:
     from mien.evaluate import Report
@@ -123,7 +124,6 @@ def _print(report: Report) -> None:
     """The terminal's view: the tables of the page, and where the figures are from."""
     from mien.evaluate.page import class_table, confusion_table, figures_table
     from mien.evaluate.report import provenance, title
-    from mien.report.document import Table
 
     scores = report.scores
     made = Table(["", ""], provenance(report)[:4], left=2)

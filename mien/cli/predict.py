@@ -15,10 +15,12 @@ import typer
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
+from mien import zoo
 from mien.cli import _options as opt
 from mien.cli._console import messages, progress, without_copies
 from mien.cli._options import argument, option
 from mien.errors import MienError, OutputError
+from mien.sources import STDIN, LeftOut, find_images, open_stdin, real_path
 from mien.text import counted
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from mien.results import Result
     from mien.sinks import Sink
     from mien.sinks.grown import GrowingSink
-    from mien.sources import LeftOut
 
 
 #: From this many images on a progress bar is shown on standard error.
@@ -99,7 +100,6 @@ def predict(
     """
     if as_json and csv == "-":
         raise typer.BadParameter("--json and --csv - would both print; give --csv a file")
-    from mien import zoo
     from mien.pipeline import Analyzer
 
     analyzer = Analyzer(
@@ -157,8 +157,6 @@ class _Outputs:
 
     def check(self, sources: list[str | Path]) -> None:
         """Raise OutputError where a table would replace an image to be read, or another table."""
-        from mien.sources import STDIN, real_path
-
         if self.parquet == "-":
             raise OutputError("Parquet cannot go to -; give it a file.")
         images = {real_path(source) for source in sources if source != STDIN}
@@ -242,12 +240,9 @@ class _Run:
 
     def find(self, paths: list[str], recursive: bool) -> list[str | Path]:
         """Every image meant, each once, in the order given, without copies of an earlier call."""
-        from mien.sources import find_images
-
-        expanded = find_images(
-            paths, recursive=recursive, on_error=self.report, on_left_out=self._leave_out
-        )
-        found = list(expanded)
+        left = self._leave_out
+        every = find_images(paths, recursive=recursive, on_error=self.report, on_left_out=left)
+        found = list(every)
         if self.left_out > SHOWN:
             self.console.print(f"left out: {self.left_out - SHOWN:,} more files")
         return without_copies(found, self.outputs.annotate, self.console, self.quiet)
@@ -328,7 +323,6 @@ def _looked_at(
         yield from ((result, None) for result in results)
         return
     from mien.images import read_bytes, read_frames
-    from mien.sources import open_stdin
     from mien.video.flow import in_order
 
     def look(source: str | Path) -> tuple[Any, Any]:

@@ -15,6 +15,8 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainin
 from rich.table import Table
 from rich.text import Text
 
+from mien import zoo
+from mien._system import give_large_blocks_back
 from mien.cli import _options as opt
 from mien.cli._console import PLAIN_SECONDS, messages, progress, without_copies
 from mien.cli._options import argument, option
@@ -108,8 +110,6 @@ def video(
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     import cv2
 
-    from mien import zoo
-    from mien._system import give_large_blocks_back
     from mien.pipeline import Analyzer
     from mien.video.options import Options, Outputs, parse_time
     from mien.video.run import VideoRun
