@@ -64,30 +64,21 @@ CKPLUS: tuple[Emotion, ...] = tuple(e for e in Emotion if e is not Emotion.NEUTR
 #: All eight classes (FER+ majority voting has eight).
 ALL: tuple[Emotion, ...] = tuple(Emotion)
 
-#: The one palette, after Okabe and Ito (2008): told apart by colour-blind readers too. It is drawn
-#: on images and on dark pages.
-PALETTE: dict[Emotion, str] = {
-    Emotion.ANGRY: "#D55E00",
-    Emotion.DISGUST: "#009E73",
-    Emotion.FEAR: "#CC79A7",
-    Emotion.HAPPY: "#F0E442",
-    Emotion.SAD: "#2B83C6",
-    Emotion.SURPRISE: "#7CC8F2",
-    Emotion.NEUTRAL: "#C9CDD3",
-    Emotion.CONTEMPT: "#E69F00",
+#: The one palette, after Okabe and Ito (2008): told apart by colour-blind readers too. The first
+#: colour is drawn on images and on dark pages; the second is the same hue for a light page, where it
+#: has a contrast of 3.5 or more against white.
+_PALETTES: dict[Emotion, tuple[str, str]] = {
+    Emotion.ANGRY: ("#D55E00", "#CF5400"),
+    Emotion.DISGUST: ("#009E73", "#008560"),
+    Emotion.FEAR: ("#CC79A7", "#B4558C"),
+    Emotion.HAPPY: ("#F0E442", "#958400"),
+    Emotion.SAD: ("#2B83C6", "#1F62A8"),
+    Emotion.SURPRISE: ("#7CC8F2", "#2090C4"),
+    Emotion.NEUTRAL: ("#C9CDD3", "#767D88"),
+    Emotion.CONTEMPT: ("#E69F00", "#9C5B00"),
 }
-
-#: The same hues on a light page, where each has a contrast of 3.5 or more against white.
-PALETTE_ON_LIGHT: dict[Emotion, str] = {
-    Emotion.ANGRY: "#CF5400",
-    Emotion.DISGUST: "#008560",
-    Emotion.FEAR: "#B4558C",
-    Emotion.HAPPY: "#958400",
-    Emotion.SAD: "#1F62A8",
-    Emotion.SURPRISE: "#2090C4",
-    Emotion.NEUTRAL: "#767D88",
-    Emotion.CONTEMPT: "#9C5B00",
-}
+PALETTE = {emotion: dark for emotion, (dark, _) in _PALETTES.items()}
+PALETTE_ON_LIGHT = {emotion: light for emotion, (_, light) in _PALETTES.items()}
 
 #: Columns of ``fer2013new.csv`` (Barsoum et al. 2016), in file order; the last two are no emotion.
 FERPLUS_COLUMNS: tuple[str, ...] = (
