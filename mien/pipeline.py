@@ -74,14 +74,6 @@ def first_frames(frames: Iterable[Frame]) -> Iterator[Frame]:
             raise
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """What :meth:`Analyzer.find` raised, and for which image."""
-
-    name: str
-    error: MienError
-
-
 class Analyzer:
     """Finds faces and names their expressions. Build it once; it may be shared between threads.
 
@@ -201,7 +193,7 @@ class Analyzer:
         if workers < 1:
             raise ModelError(f"workers is {workers}; expected 1 or more.")
 
-        def look(item: tuple[int, ImageLike]) -> Found | _Failure:
+        def look(item: tuple[int, ImageLike]) -> Found | tuple[str, MienError]:
             index, image = item
             try:
                 return self.find(image, color, faces, None, value_range)
@@ -209,7 +201,7 @@ class Analyzer:
                 if (name := _name(image)) is None:
                     name = f"image {index}"
                     error = type(error)(f"{name}: {error}")
-                return _Failure(name, error)
+                return name, error
 
         items = enumerate(images)
 
@@ -217,11 +209,11 @@ class Analyzer:
             with ThreadPoolExecutor(workers) as threads:
                 run = map if workers == 1 else threads.map  # map frees an array once looked at
                 while seen := list(run(look, islice(items, chunk))):
-                    for failure in seen:
-                        if isinstance(failure, _Failure):
+                    for failed in seen:
+                        if isinstance(failed, tuple):
                             if on_error is None:
-                                raise failure.error
-                            on_error(failure.name, failure.error)
+                                raise failed[1]
+                            on_error(*failed)
                     yield from self.classify([found for found in seen if isinstance(found, Found)])
 
         return stream()
