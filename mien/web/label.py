@@ -236,13 +236,10 @@ class Labelling:
             if not self.rows:
                 raise DataError("There is no answer to take back.")
             face, place = self._last(), printable(self.rows[-1]["path"])
+            if face is None and self.done:
+                raise DataError(f"{place} has no such face here; change it in the table.")
             if face is None:
-                what = (
-                    "has no such face here; change it in the table"
-                    if self.done
-                    else "was not looked at yet; try again in a moment"
-                )
-                raise DataError(f"{place} {what}.")
+                raise DataError(f"{place} was not looked at yet; try again in a moment.")
             row = self.rows[-1]
             self._write(self.rows[:-1], self._lines[:-1])
             face.row, face.taken_back, self._shown = None, row, face
