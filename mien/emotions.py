@@ -65,7 +65,7 @@ CKPLUS: tuple[Emotion, ...] = tuple(e for e in Emotion if e is not Emotion.NEUTR
 ALL: tuple[Emotion, ...] = tuple(Emotion)
 
 #: The one palette, after Okabe and Ito (2008): told apart by colour-blind readers too. The first
-#: colour is drawn on images and on dark pages; the second is the same hue for a light page, where it
+#: colour is drawn on images and dark pages; the second is the same hue for a light page, where it
 #: has a contrast of 3.5 or more against white.
 _PALETTES: dict[Emotion, tuple[str, str]] = {
     Emotion.ANGRY: ("#D55E00", "#CF5400"),

@@ -24,8 +24,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.atomic import atomic_path, make_folder, output_error, remove, write_bytes
+from mien.atomic import atomic_path, make_folder, output_error, remove, told_of, write_bytes
 from mien.errors import OutputError, VideoError
+from mien.sinks.grown import START_OVER
 from mien.video import encode
 from mien.video.tables import new_token, part_of
 
@@ -82,7 +83,7 @@ class VideoWriter:
         if self.target.is_dir():
             raise output_error(target, IsADirectoryError(21, "it is a folder"))
         make_folder(self._folder.parent)
-        try:
+        with told_of(target):
             if state is None:
                 self._folder.mkdir()
             else:
@@ -90,8 +91,6 @@ class VideoWriter:
             for file in self._folder.iterdir():
                 if file.name not in (*self._segments, _LAST):
                     file.unlink()
-        except OSError as error:
-            raise output_error(target, error) from error
 
     @property
     def codec(self) -> str:
@@ -104,20 +103,17 @@ class VideoWriter:
         self._left_out = float(state["left_out"])
         self._size = tuple(state["size"]) if state["size"] else None
         if self._folder.is_symlink() or not all(map(_SEGMENT.fullmatch, self._segments)):
-            raise VideoError(
-                f"{self._folder} is not as the stopped run left it; leave --resume out to start "
-                "over."
-            )
+            raise VideoError(f"{self._folder} is not as the stopped run left it; {START_OVER}")
         missing = [name for name in self._segments if not (self._folder / name).is_file()]
         if missing:
             raise VideoError(
                 f"{self._folder / missing[0]} is missing, a part of the stopped run's video; "
-                "leave --resume out to start over."
+                + START_OVER
             )
         if self._segments and state["codec"] != self.codec:  # they could not be joined
             raise VideoError(
                 f"The stopped run's video in {self._folder} was written by {state['codec']}, but "
-                f"now there is {self.codec}: restore that, or leave --resume out to start over."
+                f"now there is {self.codec}: restore that, or {START_OVER}"
             )
         last = self._folder / _LAST
         if last.is_file() and not last.is_symlink():
