@@ -119,9 +119,8 @@ class Classifier:
             raise ModelError(
                 f"{self.path} is not a model that onnxruntime can load: {first_line(error)}."
             ) from None
-        wanted = (
-            self._providers[0] if isinstance(self._providers[0], str) else self._providers[0][0]
-        )
+        first = self._providers[0]
+        wanted = first if isinstance(first, str) else first[0]
         if wanted not in session.get_providers():
             raise ModelError(f"onnxruntime has {wanted}, but it does not start on this machine.")
         return session

@@ -50,63 +50,35 @@ class Emotion(Label, Enum):
 
 
 #: The seven classes in FER2013's order (codes 0..6): the canonical order of every 7-class model.
-FER2013: tuple[Emotion, ...] = (
-    Emotion.ANGRY,
-    Emotion.DISGUST,
-    Emotion.FEAR,
-    Emotion.HAPPY,
-    Emotion.SAD,
-    Emotion.SURPRISE,
-    Emotion.NEUTRAL,
-)
+FER2013: tuple[Emotion, ...] = tuple(e for e in Emotion if e is not Emotion.CONTEMPT)
 
-#: Share of each class in FER2013's Training split: 3995, 436, 4097, 7215, 4830, 3171 and 4965 of
-#: 28,709 images.
+#: Share of each class in FER2013's Training split, of 28,709 images.
+_COUNTS = (3995, 436, 4097, 7215, 4830, 3171, 4965)
 FER2013_PRIOR: Mapping[Label, float] = MappingProxyType(
-    {
-        emotion: count / 28709
-        for emotion, count in zip(FER2013, (3995, 436, 4097, 7215, 4830, 3171, 4965), strict=True)
-    }
+    {emotion: count / 28709 for emotion, count in zip(FER2013, _COUNTS, strict=True)}
 )
 
 #: CK+48's seven classes: contempt, no neutral; canonical order.
-CKPLUS: tuple[Emotion, ...] = (
-    Emotion.ANGRY,
-    Emotion.DISGUST,
-    Emotion.FEAR,
-    Emotion.HAPPY,
-    Emotion.SAD,
-    Emotion.SURPRISE,
-    Emotion.CONTEMPT,
-)
+CKPLUS: tuple[Emotion, ...] = tuple(e for e in Emotion if e is not Emotion.NEUTRAL)
 
 #: All eight classes (FER+ majority voting has eight).
-ALL: tuple[Emotion, ...] = (*FER2013, Emotion.CONTEMPT)
+ALL: tuple[Emotion, ...] = tuple(Emotion)
 
-#: The one palette, after Okabe and Ito (2008): told apart by colour-blind readers too. It is drawn
-#: on images and on dark pages.
-PALETTE: dict[Emotion, str] = {
-    Emotion.ANGRY: "#D55E00",
-    Emotion.DISGUST: "#009E73",
-    Emotion.FEAR: "#CC79A7",
-    Emotion.HAPPY: "#F0E442",
-    Emotion.SAD: "#2B83C6",
-    Emotion.SURPRISE: "#7CC8F2",
-    Emotion.NEUTRAL: "#C9CDD3",
-    Emotion.CONTEMPT: "#E69F00",
+#: The one palette, after Okabe and Ito (2008): told apart by colour-blind readers too. The first
+#: colour is drawn on images and dark pages; the second is the same hue for a light page, where it
+#: has a contrast of 3.5 or more against white.
+_PALETTES: dict[Emotion, tuple[str, str]] = {
+    Emotion.ANGRY: ("#D55E00", "#CF5400"),
+    Emotion.DISGUST: ("#009E73", "#008560"),
+    Emotion.FEAR: ("#CC79A7", "#B4558C"),
+    Emotion.HAPPY: ("#F0E442", "#958400"),
+    Emotion.SAD: ("#2B83C6", "#1F62A8"),
+    Emotion.SURPRISE: ("#7CC8F2", "#2090C4"),
+    Emotion.NEUTRAL: ("#C9CDD3", "#767D88"),
+    Emotion.CONTEMPT: ("#E69F00", "#9C5B00"),
 }
-
-#: The same hues on a light page, where each has a contrast of 3.5 or more against white.
-PALETTE_ON_LIGHT: dict[Emotion, str] = {
-    Emotion.ANGRY: "#CF5400",
-    Emotion.DISGUST: "#008560",
-    Emotion.FEAR: "#B4558C",
-    Emotion.HAPPY: "#958400",
-    Emotion.SAD: "#1F62A8",
-    Emotion.SURPRISE: "#2090C4",
-    Emotion.NEUTRAL: "#767D88",
-    Emotion.CONTEMPT: "#9C5B00",
-}
+PALETTE = {emotion: dark for emotion, (dark, _) in _PALETTES.items()}
+PALETTE_ON_LIGHT = {emotion: light for emotion, (_, light) in _PALETTES.items()}
 
 #: Columns of ``fer2013new.csv`` (Barsoum et al. 2016), in file order; the last two are no emotion.
 FERPLUS_COLUMNS: tuple[str, ...] = (
@@ -156,14 +128,8 @@ def colour_of(label: str, on_light: bool = False) -> str:
         middle = (low + high) / 2
         rgb = colorsys.hls_to_rgb(hue, middle, 0.7)
         red, green, blue = (c / 12.92 if c < 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb)
-        low, high = (
-            (low, middle)
-            if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.2
-            else (
-                middle,
-                high,
-            )
-        )
+        too_bright = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.2
+        low, high = (low, middle) if too_bright else (middle, high)
     return "#" + "".join(f"{round(255 * c):02X}" for c in rgb)
 
 

@@ -36,18 +36,6 @@ _REAL = {
     "temperature": (0.01, 100.0),
     "unsure_below": (0.0, 1.0),
 }
-_TEXT = (
-    "name",
-    "architecture",
-    "recipe",
-    "training_data",
-    "data_sha256",
-    "train_ids_sha256",
-    "protocol",
-    "licence",
-    "precision",
-    "created_with",
-)
 _LONGEST_TEXT = 2000
 _DEEPEST = 8
 
@@ -143,13 +131,9 @@ class ModelInfo:
             raise ModelError(f"Model {self.name!r} has 2 channels; expected 1 or 3.")
         if self.seed is not None and not isinstance(self.seed, int):
             raise ModelError(f"seed is {_short(self.seed)}; expected a whole number.")
-        if not isinstance(self.labels, (list, tuple)) or not all(
-            isinstance(label, str) for label in self.labels
-        ):
+        if not _is_list(self.labels):
             raise ModelError(f"labels are {_short(self.labels)}; expected a list of names.")
-        if not isinstance(self.learned, (list, tuple)) or not all(
-            isinstance(mark, str) and len(mark) <= 64 for mark in self.learned
-        ):
+        if not _is_list(self.learned) or any(len(mark) > 64 for mark in self.learned):
             raise ModelError(f"learned is {_short(self.learned)}; expected a list of fingerprints.")
         for name in ("scores", "prior"):
             if not isinstance(value := getattr(self, name), Mapping) or not _is_flat(value):
@@ -192,6 +176,9 @@ class ModelInfo:
             raise ModelError(f"{source} carries a damaged mien record: too deep.") from None
         except (ValueError, TypeError, AttributeError) as error:
             raise ModelError(f"{source} carries a damaged mien record: {_short(error)}") from None
+
+
+_TEXT = tuple(f.name for f in fields(ModelInfo) if f.type == "str")
 
 
 def spread_prior(named: Mapping[str, float], labels: Iterable[Label]) -> dict[Label, float]:
@@ -257,6 +244,10 @@ def _is_distribution(shares: Iterable[Any]) -> bool:
     values = list(shares)
     numbers = all(isinstance(v, (int, float)) and 0 < v <= 1 for v in values)
     return numbers and math.isclose(sum(values), 1, abs_tol=1e-3)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(text, str) for text in value)
 
 
 def _is_flat(value: object, depth: int = 0) -> bool:

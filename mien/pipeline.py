@@ -74,14 +74,6 @@ def first_frames(frames: Iterable[Frame]) -> Iterator[Frame]:
             raise
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """What :meth:`Analyzer.find` raised, and for which image."""
-
-    name: str
-    error: MienError
-
-
 class Analyzer:
     """Finds faces and names their expressions. Build it once; it may be shared between threads.
 
@@ -128,11 +120,9 @@ class Analyzer:
         for name, value in (("min_confidence", min_confidence), ("min_quality", min_quality)):
             if not 0 <= value <= 1:
                 raise ModelError(f"{name} is {value}; expected 0 to 1.")
-        self.min_confidence = min_confidence
-        self.min_quality = min_quality
-        self.flip = flip
+        self.min_confidence, self.min_quality = min_confidence, min_quality
+        self.flip, self.prior = flip, prior
         self.classifier = load_classifier(model, threads, providers)
-        self.prior = prior
         if prior is not None:
             prior_weights(self.info, prior)  # refuses what it does not know
         self.detector: Detector = (
@@ -203,7 +193,7 @@ class Analyzer:
         if workers < 1:
             raise ModelError(f"workers is {workers}; expected 1 or more.")
 
-        def look(item: tuple[int, ImageLike]) -> Found | _Failure:
+        def look(item: tuple[int, ImageLike]) -> Found | tuple[str, MienError]:
             index, image = item
             try:
                 return self.find(image, color, faces, None, value_range)
@@ -211,27 +201,22 @@ class Analyzer:
                 if (name := _name(image)) is None:
                     name = f"image {index}"
                     error = type(error)(f"{name}: {error}")
-                return _Failure(name, error)
+                return name, error
 
-        return self._stream(enumerate(images), look, on_error, chunk, workers)
+        items = enumerate(images)
 
-    def _stream(
-        self,
-        images: Iterator[tuple[int, ImageLike]],
-        look: Callable[[tuple[int, ImageLike]], Found | _Failure],
-        on_error: Callable[[str, MienError], None] | None,
-        chunk: int,
-        workers: int,
-    ) -> Iterator[Result]:
-        with ThreadPoolExecutor(workers) as threads:
-            run = map if workers == 1 else threads.map  # map frees an array once it is looked at
-            while seen := list(run(look, islice(images, chunk))):
-                for failure in seen:
-                    if isinstance(failure, _Failure):
-                        if on_error is None:
-                            raise failure.error
-                        on_error(failure.name, failure.error)
-                yield from self.classify([found for found in seen if isinstance(found, Found)])
+        def stream() -> Iterator[Result]:
+            with ThreadPoolExecutor(workers) as threads:
+                run = map if workers == 1 else threads.map  # map frees an array once looked at
+                while seen := list(run(look, islice(items, chunk))):
+                    for failed in seen:
+                        if isinstance(failed, tuple):
+                            if on_error is None:
+                                raise failed[1]
+                            on_error(*failed)
+                    yield from self.classify([found for found in seen if isinstance(found, Found)])
+
+        return stream()
 
     def find(
         self,
@@ -352,20 +337,13 @@ def predict(
     """
     stamp = file_stamp(model)  # an exported model keeps its name in a notebook
     analyzer = _analyzer(str(model), stamp, detector, _Options(options))
+    how: dict[str, Any] = {"color": color, "faces": faces, "value_range": value_range}
     if isinstance(image, (list, tuple)):
-        return list(
-            analyzer.analyze_many(
-                image,
-                color=color,
-                faces=faces,
-                on_error=on_error,
-                chunk=max(1, len(image)),
-                value_range=value_range,
-            )
-        )
+        chunk = max(1, len(image))
+        return list(analyzer.analyze_many(image, on_error=on_error, chunk=chunk, **how))
     if on_error is not None:
         raise ModelError("on_error is for a list of images; one image raises its error.")
-    return analyzer.analyze(image, color=color, faces=faces, value_range=value_range)
+    return analyzer.analyze(image, **how)
 
 
 class _Options(dict[str, Any]):

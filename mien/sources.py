@@ -87,14 +87,10 @@ def find_images(
 
 
 def find_videos(
-    inputs: Iterable[str | Path],
-    *,
-    recursive: bool = True,
-    on_error: OnError | None = None,
-    on_left_out: OnLeftOut | None = None,
+    inputs: Iterable[str | Path], *, on_error: OnError | None = None
 ) -> Iterator[str | Path]:
     """Expand files, folders and globs to the videos they mean; see :func:`find_images`."""
-    return _Finder("videos", VIDEO_SUFFIXES, recursive, on_error, on_left_out).find(inputs)
+    return _Finder("videos", VIDEO_SUFFIXES, True, on_error, None).find(inputs)
 
 
 def find_media(

@@ -89,6 +89,13 @@ def counted(number: int, word: str) -> str:
     return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
+def clock(seconds: float) -> str:
+    """75.5 -> "1:15", with hours where there are any."""
+    whole = int(max(0.0, seconds))
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
 def json_line(record: object) -> str:
     """``record`` as one line of JSON, its end included, without a character that is not visible.
 

@@ -122,7 +122,6 @@ class Tracker:
         return {"next": self._next, "tracks": tracks}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state`."""
         self._next = int(state["next"])
         self._tracks = [
             _Track(t["id"], Box(**t["box"]), t["time"], tuple(t["speed"])) for t in state["tracks"]
@@ -220,7 +219,6 @@ class Smoother:
         return {str(track): dataclasses.asdict(score) for track, score in self._scores.items()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state`."""
         self._scores = {
             int(track): _Score(
                 {to_label(k): float(v) for k, v in s["values"].items()},

@@ -92,7 +92,8 @@ def test_labels_stay_inside_and_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_paste", record)
     draw(blank(height, width), result(height, width, *boxes))
     assert len(places) >= len(boxes), "every face keeps its label"
-    assert all(module._inside(place, width, height) for place in places)
+    assert all(x >= 0 and y >= 0 for x, y, _, _ in places)
+    assert all(x + w <= width and y + h <= height for x, y, w, h in places)
     assert not any(module._overlap(a, b) for a, b in itertools.combinations(places, 2))
 
 

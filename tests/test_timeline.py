@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from mien.emotions import FER2013, PALETTE_ON_LIGHT, Emotion
 from mien.results import Box, Face, Result
+from mien.text import clock
 from mien.video.page import CHARTS, to_html
-from mien.video.timeline import BINS, CHANGES, FACES, Timeline, clock
+from mien.video.timeline import BINS, CHANGES, FACES, Timeline
 
 FPS = 25.0
 

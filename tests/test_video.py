@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -26,7 +27,7 @@ from mien.pipeline import Analyzer
 from mien.results import Result
 from mien.video import analyze_video, flow
 from mien.video.cuts import CutDetector, glance
-from mien.video.flow import Prefetch, analyze_frames, batched, in_order
+from mien.video.flow import analyze_frames, batched, in_order, prefetched
 from mien.video.options import Options, Outputs, parse_time
 from mien.video.reader import Frame, Video
 from mien.video.run import VideoRun
@@ -298,7 +299,7 @@ def test_prefetch_never_runs_far_ahead() -> None:
             made.append(n)
             yield n
 
-    with Prefetch(items(), 3) as ahead:
+    with closing(prefetched(items(), 3)) as ahead:
         for n in range(10):
             assert next(ahead) == n
             assert len(made) <= n + 1 + 3 + 2  # taken, queued, in hand and being made

@@ -217,7 +217,7 @@ def test_segments_of_another_encoder_are_not_joined(
         pytest.skip("this test needs ffmpeg")
     out = tmp_path / "o.mp4"
     with monkeypatch.context() as without:
-        without.setattr(writer, "ffmpeg_path", lambda: None)
+        without.setattr(encode, "ffmpeg_path", lambda: None)
         one = VideoWriter(out, FPS)
         empty = one.checkpoint()
         one.write(np.zeros((120, 160, 3), np.uint8), 0.0)
@@ -243,7 +243,7 @@ def test_ffmpeg_may_say_what_is_no_utf8(tmp_path: Path) -> None:
 def test_without_ffmpeg_segments_are_encoded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "ffmpeg_path", lambda: None)
+    monkeypatch.setattr(encode, "ffmpeg_path", lambda: None)
     for suffix in (".mp4", ".mkv", ".webm", ".avi"):
         out, state = tmp_path / f"o{suffix}", None
         for begin, end in ((0, 9), (9, 20)):

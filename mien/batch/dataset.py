@@ -86,7 +86,6 @@ class Dataset:
         make_folder(self.folder / "sources")
 
     def files(self, table: str) -> list[Path]:
-        """The files of a table, in order."""
         return sorted((self.folder / table).glob("[!.]*.parquet"))
 
     def done(self) -> tuple[set[bytes], set[bytes], int]:
@@ -182,7 +181,6 @@ class Dataset:
         return {name: schema.with_metadata(flat) for name, schema in schemas.items()}
 
     def next_part(self) -> Part:
-        """The part after the last one."""
         last = max((int(p.stem) for p in self.files("sources") if p.stem.isdecimal()), default=-1)
         return Part(self.folder, f"{last + 1:08d}.parquet", self.schemas())
 
@@ -220,7 +218,6 @@ class Part:
         self._put("sources", [asdict(source)])
 
     def add_frame(self, result: Result) -> None:
-        """An image's rows."""
         rows = face_rows(result)
         self._put("frames", [{name: rows[0].get(name) for name in FRAMES}])
         if result.faces:
@@ -261,7 +258,6 @@ class Part:
         self._stack.close()
 
     def discard(self) -> None:
-        """Drop it."""
         for stack in (self._files, self._stack):
             with suppress(OSError, _Dropped):  # a full disk lets no file be closed either
                 stack.__exit__(_Dropped, _Dropped(), None)

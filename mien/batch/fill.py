@@ -7,27 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mien.batch import worker
 from mien.batch.dataset import Dataset, Part
 from mien.batch.engine import Engine
 from mien.batch.plan import Item
-from mien.batch.worker import (
-    SEGMENT_SECONDS,
-    Opened,
-    Opening,
-    Options,
-    Photos,
-    Segment,
-    SegmentSeen,
-    Source,
-    Task,
-)
 from mien.pipeline import Analyzer
 from mien.results import Result
-from mien.text import counted
+from mien.text import clock, counted
 from mien.video.one import OneVideo
 from mien.video.options import Outputs
 from mien.video.reader import Video
-from mien.video.timeline import clock
 
 
 @dataclass(slots=True)
@@ -76,7 +65,7 @@ class Filler:
         self,
         dataset: Dataset,
         analyzer: Analyzer,
-        options: Options,
+        options: worker.Options,
         checkpoint: float,
         summary: Summary,
         on_progress: Callable[[Summary], None],
@@ -88,19 +77,19 @@ class Filler:
         self._begun = self._started = started
         self._video: _Following | None = None
 
-    def fill(self, engine: Engine, tasks: Iterator[Task]) -> None:
+    def fill(self, engine: Engine, tasks: Iterator[worker.Task]) -> None:
         try:
             engine.run(tasks, self._take)
             self._commit()
         finally:
             self._part.discard()
 
-    def _take(self, task: Task, outcome: Any) -> list[Task]:
-        more: list[Task] = []
-        if isinstance(task, Photos):
+    def _take(self, task: worker.Task, outcome: Any) -> list[worker.Task]:
+        more: list[worker.Task] = []
+        if isinstance(task, worker.Photos):
             for source, result in outcome:
                 self._finish(source if result is None else self._add([result], source))
-        elif isinstance(task, Opening):
+        elif isinstance(task, worker.Opening):
             more = self._open(task.item, outcome)
         else:
             more = self._follow(task, outcome)
@@ -110,25 +99,25 @@ class Filler:
         self._on_progress(self.summary)
         return more
 
-    def _open(self, item: Item, opened: Opened) -> list[Task]:
+    def _open(self, item: Item, opened: worker.Opened) -> list[worker.Task]:
         if opened.video is None or (opened.segment is not None and opened.segment.error):
             why = opened.source.error or (opened.segment.error if opened.segment else None)
             self._finish(replace(opened.source, error=why))
             return []
         self._video = _Following(opened.source, opened.video, self._analyzer, self._options)
         if opened.segment is not None:
-            return self._follow(Segment(item, opened.video), opened.segment)
+            return self._follow(worker.Segment(item, opened.video), opened.segment)
         length = opened.video.seconds_expected or 0.0
-        count = max(1, round(length / SEGMENT_SECONDS))
+        count = max(1, round(length / worker.SEGMENT_SECONDS))
         if count > 1:
             self._commit()  # so that a video that cannot be read to its end takes nothing with it
-        ends = [SEGMENT_SECONDS * n for n in range(1, count)]
+        ends = [worker.SEGMENT_SECONDS * n for n in range(1, count)]
         return [
-            Segment(item, opened.video, start, end, exact=not start)
+            worker.Segment(item, opened.video, start, end, exact=not start)
             for start, end in zip([0.0, *ends], [*ends, None], strict=True)
         ]
 
-    def _follow(self, task: Segment, segment: SegmentSeen) -> list[Task]:
+    def _follow(self, task: worker.Segment, segment: worker.SegmentSeen) -> list[worker.Task]:
         video = self._video
         if video is None:  # a segment before this one failed
             return []
@@ -151,7 +140,7 @@ class Filler:
             self._finish(video.judged(self._add(video.rest(), source)))
         return []
 
-    def _add(self, results: Iterable[Result], source: Source) -> Source:
+    def _add(self, results: Iterable[Result], source: worker.Source) -> worker.Source:
         """Add the rows of a source's results; returns it with them counted."""
         frames, faces, skipped = source.frames, source.faces, source.skipped
         for result in results:
@@ -162,7 +151,7 @@ class Filler:
         self.summary.faces += faces - source.faces
         return replace(source, frames=frames, faces=faces, skipped=skipped)
 
-    def _finish(self, source: Source) -> None:
+    def _finish(self, source: worker.Source) -> None:
         self._part.add(source)
         s = self.summary
         s.error = s.error or source.error or ""
@@ -183,7 +172,9 @@ class Filler:
 class _Following:
     """A video whose segments come in one after the other."""
 
-    def __init__(self, source: Source, video: Video, analyzer: Analyzer, options: Options) -> None:
+    def __init__(
+        self, source: worker.Source, video: Video, analyzer: Analyzer, options: worker.Options
+    ) -> None:
         self.source = source
         self._every = options.video.every
         self._one = OneVideo(video, analyzer, options.video, Outputs())
@@ -191,7 +182,7 @@ class _Following:
         self._last: tuple[float, bytes] | None = None
         self._lost = 0
 
-    def mismatch(self, task: Segment, segment: SegmentSeen) -> Segment | None:
+    def mismatch(self, task: worker.Segment, segment: worker.SegmentSeen) -> worker.Segment | None:
         """The task again, where the segment does not continue what came before it."""
         if task.exact:
             return None
@@ -201,7 +192,7 @@ class _Following:
             return replace(task, first=self._next)  # the rate varies: other frames were chosen
         return None
 
-    def take(self, segment: SegmentSeen) -> Iterator[Result]:
+    def take(self, segment: worker.SegmentSeen) -> Iterator[Result]:
         """The results that are known with this segment, numbered as if read from the start."""
         shift = self._next - segment.first
         for seen in segment.seen:
@@ -218,7 +209,7 @@ class _Following:
         """The results that were held back to the end."""
         return self._one.decided(None)
 
-    def judged(self, source: Source) -> Source:
+    def judged(self, source: worker.Source) -> worker.Source:
         """The row of the whole video, which says where it was not read whole."""
         skipped, why = source.skipped + self._lost, []
         if skipped:

@@ -135,7 +135,6 @@ def join(
 
 
 def _shards(out: Path) -> list[Path]:
-    """The folders of all shards in ``out``."""
     names = [re.fullmatch(r"shard-(\d+)-of-(\d+)", p.name) for p in out.glob("shard-*-of-*")]
     pairs = sorted((int(m[1]), int(m[2])) for m in names if m)
     if not pairs:

@@ -20,54 +20,46 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 from mien._version import __version__
 from mien.errors import MienError, first_line, nearest, package_problem
 from mien.text import shown
 
-
-class Verb(NamedTuple):
-    """Where a verb lives and what it does."""
-
-    module: str
-    help: str
-
-
-#: Every verb, in the order of the help page.
-VERBS: dict[str, Verb] = {
-    "predict": Verb("mien.cli.predict", "Find faces in images and name their expressions."),
-    "video": Verb("mien.cli.video", "Follow faces through videos and name their expressions."),
-    "batch": Verb("mien.cli.batch", "Analyse archives of photos and videos into Parquet tables."),
-    "summary": Verb("mien.cli.summary", "Sum up tables by source, person and time; export spans."),
-    "demo": Verb("mien.cli.demo", "Analyse a bundled photo, offline, and show the result."),
-    "live": Verb("mien.cli.live", "Watch this machine's camera, on a page or as JSON lines."),
-    "serve": Verb("mien.cli.serve", "Serve the web page, REST and WebSocket."),
-    "models": Verb("mien.cli.models", "List the architectures and the shipped models."),
-    "data": Verb("mien.cli.data", "Audit, convert, split and build datasets."),
-    "label": Verb("mien.cli.label", "Sort faces into classes on a page, for finetune."),
-    "finetune": Verb("mien.cli.finetune", "Teach a model your own classes from your photos."),
-    "calibrate": Verb("mien.cli.calibrate", "Refit a model's confidence on your photos."),
-    "train": Verb("mien.cli.train", "Train a classifier from a named recipe."),
-    "sweep": Verb("mien.cli.sweep", "Train a grid of ImageNet backbones."),
-    "ensemble": Verb("mien.cli.ensemble", "Average networks; train those that are missing."),
-    "distill": Verb("mien.cli.distill", "Train a small network on larger ones' answers."),
-    "ablate": Verb("mien.cli.ablate", "Compare recipes seed by seed, one change per row."),
-    "reproduce": Verb("mien.cli.reproduce", "Reproduce a paper and report beside it."),
-    "evaluate": Verb("mien.cli.evaluate", "Score a model on a split and write the report."),
-    "robustness": Verb("mien.cli.robustness", "Score a model on corrupted faces and missed crops."),
-    "panel": Verb("mien.cli.panel", "Score a model on photos, as they are and made worse."),
-    "explain": Verb("mien.cli.explain", "Show which parts of a face an answer rests on."),
-    "blend": Verb("mien.cli.blend", "Compare a model's mixed expressions with people's votes."),
-    "export": Verb("mien.cli.export", "Turn a checkpoint into a self-describing ONNX file."),
-    "bench": Verb("mien.cli.bench", "Measure speed, start-up time and memory."),
+#: Every verb and what it does, in the order of the help page.
+VERBS: dict[str, str] = {
+    "predict": "Find faces in images and name their expressions.",
+    "video": "Follow faces through videos and name their expressions.",
+    "batch": "Analyse archives of photos and videos into Parquet tables.",
+    "summary": "Sum up tables by source, person and time; export spans.",
+    "demo": "Analyse a bundled photo, offline, and show the result.",
+    "live": "Watch this machine's camera, on a page or as JSON lines.",
+    "serve": "Serve the web page, REST and WebSocket.",
+    "models": "List the architectures and the shipped models.",
+    "data": "Audit, convert, split and build datasets.",
+    "label": "Sort faces into classes on a page, for finetune.",
+    "finetune": "Teach a model your own classes from your photos.",
+    "calibrate": "Refit a model's confidence on your photos.",
+    "train": "Train a classifier from a named recipe.",
+    "sweep": "Train a grid of ImageNet backbones.",
+    "ensemble": "Average networks; train those that are missing.",
+    "distill": "Train a small network on larger ones' answers.",
+    "ablate": "Compare recipes seed by seed, one change per row.",
+    "reproduce": "Reproduce a paper and report beside it.",
+    "evaluate": "Score a model on a split and write the report.",
+    "robustness": "Score a model on corrupted faces and missed crops.",
+    "panel": "Score a model on photos, as they are and made worse.",
+    "explain": "Show which parts of a face an answer rests on.",
+    "blend": "Compare a model's mixed expressions with people's votes.",
+    "export": "Turn a checkpoint into a self-describing ONNX file.",
+    "bench": "Measure speed, start-up time and memory.",
 }
 
 
 def help_text() -> str:
     """The page that ``mien --help`` prints."""
     width = max(map(len, VERBS))
-    lines = "".join(f"  {name:<{width}}  {verb.help}\n" for name, verb in VERBS.items())
+    lines = "".join(f"  {name:<{width}}  {does}\n" for name, does in VERBS.items())
     return f"""\
 Usage: mien VERB [OPTIONS] [ARGUMENTS]…
 
@@ -97,7 +89,7 @@ def app_of(verb: str) -> Any:
     """The verb as a ``typer.Typer``; its module is imported."""
     import typer
 
-    module = importlib.import_module(VERBS[verb].module)
+    module = importlib.import_module(f"mien.cli.{verb}")
     if hasattr(module, "app"):
         return module.app
     app = typer.Typer(add_completion=False)
@@ -124,12 +116,12 @@ def _complete(arguments: list[str]) -> int:
     import typer.main
 
     root = typer.Typer(help="Facial-expression recognition, offline.", no_args_is_help=True)
-    for name, verb in VERBS.items():
+    for name, does in VERBS.items():
         app = app_of(name)
         if len(app.registered_commands) == 1 and app.registered_callback is None:
-            root.command(name, help=verb.help)(app.registered_commands[0].callback)
+            root.command(name, help=does)(app.registered_commands[0].callback)
         else:
-            root.add_typer(app, name=name, help=verb.help)
+            root.add_typer(app, name=name, help=does)
     command: Any = typer.main.get_command(root)
     code = command.main(args=arguments, prog_name="mien", standalone_mode=False)
     return code if isinstance(code, int) else 0

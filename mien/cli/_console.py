@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from mien.data.own_faces import Findings
 
 
+#: Without a terminal a line of progress is printed every so many seconds.
+PLAIN_SECONDS = 30.0
+
+
 class _Console(Console):
     def print(self, *objects: Any, **options: Any) -> None:
         safe = (printable(o) if isinstance(o, str) else o for o in objects)

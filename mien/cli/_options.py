@@ -79,6 +79,14 @@ MinFace = Annotated[
         "Smallest face to find, as a fraction of the long side; as small as is cheap if left out."
     ),
 ]
+MinConfidence = Annotated[
+    float, option("Leave out faces whose top expression is less probable than this, 0 to 1.")
+]
+MinQuality = Annotated[float, option("Leave out faces whose quality is below this, 0 to 1.")]
+Checkpoint = Annotated[
+    float, option("Seconds between savings: what a killed run loses.", "--checkpoint", min=0)
+]
+Browser = Annotated[bool, option("Open the browser, or only say where.", "--browser/--no-browser")]
 #: The same for videos and cameras, whose every frame is looked at.
 VideoDetector = Annotated[str, option("yunet or haar.", "--detector")]
 VideoMinFace = Annotated[float, option("Smallest face to find, as a fraction of the long side.")]

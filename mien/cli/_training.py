@@ -25,9 +25,6 @@ ALLOCATOR = {
     "MALLOC_TOP_PAD_": "268435456",
 }
 
-DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("auto", "32", "bf16")
-
 
 def relaunch_with_allocator() -> None:
     """Start this process anew with the allocator's settings, which glibc reads only at start."""
@@ -48,9 +45,15 @@ def check_choice(option: str, value: str | None, known: Sequence[str | None]) ->
     raise RecipeError(f"--{option} must be {names}, not {value!r}.")
 
 
+def check_machine(device: str, precision: str = "auto") -> None:
+    """Raise RecipeError for a device or precision that is not known."""
+    check_choice("device", device, ("auto", "cpu", "cuda"))
+    check_choice("precision", precision, ("auto", "32", "bf16"))
+
+
 def begin(verb: str, device: str, relaunch: bool = True) -> None:
     """Check what every training needs; start the process anew with the allocator's settings."""
-    check_choice("device", device, DEVICES)
+    check_machine(device)
     require_extra("train", ("torch", "pyarrow"), f"`mien {verb}`")
     if relaunch:
         relaunch_with_allocator()

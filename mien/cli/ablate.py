@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mien.cli import _options as opt
 from mien.cli._console import say
-from mien.cli._options import (
-    Address,
-    Cpus,
-    Data,
-    DryRun,
-    Gpus,
-    Json,
-    Name,
-    TrainDevice,
-    TrainEngine,
-    argument,
-    option,
-)
+from mien.cli._options import argument, option
 from mien.cli._training import begin, cluster_of
 
 
 def ablate(
     table: Annotated[Path, argument("TOML file: recipe, set, seeds and the table of rows.")],
-    data: Data = None,
-    name: Name = None,
+    data: opt.Data = None,
+    name: opt.Name = None,
     out: Annotated[Path | None, option("Folder (default: out/TABLE).")] = None,
     minutes: Annotated[float | None, option("Start no further run after so long.", min=0)] = None,
-    device: TrainDevice = "auto",
-    engine: TrainEngine = "local",
-    address: Address = None,
-    cpus: Cpus = 1,
-    gpus: Gpus = 0,
-    dry_run: DryRun = False,
-    json: Json = False,
+    device: opt.TrainDevice = "auto",
+    engine: opt.TrainEngine = "local",
+    address: opt.Address = None,
+    cpus: opt.Cpus = 1,
+    gpus: opt.Gpus = 0,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
 ) -> None:
     """Mean, spread and paired difference of every row on the validation split.
 
@@ -59,11 +49,6 @@ def ablate(
         budget_s=None if minutes is None else 60 * minutes,
         say=say,
     )
-    if json:
-        from json import dumps
-
-        typer.echo(dumps(record))
-    else:
-        typer.echo(to_markdown(record))
+    typer.echo(dumps(record) if json else to_markdown(record))
     if not record["complete"]:
         raise typer.Exit(1)

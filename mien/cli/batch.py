@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.progress import TextColumn
 
-from mien.cli._options import (
-    Address,
-    Device,
-    Faces,
-    MinFace,
-    Model,
-    Prior,
-    VideoDetector,
-    argument,
-    option,
-)
-from mien.text import counted
+from mien.cli import _options as opt
+from mien.cli._console import PLAIN_SECONDS, messages, progress
+from mien.cli._options import argument, option
+from mien.text import clock, counted
 
 if TYPE_CHECKING:
     from mien.batch import Estimate, Summary
-
-#: Without a terminal a line of progress is printed every so many seconds.
-PLAIN_SECONDS = 30.0
 
 
 def batch(
@@ -42,7 +32,7 @@ def batch(
     workers: Annotated[
         int | None, option("Processes or actors; default: all cores.", min=1)
     ] = None,
-    address: Address = None,
+    address: opt.Address = None,
     gpus: Annotated[float, option("GPUs for each Ray actor.", min=0)] = 0,
     shard: Annotated[
         str | None, option("Do one share of N; --merge joins them.", metavar="K/N")
@@ -55,23 +45,17 @@ def batch(
         bool, option("Say how much there is and how long it will take.", "--dry-run")
     ] = False,
     column: Annotated[str, option("The column of a list's paths.")] = "",
-    checkpoint: Annotated[
-        float, option("Seconds between savings: what a killed run loses.", min=0)
-    ] = 60.0,
+    checkpoint: opt.Checkpoint = 60.0,
     every: Annotated[int, option("Look at every N-th frame of videos.", min=1)] = 1,
     everyone: Annotated[bool, option("Keep faces that pass by in videos.", "--everyone")] = False,
-    faces: Faces = False,
-    model: Model = None,
-    detector: VideoDetector = "yunet",
-    min_face: MinFace = None,
-    device: Device = "cpu",
-    prior: Prior = None,
-    min_confidence: Annotated[
-        float, option("Leave out faces whose top expression is less probable than this, 0 to 1.")
-    ] = 0.0,
-    min_quality: Annotated[
-        float, option("Leave out faces whose quality is below this, 0 to 1.")
-    ] = 0.0,
+    faces: opt.Faces = False,
+    model: opt.Model = None,
+    detector: opt.VideoDetector = "yunet",
+    min_face: opt.MinFace = None,
+    device: opt.Device = "cpu",
+    prior: opt.Prior = None,
+    min_confidence: opt.MinConfidence = 0.0,
+    min_quality: opt.MinQuality = 0.0,
 ) -> None:
     """Analyse archives of photos and videos into Parquet tables: sources, frames and faces.
 
@@ -102,31 +86,19 @@ def batch(
         raise typer.Exit(_tell(archive.join(out, sources or ()), out, "joined"))
     if not sources:
         raise typer.BadParameter("name a source: files, folders, lists or archives")
+    chosen: dict[str, Any] = {"options": options, "workers": workers, "shard": shard}
+    chosen |= {"retry": retry, "column": column}
     if dry_run:
-        return _tell_estimate(
-            archive.estimate(
-                sources,
-                out,
-                options=options,
-                workers=workers,
-                shard=shard,
-                retry=retry,
-                column=column,
-            )
-        )
+        return _tell_estimate(archive.estimate(sources, out, **chosen))
     assert out is not None
     with _Watch() as watch:
         summary = archive.batch(
             sources,
             out,
-            options=options,
+            **chosen,
             engine=engine,
-            workers=workers,
             address=address,
             gpus=gpus,
-            shard=shard,
-            retry=retry,
-            column=column,
             checkpoint=checkpoint,
             on_progress=watch.show,
         )
@@ -137,10 +109,6 @@ class _Watch:
     """Files, files a second and the time left: a bar, or now and then a line."""
 
     def __init__(self) -> None:
-        from rich.progress import TextColumn
-
-        from mien.cli._console import messages, progress
-
         self._console = messages()
         self._bar = progress(self._console, TextColumn("{task.description}", markup=False))
         self._task = self._bar.add_task("", total=None)
@@ -154,8 +122,6 @@ class _Watch:
         self._bar.stop()
 
     def show(self, s: Summary) -> None:
-        from mien.video.timeline import clock
-
         done, seconds = s.before + s.done, max(1e-9, s.seconds)
         of = "" if s.total is None else f" of {s.total:,}"
         line = f"{done:,}{of} files, {s.done / seconds:.1f} files/s"
@@ -173,9 +139,6 @@ class _Watch:
 
 def _tell(s: Summary, out: Path, what: str) -> int:
     """Say what was done; the exit code."""
-    from mien.cli._console import messages
-    from mien.video.timeline import clock
-
     console = messages()
     if s.exit_code:
         if s.error:
@@ -198,8 +161,6 @@ def _tell(s: Summary, out: Path, what: str) -> int:
 
 
 def _tell_estimate(e: Estimate) -> None:
-    from mien.video.timeline import clock
-
     text = f"{counted(e.photos, 'photo')}, {counted(e.videos, 'video')}"
     if e.videos:
         text += f" (about {clock(e.video_seconds)})"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from mien import zoo
+from mien.atomic import write_text
+from mien.cli._console import print_table
 from mien.cli._options import Json, Model, OutJson, option
+from mien.report.document import Table
 
 
 def bench(
@@ -23,9 +28,6 @@ def bench(
     out: OutJson = None,
 ) -> None:
     """Measure faces/s, milliseconds per photo, cold start, memory and size on disk."""
-    import json
-
-    from mien import zoo
     from mien.bench import run_bench
 
     result = run_bench(
@@ -33,9 +35,7 @@ def bench(
     )
     text = json.dumps(result, indent=2)
     if out is not None:
-        from mien import atomic
-
-        atomic.write_text(out, text + "\n")
+        write_text(out, text + "\n")
     if as_json:
         typer.echo(text)
     else:
@@ -43,9 +43,6 @@ def bench(
 
 
 def _print_tables(result: dict[str, Any]) -> None:
-    from mien.cli._console import print_table
-    from mien.report.document import Table
-
     system, speeds = result["system"], result["classifier"]
     typer.echo(
         f"mien {system['mien']}, {system['processor']}, {system['cores']} cores, "

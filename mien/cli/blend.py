@@ -7,37 +7,27 @@ from typing import Annotated, Any
 
 import typer
 
-from mien.cli._options import (
-    BatchSize,
-    Data,
-    Flip,
-    Json,
-    Name,
-    OutJson,
-    ScoredModel,
-    Split,
-    load_model,
-    option,
-)
+from mien.atomic import write_text
+from mien.cli import _options as opt
+from mien.cli._console import command_line, print_report, wrote
+from mien.cli._options import load_model, option
 
 
 def blend(
-    model: ScoredModel,
-    data: Data = None,
-    name: Name = None,
-    split: Split = "val",
-    flip: Flip = False,
+    model: opt.ScoredModel,
+    data: opt.Data = None,
+    name: opt.Name = None,
+    split: opt.Split = "val",
+    flip: opt.Flip = False,
     temperature: Annotated[
         float | None,
         option("The softening to compare (default: PublicTest's best).", min=0.05, max=20),
     ] = None,
-    batch_size: BatchSize = 256,
-    as_json: Json = False,
-    out: OutJson = None,
+    batch_size: opt.BatchSize = 256,
+    as_json: opt.Json = False,
+    out: opt.OutJson = None,
 ) -> None:
     """Compare the probabilities, taken as a mixture, with what ten people voted (FER+)."""
-    from mien import atomic
-    from mien.cli._console import command_line, wrote
     from mien.evaluate.blend import blend as score
     from mien.evaluate.report import facts_of
     from mien.evaluate.samples import samples_of
@@ -55,7 +45,7 @@ def blend(
     ).to_dict()
     text = json.dumps(record, indent=1, allow_nan=False)
     if out is not None:
-        atomic.write_text(out, text + "\n")
+        write_text(out, text + "\n")
         wrote(out)
     if as_json:
         typer.echo(text)
@@ -64,7 +54,6 @@ def blend(
 
 
 def _print(record: dict[str, Any]) -> None:
-    from mien.cli._console import print_report
     from mien.report.document import Table, figure, percent
     from mien.results import BLEND_GAP
 

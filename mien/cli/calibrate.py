@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mien.cli._console import say, say_found, search_bar, wrote
 from mien.cli._options import Faces, GroupBy, Json, argument, option
 
 if TYPE_CHECKING:
@@ -35,9 +37,6 @@ def calibrate(
 
     The names that faces get stay the same; how sure they are, and when they are unsure, changes.
     """
-    from json import dumps
-
-    from mien.cli._console import say, say_found, search_bar, wrote
     from mien.own import calibrate as run
 
     with search_bar(hidden=json) as progress:
@@ -64,7 +63,6 @@ def calibrate(
 
 
 def _lines(result: CalibrationResult) -> list[str]:
-    """What it changed, a line each."""
     left = f" ({result.left_out:,} that it learned from left out)" if result.left_out else ""
     old, new = result.before, result.after
     return [

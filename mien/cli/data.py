@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli._console import say as _say
+from mien.atomic import write_text
+from mien.cli._console import print_report, say, search_bar
 from mien.cli._options import Data, Fold, Json, Name, argument, option
 
 if TYPE_CHECKING:
@@ -20,13 +24,22 @@ app = typer.Typer(
 SkipOption = Annotated[bool, option("Leave bad rows out instead of failing.", "--skip-bad")]
 
 
+def _say_left_out(notes: Sequence[str]) -> None:
+    for note in notes[:10]:
+        say(f"left out: {note}")
+    if len(notes) > 10:
+        say(f"left out: {len(notes) - 10:,} more")
+
+
 def _warn_of_notes(dataset: FaceDataset) -> int:
     """Say which rows were left out; the exit code, 1 when there were any."""
-    for note in dataset.notes[:10]:
-        _say(f"left out: {note}")
-    if len(dataset.notes) > 10:
-        _say(f"left out: {len(dataset.notes) - 10:,} more")
+    _say_left_out(dataset.notes)
     return 1 if dataset.notes else 0
+
+
+def _wrote(*paths: Path) -> None:
+    for path in paths:
+        say(f"Wrote {path}.")
 
 
 @app.command()
@@ -40,10 +53,6 @@ def audit(
     skip_bad: SkipOption = False,
 ) -> None:
     """Count images, find duplicates, label conflicts, constant images and what FER+ says."""
-    from json import dumps
-
-    from mien.atomic import write_text
-    from mien.cli._console import print_report
     from mien.data import default_data_path
     from mien.data.audit import audit as examine
     from mien.data.audit_report import render_html, tables
@@ -53,7 +62,7 @@ def audit(
     found = examine(dataset)
     if html is not None:
         write_text(html, render_html(found, dataset))
-        _say(f"Wrote {html}.")
+        _wrote(html)
     if json:
         typer.echo(dumps(found.to_dict()))
     else:
@@ -75,10 +84,9 @@ def convert(
 
     form = form_of(out, to)
     dataset = read_dataset(source, name, skip_bad=skip_bad)
-    for path in write_dataset(dataset, out, form):
-        _say(f"Wrote {path}.")
+    _wrote(*write_dataset(dataset, out, form))
     if form == "folder" and dataset.votes is not None:
-        _say("A folder cannot hold FER+ votes; they were left out.")
+        say("A folder cannot hold FER+ votes; they were left out.")
     typer.echo(f"{len(dataset)} images, sha256 {dataset.sha256}")
     raise typer.Exit(_warn_of_notes(dataset))
 
@@ -93,7 +101,6 @@ def splits(
     out: Annotated[Path | None, option("Write the ids here (default: standard output).")] = None,
 ) -> None:
     """Split a dataset under a named protocol and save the sample ids of every split."""
-    from mien.atomic import write_text
     from mien.data import PROTOCOLS, default_data_path, make_splits, read_dataset
     from mien.data.ferplus import NAME, majority_view
     from mien.data.splits import describe_protocol
@@ -106,39 +113,31 @@ def splits(
     if protocol == NAME:
         dataset = majority_view(dataset)
     made = make_splits(dataset, protocol, seed, fold)
-    _say(", ".join(f"{role} {len(ids):,}" for role, ids in made.ids.items()))
+    say(", ".join(f"{role} {len(ids):,}" for role, ids in made.ids.items()))
     if out is None:
         typer.echo(made.to_json())
     else:
         write_text(out, made.to_json() + "\n")
-        _say(f"Wrote {out}.")
+        _wrote(out)
 
 
 @app.command()
 def crop(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Folder of photos, or a table.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
-    size: Annotated[int, typer.Option(help="Side of a crop in pixels.")] = 48,
-    largest: Annotated[
-        bool, typer.Option("--largest", help="Only the largest face of a photo.")
-    ] = False,
+    source: Annotated[Path, argument("Folder of photos, or a table.", metavar="IN")],
+    out: Annotated[Path, argument("A new folder.", metavar="OUT")],
+    size: Annotated[int, option("Side of a crop in pixels.")] = 48,
+    largest: Annotated[bool, option("Only the largest face of a photo.", "--largest")] = False,
     json: Json = False,
 ) -> None:
     """Find, level and cut the faces of photos, one PNG a face; faces.csv says which is whose."""
-    from json import dumps
-
-    from mien.cli._console import search_bar
     from mien.data.crop import crop_photos
     from mien.data.own import NO_LABEL
     from mien.data.own_faces import NO_FACE
 
     with search_bar(hidden=json) as progress:
         report = crop_photos(source, out, size=size, largest=largest, progress=progress)
-    for name, reason in report.left_out[:10]:
-        _say(f"left out: {name}: {reason}")
-    if len(report.left_out) > 10:
-        _say(f"left out: {len(report.left_out) - 10:,} more")
-    _say(f"Wrote {report.table}.")
+    _say_left_out([f"{name}: {reason}" for name, reason in report.left_out])
+    _wrote(report.table)
     typer.echo(
         dumps(report.to_dict()) if json else f"{report.faces:,} faces of {report.photos:,} photos"
     )
@@ -152,9 +151,6 @@ def build_photo(
     data: Annotated[Path | None, option("A folder with FER2013, CK+ and muxspace.")] = None,
 ) -> None:
     """What mien_photo is trained on: FER2013, two thirds of CK+'s subjects, muxspace's faces."""
-    from collections import Counter
-
-    from mien.cli._console import search_bar
     from mien.data import default_data_path, read_dataset, read_photo_dataset
     from mien.data.convert import form_of, write_dataset
     from mien.data.photo_set import build_photo as build
@@ -168,8 +164,7 @@ def build_photo(
     finder = load_detector("yunet")
     with search_bar(hidden=False) as progress:
         dataset = build(fer2013, photos, ckplus, finder, lambda done: progress(done, len(photos)))
-    for path in write_dataset(dataset, out, form):
-        _say(f"Wrote {path}.")
+    _wrote(*write_dataset(dataset, out, form))
     counts = ", ".join(f"{n:,} of {name}" for name, n in Counter(dataset.sources.tolist()).items())
     typer.echo(f"{len(dataset):,} images: {counts}.")
 
@@ -183,9 +178,6 @@ def build_fergit(
     json: Json = False,
 ) -> None:
     """FER2013 plus the faces of muxspace's photos: detected, cropped, grey, 48 by 48."""
-    from json import dumps
-
-    from mien.cli._console import search_bar
     from mien.data import default_data_path, read_photo_dataset
     from mien.data.convert import form_of, write_dataset
     from mien.data.fergit import build_fergit as build
@@ -199,8 +191,7 @@ def build_fergit(
     fer2013 = read_fer2013_in(where)
     with search_bar(hidden=False) as progress:
         dataset, report = build(fer2013, photos, finder, lambda done: progress(done, len(photos)))
-    for path in write_dataset(dataset, out, form):
-        _say(f"Wrote {path}.")
+    _wrote(*write_dataset(dataset, out, form))
     if json:
         typer.echo(dumps(report.to_dict()))
         return

@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from rich.console import Console
+
+from mien import zoo
+from mien.cli._console import wrote
+from mien.cli._image import check_name, write_image
 from mien.cli._options import Model, option
 
 
@@ -20,11 +25,6 @@ def demo(
     """
     from importlib.resources import files
 
-    from rich.console import Console
-
-    from mien import zoo
-    from mien.cli._console import wrote
-    from mien.cli._image import check_name, write_image
     from mien.cli._table import print_results
     from mien.draw import draw
     from mien.images import read_image

@@ -5,36 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from mien.cli import _options as opt
 from mien.cli._console import say
-from mien.cli._options import (
-    Data,
-    DryRun,
-    Name,
-    Resume,
-    RunFolder,
-    Seed,
-    Set,
-    TrainDevice,
-    argument,
-    option,
-)
+from mien.cli._options import argument, option
 from mien.cli._training import begin, resolved, train_one
 
 
 def distill(
     teachers: Annotated[list[Path], argument("Run folders, checkpoints or an ensemble's folder.")],
     recipe: Annotated[str, option("The student's recipe.")] = "mien_distilled",
-    data: Data = None,
-    name: Name = None,
+    data: opt.Data = None,
+    name: opt.Name = None,
     unlabelled: Annotated[
         Path | None, option("Extra images, for a recipe that takes some: FERGIT.")
     ] = None,
-    seed: Seed = 0,
-    set_: Set = None,
-    out: RunFolder = None,
-    resume: Resume = False,
-    dry_run: DryRun = False,
-    device: TrainDevice = "auto",
+    seed: opt.Seed = 0,
+    set_: opt.Set = None,
+    out: opt.RunFolder = None,
+    resume: opt.Resume = False,
+    dry_run: opt.DryRun = False,
+    device: opt.TrainDevice = "auto",
 ) -> None:
     """Train a student on its teachers' averaged probabilities for the same augmented batch.
 

@@ -8,24 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mien.cli import _options as opt
 from mien.cli._console import command_line, say, wrote
-from mien.cli._options import (
-    Address,
-    Cpus,
-    Data,
-    DryRun,
-    Gpus,
-    Json,
-    Name,
-    Runs,
-    Set,
-    TrainDevice,
-    TrainEngine,
-    Tta,
-    Views,
-    argument,
-    option,
-)
+from mien.cli._options import argument, option
 from mien.cli._training import begin, cluster_of, resolved
 from mien.errors import RecipeError
 
@@ -41,23 +26,23 @@ def ensemble(
     ] = None,
     recipe: Annotated[str | None, option("Train members by this recipe.")] = None,
     seeds: Annotated[int, option("How many of them: seeds 0, 1, …", min=1)] = 5,
-    set_: Set = None,
-    runs: Runs = Path("runs"),
-    data: Data = None,
-    name: Name = None,
+    set_: opt.Set = None,
+    runs: opt.Runs = Path("runs"),
+    data: opt.Data = None,
+    name: opt.Name = None,
     protocol: Annotated[str | None, option("Named split (default: recipe's or members').")] = None,
-    tta: Tta = "flip",
-    views: Views = "",
+    tta: opt.Tta = "flip",
+    views: opt.Views = "",
     choose: Annotated[str, option("Shares: equal, or greedy on PublicTest.")] = "equal",
     test: Annotated[bool, option("Score the test split, once.", "--test")] = False,
     out: Annotated[Path, option("Folder of the ensemble.")] = Path("out/ensemble"),
-    device: TrainDevice = "auto",
-    engine: TrainEngine = "local",
-    address: Address = None,
-    cpus: Cpus = 1,
-    gpus: Gpus = 0,
-    dry_run: DryRun = False,
-    json: Json = False,
+    device: opt.TrainDevice = "auto",
+    engine: opt.TrainEngine = "local",
+    address: opt.Address = None,
+    cpus: opt.Cpus = 1,
+    gpus: opt.Gpus = 0,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
 ) -> None:
     """Average the probabilities of several networks; train those that are missing.
 

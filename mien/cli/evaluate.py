@@ -7,20 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli._options import (
-    BatchSize,
-    Data,
-    Flip,
-    Fold,
-    Name,
-    ScoredModel,
-    Split,
-    Tta,
-    Views,
-    load_model,
-    option,
-)
+from mien.atomic import make_folder
+from mien.cli import _options as opt
+from mien.cli._console import command_line, print_report, say, wrote
+from mien.cli._options import load_model, option
 from mien.errors import DataError, ModelError, require_extra
+from mien.report.document import Table
 
 if TYPE_CHECKING:
     from mien.evaluate import Report
@@ -30,23 +22,23 @@ FORMATS = ("table", "json", "markdown")
 
 
 def evaluate(
-    model: ScoredModel,
-    data: Data = None,
-    name: Name = None,
-    split: Split = "val",
+    model: opt.ScoredModel,
+    data: opt.Data = None,
+    name: opt.Name = None,
+    split: opt.Split = "val",
     protocol: Annotated[str | None, option("Named split (default: the model's own).")] = None,
     seed: Annotated[
         int | None, option("Of protocol and bootstrap (default: the model's, else 0).")
     ] = None,
-    fold: Fold = None,
+    fold: opt.Fold = None,
     format_: Annotated[str, option("table, json or markdown.", "--format")] = "table",
     out: Annotated[
         Path | None, option("Folder for report.json, report.md and report.html.")
     ] = None,
-    flip: Flip = False,
-    tta: Tta = "",
-    views: Views = "",
-    batch_size: BatchSize = 256,
+    flip: opt.Flip = False,
+    tta: opt.Tta = "",
+    views: opt.Views = "",
+    batch_size: opt.BatchSize = 256,
     bootstrap: Annotated[int, option("Resamples of the intervals.", min=1)] = 1000,
     exclude_unknown: Annotated[
         bool, option("Leave out images of classes the model lacks.", "--exclude-unknown")
@@ -71,8 +63,6 @@ def evaluate(
         check_tta(tta)
     if record and not model.endswith(".onnx"):
         raise ModelError(f"--record writes into an .onnx file, and {model} is none.")
-    from mien.atomic import make_folder
-    from mien.cli._console import command_line, say, wrote
     from mien.evaluate import describe_model, to_markdown, write_report
     from mien.evaluate import evaluate as score
     from mien.evaluate.samples import recorded_as, samples_of
@@ -127,15 +117,13 @@ def _record(model: str, report: Report, name: str) -> None:
 
     split = name + ("" if report.tta == "none" else f" ({report.tta})")
     record_scores(model, split, report.figures())
-    typer.echo(f"recorded {split} in {model}", err=True)
+    say(f"recorded {split} in {model}")
 
 
 def _print(report: Report) -> None:
     """The terminal's view: the tables of the page, and where the figures are from."""
-    from mien.cli._console import print_report
     from mien.evaluate.page import class_table, confusion_table, figures_table
     from mien.evaluate.report import provenance, title
-    from mien.report.document import Table
 
     scores = report.scores
     made = Table(["", ""], provenance(report)[:4], left=2)

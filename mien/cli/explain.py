@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mien import zoo
+from mien.cli._console import say, wrote
+from mien.cli._image import check_name, write_image
 from mien.cli._options import MODEL_HELP, Detector, Faces, Json, argument, load_model, option
 from mien.errors import DataError, ImageError, ModelError, OutputError
+from mien.sources import STDIN, real_path
 
 if TYPE_CHECKING:
-    from mien.emotions import Label
+    pass
 
 
 def explain(
@@ -39,11 +43,6 @@ def explain(
     """Draw what an answer rests on: maps over each face, or a dataset's mean maps."""
     if (photo is None) == (data is None):
         raise DataError("Give either a PHOTO or --data DATASET to explain.")
-    from mien import zoo
-    from mien.cli._console import wrote
-    from mien.cli._image import check_name, write_image
-    from mien.sources import real_path
-
     if output is None and not as_json:
         output = _free_name("mean" if photo is None else Path(photo).stem if photo != "-" else "")
     if output is not None:
@@ -54,9 +53,7 @@ def explain(
     if data is not None:
         if method != "occlusion":
             raise ModelError("Mean maps are made by occlusion; leave --method out.")
-        image, record = _mean(
-            model or zoo.DEFAULT, classifier, data, split, per_class, patch, stride
-        )
+        image, record = _mean(classifier, data, split, per_class, patch, stride)
     else:
         options = {"method": method, "top": top, "patch": patch, "stride": stride}
         found = None if faces or detector == "none" else detector
@@ -82,7 +79,6 @@ def _photo(
     from mien.explain.paint import is_pale, paint
     from mien.images import frames_of
     from mien.pipeline import first_frames
-    from mien.sources import STDIN
 
     name = "standard input" if photo == STDIN else photo
     finder = None if detector is None else load_detector(detector)
@@ -95,10 +91,9 @@ def _photo(
         )
     pale = sum(is_pale(e) for e in explained)
     if pale:
-        typer.echo(
+        say(
             f"note: a patch of {options['patch']} pixels changes the answers by 0.05 at most for "
-            f"{pale} of {len(explained)} face(s); a larger --patch hides more.",
-            err=True,
+            f"{pale} of {len(explained)} face(s); a larger --patch hides more."
         )
     record: dict[str, Any] = {"source": name, "faces": [e.to_dict() for e in explained]}
     if frame.number is not None:
@@ -107,7 +102,7 @@ def _photo(
 
 
 def _mean(
-    model: str, classifier: Any, data: Path, split: str, per_class: int, patch: int, stride: int
+    classifier: Any, data: Path, split: str, per_class: int, patch: int, stride: int
 ) -> tuple[Any, dict[str, Any]]:
     from mien.evaluate.runner import resolved
     from mien.evaluate.samples import samples_of
@@ -115,25 +110,14 @@ def _mean(
     from mien.explain.paint import paint_mean
 
     samples = samples_of(classifier, data, None, split)
-    chosen = samples.chosen
-
     call, classes = resolved(classifier)
-
-    def said(emotion: Label, count: int) -> None:
-        typer.echo(f"{emotion}: {count} faces", err=True)
-
+    how = {"patch": patch, "stride": stride}
     found = mean_maps(
         call,
-        chosen,
+        samples.chosen,
         classes,
         per_class=per_class,
-        patch=patch,
-        stride=stride,
-        on_class=said,
+        on_class=lambda emotion, count: say(f"{emotion}: {count} faces"),
+        **how,
     )
-    return paint_mean(found), {
-        "split": samples.split,
-        "patch": patch,
-        "stride": stride,
-        **found.to_dict(),
-    }
+    return paint_mean(found), {"split": samples.split, **how, **found.to_dict()}

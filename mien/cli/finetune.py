@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mien import zoo
+from mien.cli._console import command_line, say, say_found, search_bar, wrote
 from mien.cli._options import Faces, GroupBy, Json, argument, option
 
 if TYPE_CHECKING:
@@ -45,9 +47,6 @@ def finetune(
     PHOTOS holds a folder a class, or train/, val/ and test/ (any two) with class folders in them;
     or is a table with columns path and label, and where wanted group, split and box.
     """
-    from json import dumps
-
-    from mien.cli._console import command_line, say, say_found, search_bar, wrote
     from mien.own import finetune as run
 
     with search_bar(hidden=json) as progress:

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from mien.cli._options import Faces, Model, argument, option
+from mien.cli import _options as opt
+from mien.cli._console import say
+from mien.cli._options import argument, option
 
 
 def label(
@@ -18,12 +20,10 @@ def label(
     classes: Annotated[
         str | None, option("Their names, with commas; default: the table's, else the model's.")
     ] = None,
-    model: Model = None,
-    faces: Faces = False,
+    model: opt.Model = None,
+    faces: opt.Faces = False,
     port: Annotated[int, option("Port; 0 takes a free one.")] = 0,
-    browser: Annotated[
-        bool, option("Open the browser, or only say where.", "--browser/--no-browser")
-    ] = True,
+    browser: opt.Browser = True,
 ) -> None:
     """Sort faces into classes by keyboard; the CSV is what `mien finetune` reads.
 
@@ -38,7 +38,6 @@ def label(
     from mien import zoo
     from mien.atomic import lock
     from mien.classify import available_cores
-    from mien.cli._console import say
     from mien.cli.serve import run_app
     from mien.pipeline import Analyzer
     from mien.web.label import Labelling, create_label_app

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli._options import Device, Model, Prior, VideoDetector, VideoMinFace, option
+from mien import zoo
+from mien.cli import _options as opt
+from mien.cli._console import say
+from mien.cli._options import option
 from mien.detect import VIDEO_MIN_FACE
 
 if TYPE_CHECKING:
@@ -17,43 +20,33 @@ if TYPE_CHECKING:
 
 
 _HELP = "Number of the camera, from 0, its device's path or its address (rtsp://…)."
-Camera = Annotated[str, option(_HELP, metavar="N")]
 
 
 def live(
-    camera: Camera = "0",
+    camera: Annotated[str, option(_HELP, metavar="N")] = "0",
     jsonl: Annotated[bool, option("No page: print one JSON object per frame.", "--jsonl")] = False,
     wait: Annotated[
         bool, option("Wait for a camera that is missing, busy or lost.", "--wait")
     ] = False,
     frames: Annotated[int | None, option("With --jsonl: stop after so many frames.", min=1)] = None,
-    browser: Annotated[
-        bool, option("Open the browser, or only say where.", "--browser/--no-browser")
-    ] = True,
-    model: Model = None,
-    detector: VideoDetector = "yunet",
-    min_face: VideoMinFace = VIDEO_MIN_FACE,
-    device: Device = "cpu",
-    prior: Prior = None,
+    browser: opt.Browser = True,
+    model: opt.Model = None,
+    detector: opt.VideoDetector = "yunet",
+    min_face: opt.VideoMinFace = VIDEO_MIN_FACE,
+    device: opt.Device = "cpu",
+    prior: opt.Prior = None,
 ) -> None:
     """Open the web page on this machine's camera, or print one line per frame with --jsonl.
 
     The page is served on 127.0.0.1 and a free port, until Ctrl-C; the browser asks before it gives
     the camera away. Exit codes with --jsonl: 0 done, 1 the camera was lost, 2 there was none.
     """
+    chosen: dict[str, Any] = {"model": model or zoo.DEFAULT, "detector": detector}
+    chosen |= {"min_face": min_face, "providers": device, "prior": prior}
     if jsonl:
-        from mien import zoo
         from mien.pipeline import Analyzer
 
-        analyzer = Analyzer(
-            model or zoo.DEFAULT,
-            detector,
-            min_face=min_face,
-            turns=False,
-            providers=device,
-            prior=prior,
-        )
-        _print_lines(analyzer, camera, wait, frames)
+        _print_lines(Analyzer(**chosen, turns=False), camera, wait, frames)
         return
     if frames is not None:
         raise typer.BadParameter("--frames goes with --jsonl")
@@ -65,21 +58,14 @@ def live(
     from mien.cli.serve import start
     from mien.web.settings import Settings
 
-    start(
-        Settings(port=0),
-        model=model,
-        detector=detector,
-        min_face=None if min_face == VIDEO_MIN_FACE else min_face,  # photos are dropped there too
-        device=device,
-        prior=prior,
-        query=f"?camera={int(camera)}{'&wait' if wait else ''}",
-        open_browser=browser,
-    )
+    if min_face == VIDEO_MIN_FACE:  # photos are dropped there too
+        chosen["min_face"] = None
+    query = f"?camera={int(camera)}{'&wait' if wait else ''}"
+    start(Settings(port=0), query=query, open_browser=browser, **chosen)
 
 
 def _print_lines(analyzer: Analyzer, camera: str, wait: bool, count: int | None) -> None:
     """Each frame's result, tracked and smoothed, with its number and its seconds from the first."""
-    from mien.cli._console import say
     from mien.sinks import JsonLinesSink
     from mien.text import shown
     from mien.track import Smoother, Tracker

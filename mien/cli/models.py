@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mien.cli._console import say
-from mien.cli._options import option
+from mien.cli._options import Json, option
 from mien.errors import MienError, MissingExtraError, require_extra
 
 if TYPE_CHECKING:
     from mien.models.summary import LayerRow, ModelSummary
 
 
+#: What the architectures need: arguments of ``require_extra``.
+TORCH = ("train", ("torch",), "The list of architectures")
 # What a shipped model's record contributes to the list.
 _FACTS = ("architecture", "precision", "parameters", "multiply_adds", "training_data", "protocol")
 
 
 def models(
-    as_json: Annotated[bool, option("Print one JSON object.", "--json")] = False,
+    as_json: Json = False,
     layers: Annotated[
         str | None, option("Print one network's layers.", "--layers", metavar="NAME")
     ] = None,
@@ -33,7 +35,7 @@ def models(
     The shipped models are listed without torch; the architectures need it.
     """
     if layers is not None or markdown:
-        _require_torch()
+        require_extra(*TORCH)
         from mien.models import summary
 
         if layers is None:
@@ -46,7 +48,7 @@ def models(
     shipped = _shipped()
     summaries: tuple[ModelSummary, ...] = ()
     try:
-        _require_torch()
+        require_extra(*TORCH)
     except MissingExtraError as error:
         if not shipped:
             raise
@@ -68,10 +70,6 @@ def models(
         say(f"error: {message}")
     if damaged:
         raise typer.Exit(1)
-
-
-def _require_torch() -> None:
-    require_extra("train", ("torch",), "The list of architectures")
 
 
 def _shipped() -> list[dict[str, Any]]:

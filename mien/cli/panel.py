@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
+from mien import zoo
+from mien.atomic import make_folder
+from mien.cli._console import wrote
 from mien.cli._options import Json, argument, option
+from mien.text import counted, printable
 
 if TYPE_CHECKING:
     from mien.panel.sets import PanelSet
@@ -37,17 +42,11 @@ def panel(
 
     Exit codes: 0 every photo was read, 1 some could not be, 2 none could, or an option is wrong.
     """
-    from rich.console import Console
-
-    from mien import zoo
-    from mien.atomic import make_folder
-    from mien.cli._console import wrote
     from mien.data import default_data_path
     from mien.panel import ask_analyzer, document, load_sets, run_panel
     from mien.panel import write_panel as write
     from mien.pipeline import Analyzer
     from mien.report.markdown import to_markdown
-    from mien.text import counted
 
     analyzer = Analyzer(model or zoo.DEFAULT)
     sets = _own_sets(photos or [])
@@ -81,7 +80,6 @@ def panel(
 def _own_sets(folders: list[Path]) -> list[PanelSet]:
     """A set of each folder; those of one name are called by their paths."""
     from mien.panel import read_class_folders
-    from mien.text import printable
 
     sets = [read_class_folders(folder) for folder in folders]
     names = [panel_set.name for panel_set in sets]

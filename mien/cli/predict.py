@@ -12,31 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-from mien.cli._options import (
-    Csv,
-    Detector,
-    Device,
-    Faces,
-    MinFace,
-    Model,
-    Parquet,
-    Prior,
-    argument,
-    option,
-)
+from mien import zoo
+from mien.cli import _options as opt
+from mien.cli._console import messages, progress, without_copies
+from mien.cli._options import argument, option
 from mien.errors import MienError, OutputError
+from mien.sources import STDIN, LeftOut, find_images, open_stdin, real_path
 from mien.text import counted
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from mien.modelinfo import ModelInfo
     from mien.pipeline import Analyzer
     from mien.results import Result
     from mien.sinks import Sink
     from mien.sinks.grown import GrowingSink
-    from mien.sources import LeftOut
 
 
 #: From this many images on a progress bar is shown on standard error.
@@ -60,18 +52,14 @@ def predict(
             "Images, folders, quoted globs, or - for an image on standard input.", metavar="PATH..."
         ),
     ],
-    model: Model = None,
-    detector: Detector = "yunet",
-    faces: Faces = False,
-    min_face: MinFace = None,
-    device: Device = "cpu",
-    prior: Prior = None,
-    min_confidence: Annotated[
-        float, option("Leave out faces whose top expression is less probable than this, 0 to 1.")
-    ] = 0.0,
-    min_quality: Annotated[
-        float, option("Leave out faces whose quality is below this, 0 to 1.")
-    ] = 0.0,
+    model: opt.Model = None,
+    detector: opt.Detector = "yunet",
+    faces: opt.Faces = False,
+    min_face: opt.MinFace = None,
+    device: opt.Device = "cpu",
+    prior: opt.Prior = None,
+    min_confidence: opt.MinConfidence = 0.0,
+    min_quality: opt.MinQuality = 0.0,
     min_score: Annotated[
         float | None, option("Lowest detection score, 0 to 1 (yunet: 0.6 by default).")
     ] = None,
@@ -80,8 +68,8 @@ def predict(
         option("Expressions per face: rows in the table (3), a list in JSON.", min=1),
     ] = None,
     as_json: Annotated[bool, option("Print JSON lines, one object per image.", "--json")] = False,
-    csv: Csv = None,
-    parquet: Parquet = None,
+    csv: opt.Csv = None,
+    parquet: opt.Parquet = None,
     annotate: Annotated[
         str | None, option("Write annotated copies to this folder.", metavar="DIR")
     ] = None,
@@ -112,8 +100,6 @@ def predict(
     """
     if as_json and csv == "-":
         raise typer.BadParameter("--json and --csv - would both print; give --csv a file")
-    from mien import zoo
-    from mien.cli._console import messages
     from mien.pipeline import Analyzer
 
     analyzer = Analyzer(
@@ -172,7 +158,6 @@ class _Outputs:
     def check(self, sources: list[str | Path]) -> None:
         """Raise OutputError where a table would replace an image to be read, or another table."""
         from mien.sinks import check_table
-        from mien.sources import STDIN, real_path
 
         if self.parquet is not None:
             check_table("parquet", self.parquet)
@@ -257,19 +242,14 @@ class _Run:
 
     def find(self, paths: list[str], recursive: bool) -> list[str | Path]:
         """Every image meant, each once, in the order given, without copies of an earlier call."""
-        from mien.cli._console import without_copies
-        from mien.sources import find_images
-
-        expanded = find_images(
-            paths, recursive=recursive, on_error=self.report, on_left_out=self._leave_out
-        )
-        found = list(expanded)
+        left = self._leave_out
+        every = find_images(paths, recursive=recursive, on_error=self.report, on_left_out=left)
+        found = list(every)
         if self.left_out > SHOWN:
             self.console.print(f"left out: {self.left_out - SHOWN:,} more files")
         return without_copies(found, self.outputs.annotate, self.console, self.quiet)
 
     def report(self, name: str, error: MienError) -> None:
-        """An image that cannot be read."""
         self.failed += 1
         self.console.print(f"error: {error}")
 
@@ -292,10 +272,6 @@ class _Run:
 
     def write(self, looked_at: Iterator[tuple[Result, Any]], sinks: list[Sink], count: int) -> int:
         """Hand every result to the sinks, print what is to be printed; the exit code."""
-        from rich.progress import MofNCompleteColumn, TimeRemainingColumn
-
-        from mien.cli._console import progress
-
         printed = self.outputs.as_json or self.outputs.csv == "-" or self.quiet
         with suppress(_NothingReadError), ExitStack() as stack:
             opened = [stack.enter_context(sink) for sink in sinks]
@@ -321,8 +297,6 @@ class _Run:
         return 2 if not self.done + self.before else 1 if self.failed or self.unread else 0
 
     def _print_table(self) -> None:
-        from rich.console import Console
-
         from mien.cli._table import print_results
 
         print_results(self.shown, Console(highlight=False), self.outputs.top or 3)
@@ -351,7 +325,6 @@ def _looked_at(
         yield from ((result, None) for result in results)
         return
     from mien.images import read_bytes, read_frames
-    from mien.sources import open_stdin
     from mien.video.flow import in_order
 
     def look(source: str | Path) -> tuple[Any, Any]:

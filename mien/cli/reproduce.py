@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli._console import say, wrote
-from mien.cli._options import (
-    Address,
-    Cpus,
-    Gpus,
-    Json,
-    Precision,
-    Runs,
-    TrainDevice,
-    TrainEngine,
-    argument,
-    option,
-)
-from mien.cli._training import (
-    DEVICES,
-    PRECISIONS,
-    check_choice,
-    cluster_of,
-    relaunch_with_allocator,
-)
-from mien.errors import require_extra
+from mien.cli import _options as opt
+from mien.cli._console import command_line, print_table, say, wrote
+from mien.cli._options import argument, option
+from mien.cli._training import begin, check_machine, cluster_of
+from mien.report.document import Table
 
 if TYPE_CHECKING:
     from mien.reproduce.record import Record
@@ -44,26 +26,26 @@ def reproduce(
         Path | None,
         option("Folder of the report (default: out/NAME, of a dry run out/NAME-dry-run)."),
     ] = None,
-    runs: Runs = Path("runs"),
+    runs: opt.Runs = Path("runs"),
     data: Annotated[
         Path | None, option("Folder of FER2013, muxspace and CK+, or FER2013 alone.")
     ] = None,
     fergit: Annotated[Path | None, option("FERGIT, where it is built.")] = None,
     seeds: Annotated[int | None, option("Seeds of every run (default: the run's own).")] = None,
     only: Annotated[list[str] | None, option("Train this run alone; may be repeated.")] = None,
-    device: TrainDevice = "auto",
-    engine: TrainEngine = "local",
-    address: Address = None,
-    cpus: Cpus = 1,
-    gpus: Gpus = 0,
-    precision: Precision = "auto",
+    device: opt.TrainDevice = "auto",
+    engine: opt.TrainEngine = "local",
+    address: opt.Address = None,
+    cpus: opt.Cpus = 1,
+    gpus: opt.Gpus = 0,
+    precision: opt.Precision = "auto",
     report_only: Annotated[
         bool, option("Train nothing; report what is there.", "--report-only")
     ] = False,
     dry_run: Annotated[
         bool, option("Two epochs of everything on a few images.", "--dry-run")
     ] = False,
-    json: Json = False,
+    json: opt.Json = False,
 ) -> None:
     """Train a paper's system as the paper does and report the paper's figures beside ours.
 
@@ -73,16 +55,14 @@ def reproduce(
     """
     from mien.reproduce.spec import PAPERS, get_system
 
-    check_choice("device", device, DEVICES)
-    check_choice("precision", precision, PRECISIONS)
+    check_machine(device, precision)
     if name is None:
         for system in map(get_system, PAPERS):
             ids = ", ".join(run.id for run in system.runs)
             typer.echo(f"{system.name:12s} {system.citation}: {ids}")
         return
     get_system(name)  # an unknown name fails before anything heavy is loaded
-    require_extra("train", ("torch", "pyarrow"), "`mien reproduce`")
-    relaunch_with_allocator()
+    begin("reproduce", device)
     from mien.reproduce import reproduce as run
     from mien.reproduce.plan import TrainOptions
 
@@ -99,7 +79,7 @@ def reproduce(
         options=TrainOptions(
             device, precision, dry_run, cluster=cluster_of(engine, address, cpus, gpus)
         ),
-        command=shlex.join(["mien", *sys.argv[1:]]),
+        command=command_line(),
         say=say,
     )
     wrote(*paths.values())
@@ -113,10 +93,6 @@ def reproduce(
 
 
 def _print(record: Record) -> None:
-    """The headline table, to standard output."""
-    from mien.cli._console import print_table
-    from mien.report.document import Table
-
     words = {True: "met", False: "missed", None: ""}
     rows = [
         [m.label, m.paper_text or "", m.ours_text or "", words[m.met]] for m in record.headlines

@@ -8,18 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-from mien.cli._options import (
-    BatchSize,
-    Data,
-    Flip,
-    Json,
-    Name,
-    ScoredModelOrNone,
-    Split,
-    load_model,
-    option,
-)
+from mien.cli import _options as opt
+from mien.cli._console import command_line, messages, print_report, progress, wrote
+from mien.cli._image import check_name, write_image
+from mien.cli._options import load_model, option
 from mien.errors import DataError
 
 if TYPE_CHECKING:
@@ -32,10 +26,10 @@ if TYPE_CHECKING:
 
 
 def robustness(
-    model: ScoredModelOrNone = None,
-    data: Data = None,
-    name: Name = None,
-    split: Split = "val",
+    model: opt.ScoredModelOrNone = None,
+    data: opt.Data = None,
+    name: opt.Name = None,
+    split: opt.Split = "val",
     corruption: Annotated[
         list[str] | None, option("Only this corruption; may be repeated.")
     ] = None,
@@ -49,9 +43,9 @@ def robustness(
     baseline: Annotated[
         Path | None, option("Another model's robustness.json to compare with.")
     ] = None,
-    flip: Flip = False,
-    batch_size: BatchSize = 256,
-    as_json: Json = False,
+    flip: opt.Flip = False,
+    batch_size: opt.BatchSize = 256,
+    as_json: opt.Json = False,
     sheet: Annotated[
         Path | None, option("Write a contact sheet of all corruptions of --photo.")
     ] = None,
@@ -68,7 +62,6 @@ def robustness(
         if sheet is None:
             raise DataError("Name a MODEL to score, or --sheet FILE to see the corruptions.")
         return
-    from mien.cli._console import command_line, wrote
     from mien.evaluate.report import facts_of
     from mien.evaluate.samples import samples_of
     from mien.robustness import corruption_error, read_report, write_report
@@ -132,18 +125,12 @@ def _fits(
 @contextmanager
 def _progress(corruptions: list[str] | None, severities: list[int] | None) -> Iterator[OnCell]:
     """A bar on stderr if that is a terminal, else a line a corruption."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
     from mien.robustness.corruptions import CORRUPTIONS, SEVERITIES
 
-    console = Console(stderr=True, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    console = messages()
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
     cells = len(set(corruptions or CORRUPTIONS)) * len(set(severities or SEVERITIES)) + 1
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    with progress(console, *columns) as bar:
         task = bar.add_task("clean", total=cells)
 
         def advance(name: str, severity: int, accuracy: float, again: bool) -> None:
@@ -156,7 +143,6 @@ def _progress(corruptions: list[str] | None, severities: list[int] | None) -> It
 
 
 def _print(report: RobustnessReport, against: dict[str, Any] | None) -> None:
-    from mien.cli._console import print_report
     from mien.report.document import figure, percent
     from mien.robustness.page import framing_table, grid_table
     from mien.robustness.report import title
@@ -177,8 +163,6 @@ def _print(report: RobustnessReport, against: dict[str, Any] | None) -> None:
 def _write_sheet(path: Path, photo: Path | None) -> None:
     from importlib import resources
 
-    from mien.cli._console import wrote
-    from mien.cli._image import check_name, write_image
     from mien.detect import load_detector
     from mien.emotions import FER2013
     from mien.images import read_image

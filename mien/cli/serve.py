@@ -7,10 +7,11 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mien import zoo
 from mien.cli._console import say
 from mien.cli._options import Device, MinFace, Model, Prior, VideoDetector, option
 
@@ -70,10 +71,10 @@ def serve(
     )
     start(
         settings,
-        model=model,
+        model=model or zoo.DEFAULT,
         detector=detector,
         min_face=min_face,
-        device=device,
+        providers=device,
         prior=prior,
         verbose=verbose,
         made_token=made,
@@ -108,30 +109,21 @@ def start_line(url: str, settings: Settings, *, made: bool) -> str:
 def start(
     settings: Settings,
     *,
-    model: str | None,
-    detector: str = "yunet",
-    min_face: float | None = None,
-    device: str = "cpu",
-    prior: str | None = None,
     verbose: bool = False,
     made_token: bool = False,
     query: str = "",
     open_browser: bool = False,
+    **analyzer: Any,
 ) -> None:
-    """Bind, load the models, say where the page is and serve; ``mien live`` uses it too."""
+    """Bind, load the models, say where the page is and serve; ``mien live`` uses it too.
+
+    ``analyzer`` are the arguments of :func:`mien.web.create_app` beside the settings.
+    """
 
     def make() -> ASGIApp:
-        from mien import zoo
         from mien.web.app import create_app
 
-        return create_app(
-            settings,
-            model=model or zoo.DEFAULT,
-            detector=detector,
-            min_face=min_face,
-            providers=device,
-            prior=prior,
-        )
+        return create_app(settings, **analyzer)
 
     logging.getLogger("mien.web").setLevel(logging.INFO if verbose else logging.WARNING)
     run_app(make, settings, made_token=made_token, query=query, open_browser=open_browser)

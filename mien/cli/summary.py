@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mien._version import __version__
+from mien.atomic import atomic_path, write_text
+from mien.cli._console import wrote
 from mien.cli._options import argument, option
 from mien.errors import MienError
+from mien.report.document import Chart, Charts, Document, Section, Table, Text, count, percent
+from mien.sources import real_path
+from mien.text import clock, csv_line, shown
 
 if TYPE_CHECKING:
     from mien.summary import Summary
@@ -42,8 +48,6 @@ def summary(
     Doubtful faces are left out and counted. Without --output the table is printed as CSV. With
     --spans, --output is a folder.
     """
-    from mien.cli._console import wrote
-    from mien.sources import real_path
     from mien.summary import face_files, summarize
     from mien.video.options import parse_time
 
@@ -70,9 +74,6 @@ def summary(
 
 
 def _write(found: Summary, output: Path | None, data: Path) -> None:
-    from mien.atomic import atomic_path, write_text
-    from mien.text import csv_line
-
     table = [found.cells(row) for row in found.rows]
     suffix = ".csv" if output is None else output.suffix.lower()
     if suffix == ".csv":
@@ -94,11 +95,7 @@ def _write(found: Summary, output: Path | None, data: Path) -> None:
 
 
 def _page(found: Summary, data: Path) -> Any:
-    from mien._version import __version__
     from mien.report.charts import MOST_CLASSES, heat_map
-    from mien.report.document import Chart, Charts, Document, Section, Table, Text, count, percent
-    from mien.text import shown
-    from mien.video.timeline import clock
 
     def name(row: Any) -> list[str]:
         group = [

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
-from mien.cli._console import say
-from mien.cli._options import (
-    Address,
-    Cpus,
-    Gpus,
-    Precision,
-    Runs,
-    TrainDevice,
-    TrainEngine,
-    argument,
-    option,
-)
-from mien.cli._training import (
-    DEVICES,
-    PRECISIONS,
-    check_choice,
-    cluster_of,
-    relaunch_with_allocator,
-)
+from mien.atomic import write_text
+from mien.cli import _options as opt
+from mien.cli._console import print_table, say, wrote
+from mien.cli._options import argument, option
+from mien.cli._training import begin, check_choice, check_machine, cluster_of
 from mien.errors import RecipeError, require_extra
 from mien.reproduce.spec import BUDGETS
 
@@ -52,16 +38,16 @@ def sweep(
     best: Annotated[
         bool, option("The paper's best cell of every row of its tables.", "--best")
     ] = False,
-    runs: Runs = Path("runs"),
+    runs: opt.Runs = Path("runs"),
     data: Annotated[Path | None, option("FER2013 in any published form.")] = None,
     seeds: Annotated[int, option("Seeds of every cell.")] = 1,
     jobs: Annotated[int, option("Processes at a time; 0: one for each GPU, else one.")] = 0,
-    device: TrainDevice = "auto",
-    engine: TrainEngine = "local",
-    address: Address = None,
-    cpus: Cpus = 1,
-    gpus: Gpus = 0,
-    precision: Precision = "auto",
+    device: opt.TrainDevice = "auto",
+    engine: opt.TrainEngine = "local",
+    address: opt.Address = None,
+    cpus: opt.Cpus = 1,
+    gpus: opt.Gpus = 0,
+    precision: opt.Precision = "auto",
     list_: Annotated[
         bool, option("Train nothing; print the table as it stands.", "--list")
     ] = False,
@@ -89,10 +75,8 @@ def sweep(
     if grid or best:
         cells = (cells_of.grid if grid else cells_of.best)(init or "imagenet")
     cells = cells_of.choose(cells, only or [])
-    require_extra("train", ("torch", "pyarrow"), "`mien sweep`")
+    begin("sweep", device, relaunch=not list_)
     require_extra("transfer", ("timm", "torchvision"), "`mien sweep`")
-    if not list_:
-        relaunch_with_allocator()
     from mien.reproduce.datasets import Datasets
     from mien.reproduce.plan import TrainOptions
     from mien.train.jobs import share_out
@@ -132,13 +116,9 @@ def _check(
 ) -> None:
     if name != _NAME:
         raise RecipeError(f"Unknown sweep {name!r}; there is one: {_NAME}.")
-    for key, value, known in (
-        ("budget", budget, BUDGETS),
-        ("device", device, DEVICES),
-        ("precision", precision, PRECISIONS),
-        ("format", form, (None, *_FORMS.values())),
-    ):
-        check_choice(key, value, known)
+    check_choice("budget", budget, BUDGETS)
+    check_machine(device, precision)
+    check_choice("format", form, (None, *_FORMS.values()))
     for key, number, least in (("seeds", seeds, 1), ("jobs", jobs, 0)):
         if number < least:
             raise RecipeError(f"--{key} must be {least} or more, not {number}.")
@@ -151,9 +131,6 @@ _FORMS = {".csv": "csv", ".json": "json", ".md": "markdown"}
 
 def _show(rows: list[Row], title: str) -> None:
     """The table for people, on standard error."""
-    from rich.console import Console
-
-    from mien.cli._console import print_table
     from mien.reproduce.sweep import table_of
 
     console = Console(stderr=True)
@@ -166,11 +143,10 @@ def _show(rows: list[Row], title: str) -> None:
 
 
 def _write(rows: list[Row], out: Path | None, form: str | None) -> None:
-    from mien.atomic import write_text
     from mien.reproduce.sweep import render
 
     if out is not None:
         write_text(out, render(rows, _FORMS[out.suffix]))
-        print(f"wrote {os.fspath(out)}", file=sys.stderr)
+        wrote(out)
     if form is not None:
         sys.stdout.write(render(rows, form))

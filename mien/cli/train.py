@@ -6,38 +6,27 @@ from typing import Annotated
 
 import typer
 
-from mien.cli._options import (
-    Data,
-    DryRun,
-    Fold,
-    Name,
-    Resume,
-    RunFolder,
-    Seed,
-    Set,
-    TrainDevice,
-    argument,
-    option,
-)
+from mien.cli import _options as opt
+from mien.cli._options import argument, option
 from mien.cli._training import begin, resolved, train_one
 
 
 def train(
     recipe: Annotated[str | None, argument("Recipe name; none lists them all.")] = None,
-    data: Data = None,
-    name: Name = None,
+    data: opt.Data = None,
+    name: opt.Name = None,
     protocol: Annotated[str | None, option("Named split; default: recipe's.")] = None,
-    fold: Fold = None,
-    seed: Seed = 0,
-    set_: Set = None,
+    fold: opt.Fold = None,
+    seed: opt.Seed = 0,
+    set_: opt.Set = None,
     init: Annotated[
         str | None,
         option("imagenet, random, a file or folder of weights (default: the recipe's)."),
     ] = None,
-    out: RunFolder = None,
-    resume: Resume = False,
-    dry_run: DryRun = False,
-    device: TrainDevice = "auto",
+    out: opt.RunFolder = None,
+    resume: opt.Resume = False,
+    dry_run: opt.DryRun = False,
+    device: opt.TrainDevice = "auto",
     show: Annotated[bool, option("Print the resolved recipe; stop.", "--show")] = False,
 ) -> None:
     """Train a named recipe; the run folder holds everything needed to resume and to trust it.

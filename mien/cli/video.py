@@ -11,39 +11,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from mien.cli._options import (
-    Csv,
-    Device,
-    Model,
-    Parquet,
-    Prior,
-    VideoDetector,
-    VideoMinFace,
-    argument,
-    option,
-)
+from mien import zoo
+from mien._system import give_large_blocks_back
+from mien.cli import _options as opt
+from mien.cli._console import PLAIN_SECONDS, messages, progress, without_copies
+from mien.cli._options import argument, option
 from mien.detect import VIDEO_MIN_FACE
 from mien.emotions import colour_of
 from mien.errors import MienError
-from mien.text import brief, counted, shown
-from mien.video.timeline import Timeline, clock
+from mien.text import brief, clock, counted, shown
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from mien.results import Result
     from mien.video.one import VideoSummary
     from mien.video.options import Options
     from mien.video.reader import Video
     from mien.video.run import VideoRun
-
-
-#: Without a terminal a line of progress is printed every so many seconds.
-PLAIN_SECONDS = 30.0
+    from mien.video.timeline import Timeline
 
 
 def video(
@@ -54,12 +42,12 @@ def video(
         Path | None,
         option("Write an annotated video; a folder for several videos.", metavar="FILE"),
     ] = None,
-    csv: Csv = None,
+    csv: opt.Csv = None,
     jsonl: Annotated[
         str | None,
         option("Write JSON lines, one object per frame; - prints them.", metavar="FILE"),
     ] = None,
-    parquet: Parquet = None,
+    parquet: opt.Parquet = None,
     plot: Annotated[
         Path | None,
         option("Write a timeline page; a folder for several videos.", metavar="FILE"),
@@ -72,9 +60,7 @@ def video(
     resume: Annotated[
         bool, option("Go on with a stopped run of the same command.", "--resume")
     ] = False,
-    checkpoint: Annotated[
-        float, option("Seconds between savings: what a killed run loses.", min=0)
-    ] = 20.0,
+    checkpoint: opt.Checkpoint = 20.0,
     smooth: Annotated[
         float, option("Smoothing's time constant in seconds; 0 is --no-smooth.", min=0)
     ] = 0.4,
@@ -101,11 +87,11 @@ def video(
     ] = True,
     bars: Annotated[bool, option("Draw the panels of probabilities.", "--bars/--no-bars")] = True,
     batch: Annotated[int, option("Frames whose faces are classified in one call.", min=1)] = 16,
-    model: Model = None,
-    detector: VideoDetector = "yunet",
-    min_face: VideoMinFace = VIDEO_MIN_FACE,
-    device: Device = "cpu",
-    prior: Prior = None,
+    model: opt.Model = None,
+    detector: opt.VideoDetector = "yunet",
+    min_face: opt.VideoMinFace = VIDEO_MIN_FACE,
+    device: opt.Device = "cpu",
+    prior: opt.Prior = None,
     min_confidence: Annotated[
         float, option("Name no expression that is less probable than this, 0 to 1.")
     ] = 0.0,
@@ -124,9 +110,6 @@ def video(
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     import cv2
 
-    from mien import zoo
-    from mien._system import give_large_blocks_back
-    from mien.cli._console import messages
     from mien.pipeline import Analyzer
     from mien.video.options import Options, Outputs, parse_time
     from mien.video.run import VideoRun
@@ -176,7 +159,6 @@ def _readable(
 ) -> list[Path]:
     """The videos that can be opened, each once, without copies in ``out`` of an earlier call; the
     others are named on standard error."""
-    from mien.cli._console import without_copies
     from mien.sources import STDIN, find_videos
     from mien.video.reader import Video
 
@@ -209,8 +191,6 @@ def _work(run: VideoRun, console: Console, options: Options, printed: bool) -> b
             whole &= not summary.skipped and not summary.cut_short
             _tell(summary, console)
             if not printed:
-                from mien.cli.video import print_video
-
                 print_video(summary.timeline, str(summary.source))
     if run.done:
         console.print(f"{counted(run.done, 'video')} had been done before.")
@@ -260,7 +240,7 @@ class _Watch:
             line = f"{video.path.name}: {done:,} frames"
             if self._total:
                 left = max(0, self._total - done) / max(self._rate, 1e-9)
-                line += f" of about {self._total:,}, {speed}, {_clock(left)} left"
+                line += f" of about {self._total:,}, {speed}, {clock(left)} left"
             else:
                 line += f", {speed}"
             self._console.print(line)
@@ -285,23 +265,13 @@ class _Watch:
         """A video is done: say how fast, and begin the next."""
         self.videos += 1
         if self._count > 1:
-            took = _clock(time.monotonic() - self._started)
+            took = clock(time.monotonic() - self._started)
             self._console.print(f"{self._count:,} frames in {took}, {self._rate:.0f} frames/s.")
         self.bar.remove_task(self._task)
         self._begin()
 
 
-def _clock(seconds: float) -> str:
-    from mien.video.timeline import clock
-
-    return clock(seconds)
-
-
 def _progress(console: Console) -> Progress:
-    from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
-
-    from mien.cli._console import progress
-
     return progress(
         console,
         TextColumn("{task.description}", markup=False),
@@ -330,7 +300,7 @@ def _tell(summary: VideoSummary, console: Console) -> None:
         console.print(f"{name}: {frames} skipped{where}.")
     if summary.cut_short:
         console.print(
-            f"{name}: ends at {_clock(summary.timeline.end)}, before its container says; "
+            f"{name}: ends at {clock(summary.timeline.end)}, before its container says; "
             "it may be damaged or cut short."
         )
     if summary.video is not None:

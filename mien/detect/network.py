@@ -119,7 +119,7 @@ def _decoded(out: list[NDArray[np.float32]], width: int, min_score: float) -> Ro
     return merged(np.concatenate(rows)) if rows else np.empty((0, COLUMNS), np.float32)
 
 
-def merged(rows: Rows, overlap: float = NMS_OVERLAP) -> Rows:
+def merged(rows: Rows) -> Rows:
     """Of rows (N, 15) whose boxes overlap, the best alone; best first."""
     if len(rows) < 2:
         return rows
@@ -134,5 +134,5 @@ def merged(rows: Rows, overlap: float = NMS_OVERLAP) -> Rows:
         wide = np.minimum(x2[best], x2[left]) - np.maximum(x1[best], x1[left])
         high = np.minimum(y2[best], y2[left]) - np.maximum(y1[best], y1[left])
         both = np.clip(wide, 0, None) * np.clip(high, 0, None)
-        left = left[both <= overlap * (area[best] + area[left] - both)]
+        left = left[both <= NMS_OVERLAP * (area[best] + area[left] - both)]
     return rows[kept]

@@ -35,7 +35,6 @@ class View:
         return cls(resize(image, height, width), np.array([[sx, 0, 0], [0, sy, 0]]))
 
     def shrunk(self, height: int, width: int) -> View:
-        """This view at another size."""
         scale = np.array([[width / self.image.shape[1]], [height / self.image.shape[0]]])
         return View(resize(self.image, height, width), self.matrix * scale, self.angle)
 

@@ -20,7 +20,7 @@ range of grey values, as its crops are. Measured in docs/photos.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -245,7 +245,7 @@ class YuNet:
                 seen[14] = row[14]
                 row = seen
         for _ in range(MOST_STEPS):
-            leaning = (_roll(row) - angle + 180) % 360 - 180
+            leaning = (roll_of(_points(row)) - angle + 180) % 360 - 180
             if abs(leaning) < (LEVEL if angle else NEARLY_LEVEL):
                 break
             angle += min(STEP, max(-STEP, GAIN * leaning))
@@ -315,13 +315,7 @@ def _centre(row: Rows) -> tuple[float, float]:
 
 
 def _points(row: Rows) -> tuple[tuple[float, float], ...]:
-    values: Iterable[float] = row[4:14].tolist()
-    numbers = iter(values)
-    return tuple(zip(numbers, numbers, strict=True))
-
-
-def _roll(row: Rows) -> float:
-    return roll_of(_points(row))
+    return tuple((x, y) for x, y in row[4:14].reshape(5, 2).tolist())
 
 
 def _plausible(table: Rows, height: int, width: int) -> NDArray[np.bool_]:

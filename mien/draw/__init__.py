@@ -247,11 +247,6 @@ def _overlap(a: Rect, b: Rect) -> int:
     return max(0, wide) * max(0, high)
 
 
-def _inside(rect: Rect, width: int, height: int) -> bool:
-    x, y, w, h = rect
-    return x >= 0 and y >= 0 and x + w <= width and y + h <= height
-
-
 def _clamped(x: float, y: float, size: tuple[int, int], width: int, height: int) -> Rect:
     w, h = size
     return max(0, min(round(x), width - w)), max(0, min(round(y), height - h)), w, h
@@ -297,17 +292,16 @@ def _place_bars(
     """Right of the box, left, below or above, wholly inside and covering nothing; else None."""
     x, y, w, h = box
     pw, ph = size
-    width, height = frame
+    if pw > frame[0] or ph > frame[1]:
+        return None
     for px, py in (
         (x + w + 2 * gap, y),
         (x - pw - 2 * gap, y),
         (x + (w - pw) / 2, y + h + 2 * gap),
         (x + (w - pw) / 2, y - ph - 2 * gap),
     ):
-        rect = _clamped(px, py, size, width, height)
-        if not any(_overlap(rect, other) for other in (*taken, box)) and _inside(
-            rect, width, height
-        ):
+        rect = _clamped(px, py, size, *frame)
+        if not any(_overlap(rect, other) for other in (*taken, box)):
             return rect
     return None
 
@@ -389,12 +383,11 @@ def draw(image: Image, result: Result, *, bars: bool = True) -> Image:
                 _paste(canvas, label, place[0], place[1])
                 taken.append(place)
                 break
-    if bars:
-        for face, box, cap in zip(result.faces, boxes, caps, strict=True):
-            panel = _bars(face, cap)
-            others = [other for other in boxes if other is not box]
-            place = _place_bars(box, panel.size, gap, frame, [*taken, *others])
-            if place is not None:
-                _paste(canvas, panel, place[0], place[1])
-                taken.append(place)
+    for face, box, cap in zip(result.faces, boxes, caps, strict=True) if bars else ():
+        panel = _bars(face, cap)
+        others = [other for other in boxes if other is not box]
+        place = _place_bars(box, panel.size, gap, frame, [*taken, *others])
+        if place is not None:
+            _paste(canvas, panel, place[0], place[1])
+            taken.append(place)
     return canvas

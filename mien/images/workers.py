@@ -143,7 +143,8 @@ class _Worker:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._to, self._from = self._process.stdin, self._process.stdout
-        self._end = weakref.finalize(self, _end, self._process, os.getpid())
+        self.kill = self._process.kill  # another thread may wait for its answer
+        self.stop = weakref.finalize(self, _end, self._process, os.getpid())  # and frees the pipes
         _widen(self._from.fileno())
         self._limits = {"seconds": seconds, "memory": memory}
 
@@ -155,14 +156,6 @@ class _Worker:
     @property
     def alive(self) -> bool:
         return self._process.poll() is None
-
-    def kill(self) -> None:
-        """End it; another thread may wait for its answer."""
-        self._process.kill()
-
-    def stop(self) -> None:
-        """End it and free what it holds here."""
-        self._end()
 
 
 def _end(process: subprocess.Popen[bytes], owner: int) -> None:

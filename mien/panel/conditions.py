@@ -105,25 +105,22 @@ def _sized(side: int) -> Change:
 def _covered(top: float, bottom: float, left: float, right: float) -> Change:
     """A grey rectangle over a part of the face's square, in shares of its side."""
 
-    def change(image: Image, place: Place, key: str) -> tuple[Image, Place]:
+    def change(image: Image, place: Place, key: str) -> Any:
         x, y, side = place[0] - place[2] / 2, place[1] - place[2] / 2, place[2]
-        out = image.copy()
         corner = round(x + left * side), round(y + top * side)
         other = round(x + right * side), round(y + bottom * side)
-        cv2.rectangle(out, corner, other, (128, 128, 128), -1)
-        return out, place
+        return cv2.rectangle(image.copy(), corner, other, (128, 128, 128), -1)
 
-    return change
+    return _pixels_only(change)
 
 
-def _masked(image: Image, place: Place, key: str) -> tuple[Image, Place]:
+def _masked(image: Image, place: Place, key: str) -> Any:
     """A light mask from the bridge of the nose to under the chin."""
     x, y, side = place
     shape = [(-0.36, 0.02), (0, -0.06), (0.36, 0.02), (0.3, 0.38), (0, 0.56), (-0.3, 0.38)]
     points = np.array([[x + dx * side, y + dy * side] for dx, dy in shape])
-    out = image.copy()
-    cv2.fillPoly(out, [np.rint(points).astype(np.int32)], (225, 215, 200), cv2.LINE_AA)
-    return out, place
+    whole = np.rint(points).astype(np.int32)
+    return cv2.fillPoly(image.copy(), [whole], (225, 215, 200), cv2.LINE_AA)
 
 
 #: In the order of reports; "clean" is the photo as it is.
@@ -145,5 +142,5 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition("128 pixels", "size", _sized(128), crops=False),
     Condition("lower half covered", "covered", _covered(0.5, 1.1, -0.1, 1.1)),
     Condition("left half covered", "covered", _covered(-0.1, 1.1, -0.1, 0.5)),
-    Condition("masked", "covered", _masked),
+    Condition("masked", "covered", _pixels_only(_masked)),
 )

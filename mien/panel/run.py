@@ -105,11 +105,9 @@ class PanelReport:
     first_unreadable: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
         return asdict(self)
 
     def cell(self, name: str, condition: str = "clean") -> CellScore | None:
-        """The score of one set under one condition."""
         found = (c for c in self.cells if (c.set, c.condition) == (name, condition))
         return next(found, None)
 

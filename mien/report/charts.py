@@ -11,25 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from mien.report import svg
 from mien.report.document import NOT_RUN, number
 from mien.report.plots import Cell, cells
-from mien.report.svg import (
-    QUARTERS,
-    WIDTH,
-    Axes,
-    Key,
-    class_colour,
-    diamond,
-    disc,
-    document,
-    key,
-    line,
-    percent_tick,
-    rect,
-    round_ticks,
-    row_axes,
-    text,
-)
 
 _OURS, _PAPER = "var(--accent)", "var(--ink)"
 #: Colour of each curve by the end of its column's name.
@@ -73,8 +57,8 @@ def curves(
         for x, value, epoch in paper.get(part, ()):
             printed = f"{100 * value:.2f} %" if share else f"{value:.4f}"
             hint = f"paper, epoch {epoch:g}: {name} {kind} {printed}"
-            axes.parts.append(diamond(axes.px(x), axes.py(value), stroke, hint))
-    entries: list[Key] = [
+            axes.add(svg.diamond(axes.px(x), axes.py(value), stroke, hint))
+    entries: list[svg.Key] = [
         ("line", stroke, name)
         for part, name, stroke in _PARTS
         if any(lines[part]) or paper.get(part)
@@ -88,16 +72,16 @@ def curves(
     return axes.image(f"{kind.capitalize()} of each epoch", axes.key(entries))
 
 
-def _epoch_axes(points: _Points, share: bool) -> Axes:
+def _epoch_axes(points: _Points, share: bool) -> svg.Axes:
     """Axes of epochs against fractions, or against a loss from 0."""
     ys, epochs = [y for _, y in points], [x for x, _ in points]
-    y_ticks = round_ticks(min(ys) if share else 0.0, max(ys))
+    y_ticks = svg.round_ticks(min(ys) if share else 0.0, max(ys))
     if share:
         y_ticks = [t for t in y_ticks if t <= 1.0 + 1e-9]
     first, last = min(epochs), max(max(epochs), min(epochs) + 1)
-    axes = Axes((first, last), (y_ticks[0], y_ticks[-1]), (58, 14, 366, 230))
-    whole = [t for t in round_ticks(first, last, 8) if first <= t <= last and t == round(t)]
-    plain: Callable[[float], str] = percent_tick if share else "{:.3g}".format
+    axes = svg.Axes((first, last), (y_ticks[0], y_ticks[-1]), (58, 14, 366, 230))
+    whole = [t for t in svg.round_ticks(first, last, 8) if first <= t <= last and t == round(t)]
+    plain: Callable[[float], str] = svg.percent_tick if share else "{:.3g}".format
     axes.grid(whole, y_ticks, "{:.0f}".format, plain)
     return axes
 
@@ -107,7 +91,7 @@ def _points(rows: Sequence[Mapping[str, Any]], column: str) -> list[tuple[float,
     return [(epoch, value) for epoch, value in found if epoch is not None and value is not None]
 
 
-def _draw_part(axes: Axes, seeds: Sequence[_Points], stroke: str, name: str) -> None:
+def _draw_part(axes: svg.Axes, seeds: Sequence[_Points], stroke: str, name: str) -> None:
     """One seed as a line; several as thin lines with their mean on top."""
     tables = [dict(points) for points in seeds if points]
     several = len(seeds) > 1
@@ -123,7 +107,7 @@ def _draw_part(axes: Axes, seeds: Sequence[_Points], stroke: str, name: str) -> 
         axes.curve(shared, means, stroke, f"{name}, mean of {len(tables)} seeds", width=2.4)
 
 
-def _mark_chosen(axes: Axes, seeds: Sequence[_Points], chosen: Sequence[int | None]) -> None:
+def _mark_chosen(axes: svg.Axes, seeds: Sequence[_Points], chosen: Sequence[int | None]) -> None:
     for points, epoch in zip(seeds, chosen, strict=False):
         value = dict(points).get(float(epoch)) if epoch is not None else None
         if epoch is not None and value is not None:
@@ -154,11 +138,11 @@ def bars(
     """
     known = [v for _, values in rows for v in values if v is not None]
     high = 1.0 if share else (max(known, default=1.0) or 1.0) * 1.05
-    ticks = [t for t in round_ticks(0, high, 4) if t <= high + 1e-9]
+    ticks = [t for t in svg.round_ticks(0, high, 4) if t <= high + 1e-9]
     step = 12.0 + 17 * len(series)
-    plain: Callable[[float], str] = percent_tick if share else "{:g}".format
-    axes, middles = row_axes([r[0] for r in rows], (0, high), ticks, plain, step=step, right=62)
-    axes.parts.append(key([(*_LOOKS[kind], kind) for kind in series], axes.left, 15)[0])
+    plain: Callable[[float], str] = svg.percent_tick if share else "{:g}".format
+    axes, middles = svg.row_axes([r[0] for r in rows], (0, high), ticks, plain, step=step, right=62)
+    axes.head_key([(*_LOOKS[kind], kind) for kind in series])
     for (name, values), middle in zip(rows, middles, strict=True):
         y = middle - step / 2 + 6
         for kind, value in zip(series, values, strict=True):
@@ -168,11 +152,11 @@ def bars(
 
 
 def _bar(
-    axes: Axes, y: float, name: str, kind: str, value: float | None, share: bool
+    axes: svg.Axes, y: float, name: str, kind: str, value: float | None, share: bool
 ) -> tuple[str, ...]:
     if value is None:
         missing = "not in the paper" if kind == "paper" else NOT_RUN
-        return (text(axes.left + 6, y + 11, missing, "muted small"),)
+        return (svg.text(axes.left + 6, y + 11, missing, "muted small"),)
     shape, colour = _LOOKS[kind]
     hollow = shape == "hollow"
     words = f"{100 * value:.2f} %" if share else f"{value:.4f}"
@@ -180,8 +164,8 @@ def _bar(
     extra = f' rx="3" stroke="{colour}" stroke-width="1.2"' if hollow else ' rx="3"'
     fill = "var(--surface)" if hollow else colour
     return (
-        rect(axes.left, y, end - axes.left, 14, fill, f"{name}, {kind}: {words}", extra),
-        text(end + 6, y + 11, words, "small strong" if kind == "ours" else "small"),
+        svg.rect(axes.left, y, end - axes.left, 14, fill, f"{name}, {kind}: {words}", extra),
+        svg.text(end + 6, y + 11, words, "small strong" if kind == "ours" else "small"),
     )
 
 
@@ -196,9 +180,11 @@ def seed_dots(
     if not values:
         return ""
     values += [paper for *_, paper in rows if paper is not None]
-    ticks = [t for t in round_ticks(min(values) - 0.004, max(values) + 0.004, 5) if t <= 1.0 + 1e-9]
+    ticks = [
+        t for t in svg.round_ticks(min(values) - 0.004, max(values) + 0.004, 5) if t <= 1.0 + 1e-9
+    ]
     fine = min((b - a for a, b in pairwise(ticks)), default=1) < 0.0099
-    axes, middles = row_axes(
+    axes, middles = svg.row_axes(
         [r[0] for r in rows],
         (ticks[0], ticks[-1]),
         ticks,
@@ -212,19 +198,19 @@ def seed_dots(
         ("line", _OURS, "mean"),
         ("diamond", _PAPER, "paper"),
     ]
-    axes.parts.append(key(entries, axes.left, 15)[0])
+    axes.head_key(entries)
     for (name, pairs, paper), middle in zip(rows, middles, strict=True):
         if paper is not None:
             hint = f"{name}: paper {100 * paper:.2f} %"
-            axes.parts.append(diamond(axes.px(paper), middle, _PAPER, hint))
+            axes.add(svg.diamond(axes.px(paper), middle, _PAPER, hint))
         if len(pairs) > 1:
             mean = sum(v for _, v in pairs) / len(pairs)
             x = axes.px(mean)
-            axes.parts.append(line(x, middle - 15, x, middle + 15, _OURS, ' stroke-width="2.5"'))
-            axes.parts.append(text(x, middle - 18, f"{100 * mean:.2f}", "mid small strong"))
+            axes.add(svg.line(x, middle - 15, x, middle + 15, _OURS, ' stroke-width="2.5"'))
+            axes.add(svg.text(x, middle - 18, f"{100 * mean:.2f}", "mid small strong"))
         for seed, value in pairs:
             hint = f"{name}, {what} {seed}: {100 * value:.2f} %"
-            axes.parts.append(disc(axes.px(value), middle, _OURS, hint, 5, ' fill-opacity=".8"'))
+            axes.add(svg.disc(axes.px(value), middle, _OURS, hint, 5, ' fill-opacity=".8"'))
     return axes.image(f"Accuracy of every {what}")
 
 
@@ -246,16 +232,16 @@ def differences(rows: Sequence[Difference], title: str, words: str) -> str:
     A row whose interval leaves out zero is drawn in colour.
     """
     if not rows:
-        nothing = [text(8, 20, "No row can be compared yet.", "muted")]
-        return document(nothing, WIDTH, 32, title)
+        nothing = [svg.text(8, 20, "No row can be compared yet.", "muted")]
+        return svg.document(nothing, svg.WIDTH, 32, title)
     rows = sorted(rows, key=lambda row: -row.mean)
     drawn = [0.0, *(v for r in rows for v in (*r.values, r.mean, r.low, r.high) if v is not None)]
-    ticks = round_ticks(min(drawn), max(drawn))
+    ticks = svg.round_ticks(min(drawn), max(drawn))
     limits = (ticks[0], ticks[-1])
     names = [row.name for row in rows]
-    axes, middles = row_axes(names, limits, ticks, _signed, step=24, top=8, right=52)
+    axes, middles = svg.row_axes(names, limits, ticks, _signed, step=24, top=8, right=52)
     zero = axes.px(0)
-    axes.parts.append(line(zero, axes.top, zero, axes.bottom, "var(--ink)"))
+    axes.add(svg.line(zero, axes.top, zero, axes.bottom, "var(--ink)"))
     for row, at in zip(rows, middles, strict=True):
         settled = row.low is not None and row.high is not None and row.low * row.high > 0
         stroke = "var(--muted)"
@@ -263,14 +249,14 @@ def differences(rows: Sequence[Difference], title: str, words: str) -> str:
             stroke = _OURS if row.mean > 0 else "var(--second)"
         if row.low is not None and row.high is not None:
             ends = axes.px(row.low), axes.px(row.high)
-            axes.parts.append(line(ends[0], at, ends[1], at, stroke, ' stroke-width="2"'))
+            axes.add(svg.line(ends[0], at, ends[1], at, stroke, ' stroke-width="2"'))
         for value in row.values:
             hint = f"{row.name}: {value:+.2f}"
-            axes.parts.append(disc(axes.px(value), at, "var(--muted)", hint, 2.5))
-        axes.parts.append(disc(axes.px(row.mean), at, stroke, row.hint or row.name, 4.5))
+            axes.add(svg.disc(axes.px(value), at, "var(--muted)", hint, 2.5))
+        axes.add(svg.disc(axes.px(row.mean), at, stroke, row.hint or row.name, 4.5))
         bold = "end strong" if settled else "end"
-        axes.parts.append(text(WIDTH - 6, at + 4, f"{row.mean:+.2f}", bold))
-    axes.parts.append(text(axes.left + axes.width / 2, axes.bottom + 33, words, "muted mid"))
+        axes.add(svg.text(svg.WIDTH - 6, at + 4, f"{row.mean:+.2f}", bold))
+    axes.add(svg.text(axes.left + axes.width / 2, axes.bottom + 33, words, "muted mid"))
     return axes.image(title, axes.bottom + 42)
 
 
@@ -283,14 +269,14 @@ def class_distribution(counts: Mapping[str, Mapping[str, int]], classes: Sequenc
     totals = {c: sum(int(by.get(c, 0)) for by in counts.values()) for c in classes}
     everything = sum(totals.values()) or 1
     high = max([*totals.values(), 1])
-    ticks = [t for t in round_ticks(0, high, 4) if t <= high]
-    axes, middles = row_axes(classes, (0, high), ticks, "{:,.0f}".format, top=30, right=104)
+    ticks = [t for t in svg.round_ticks(0, high, 4) if t <= high]
+    axes, middles = svg.row_axes(classes, (0, high), ticks, "{:,.0f}".format, top=30, right=104)
     shades = [1.0 - 0.68 * i / max(len(counts) - 1, 1) for i in range(len(counts))]
     grey = "color-mix(in srgb,var(--muted) {:.0f}%,var(--surface))"
     entries = [
         ("box", grey.format(100 * a), split) for a, split in zip(shades, counts, strict=True)
     ]
-    axes.parts.append(key(entries, axes.left, 15)[0])
+    axes.head_key(entries)
     for name, middle in zip(classes, middles, strict=True):
         x = axes.left
         for shade, (split, by_class) in zip(shades, counts.items(), strict=True):
@@ -298,22 +284,24 @@ def class_distribution(counts: Mapping[str, Mapping[str, int]], classes: Sequenc
             width = axes.px(n) - axes.left
             extra = f' fill-opacity="{shade:.2f}"'
             hint = f"{name}, {split}: {n:,}"
-            axes.parts.append(rect(x, middle - 10, width, 20, class_colour(name), hint, extra))
+            axes.add(svg.rect(x, middle - 10, width, 20, svg.class_colour(name), hint, extra))
             x += width
         words = f"{totals[name]:,} · {100 * totals[name] / everything:.1f} %"
-        axes.parts.append(text(x + 6, middle + 4, words, "small"))
+        axes.add(svg.text(x + 6, middle + 4, words, "small"))
     return axes.image("Images of each class")
 
 
 def probability_bars(probabilities: Mapping[str, float]) -> str:
     """The probability of each class for one face, most probable first."""
     rows = sorted(probabilities.items(), key=lambda pair: -pair[1])
-    axes, middles = row_axes([name for name, _ in rows], (0, 1), QUARTERS, step=24, top=8, right=64)
+    axes, middles = svg.row_axes(
+        [name for name, _ in rows], (0, 1), svg.QUARTERS, step=24, top=8, right=64
+    )
     for i, ((name, value), middle) in enumerate(zip(rows, middles, strict=True)):
-        end, colour = axes.px(value), class_colour(name)
-        axes.parts.append(rect(axes.left, middle - 8, end - axes.left, 16, colour, name, ' rx="3"'))
+        end, colour = axes.px(value), svg.class_colour(name)
+        axes.add(svg.rect(axes.left, middle - 8, end - axes.left, 16, colour, name, ' rx="3"'))
         words = f"{100 * value:.1f} %"
-        axes.parts.append(text(end + 6, middle + 4, words, "small" + " strong" * (not i)))
+        axes.add(svg.text(end + 6, middle + 4, words, "small" + " strong" * (not i)))
     return axes.image("Probability of each class", axes.bottom + 22)
 
 

@@ -16,24 +16,12 @@ from numpy.typing import NDArray
 from mien.atomic import make_folder, write_text
 from mien.emotions import has_colour
 from mien.errors import OutputError
-from mien.report.document import (
-    VERDICTS,
-    Block,
-    Chart,
-    Charts,
-    Document,
-    Face,
-    Gallery,
-    Pairs,
-    Section,
-    Table,
-    Text,
-)
+from mien.report import document as doc
 from mien.report.markdown import to_markdown
 from mien.report.svg import STYLE, class_colour, page_style
 
 
-def to_html(document: Document) -> str:
+def to_html(document: doc.Document) -> str:
     """The whole page; images of a dataset are in it if the document holds any."""
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in document.notes)
     cards = "".join(_card(*card) for card in document.cards)
@@ -76,10 +64,10 @@ def _card(name: str, value: str, below: str) -> str:
 
 def _verdict(text: str) -> str:
     """The class of a cell that is a verdict: " is-met", " is-not-run"."""
-    return f" is-{text.replace(' ', '-')}" if text in VERDICTS else ""
+    return f" is-{text.replace(' ', '-')}" if text in doc.VERDICTS else ""
 
 
-def _navigation(sections: Sequence[Section]) -> str:
+def _navigation(sections: Sequence[doc.Section]) -> str:
     links = []
     for section in sections:
         link = f'<a href="#{section.id}">{escape(section.title)}</a>'
@@ -93,7 +81,7 @@ def _navigation(sections: Sequence[Section]) -> str:
     return f'<nav aria-label="Contents"><ul>{"".join(links)}</ul></nav>'
 
 
-def _section(section: Section, level: int) -> str:
+def _section(section: doc.Section, level: int) -> str:
     inner = "".join(_block(block) for block in section.blocks)
     title = escape(section.title)
     tag = min(level, 4)
@@ -112,28 +100,28 @@ def _section(section: Section, level: int) -> str:
     )
 
 
-def _block(block: Block) -> str:
-    if isinstance(block, Text):
+def _block(block: doc.Block) -> str:
+    if isinstance(block, doc.Text):
         kind = ' class="note"' if block.note else ' class="say"'
         head = f"<b>{escape(block.title)}.</b> " if block.title else ""
         return f"<p{kind}>{head}{escape(block.text)}</p>"
-    if isinstance(block, Table):
+    if isinstance(block, doc.Table):
         return _table(block)
-    if isinstance(block, Charts):
+    if isinstance(block, doc.Charts):
         drawn = "".join(_figure(chart) for chart in block.charts)
         return f'<div class="charts">{drawn}</div>'
-    if isinstance(block, Pairs):
+    if isinstance(block, doc.Pairs):
         rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in block.rows)
         return f"<dl>{rows}</dl>"
     return _gallery(block)
 
 
-def _figure(chart: Chart) -> str:
+def _figure(chart: doc.Chart) -> str:
     words = f"<b>{escape(chart.title)}.</b> {escape(chart.caption)}".strip()
     return f'<figure class="chart">{chart.svg}<figcaption>{words}</figcaption></figure>'
 
 
-def _table(table: Table) -> str:
+def _table(table: doc.Table) -> str:
     kinds = [
         " ".join(["text"] * (i < table.left) + ["wrap"] * (i in table.wrap))
         for i in range(len(table.header))
@@ -179,7 +167,7 @@ def _chip(name: str) -> str:
     return f'<i class="chip" style="background:{class_colour(name)}"></i>{escape(name)}'
 
 
-def _gallery(gallery: Gallery) -> str:
+def _gallery(gallery: doc.Gallery) -> str:
     parts = []
     for name, faces in gallery.rows:
         images = "".join(_face(face) for face in faces)
@@ -189,7 +177,7 @@ def _gallery(gallery: Gallery) -> str:
     return f'<div class="flow">{"".join(parts)}</div>' if gallery.flow else "".join(parts)
 
 
-def _face(face: Face) -> str:
+def _face(face: doc.Face) -> str:
     below = "".join(f"<span>{_chip(line)}</span>" for line in face.caption.split("\n") if line)
     return (
         f'<span class="one"><img alt="{escape(face.label, quote=True)}" '
@@ -207,7 +195,9 @@ def png_base64(image: NDArray[np.uint8]) -> str:
     return base64.b64encode(buffer.tobytes()).decode("ascii")
 
 
-def write_files(folder: str | Path, stem: str, record: str, document: Document) -> dict[str, Path]:
+def write_files(
+    folder: str | Path, stem: str, record: str, document: doc.Document
+) -> dict[str, Path]:
     """Write ``stem.json`` (``record``, JSON), ``stem.md`` and ``stem.html`` into ``folder``.
 
     Returns:

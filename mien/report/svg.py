@@ -226,6 +226,13 @@ class Axes:
         low, high = self.y_limits
         return self.bottom - (y - low) / ((high - low) or 1) * self.height
 
+    def points(self, xs: Sequence[float], ys: Sequence[float]) -> str:
+        """Points of the data as the attribute of a line or an area."""
+        return " ".join(f"{num(self.px(x))},{num(self.py(y))}" for x, y in zip(xs, ys, strict=True))
+
+    def add(self, *parts: str) -> None:
+        self.parts += parts
+
     def grid(
         self,
         x_ticks: Sequence[float],
@@ -233,24 +240,23 @@ class Axes:
         x_format: Callable[[float], str] = percent_tick,
         y_format: Callable[[float], str] = percent_tick,
     ) -> None:
-        """Draw the grid with its tick labels."""
         right = self.left + self.width
         for tick in y_ticks:
             y = self.py(tick)
-            self.parts.append(line(self.left, y, right, y, "var(--grid)"))
-            self.parts.append(text(self.left - 6, y + 4, y_format(tick), "muted end small"))
+            self.add(line(self.left, y, right, y, "var(--grid)"))
+            self.add(text(self.left - 6, y + 4, y_format(tick), "muted end small"))
         for tick in x_ticks:
             x = self.px(tick)
-            self.parts.append(line(x, self.top, x, self.bottom, "var(--grid)"))
-            self.parts.append(text(x, self.bottom + 15, x_format(tick), "muted mid small"))
+            self.add(line(x, self.top, x, self.bottom, "var(--grid)"))
+            self.add(text(x, self.bottom + 15, x_format(tick), "muted mid small"))
 
     def labels(self, x_label: str, y_label: str, below: float = 33) -> None:
         """Name the axes: ``below`` the plot, and upright at the left edge."""
         middle = self.left + self.width / 2
-        self.parts.append(text(middle, self.bottom + below, x_label, "muted mid"))
+        self.add(text(middle, self.bottom + below, x_label, "muted mid"))
         height = self.top + self.height / 2
         turned = f' transform="rotate(-90 10 {num(height)})"'
-        self.parts.append(text(10, height, y_label, "muted mid", turned))
+        self.add(text(10, height, y_label, "muted mid", turned))
 
     def curve(
         self,
@@ -264,23 +270,24 @@ class Axes:
         """A line through the points; a single one is a dot."""
         if len(xs) == 1:
             self.dot(xs[0], ys[0], stroke, hint)
-        points = " ".join(
-            f"{num(self.px(x))},{num(self.py(y))}" for x, y in zip(xs, ys, strict=True)
-        )
-        self.parts.append(
-            f'<polyline points="{points}" fill="none" stroke="{stroke}" stroke-width="{width}" '
-            f'stroke-linejoin="round" stroke-linecap="round"{extra}>{_tip(hint)}</polyline>'
+        self.add(
+            f'<polyline points="{self.points(xs, ys)}" fill="none" stroke="{stroke}" '
+            f'stroke-width="{width}" stroke-linejoin="round" stroke-linecap="round"{extra}>'
+            f"{_tip(hint)}</polyline>"
         )
 
     def dot(self, x: float, y: float, fill: str, hint: str = "", radius: float = 4) -> None:
-        """A disc at a point of the data."""
-        self.parts.append(disc(self.px(x), self.py(y), fill, hint, radius))
+        self.add(disc(self.px(x), self.py(y), fill, hint, radius))
 
     def key(self, entries: Sequence[Key], gap: float = 54) -> float:
         """The key, ``gap`` below the axes; returns where the chart may end."""
         drawn, y = key(entries, self.left, self.bottom + gap, self.left + self.width + 14)
-        self.parts.append(drawn)
+        self.add(drawn)
         return y + 10
+
+    def head_key(self, entries: Sequence[Key]) -> None:
+        """The key above a chart of rows."""
+        self.add(key(entries, self.left, 15)[0])
 
     def image(self, label: str, bottom: float | None = None) -> str:
         """The whole ``<svg>``; ``bottom`` is where it ends."""
@@ -310,5 +317,5 @@ def row_axes(
     most = int((left - 10) / 6.6)
     for name, y in zip(names, middles, strict=True):
         shown = name if len(name) <= most else f"{name[: most - 1]}…"
-        axes.parts.append(text(left - 8, y + 4, shown, "end"))
+        axes.add(text(left - 8, y + 4, shown, "end"))
     return axes, middles

@@ -53,16 +53,12 @@ class Box:
         return (self.x + self.width / 2, self.y + self.height / 2)
 
     def to_dict(self) -> dict[str, float]:
-        return {
-            "x": round(float(self.x), 2),  # a detector of one's own may give numpy's numbers
-            "y": round(float(self.y), 2),
-            "width": round(float(self.width), 2),
-            "height": round(float(self.height), 2),
-        }
+        # A detector of one's own may give numpy's numbers.
+        return {f.name: round(float(getattr(self, f.name)), 2) for f in fields(self)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Box:
-        return cls(*(float(data[k]) for k in ("x", "y", "width", "height")))
+        return cls(*(float(data[f.name]) for f in fields(cls)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +179,7 @@ class Face:
         """
         points = tuple((round(float(x), 2), round(float(y), 2)) for x, y in self.landmarks)
         parts = None if self.parts is None else self.parts.to_dict()
+        score = self.detection_score
         out: dict[str, Any] = {
             "emotion": self.emotion.value,
             "confidence": round(self.confidence, 6),
@@ -190,9 +187,7 @@ class Face:
             "blend": None if self.blend is None else [e.value for e in self.blend],
             "box": self.box.to_dict(),
             "landmarks": [list(point) for point in points],
-            "detection_score": None
-            if self.detection_score is None
-            else round(float(self.detection_score), 6),
+            "detection_score": None if score is None else round(float(score), 6),
             "unsure": self.unsure,
             # Of what stands here, so that a record that was read is written alike.
             "quality": None if parts is None else round(math.prod(parts.values()), 3),
@@ -300,15 +295,13 @@ class Result(Shown):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Result:
+        names = ("model", "model_sha256", "mien_version", "detector")
         return cls(
             faces=tuple(Face.from_dict(f) for f in data["faces"]),
             width=int(data["width"]),
             height=int(data["height"]),
             source=data.get("source"),
-            model=data.get("model", ""),
-            model_sha256=data.get("model_sha256", ""),
-            mien_version=data.get("mien_version", ""),
-            detector=data.get("detector", ""),
+            **{name: data.get(name, "") for name in names},
             frame=None if data.get("frame") is None else int(data["frame"]),
             time=None if data.get("time") is None else float(data["time"]),
             skipped=int(data.get("skipped", 0)),

@@ -23,7 +23,8 @@ from mien.sinks import CsvSink, JsonLinesSink, ParquetSink, Sink
 from mien.sinks.rows import columns
 from mien.text import from_cell, shown
 
-_OVER = "leave --resume out to start over."
+#: The end of a sentence on a stopped run that cannot be gone on with.
+START_OVER = "leave --resume out to start over."
 
 
 def name_of(source: object) -> str:
@@ -45,10 +46,10 @@ def sources_of(
         found = {(name_of(name), sha) for name, sha in _rows(kind, path, labels, video)}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(
-            f"{path} is no table of this run ({first_line(error)}); {_OVER}"
+            f"{path} is no table of this run ({first_line(error)}); {START_OVER}"
         ) from None
     if other := next((name for name, sha in found if sha != sha256), None):
-        raise OutputError(f"{path} holds rows of another model ({other}); {_OVER}")
+        raise OutputError(f"{path} holds rows of another model ({other}); {START_OVER}")
     return {name for name, _ in found}
 
 
@@ -113,10 +114,12 @@ class GrowingSink(Sink):
         self.done = set.intersection(*self._held.values())
         with told_of(self._path), suppress(FileNotFoundError):
             if any(result.model_sha256 != sha256 for result in self._results()):
-                raise OutputError(f"{self._path} is of a run with another model; {_OVER}")
+                raise OutputError(f"{self._path} is of a run with another model; {START_OVER}")
             self.done |= {name_of(result.source) for result in self._results()}
         if any(names - self.done for names in self._held.values()):
-            raise OutputError(f"{self._first} and the other tables hold different images; {_OVER}")
+            raise OutputError(
+                f"{self._first} and the other tables hold different images; {START_OVER}"
+            )
 
     def _results(self) -> Iterator[Result]:
         """What the stopped run had done: its last line may be cut."""
@@ -126,7 +129,7 @@ class GrowingSink(Sink):
                     try:
                         yield Result.from_dict(json.loads(line))
                     except (ValueError, KeyError, TypeError):
-                        raise OutputError(f"{self._path} is damaged; {_OVER}") from None
+                        raise OutputError(f"{self._path} is damaged; {START_OVER}") from None
 
     def __enter__(self) -> Self:
         for path in self._targets.values():

@@ -26,6 +26,8 @@ from mien.text import printable
 
 #: What faces may be grouped by.
 KEYS = ("source", "folder", "track")
+#: Columns without which a table is none of faces.
+NEEDED = ("face", "source", "emotion", "unsure", "quality")
 #: Times in seconds from there on are none.
 LONGEST = 1e9
 #: A member at the top of an archive.
@@ -98,16 +100,10 @@ class _Group:
     """The sums of one group and window, block by block."""
 
     def __init__(self, classes: int) -> None:
+        #: Faces, faces of each name, sums of probabilities.
         self.blocks: dict[tuple[int, int], Floats] = {}
         self.doubtful = self.transitions = 0
         self._size = 1 + 2 * classes
-
-    def add(self, block: tuple[int, int], sums: Floats) -> None:
-        """``sums``: faces, faces of each name, sums of probabilities."""
-        if block in self.blocks:
-            self.blocks[block] += sums
-        else:
-            self.blocks[block] = sums.copy()
 
     def figures(self, rng: np.random.Generator) -> tuple[int, Floats, Floats | None]:
         """Faces; shares and means, (2K,); and their intervals, (2, 2K)."""
@@ -118,17 +114,11 @@ class _Group:
         values = total[1:] / total[0]
         if len(blocks) < LEAST_BLOCKS:
             return int(total[0]), values, None
-        draws = [
-            rng.multinomial(len(blocks), np.full(len(blocks), 1 / len(blocks))) @ blocks
-            for _ in range(DRAWS)
-        ]
-        drawn = np.array(draws)
+        even = np.full(len(blocks), 1 / len(blocks))
+        drawn = np.array([rng.multinomial(len(blocks), even) @ blocks for _ in range(DRAWS)])
         # A draw of nothing but small blocks may hold few faces, never none.
-        return (
-            int(total[0]),
-            values,
-            np.percentile(drawn[:, 1:] / drawn[:, :1], [2.5, 97.5], axis=0),
-        )
+        intervals = np.percentile(drawn[:, 1:] / drawn[:, :1], [2.5, 97.5], axis=0)
+        return int(total[0]), values, intervals
 
 
 def summarize(
@@ -169,38 +159,28 @@ def summarize(
     keys, videos, groups = tuple(by), {}, {}  # type: ignore[var-annotated]
     out: Summary | None = None
     last: dict[tuple[str, int], int] = {}
-    for columns in _batches(Path(data)):
+    for table in face_tables(Path(data), NEEDED, ("time", "track", "steady")):
+        columns = dict(zip(table.column_names, table.columns, strict=True))
         labels = tuple(name[2:] for name in columns if name.startswith("p_"))
         out = out or Summary(keys, labels)
         _add(columns, out, groups, videos, last, every, block, min_quality)
     if out is None:
         raise MienError(f"{data} holds no faces.")
     rng = np.random.default_rng(seed)
-    size = len(out.labels)
     for (group, window), sums in sorted(groups.items(), key=lambda item: _order(item[0])):
         faces, values, intervals = sums.figures(rng)
-        timed = every is not None and window is not None
-        out.rows.append(
-            Row(
-                group,
-                window * every if timed else None,
-                (window + 1) * every if timed else None,
-                faces,
-                sums.doubtful,
-                sums.transitions,
-                values[:size],
-                values[size:],
-                None if intervals is None else intervals[:, :size],
-                None if intervals is None else intervals[:, size:],
-            )
-        )
+        start = end = None
+        if every is not None and window is not None:
+            start, end = window * every, (window + 1) * every
+        counts = (faces, sums.doubtful, sums.transitions)
+        spread = (None, None) if intervals is None else np.split(intervals, 2, axis=1)
+        out.rows.append(Row(group, start, end, *counts, *np.split(values, 2), *spread))
     return out
 
 
 def _order(key: tuple[tuple[Any, ...], int | None]) -> tuple[Any, ...]:
     group, window = key
-    flat = ((value is not None, value) for value in (*group, window))
-    return tuple(flat)
+    return tuple((value is not None, value) for value in (*group, window))
 
 
 def face_files(data: Path) -> list[Path]:
@@ -243,13 +223,6 @@ def face_tables(data: Path, needed: Sequence[str], more: Sequence[str] = ()) -> 
             raise MienError(f"{path} cannot be read: {first_line(error)}.") from None
 
 
-def _batches(data: Path) -> Iterator[dict[str, Any]]:
-    """Columns of faces, some thousand rows at a time."""
-    needed = ("face", "source", "emotion", "unsure", "quality")
-    for table in face_tables(data, needed, ("time", "track", "steady")):
-        yield dict(zip(table.column_names, table.columns, strict=True))
-
-
 def _add(
     columns: dict[str, Any],
     out: Summary,
@@ -260,7 +233,6 @@ def _add(
     block: float,
     min_quality: float,
 ) -> None:
-    """Add a batch of rows to the groups that they belong to."""
     count, labels = len(columns["source"]), out.labels
     sources = [printable(name) for name in columns["source"].to_pylist()]
     codes = np.array([videos.setdefault(name, len(videos)) for name in sources])
@@ -307,7 +279,7 @@ def _add(
         group.doubtful += int(doubts)
         group.transitions += int(changes)
         if more[0]:
-            group.add((code, part), more)
+            group.blocks[code, part] = group.blocks.get((code, part), 0.0) + more
 
 
 def _folder(source: str) -> str:

@@ -60,7 +60,6 @@ def _seen(row: dict[str, Any], least: float) -> tuple[int, float, str]:
 
 
 def _spans(seen: list[tuple[int, float, str]]) -> list[Span]:
-    """By track and time."""
     steps = [b - a for a, b in pairwise(sorted({time for _, time, _ in seen}))]
     gap = max(GAP, 2.5 * median(steps)) if steps else GAP
     spans: list[Span] = []

@@ -59,7 +59,6 @@ class Animation:
             raise VideoError(str(error)) from None
 
     def grab(self) -> bool:
-        """Go to the next frame, if there is one."""
         self._damaged = False
         try:
             self._frame, self._ahead = self._ahead or self._read(), None
@@ -90,7 +89,6 @@ class Animation:
         return sides.get(prop, math.nan)
 
     def release(self) -> None:
-        """Forget the file."""
         self._frames.close()
 
 

@@ -81,7 +81,6 @@ class CutDetector:
         return {"before": before, "time": self._time, "changes": list(self._changes)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state`."""
         self._before = None
         if state["before"] is not None:
             flat = np.frombuffer(bytes.fromhex(state["before"]), np.uint8)

@@ -10,7 +10,6 @@ import subprocess
 import tempfile
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -24,18 +23,6 @@ SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 
 #: H.264 quality (lower is better; 18 is hard to tell from the original) and speed.
 CRF, PRESET = "20", "veryfast"
-
-
-class Encoder(Protocol):
-    """Writes images of one size to a video of a constant rate."""
-
-    def write(self, image: NDArray[np.uint8]) -> None:
-        """Add an image, uint8 (H, W, 3) BGR."""
-        ...
-
-    def close(self) -> None:
-        """Finish the file. Raises OutputError when it is not whole."""
-        ...
 
 
 def ffmpeg_path() -> str | None:
@@ -75,7 +62,7 @@ def ffmpeg_codec(ffmpeg: str, suffix: str) -> tuple[str, ...] | None:
 
 
 class FfmpegEncoder:
-    """Pipes images into ffmpeg.
+    """Pipes images, uint8 (H, W, 3) BGR, into ffmpeg; the file is whole once it is closed.
 
     ``path``'s ending chooses the container; ``size`` is every image's width and height, of which
     an odd one grows by a pixel, as H.264 asks; ``codec`` is from :func:`ffmpeg_codec`.
@@ -160,6 +147,10 @@ class OpenCvEncoder:
         self._writer.release()
         if not self._path.is_file() or self._path.stat().st_size == 0:
             raise OutputError(f"Cannot write {str(self._path)!r}: OpenCV's encoder wrote nothing.")
+
+
+#: What writes images of one size to a video of a constant rate.
+Encoder = FfmpegEncoder | OpenCvEncoder
 
 
 def run_ffmpeg(ffmpeg: str, arguments: list[str], folder: Path | None = None) -> str | None:

@@ -7,15 +7,13 @@ the number of threads or on the size of a batch.
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Self, TypeVar
+from itertools import islice, repeat, takewhile
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -99,7 +97,7 @@ def analyze_frames(
     with ExitStack() as stack:
         finders = stack.enter_context(ThreadPoolExecutor(workers, "mien-detect"))
         namer = stack.enter_context(ThreadPoolExecutor(1, "mien-batch"))
-        decoded = stack.enter_context(Prefetch(frames, max(1, min(4, room))))
+        decoded = stack.enter_context(closing(prefetched(frames, max(1, min(4, room)))))
         ahead = workers - 1 + min(2, room)
         chunks = batched(in_order(finders, look, decoded, ahead), batch)
         for part in in_order(namer, name, chunks, min(1, room) if images else 1):
@@ -124,60 +122,18 @@ def thumbnail(image: NDArray[np.uint8], detection: Detection) -> NDArray[np.uint
     return np.asarray(out, np.uint8)
 
 
-class Prefetch(Iterator[_In]):
-    """Runs ``items`` in a thread of its own, ``depth`` ahead at most. Close it, or exhaust it."""
-
-    def __init__(self, items: Iterable[_In], depth: int) -> None:
-        self._queue: queue.Queue[object] = queue.Queue(max(1, depth))
-        self._stop = threading.Event()
-        self._items = items
-        self._thread = threading.Thread(target=self._run, name="mien-decode", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        end: BaseException = StopIteration()
-        iterator = iter(self._items)
-        try:
-            for item in iterator:
-                if not self._put(item):
-                    return
-        except BaseException as error:
-            end = error
-            if isinstance(iterator, Generator):
-                iterator.close()
-        self._put(end)
-
-    def _put(self, item: object) -> bool:
-        while not self._stop.is_set():
-            with suppress(queue.Full):
-                self._queue.put(item, timeout=0.1)
-                return True
-        return False
-
-    def __next__(self) -> _In:
-        if self._stop.is_set():
-            raise StopIteration
-        item = self._queue.get()
-        if isinstance(item, BaseException):
-            self.close()
-            raise item
-        return item  # type: ignore[return-value]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop the thread and wait for it."""
-        self._stop.set()
-        self._thread.join()
+def prefetched(items: Iterable[_In], depth: int) -> Generator[_In, None, None]:
+    """``items``, made in a thread of its own, ``depth`` ahead at most. Close it, or exhaust it."""
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1, "mien-decode") as thread:
+        ahead = in_order(thread, lambda _: next(iterator, end), repeat(None), depth)
+        with closing(ahead):
+            yield from takewhile(lambda item: item is not end, ahead)
 
 
 def in_order(
     executor: Executor, work: Callable[[_In], _Out], items: Iterable[_In], ahead: int
-) -> Iterator[_Out]:
+) -> Generator[_Out, None, None]:
     """``map`` over an executor that takes at most ``ahead`` items more than it has given back."""
     waiting: deque[Future[_Out]] = deque()
     try:

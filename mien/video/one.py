@@ -238,7 +238,6 @@ class _Painter:
             self._writer.write(future.result(), time)
 
     def drain(self) -> None:
-        """Write everything that is waiting."""
         while self._waiting:
             self._write_one()
 

@@ -14,8 +14,8 @@ import numpy as np
 from mien.emotions import Label, colour_of
 from mien.report.html import page
 from mien.report.svg import class_colour
-from mien.text import counted
-from mien.video.timeline import FaceTrack, Timeline, clock, encoded
+from mien.text import clock, counted
+from mien.video.timeline import FaceTrack, Timeline, encoded
 
 #: Faces that get a chart of their own on the page; the others are counted.
 CHARTS = 24

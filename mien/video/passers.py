@@ -99,7 +99,6 @@ class Passers:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state`."""
         self._now = float(state["now"])
         self._seen = {int(track): _Seen(**seen) for track, seen in state["seen"].items()}
         self._held = deque(map(Result.from_dict, state["held"]))

@@ -16,6 +16,7 @@ from mien.atomic import make_folder, write_text
 from mien.errors import VideoError
 from mien.pipeline import Analyzer
 from mien.sinks import is_stream
+from mien.sinks.grown import START_OVER
 from mien.video.options import Options, Outputs, is_folder
 
 #: Raised when what is saved changes its meaning.
@@ -74,10 +75,7 @@ def _record(path: Path) -> dict[str, Any]:
         # Another file's words are not to name files outside of the outputs' folders.
         if re.fullmatch("[0-9a-f]{12}", record["token"]) and {"run", "format"} <= record.keys():
             return dict(record)
-    raise VideoError(f"{path} is damaged; {_AGAIN}")
-
-
-_AGAIN = "leave --resume out to start over."
+    raise VideoError(f"{path} is damaged; {START_OVER}")
 
 
 def token_of(path: Path) -> str | None:
@@ -104,13 +102,13 @@ def load(path: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     record = _record(path)
     if record["format"] != FORMAT:
-        raise VideoError(f"{path} is of mien {record.get('mien')}; {_AGAIN}")
+        raise VideoError(f"{path} is of mien {record.get('mien')}; {START_OVER}")
     wanted = json.loads(json.dumps(fingerprint))
     wanted["videos"] = wanted["videos"][: len(record["run"].get("videos", []))]
     other = [name for name in wanted if record["run"].get(name) != wanted[name]]
     if other:
         raise VideoError(
             f"{path} belongs to a run with other {', '.join(other)}: repeat that run's command, or "
-            + _AGAIN
+            + START_OVER
         )
     return None if record.get("phase") == "begun" else record

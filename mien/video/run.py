@@ -135,7 +135,6 @@ class VideoRun:
         return self._state_file is not None and self._state_file.exists()
 
     def _targets(self) -> list[Path]:
-        """Every file that the run writes."""
         tables = [Path(t) for t in self.outputs.tables.values() if not is_stream(t)]
         return tables + [p for o in self._places for p in (o.video, o.plot) if p is not None]
 

@@ -22,7 +22,7 @@ from mien.emotions import Label
 from mien.errors import VideoError, require_extra
 from mien.results import Result
 from mien.sinks import STDOUT, CsvSink, JsonLinesSink, ParquetSink, Sink, check_table, is_stream
-from mien.sinks.grown import name_of, sources_of
+from mien.sinks.grown import START_OVER, name_of, sources_of
 from mien.text import cut
 
 
@@ -54,10 +54,7 @@ def open_part(path: Path, length: int | None = None) -> IO[bytes]:
     if length is None:
         return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), "r+b")
     if path.is_symlink() or not path.is_file() or path.stat().st_size < length:
-        raise VideoError(
-            f"{path} is missing or shorter than the stopped run left it; "
-            "leave --resume out to start over."
-        )
+        raise VideoError(f"{path} is missing or shorter than the stopped run left it; {START_OVER}")
     part = os.fdopen(os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)), "r+b")
     part.truncate(length)
     part.seek(length)
@@ -129,7 +126,6 @@ class Tables:
             yield
 
     def write(self, result: Result) -> None:
-        """Add a frame."""
         for sink in self._sinks:
             sink.write(result)
         if self._part is not None:
@@ -149,7 +145,7 @@ class Tables:
         """Make the files, each whole or not at all; a run that was stopped here does it again."""
         for kind, target in self._files.items():
             if self._path.is_symlink() or not self._path.is_file():
-                raise VideoError(f"{self._path} is gone; leave --resume out to start over.")
+                raise VideoError(f"{self._path} is gone; {START_OVER}")
             held = self.held(kind)
             after = Path(target) if held else None
             with ExitStack() as stack:

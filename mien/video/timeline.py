@@ -201,7 +201,6 @@ class Timeline:
         return {**whole, "tracks": tracks, "seen": seen, "stayed": sorted(self.stayed)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state`."""
         for name in _KEPT:
             setattr(self, name, state[name])
         self.tracks = {t["track"]: self._track(t) for t in state["tracks"]}
@@ -260,10 +259,3 @@ def _pack(array: NDArray[Any]) -> str:
 
 def _unpack(text: str) -> bytes:
     return zlib.decompress(base64.b64decode(text))
-
-
-def clock(seconds: float) -> str:
-    """75.5 -> "1:15", with hours where there are any."""
-    whole = int(max(0.0, seconds))
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"

@@ -24,18 +24,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.atomic import atomic_path, make_folder, output_error, remove, write_bytes
+from mien.atomic import atomic_path, make_folder, output_error, remove, told_of, write_bytes
 from mien.errors import OutputError, VideoError
-from mien.video.encode import (
-    Encoder,
-    FfmpegEncoder,
-    OpenCvEncoder,
-    check_suffix,
-    ffmpeg_codec,
-    ffmpeg_path,
-    run_ffmpeg,
-    start_offset,
-)
+from mien.sinks.grown import START_OVER
+from mien.video import encode
 from mien.video.tables import new_token, part_of
 
 #: A gap in the time stamps is filled with repeated images, but not beyond so many seconds; the
@@ -72,15 +64,15 @@ class VideoWriter:
         token: str | None = None,
         offset: float = 0.0,
     ) -> None:
-        check_suffix(target)
+        encode.check_suffix(target)
         self.target = target
         self._suffix = target.suffix.lower()
         self.fps, self._video, self._offset = fps, video, offset
         self._token = token or (new_token() if state is None else str(state["token"]))
         self._folder = part_of(target, self._token)
-        self._ffmpeg = ffmpeg_path()
-        self._codec = ffmpeg_codec(self._ffmpeg, self._suffix) if self._ffmpeg else None
-        self._encoder: Encoder | None = None
+        self._ffmpeg = encode.ffmpeg_path()
+        self._codec = encode.ffmpeg_codec(self._ffmpeg, self._suffix) if self._ffmpeg else None
+        self._encoder: encode.Encoder | None = None
         self._last: NDArray[np.uint8] | None = None
         self._current: str | None = None
         self._segments: list[str] = []
@@ -91,7 +83,7 @@ class VideoWriter:
         if self.target.is_dir():
             raise output_error(target, IsADirectoryError(21, "it is a folder"))
         make_folder(self._folder.parent)
-        try:
+        with told_of(target):
             if state is None:
                 self._folder.mkdir()
             else:
@@ -99,8 +91,6 @@ class VideoWriter:
             for file in self._folder.iterdir():
                 if file.name not in (*self._segments, _LAST):
                     file.unlink()
-        except OSError as error:
-            raise output_error(target, error) from error
 
     @property
     def codec(self) -> str:
@@ -113,20 +103,17 @@ class VideoWriter:
         self._left_out = float(state["left_out"])
         self._size = tuple(state["size"]) if state["size"] else None
         if self._folder.is_symlink() or not all(map(_SEGMENT.fullmatch, self._segments)):
-            raise VideoError(
-                f"{self._folder} is not as the stopped run left it; leave --resume out to start "
-                "over."
-            )
+            raise VideoError(f"{self._folder} is not as the stopped run left it; {START_OVER}")
         missing = [name for name in self._segments if not (self._folder / name).is_file()]
         if missing:
             raise VideoError(
                 f"{self._folder / missing[0]} is missing, a part of the stopped run's video; "
-                "leave --resume out to start over."
+                + START_OVER
             )
         if self._segments and state["codec"] != self.codec:  # they could not be joined
             raise VideoError(
                 f"The stopped run's video in {self._folder} was written by {state['codec']}, but "
-                f"now there is {self.codec}: restore that, or leave --resume out to start over."
+                f"now there is {self.codec}: restore that, or {START_OVER}"
             )
         last = self._folder / _LAST
         if last.is_file() and not last.is_symlink():
@@ -157,14 +144,14 @@ class VideoWriter:
         self._encoder.write(image)
         self._slot += 1
 
-    def _open(self) -> Encoder:
+    def _open(self) -> encode.Encoder:
         assert self._size is not None
         # A name of its own: an ffmpeg that outlived a killed run may still write its segment.
         self._current = f"{len(self._segments):05d}-{secrets.token_hex(4)}{self._suffix}"
         path = self._folder / self._current
         if self._ffmpeg and self._codec:
-            return FfmpegEncoder(self._ffmpeg, path, self._size, self.fps, self._codec)
-        return OpenCvEncoder(path, self._size, self.fps)
+            return encode.FfmpegEncoder(self._ffmpeg, path, self._size, self.fps, self._codec)
+        return encode.OpenCvEncoder(path, self._size, self.fps)
 
     def checkpoint(self) -> dict[str, Any]:
         """Finish the segment; the state to go on from, JSON-ready."""
@@ -221,7 +208,7 @@ class VideoWriter:
         is_mp4 = self._suffix in (".mp4", ".m4v", ".mov")
         tail = ["-c:v", "copy", *(["-movflags", "+faststart"] if is_mp4 else []), str(path)]
         for sound in self._sounds(ffmpeg):
-            problem = run_ffmpeg(ffmpeg, [*images, *sound, *tail], self._folder)
+            problem = encode.run_ffmpeg(ffmpeg, [*images, *sound, *tail], self._folder)
             if problem is None:
                 return
         raise OutputError(f"Cannot write {str(self.target)!r}: ffmpeg says: {problem}.")
@@ -230,7 +217,7 @@ class VideoWriter:
         """Options for the sound, the best first: as it is, encoded anew, none."""
         if self._video is None:
             return [[]]
-        begin = (self._begin or 0.0) - self._offset + start_offset(self._video)
+        begin = (self._begin or 0.0) - self._offset + encode.start_offset(self._video)
         cut = ["-ss", f"{begin:.6f}"] if begin > 0 else []
         cut += ["-t", f"{self._slot / self.fps:.6f}", "-i", str(self._video.absolute())]
         cut += ["-map", "0:v:0", "-map", "1:a?"]
@@ -239,7 +226,7 @@ class VideoWriter:
 
     def _encode_again(self, path: Path) -> None:
         assert self._size is not None
-        out = OpenCvEncoder(path, self._size, self.fps)
+        out = encode.OpenCvEncoder(path, self._size, self.fps)
         for name in self._segments:
             capture = cv2.VideoCapture(str(self._folder / name), cv2.CAP_FFMPEG)
             while (image := capture.read())[0]:

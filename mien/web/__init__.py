@@ -6,22 +6,15 @@ app = create_app(Settings())          # any ASGI server runs it; `mien serve` do
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
 from mien.errors import require_extra
+from mien.web.settings import Limits, Settings
 
 if TYPE_CHECKING:
     from mien.web.app import create_app
-    from mien.web.settings import Limits, Settings
 
 __all__ = ["Limits", "Settings", "create_app", "require_web"]
-
-_HOMES = {
-    "Limits": "mien.web.settings",
-    "Settings": "mien.web.settings",
-    "create_app": "mien.web.app",
-}
 
 
 def require_web(what: str) -> None:
@@ -32,8 +25,9 @@ def require_web(what: str) -> None:
 
 
 def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        if name == "create_app":
-            require_web("The server")
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name == "create_app":
+        require_web("The server")
+        from mien.web.app import create_app
+
+        return create_app
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

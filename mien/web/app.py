@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from mien import zoo
 from mien._system import file_sha256
@@ -29,7 +28,7 @@ from mien.web import schemas
 from mien.web.guard import Guard
 from mien.web.metrics import Metrics
 from mien.web.page import add_page
-from mien.web.problems import Problem
+from mien.web.problems import NO_STORE, Problem
 from mien.web.settings import Settings
 from mien.web.stream import serve_stream
 from mien.web.uploads import read_uploads
@@ -107,12 +106,6 @@ def create_app(
         await serve_stream(websocket, workers, metrics, settings)
 
     return app
-
-
-def _json(value: object) -> Response:
-    body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    headers = {"cache-control": "no-store"}
-    return Response(body.encode(), media_type="application/json", headers=headers)
 
 
 def _add_problems(app: FastAPI) -> None:
@@ -213,7 +206,7 @@ def _add_predict(app: FastAPI, workers: Workers, metrics: Metrics, settings: Set
             more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
             raise Problem(422, f"{errors[0]['detail']}{more}", errors=errors)
         results = [outcome.result and outcome.result.to_dict() for outcome in outcomes]
-        return _json({"results": results, "errors": errors})
+        return JSONResponse({"results": results, "errors": errors}, headers=NO_STORE)
 
 
 def _add_facts(app: FastAPI, workers: Workers, metrics: Metrics, settings: Settings) -> None:
@@ -228,7 +221,8 @@ def _add_facts(app: FastAPI, workers: Workers, metrics: Metrics, settings: Setti
     )
     async def models() -> Response:
         limits = {name: getattr(settings.limits, name) for name in settings.limits.__slots__}
-        return _json({"models": known, "detector": workers.detector, "limits": limits})
+        answer = {"models": known, "detector": workers.detector, "limits": limits}
+        return JSONResponse(answer, headers=NO_STORE)
 
     @app.get(
         "/healthz",
@@ -237,7 +231,8 @@ def _add_facts(app: FastAPI, workers: Workers, metrics: Metrics, settings: Setti
         responses=schemas.problem_responses(403, 421, 431),
     )
     async def health() -> Response:
-        return _json({"status": "ok", "version": __version__, "model": workers.info.name})
+        answer = {"status": "ok", "version": __version__, "model": workers.info.name}
+        return JSONResponse(answer, headers=NO_STORE)
 
     @app.get(
         "/metrics",

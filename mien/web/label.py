@@ -22,7 +22,7 @@ import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mien._system import file_stamp
@@ -37,7 +37,7 @@ from mien.track import iou
 from mien.web.guard import Guard
 from mien.web.metrics import Metrics
 from mien.web.page import add_page
-from mien.web.problems import Problem
+from mien.web.problems import NO_STORE, Problem
 
 if TYPE_CHECKING:
     from mien.pipeline import Analyzer
@@ -159,7 +159,6 @@ class Labelling:
         return place.replace(os.sep, "/")
 
     def state(self) -> dict[str, Any]:
-        """What the page shows."""
         with self._lock:
             waiting = [face for face in self.faces if face.row is None]
             if self._shown is None:
@@ -237,13 +236,10 @@ class Labelling:
             if not self.rows:
                 raise DataError("There is no answer to take back.")
             face, place = self._last(), printable(self.rows[-1]["path"])
+            if face is None and self.done:
+                raise DataError(f"{place} has no such face here; change it in the table.")
             if face is None:
-                what = (
-                    "has no such face here; change it in the table"
-                    if self.done
-                    else "was not looked at yet; try again in a moment"
-                )
-                raise DataError(f"{place} {what}.")
+                raise DataError(f"{place} was not looked at yet; try again in a moment.")
             row = self.rows[-1]
             self._write(self.rows[:-1], self._lines[:-1])
             face.row, face.taken_back, self._shown = None, row, face
@@ -332,9 +328,7 @@ def create_label_app(work: Labelling, settings: Settings, model: str) -> Starlet
             raise Problem(422, str(error)) from None
         except MienError as error:
             raise Problem(507, str(error)) from None
-        body = json.dumps({**work.state(), "model": model}, ensure_ascii=False).encode()
-        headers = {"cache-control": "no-store"}
-        return Response(body, media_type="application/json", headers=headers)
+        return JSONResponse({**work.state(), "model": model}, headers=NO_STORE)
 
     async def state(request: Request) -> Response:
         return await asyncio.to_thread(told)
@@ -356,7 +350,7 @@ def create_label_app(work: Labelling, settings: Settings, model: str) -> Starlet
             data = await asyncio.to_thread(work.image, int(request.path_params["number"]))
         except MienError as error:
             raise Problem(422, str(error)) from None
-        return Response(data, media_type="image/jpeg", headers={"cache-control": "no-store"})
+        return Response(data, media_type="image/jpeg", headers=NO_STORE)
 
     async def missing(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 404

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
@@ -23,25 +25,18 @@ class Metrics:
         self.active = 0
         self.streams = 0
         self.registry = registry = CollectorRegistry()
-
-        def histogram(name: str, text: str, labels: tuple[str, ...] = ()) -> Histogram:
-            return Histogram(name, text, labels, buckets=BUCKETS, registry=registry)
-
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(name, text, registry=registry)
-
-        info = Gauge("mien_info", "What is running.", ("version", "model"), registry=registry)
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        histogram = partial(Histogram, buckets=BUCKETS, registry=registry)
+        info = gauge("mien_info", "What is running.", ("version", "model"))
         info.labels(version, model).set(1)
         route = ("route", "method", "status")
-        self._requests = Counter("mien_requests", "Answered requests.", route, registry=registry)
+        self._requests = counter("mien_requests", "Answered requests.", route)
         self._request_seconds = histogram(
             "mien_request_seconds", "From a request's head to the end of its answer.", ("route",)
         )
-        self.images = Counter("mien_images", "Images by outcome.", ("outcome",), registry=registry)
-        self.frames = Counter(
-            "mien_frames", "WebSocket frames by outcome.", ("outcome",), registry=registry
-        )
-        self.faces = Counter("mien_faces", "Faces found.", registry=registry)
+        self.images = counter("mien_images", "Images by outcome.", ("outcome",))
+        self.frames = counter("mien_frames", "WebSocket frames by outcome.", ("outcome",))
+        self.faces = counter("mien_faces", "Faces found.")
         self.analysis_seconds = histogram("mien_analysis_seconds", "Work on one image.")
         self.frame_seconds = histogram(
             "mien_frame_seconds", "From a frame's arrival to its answer."
@@ -52,7 +47,6 @@ class Metrics:
         ProcessCollector(registry=registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count one answered request."""
         self._requests.labels(route, method, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
 
@@ -61,5 +55,4 @@ class Metrics:
         return self.registry.get_sample_value(name, labels) or 0.0
 
     def render(self) -> bytes:
-        """The page."""
         return generate_latest(self.registry)

@@ -8,6 +8,8 @@ from http import HTTPStatus
 from typing import Any
 
 MEDIA_TYPE = "application/problem+json"
+#: The header of answers that nobody may keep.
+NO_STORE = {"cache-control": "no-store"}
 
 
 class Problem(Exception):  # noqa: N818 - RFC 9457's word
@@ -31,14 +33,12 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
 
     @property
     def title(self) -> str:
-        """The status in words."""
         try:
             return HTTPStatus(self.status).phrase
         except ValueError:
             return "Error"
 
     def document(self) -> dict[str, Any]:
-        """The members of the document."""
         base = {"type": "about:blank", "title": self.title, "status": self.status}
         return {**base, "detail": self.detail, **self.extra}
 
@@ -50,7 +50,6 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
             return json.dumps(self.document()).encode("ascii")
 
     def asgi_headers(self) -> list[tuple[bytes, bytes]]:
-        """Headers of the answer, its length included."""
         out = [
             (b"content-type", MEDIA_TYPE.encode()),
             (b"content-length", str(len(self.body())).encode()),

@@ -189,10 +189,10 @@ class _Bounded(asyncio.Protocol):
             self._stalled.cancel()
             self._stalled = None
 
-    def _abort_later(self, more: float = 0.0) -> None:
+    def _abort_later(self) -> None:
         """The transport closes; end it though its client never takes what is left."""
         if self.transport.get_write_buffer_size():
-            self.loop.call_later(LINGER_SECONDS + more, self.transport.abort)
+            self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
 
 class _StrictLines(ReceiveBuffer):

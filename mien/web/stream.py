@@ -68,7 +68,6 @@ class _Rate:
         self._last = time.monotonic()
 
     def take(self) -> bool:
-        """Whether one more frame is within the rate."""
         now = time.monotonic()
         fresh = (now - self._last) * self._per_second
         self._left = min(2.0 * self._per_second, self._left + fresh) - 1

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 _RAW = re.compile(r"image/[a-z0-9.+-]+|application/octet-stream", re.ASCII)
 _NAME_LENGTH = 200
 
+_DAMAGED = "The multipart body is damaged or cut off: send it with a form-data library."
+_TEXT_FIELD = (
+    "A form field holds text where an image should be; attach images as files "
+    "(curl: -F images=@photo.jpg) and give options in the query."
+)
+
 
 class _MemoryParser(MultiPartParser):
     """Starlette's parser, but a part never spills into a temporary file."""
@@ -58,36 +64,22 @@ async def _multipart(request: Request, limits: Limits) -> list[Upload]:
     try:
         form = await parser.parse()
     except UnicodeError:  # the form's charset is none that text can have
-        raise _damaged() from None
+        raise Problem(400, _DAMAGED) from None
     except MultiPartException as error:
         if "Too many files" in error.message:
             raise Problem(
                 413, f"The request holds more than {limits.images} images; send several requests."
             ) from None
         if "Too many fields" in error.message or "maximum size" in error.message:
-            raise _text_field() from None
-        raise _damaged() from None
+            raise Problem(422, _TEXT_FIELD) from None
+        raise Problem(400, _DAMAGED) from None
     uploads = []
     for _, value in form.multi_items():
         if not isinstance(value, UploadFile):
-            raise _text_field()
+            raise Problem(422, _TEXT_FIELD)
         uploads.append(Upload(await value.read(), clean_name(value.filename)))
         await value.close()
     return uploads
-
-
-def _damaged() -> Problem:
-    return Problem(
-        400, "The multipart body is damaged or cut off: send it with a form-data library."
-    )
-
-
-def _text_field() -> Problem:
-    return Problem(
-        422,
-        "A form field holds text where an image should be; attach images as files "
-        "(curl: -F images=@photo.jpg) and give options in the query.",
-    )
 
 
 def clean_name(name: str | None) -> str | None:
