@@ -98,7 +98,7 @@ def audit(dataset: FaceDataset) -> Audit:
         images=len(dataset),
         size=(dataset.images.shape[1], dataset.images.shape[2]),
         classes=tuple(e.value for e in dataset.classes),
-        counts=_counts(dataset, splits),
+        counts={s: dataset.take(np.flatnonzero(dataset.splits == s)).counts for s in splits},
         byte_copies=len(dataset) - len(np.unique(by_bytes)),
         exact_copies=len(dataset) - len(np.unique(groups)),
         exact_groups=[ids[rows].tolist() for rows in members.values()],
@@ -124,15 +124,6 @@ def split_order(dataset: FaceDataset) -> list[str]:
     present = sorted(set(dataset.splits.tolist()))
     rank = {name: i for i, name in enumerate(_SPLIT_ORDER)}
     return sorted(present, key=lambda s: rank.get(s.lower(), 2))
-
-
-def _counts(dataset: FaceDataset, splits: list[str]) -> dict[str, dict[str, int]]:
-    result = {}
-    for split in splits:
-        labels = dataset.labels[dataset.splits == split]
-        counts = np.bincount(labels, minlength=len(dataset.classes))
-        result[split] = {e.value: int(n) for e, n in zip(dataset.classes, counts, strict=True)}
-    return result
 
 
 def _twins(

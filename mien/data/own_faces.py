@@ -225,10 +225,7 @@ def _examined(
     findings = Findings(
         photos=len(listing.photos),
         faces=len(dataset),
-        classes={
-            c.value: int(n)
-            for c, n in zip(dataset.classes, np.bincount(dataset.labels), strict=True)
-        },
+        classes=dataset.counts,
         empty=empty,
         left_out={reason: tuple(names) for reason, names in left.items()},
         several=sum(cut.of > 1 and cut.photo.box is None for cut in kept),
