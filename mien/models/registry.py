@@ -10,6 +10,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mien.errors import ModelError, nearest, require_extra
@@ -30,7 +31,6 @@ _PROVIDERS = (
 )
 
 _REGISTRY: dict[str, ModelSpec] = {}
-_loaded = False
 
 
 @dataclass(frozen=True)
@@ -190,11 +190,8 @@ def _origin(builder: Builder) -> tuple[str, str]:
     return builder.__module__, builder.__qualname__
 
 
+@cache
 def _load_providers() -> None:
-    global _loaded
-    if _loaded:
-        return
     require_extra("train", ("torch",), "A network architecture")
     for module in _PROVIDERS:
         importlib.import_module(module)
-    _loaded = True
