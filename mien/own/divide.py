@@ -61,7 +61,11 @@ def _part(labels: Ints, together: Ints, count: int, seed: int) -> NDArray[np.boo
 def unlearned(data: FaceDataset, rows: Ints | NDArray[np.bool_]) -> str:
     """The classes that none of these rows shows, quoted; "" if there is none."""
     seen = set(data.labels[rows].tolist())
-    names = [name.value for number, name in enumerate(data.classes) if number not in seen]
+    return quoted([c.value for number, c in enumerate(data.classes) if number not in seen])
+
+
+def quoted(names: list[str]) -> str:
+    """ "'a', 'b'": five names at most, and how many more there are."""
     return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if names[5:] else "")
 
 
