@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,19 +163,6 @@ def _own_parameters(layer: nn.Module) -> int:
     return sum(p.numel() for p in layer.parameters(recurse=False)) + _running_stats(layer)
 
 
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards every submodule has its own mode again."""
-    modes = [(m, m.training) for m in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for m, training in modes:
-            m.training = training
-
-
 def _trace(
     module: nn.Module,
     input_shape: tuple[int, int, int],
@@ -187,10 +173,14 @@ def _trace(
     device = torch.device("cpu") if weight is None else weight.device
     dtype = torch.float32 if weight is None else weight.dtype
     handles = [m.register_forward_hook(hook) for m in module.modules() if wanted(m)]
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
     try:
-        with _evaluating(module):
+        with torch.no_grad():
             module(torch.zeros(1, *input_shape, device=device, dtype=dtype))
     finally:
+        for m, training in modes:
+            m.training = training
         for handle in handles:
             handle.remove()
 

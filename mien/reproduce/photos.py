@@ -71,12 +71,10 @@ def _said(
 def _of_class(datasets: Sequence[FaceDataset], name: str) -> NDArray[np.uint8] | None:
     """The PublicTest images of a class, from the first dataset that has any."""
     for data in datasets:
-        names = [c.value for c in data.classes]
-        if name in names:
-            chosen = (data.splits == "PublicTest") & (data.labels == names.index(name))
-            if chosen.any():
-                images: NDArray[np.uint8] = data.images[chosen]
-                return images
+        named = np.array([c.value for c in data.classes])[data.labels] == name
+        images: NDArray[np.uint8] = data.images[named & (data.splits == "PublicTest")]
+        if len(images):
+            return images
     return None
 
 
