@@ -49,6 +49,26 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class LayerRow:
+    """One row of a Keras-like summary.
+
+    Attributes:
+        name: the module's path in the network, e.g. "features.conv1".
+        type: the layer's Keras name where it has one ("Conv2D", "Dense"), else the torch class.
+        output_shape: shape of one output without the batch, in the papers' order: (H, W, C) for
+            maps, (features,) for vectors.
+        parameters: Keras count of the module's own parameters; 0 where a module is called again.
+        settings: what shapes its output, for people: "3×3, padding 1", "rate 0.25"; "" if nothing.
+    """
+
+    name: str
+    type: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    settings: str = ""
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """One architecture.
 
@@ -141,7 +161,6 @@ def get_spec(name: str) -> ModelSpec:
 
 
 def _of_file(path: str) -> ModelSpec:
-    """The network of a model file."""
     require_extra("train", ("onnx",), "To train a model file further")
     from mien.classify import Classifier
     from mien.models.from_onnx import OnnxNetwork

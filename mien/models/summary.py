@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mien.models.registry import Measured, ModelSpec, get_spec, list_models
+from mien.models.registry import LayerRow, Measured, ModelSpec, get_spec, list_models
 from mien.report.markdown import markdown_table
 
 _BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -44,26 +44,6 @@ class ParameterSplit:
     @property
     def total(self) -> int:
         return self.trainable + self.non_trainable
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """One row of a Keras-like summary.
-
-    Attributes:
-        name: the module's path in the network, e.g. "features.conv1".
-        type: the layer's Keras name where it has one ("Conv2D", "Dense"), else the torch class.
-        output_shape: shape of one output without the batch, in the papers' order: (H, W, C) for
-            maps, (features,) for vectors.
-        parameters: Keras count of the module's own parameters; 0 where a module is called again.
-        settings: what shapes its output, for people: "3×3, padding 1", "rate 0.25"; "" if nothing.
-    """
-
-    name: str
-    type: str
-    output_shape: tuple[int, ...]
-    parameters: int
-    settings: str = ""
 
 
 def split_parameters(module: nn.Module) -> ParameterSplit:

@@ -150,7 +150,6 @@ def _own(model: str, state: Mapping[str, Tensor], where: str) -> dict[str, Tenso
 
 
 def _published(entry: BackboneEntry) -> dict[str, Any]:
-    """The published ImageNet state dictionary."""
     if entry.name == "efficientnet_lite0":
         return _from_package(entry)
     if entry.source.startswith("https://"):

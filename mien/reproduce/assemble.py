@@ -32,7 +32,6 @@ from mien.reproduce.run import (
     Counts,
     Deviation,
     Environment,
-    Layer,
     Parameters,
     Run,
     Seconds,
@@ -195,10 +194,7 @@ def _network(run: RunSpec, recipe: Any | None, *, layers: bool) -> dict[str, Any
         "parameters": Parameters(summary.parameters, summary.trainable, run.parameters),
         "multiply_adds": summary.multiply_adds,
         # A run that this budget leaves out is named with its size; its layers are dead weight.
-        "layers": tuple(
-            Layer(row.name, row.type, tuple(row.output_shape), row.parameters, row.settings)
-            for row in (layers_of(recipe.model) if layers else ())
-        ),
+        "layers": layers_of(recipe.model) if layers else (),
     }
 
 
