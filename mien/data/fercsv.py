@@ -55,11 +55,7 @@ def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             reader = csv.reader(file)
             next(reader)
-            number = 0
-            for fields in reader:
-                if fields:
-                    yield number, fields
-                    number += 1
+            yield from enumerate(filter(None, reader))
     except (OSError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV ({error}); check the file.") from None
 

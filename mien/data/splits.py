@@ -35,8 +35,7 @@ CKPLUS_TEST = 99  # Bah & Xue 2022, section 3
 def in_split(dataset: FaceDataset, split: str) -> NDArray[np.bool_]:
     """Mask of the rows in FER2013's ``split``, by its own name or a hub's."""
     lower = np.char.lower(dataset.splits)
-    mask: NDArray[np.bool_] = (dataset.splits == split) | np.isin(lower, HUB_NAMES[split])
-    return mask
+    return np.asarray((dataset.splits == split) | np.isin(lower, HUB_NAMES[split]), np.bool_)
 
 
 def _need(dataset: FaceDataset, protocol: str, split: str, mask: NDArray[np.bool_]) -> None:

@@ -54,8 +54,7 @@ def _part(labels: Ints, together: Ints, count: int, seed: int) -> NDArray[np.boo
     share = table / np.maximum(table.sum(axis=0), 1)
     far = np.abs(share - 1 / count).sum(axis=1).round(9)
     far[table.sum(axis=1) == 0] = np.inf  # with fewer sets than folds some are empty
-    mask: NDArray[np.bool_] = fold == int(far.argmin())
-    return mask
+    return np.asarray(fold == int(far.argmin()), np.bool_)
 
 
 def unlearned(data: FaceDataset, rows: Ints | NDArray[np.bool_]) -> str:

@@ -79,8 +79,7 @@ def _of_class(datasets: Sequence[FaceDataset], name: str) -> NDArray[np.uint8] |
 
 
 def _average(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    average: NDArray[np.uint8] = images.mean(axis=0).round().astype(np.uint8)
-    return average
+    return np.asarray(images.mean(axis=0).round(), np.uint8)
 
 
 def _portrait() -> NDArray[np.uint8]:

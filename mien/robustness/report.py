@@ -149,8 +149,8 @@ class RobustnessReport:
 
     def _rows(self, keys: Any) -> Floats:
         """Share of the given cells in which each sample is right, float64 (N,)."""
-        mean: Floats = np.mean([self._by_key[k].correct for k in keys], axis=0, dtype=np.float64)
-        return mean
+        right = [self._by_key[k].correct for k in keys]
+        return np.asarray(np.mean(right, axis=0), np.float64)
 
     def _mean(self, names: Any) -> Floats:
         rows = [
@@ -158,8 +158,7 @@ class RobustnessReport:
             for name in names
             for s in self.severities
         ]
-        mean: Floats = np.mean(rows, axis=0)
-        return mean
+        return np.asarray(np.mean(rows, axis=0), np.float64)
 
     def _figure(self, right: Floats, keep: NDArray[np.bool_] | None = None) -> Figure:
         clean = self.clean.correct.astype(np.float64)
