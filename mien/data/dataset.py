@@ -16,6 +16,13 @@ from mien.emotions import Label
 from mien.errors import DataError
 
 ROLES = ("train", "val", "test")
+#: What publishers, hubs and folders call a split, in lower case -> its role; in the order in which
+#: splits are seen.
+ROLE_OF = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("publictest", "validation", "valid", "val"), "val"),
+    **dict.fromkeys(("privatetest", "test", "testing"), "test"),
+}
 #: Protocols by which own photos, and own crops, are divided: ``mien finetune``.
 PROTOCOLS_OF_OWN = ("own-photos", "own-faces")
 

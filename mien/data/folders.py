@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from mien.data.assemble import BadRows, assemble, decode_face
-from mien.data.dataset import FaceDataset
+from mien.data.dataset import ROLE_OF, FaceDataset
 from mien.data.fercsv import dataset_name
 from mien.emotions import CKPLUS, FER2013, Emotion, parse_emotion
 from mien.errors import DataError
@@ -16,10 +16,7 @@ from mien.sources import SUFFIXES
 
 #: Where mien data convert puts samples without a published split, when others have one.
 NO_SPLIT = "no-split"
-SPLIT_FOLDERS = frozenset(
-    {"train", "training", "test", "testing", "val", "valid", "validation"}
-    | {"publictest", "privatetest", NO_SPLIT}
-)
+SPLIT_FOLDERS = frozenset({*ROLE_OF, NO_SPLIT})
 
 
 _FER2013_STEM = re.compile(r"(Training|PublicTest|PrivateTest)_(\d+)")
