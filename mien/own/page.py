@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mien.data.dataset import Splits
 from mien.data.own_faces import Findings
@@ -128,12 +126,12 @@ def document(result: FinetuneResult) -> Document:
         words = "A linear head on frozen features, by cross-validation in the training part."
         drawn = sized(curve_chart(result.curve))
         curve.append(Charts([Chart("", drawn, "Learning curve", words)]))
-    how: Mapping[str, Any] = {"Method": result.method, "Cross-validated": f"{result.validated:.1%}"}
+    how = Pairs([("Method", result.method), ("Cross-validated", f"{result.validated:.1%}")])
     sections = [
         Section("found", "What was found", blocks),
         Section("more", "Would more photos help?", curve),
         *page.sections,
-        Section("training", "How it was learned", [Pairs([(k, str(v)) for k, v in how.items()])]),
+        Section("training", "How it was learned", [how]),
     ]
     footer = page.footer.replace("mien evaluate", "mien finetune", 1)
     return replace(page, sections=sections, notes=result.warnings, footer=footer)
