@@ -374,6 +374,12 @@ def test_convert_refuses_a_folder_in_use(fer: FaceDataset, tmp_path: Path) -> No
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_published_split_is_known_in_any_capitals(fer: FaceDataset) -> None:
+    loud = dataclasses.replace(fer, splits=np.char.upper(fer.splits))
+    published, shouted = (make_splits(dataset, "fer2013").ids for dataset in (fer, loud))
+    assert all((published[role] == shouted[role]).all() for role in published)
+
+
 def test_a_tree_keeps_every_sample_and_stays_inside(fer: FaceDataset, tmp_path: Path) -> None:
     hub = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
     named = dataclasses.replace(fer, splits=np.array([hub[s] for s in fer.splits.tolist()]))

@@ -14,7 +14,8 @@ from mien.cli._options import Json, option
 from mien.errors import MienError, MissingExtraError, require_extra
 
 if TYPE_CHECKING:
-    from mien.models.summary import LayerRow, ModelSummary
+    from mien.models.registry import LayerRow
+    from mien.models.summary import ModelSummary
 
 
 #: What the architectures need: arguments of ``require_extra``.

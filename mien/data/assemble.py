@@ -101,6 +101,41 @@ def content_sha256(
     return digest.hexdigest()
 
 
+#: A face that joins others: its id, group, label and uint8 (H, W) image.
+Row = tuple[str, str, Label, NDArray[np.uint8]]
+
+
+def extended(
+    fer2013: FaceDataset,
+    rows: Sequence[Row],
+    *,
+    name: str,
+    source: str,
+    split: str = "",
+    votes: NDArray[np.float32] | None = None,
+    lossless: NDArray[np.bool_] | None = None,
+) -> FaceDataset:
+    """FER2013 with more faces behind its own: a set called ``name``, its classes FER2013's.
+
+    Args:
+        split: of the new faces.
+        votes, lossless: of the whole set.
+    """
+    ids, groups, emotions, images = zip(*rows, strict=True)
+    return assemble(
+        images=np.concatenate([fer2013.images, np.stack(images)]),
+        emotions=[*(fer2013.classes[k] for k in fer2013.labels.tolist()), *emotions],
+        ids=[*fer2013.ids.tolist(), *ids],
+        name=name,
+        source=source,
+        splits=[*fer2013.splits.tolist(), *[split] * len(rows)],
+        groups=[*fer2013.groups.tolist(), *groups],
+        votes=votes,
+        classes=FER2013,
+        lossless=lossless,
+    )
+
+
 def assemble(
     *,
     images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.dataset import FaceDataset
+from mien.data.dataset import ROLE_OF, FaceDataset
 from mien.data.duplicates import (
     constant_images,
     exact_groups,
@@ -17,13 +17,6 @@ from mien.data.duplicates import (
     near_pairs,
 )
 from mien.emotions import FERPLUS_COLUMNS, FERPLUS_EMOTIONS
-
-#: Order in which splits are seen: a later one must not hold what an earlier one holds.
-_SPLIT_ORDER = (
-    *("train", "training"),
-    *("publictest", "validation", "valid", "val"),
-    *("privatetest", "test", "testing"),
-)
 
 
 @dataclass(frozen=True)
@@ -98,7 +91,7 @@ def audit(dataset: FaceDataset) -> Audit:
         images=len(dataset),
         size=(dataset.images.shape[1], dataset.images.shape[2]),
         classes=tuple(e.value for e in dataset.classes),
-        counts=_counts(dataset, splits),
+        counts={s: dataset.take(np.flatnonzero(dataset.splits == s)).counts for s in splits},
         byte_copies=len(dataset) - len(np.unique(by_bytes)),
         exact_copies=len(dataset) - len(np.unique(groups)),
         exact_groups=[ids[rows].tolist() for rows in members.values()],
@@ -120,19 +113,11 @@ def audit(dataset: FaceDataset) -> Audit:
 
 
 def split_order(dataset: FaceDataset) -> list[str]:
-    """The publisher's splits that are present: train first, test last, others between."""
+    """The publisher's splits that are present: train first, test last, others between; a later one
+    must not hold what an earlier one holds."""
     present = sorted(set(dataset.splits.tolist()))
-    rank = {name: i for i, name in enumerate(_SPLIT_ORDER)}
+    rank = {name: i for i, name in enumerate(ROLE_OF)}
     return sorted(present, key=lambda s: rank.get(s.lower(), 2))
-
-
-def _counts(dataset: FaceDataset, splits: list[str]) -> dict[str, dict[str, int]]:
-    result = {}
-    for split in splits:
-        labels = dataset.labels[dataset.splits == split]
-        counts = np.bincount(labels, minlength=len(dataset.classes))
-        result[split] = {e.value: int(n) for e, n in zip(dataset.classes, counts, strict=True)}
-    return result
 
 
 def _twins(

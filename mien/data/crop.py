@@ -12,7 +12,6 @@ import cv2
 
 from mien import zoo
 from mien.atomic import atomic_folder
-from mien.classify import available_cores
 from mien.data.own import Photo, list_table, place_of
 from mien.data.own_faces import Cut, cut_all
 from mien.errors import DataError, OutputError
@@ -81,14 +80,7 @@ def crop_photos(
     count = 0
     with atomic_folder(out) as new, (new / TABLE).open("w", encoding="utf-8", newline="") as table:
         table.write(csv_line((*_COLUMNS, *_MORE)))
-        looked = cut_all(
-            photos,
-            analyzer,
-            every=not largest,
-            workers=available_cores(),
-            progress=None if progress is None else lambda done: progress(done, len(photos)),
-        )
-        for photo, cuts in looked:
+        for photo, cuts in cut_all(photos, analyzer, every=not largest, progress=progress):
             if isinstance(cuts, str):
                 left.append((photo.name, cuts))
                 continue

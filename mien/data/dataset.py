@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,13 @@ from mien.emotions import Label
 from mien.errors import DataError
 
 ROLES = ("train", "val", "test")
+#: What publishers, hubs and folders call a split, in lower case -> its role; in the order in which
+#: splits are seen.
+ROLE_OF = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("publictest", "validation", "valid", "val"), "val"),
+    **dict.fromkeys(("privatetest", "test", "testing"), "test"),
+}
 #: Protocols by which own photos, and own crops, are divided: ``mien finetune``.
 PROTOCOLS_OF_OWN = ("own-photos", "own-faces")
 
@@ -40,6 +47,10 @@ class Sample:
     split: str = ""
     group: str = ""
     votes: NDArray[np.float32] | None = None
+
+
+#: The attributes of a FaceDataset that hold one entry a sample, where they hold any.
+_COLUMNS = ("images", "labels", "ids", "splits", "groups", "votes", "lossless")
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,12 @@ class FaceDataset:
         return sha256_of_ids(self.ids)
 
     @property
+    def counts(self) -> dict[str, int]:
+        """Samples of each class by its name, in output order; classes without one too."""
+        found = np.bincount(self.labels, minlength=len(self.classes)).tolist()
+        return {c.value: n for c, n in zip(self.classes, found, strict=True)}
+
+    @property
     def sources(self) -> NDArray[np.str_]:
         """Str (N,): the dataset that each image comes from, which its id begins with."""
         return np.char.partition(self.ids, ":")[:, 0]
@@ -106,20 +123,10 @@ class FaceDataset:
         return (self[i] for i in range(len(self)))
 
     def take(self, indices: NDArray[np.integer[Any]]) -> FaceDataset:
-        """The rows at ``indices``, in that order, as a dataset of their own."""
-        return FaceDataset(
-            images=self.images[indices],
-            labels=self.labels[indices],
-            ids=self.ids[indices],
-            classes=self.classes,
-            name=self.name,
-            splits=self.splits[indices],
-            groups=self.groups[indices],
-            votes=None if self.votes is None else self.votes[indices],
-            source=self.source,
-            sha256=self.sha256,
-            lossless=None if self.lossless is None else self.lossless[indices],
-        )
+        """The rows at ``indices``, in that order, as a dataset of their own, without the notes."""
+        columns = {name: getattr(self, name) for name in _COLUMNS}
+        taken: dict[str, Any] = {n: None if c is None else c[indices] for n, c in columns.items()}
+        return replace(self, notes=(), **taken)
 
     def indices_of(self, ids: NDArray[np.str_]) -> NDArray[np.int64]:
         """Row numbers of ``ids``, in that order. Raises DataError when one is not here."""

@@ -42,8 +42,7 @@ def exact_groups(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 def constant_images(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Mask (N,) of the images that show nothing: all values within CONSTANT_LEVELS."""
     flat = images.reshape(len(images), -1)
-    mask: NDArray[np.bool_] = flat.max(1).astype(int) - flat.min(1) <= CONSTANT_LEVELS
-    return mask
+    return np.asarray(flat.max(1).astype(int) - flat.min(1) <= CONSTANT_LEVELS, np.bool_)
 
 
 def perceptual_hash(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
@@ -59,8 +58,7 @@ def perceptual_hash(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 def _hamming(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.int64]:
     differing = (a ^ b).view(np.uint8).reshape(len(a), 8)
-    distance: NDArray[np.int64] = _BYTE_BITS[differing].sum(1, dtype=np.int64)
-    return distance
+    return np.asarray(_BYTE_BITS[differing].sum(1), np.int64)
 
 
 def _band_pairs(hashes: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:

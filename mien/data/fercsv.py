@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +55,7 @@ def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             reader = csv.reader(file)
             next(reader)
-            number = 0
-            for fields in reader:
-                if fields:
-                    yield number, fields
-                    number += 1
+            yield from enumerate(filter(None, reader))
     except (OSError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV ({error}); check the file.") from None
 
@@ -98,12 +94,24 @@ def parse_pixels(text: str) -> NDArray[np.uint8]:
     return values.astype(np.uint8).reshape(SIDE, SIDE)
 
 
-def parse_label(text: str) -> Emotion:
-    """FER2013's code "0".."6" or a name. Raises DataError."""
+def parse_label(text: str, names: Sequence[str] | None = None) -> Emotion:
+    """An expression's name, or its code: its place in ``names``, else FER2013's 0 to 6.
+
+    Raises:
+        DataError: it is missing or unknown.
+        ValueError: a code of thousands of digits.
+    """
     text = text.strip()
     if not text:
         raise DataError("the label is missing")
-    return parse_fer2013_code(int(text)) if CODE.fullmatch(text) else parse_emotion(text)
+    if not CODE.fullmatch(text):
+        return parse_emotion(text)
+    code = int(text)
+    if names is None:
+        return parse_fer2013_code(code)
+    if not 0 <= code < len(names):
+        raise DataError(f"label code {code} is outside 0 to {len(names) - 1}")
+    return parse_emotion(names[code])
 
 
 def read_fer2013_csv(path: Path, *, skip_bad: bool = False) -> FaceDataset:

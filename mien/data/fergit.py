@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.assemble import assemble
+from mien.data.assemble import Row, extended
 from mien.data.dataset import FaceDataset
 from mien.data.photos import PhotoDataset
 from mien.detect.base import Detector
@@ -99,43 +100,44 @@ def build_fergit(
     if fer2013.name != "fer2013" or fer2013.images.shape[1:] != (SIZE, SIZE):
         raise DataError(f"{fer2013.where} is {fer2013.name}; FERGIT is built on FER2013.")
     dropped: dict[str, list[str]] = {reason: [] for reason in REASONS}
-    faces: list[NDArray[np.uint8]] = []
-    kept: list[int] = []
+    rows: list[Row] = []
     several = 0
     for i in range(len(photos)):
         face = _face(photos, i, detector)
         if isinstance(face, str):
             dropped[face].append(photos.ids[i])
         else:
-            faces.append(face[0])
-            kept.append(i)
-            several += face[1] > 1
+            rows.append((photos.ids[i], photos.users[i], *face[:2]))
+            several += face[2] > 1
         if progress is not None:
             progress(i + 1)
-    if not faces:
+    if not rows:
         raise DataError(f"{photos.source}: no photo has a face and one of the seven labels.")
-    emotions = [e for i in kept if (e := photos.emotion(i)) is not None]
-    dataset = _join(fer2013, photos, faces, emotions, kept)
+    known, source = fer2013.lossless, f"{fer2013.source} + {photos.source}"
+    if known is not None:
+        known = np.concatenate([known, np.ones(len(rows), dtype=bool)])
+    dataset = extended(fer2013, rows, name="fergit", source=source, lossless=known)
+    kept = Counter(emotion for _, _, emotion, _ in rows)
     report = BuildReport(
         detector=detector.name,
         fer2013=len(fer2013),
         photos=len(photos),
-        kept=len(kept),
+        kept=len(rows),
         several_faces=several,
         dropped={reason: len(ids) for reason, ids in dropped.items()},
         dropped_ids=dropped,
         total=len(dataset),
         paper_total=PAPER_TOTAL,
-        kept_by_class={e.value: emotions.count(e) for e in FER2013},
-        total_by_class={
-            e.value: int((dataset.labels == k).sum()) for k, e in enumerate(dataset.classes)
-        },
+        kept_by_class={e.value: kept[e] for e in FER2013},
+        total_by_class=dataset.counts,
     )
     return dataset, report
 
 
-def _face(photos: PhotoDataset, i: int, detector: Detector) -> tuple[NDArray[np.uint8], int] | str:
-    """(crop, number of faces found), or the reason why there is none."""
+def _face(
+    photos: PhotoDataset, i: int, detector: Detector
+) -> tuple[Emotion, NDArray[np.uint8], int] | str:
+    """(label, crop, number of faces found), or the reason why there is none."""
     emotion = photos.emotion(i)
     if emotion is None:
         return "unknown label"
@@ -148,26 +150,4 @@ def _face(photos: PhotoDataset, i: int, detector: Detector) -> tuple[NDArray[np.
     found = detector.detect(image)
     if not found:
         return "no face found"
-    return crop_square(image, max(found, key=lambda d: d.box.area).box), len(found)
-
-
-def _join(
-    fer2013: FaceDataset,
-    photos: PhotoDataset,
-    faces: list[NDArray[np.uint8]],
-    emotions: list[Emotion],
-    kept: list[int],
-) -> FaceDataset:
-    n = len(faces)
-    known = fer2013.lossless
-    return assemble(
-        images=np.concatenate([fer2013.images, np.stack(faces)]),
-        emotions=[fer2013.classes[k] for k in fer2013.labels.tolist()] + emotions,
-        ids=[*fer2013.ids.tolist(), *(photos.ids[i] for i in kept)],
-        name="fergit",
-        source=f"{fer2013.source} + {photos.source}",
-        splits=[*fer2013.splits.tolist(), *[""] * n],
-        groups=[*fer2013.groups.tolist(), *(photos.users[i] for i in kept)],
-        classes=FER2013,
-        lossless=None if known is None else np.concatenate([known, np.ones(n, dtype=bool)]),
-    )
+    return emotion, crop_square(image, max(found, key=lambda d: d.box.area).box), len(found)

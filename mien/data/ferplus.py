@@ -37,10 +37,7 @@ def majority_labels(votes: NDArray[np.float32]) -> NDArray[np.int64]:
     most = kept.max(axis=1)
     clear = (most > 0.5 * kept.sum(axis=1)) & (best < len(FERPLUS_EMOTIONS))
     canonical = np.array([ALL.index(e) for e in FERPLUS_EMOTIONS], dtype=np.int64)
-    labels: NDArray[np.int64] = np.where(
-        clear, canonical[np.minimum(best, len(FERPLUS_EMOTIONS) - 1)], -1
-    )
-    return labels
+    return np.where(clear, canonical[np.minimum(best, len(FERPLUS_EMOTIONS) - 1)], -1)
 
 
 def majority_view(dataset: FaceDataset) -> FaceDataset:

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from mien.data.assemble import BadRows, assemble, decode_face
-from mien.data.dataset import FaceDataset
+from mien.data.dataset import ROLE_OF, FaceDataset
 from mien.data.fercsv import dataset_name
 from mien.emotions import CKPLUS, FER2013, Emotion, parse_emotion
 from mien.errors import DataError
@@ -16,10 +16,7 @@ from mien.sources import SUFFIXES
 
 #: Where mien data convert puts samples without a published split, when others have one.
 NO_SPLIT = "no-split"
-SPLIT_FOLDERS = frozenset(
-    {"train", "training", "test", "testing", "val", "valid", "validation"}
-    | {"publictest", "privatetest", NO_SPLIT}
-)
+SPLIT_FOLDERS = frozenset({*ROLE_OF, NO_SPLIT})
 
 
 _FER2013_STEM = re.compile(r"(Training|PublicTest|PrivateTest)_(\d+)")
@@ -44,9 +41,9 @@ def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
     return folders, files
 
 
-def _is_expression(name: str) -> bool:
+def _is_expression(folder: Path) -> bool:
     try:
-        parse_emotion(name)
+        parse_emotion(folder.name)
     except DataError:
         return False
     return True
@@ -58,31 +55,22 @@ def class_folders(root: Path) -> list[tuple[str, Path]]:
     A tree is one where some folder under ``root``, or under split folders of it, has the name of
     an expression. Folders beside those with other names are returned too, so that the reader can
     say that their label is unknown.
+
+    Raises:
+        DataError: a tree with train/happy/ and happy/; or a folder cannot be read.
     """
-    found: list[tuple[str, Path]] = []
     folders, _ = list_folder(root)
-    own = [f.name for f in folders if _is_expression(f.name)]
+    inside = {f: list_folder(f)[0] for f in folders if f.name.lower() in SPLIT_FOLDERS}
+    splits = {f: inner for f, inner in inside.items() if any(map(_is_expression, inner))}
+    own = [f.name for f in folders if _is_expression(f)]
+    if own and splits:  # half of the tree would not be read
+        raise DataError(
+            f"{root} holds class folders ({', '.join(own)}) beside {next(iter(splits)).name}/, "
+            "which has some too; move one kind away."
+        )
     if own:
-        _refuse_both(root, folders, own)
-        return [("", f) for f in folders if f.name.lower() not in SPLIT_FOLDERS]
-    for split in folders:
-        if split.name.lower() in SPLIT_FOLDERS:
-            inner, _ = list_folder(split)
-            if any(_is_expression(f.name) for f in inner):
-                found += [("" if split.name == NO_SPLIT else split.name, f) for f in inner]
-    return found
-
-
-def _refuse_both(root: Path, folders: list[Path], own: list[str]) -> None:
-    """Raise DataError for a tree with train/happy/ and happy/: half of it would not be read."""
-    for split in folders:
-        if split.name.lower() in SPLIT_FOLDERS and any(
-            _is_expression(f.name) for f in list_folder(split)[0]
-        ):
-            raise DataError(
-                f"{root} holds class folders ({', '.join(own)}) beside {split.name}/, which has "
-                "some too; move one kind away."
-            )
+        return [("", f) for f in folders if f not in inside]
+    return [("" if s.name == NO_SPLIT else s.name, f) for s, inner in splits.items() for f in inner]
 
 
 def read_folder(root: Path, *, skip_bad: bool = False) -> FaceDataset:
@@ -101,7 +89,7 @@ def read_folder(root: Path, *, skip_bad: bool = False) -> FaceDataset:
         inner, every = list_folder(folder)
         files = [f for f in every if f.suffix.lower() in SUFFIXES]
         if not files:
-            if (inner or every) and _is_expression(folder.name):
+            if (inner or every) and _is_expression(folder):
                 bad.add(
                     f"folder {folder.relative_to(root)}",
                     f"no image directly in it, but {len(inner)} folders and {len(every)} other "

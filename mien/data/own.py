@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mien.data.folders import NO_SPLIT, SPLIT_FOLDERS, list_folder
+from mien.data.dataset import ROLE_OF
+from mien.data.folders import SPLIT_FOLDERS, list_folder
 from mien.data.parquet import image_bytes, image_column, parquet_schema, read_table
 from mien.errors import DataError, ImageError, first_line
 from mien.results import Box
@@ -32,11 +33,6 @@ COLUMNS = {
 _BOX = ("box_x", "box_y", "box_width", "box_height")  # as `mien predict --csv` calls them
 #: Why a row is left out that nobody has labelled, which is no fault.
 NO_LABEL = "the label is missing"
-_ROLES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "publictest"), "val"),
-    **dict.fromkeys(("test", "testing", "privatetest"), "test"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +115,11 @@ def class_name(text: str) -> str:
     return printable(unicodedata.normalize("NFC", text).strip())
 
 
-def _role(folder: str) -> str:
-    """The split that a folder above the classes stands for."""
-    return "" if folder.lower() == NO_SPLIT else _ROLES.get(folder.lower(), "")
-
-
 def place_of(folders: Sequence[str]) -> tuple[str, str]:
     """The split and the class of a photo that lies in ``folders`` of a folder of photos."""
     first = folders[0].lower() if folders else ""
     if first in SPLIT_FOLDERS and len(folders) > 1:
-        return _role(first), class_name(folders[1])
+        return ROLE_OF.get(first, ""), class_name(folders[1])
     return "", class_name(folders[0]) if folders else ""
 
 
@@ -154,7 +145,8 @@ def _folder(root: Path) -> Listing:
         # A photo of the class may lie any number of folders deep.
         for file in _images(folder, root, left):
             name = printable(file.relative_to(root).as_posix())
-            photos.append(Photo(name, file, class_name(folder.name), split=_role(split)))
+            role = ROLE_OF.get(split.lower(), "")
+            photos.append(Photo(name, file, class_name(folder.name), split=role))
         if len(photos) == before:
             empty.append(class_name(folder.name))
     known = {photo.label for photo in photos}
@@ -223,12 +215,12 @@ def _photo(table: Path, number: int, row: Mapping[str, Any]) -> Photo:
         raise ValueError(NO_LABEL)
     if not name and not data:
         raise ValueError("the path is missing")
-    if split and split not in _ROLES:
+    if split and split not in ROLE_OF:
         raise ValueError(f"the split {split[:40]!r} is none of train, val and test")
     source = data if isinstance(data, bytes) else table.parent / name
     if isinstance(source, Path) and not source.is_file():
         raise ValueError(f"there is no file {name!r}")
-    role, marked = _ROLES.get(split, ""), _box(row)
+    role, marked = ROLE_OF.get(split, ""), _box(row)
     name = printable(name) or f"row {number}"
     return Photo(name, source, label, cell("group").strip(), role, marked)
 

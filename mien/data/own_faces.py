@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.classify import available_cores
 from mien.data.assemble import assemble
 from mien.data.dataset import FaceDataset
 from mien.data.duplicates import exact_groups, members_by_group, near_pairs
 from mien.data.own import NO_LABEL, Listing, Photo
 from mien.emotions import to_labels
 from mien.errors import DataError, MienError
-from mien.pipeline import Analyzer, Found
+from mien.pipeline import Analyzer
 from mien.results import Box, Quality
 from mien.text import printable
 from mien.track import iou
@@ -106,20 +107,18 @@ def cut_photo(
         ImageError: the photo cannot be read.
     """
     found = analyzer.find(photo.source, None, faces, source=photo.name)
-    chosen = list(range(len(found.detections)))
+    boxes = [detection.box for detection in found.detections]
+    chosen = list(range(len(boxes)))
     if photo.box is not None and chosen and not faces:
-        shares = [iou(detection.box, photo.box) for detection in found.detections]
+        shares = [iou(box, photo.box) for box in boxes]
         if max(shares) < OVERLAP:
             return []
         chosen = [shares.index(max(shares))]
     if not every:
         chosen = chosen[:1]
-    return [_cut(photo, found, i) for i in chosen]
-
-
-def _cut(photo: Photo, found: Found, i: int) -> Cut:
-    box, quality = found.detections[i].box, found.qualities[i]
-    return Cut(photo, found.crops[i], box, quality, i + 1, len(found.detections))
+    return [
+        Cut(photo, found.crops[i], boxes[i], found.qualities[i], i + 1, len(boxes)) for i in chosen
+    ]
 
 
 def cut_all(
@@ -128,10 +127,13 @@ def cut_all(
     *,
     faces: bool = False,
     every: bool = False,
-    workers: int = 1,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[Photo, list[Cut] | str]]:
-    """Each photo in order with its faces, or the reason why there is none."""
+    """Each photo in order with its faces, or the reason why there is none.
+
+    Args:
+        progress: called with (photos done, photos in all).
+    """
 
     def look(photo: Photo) -> list[Cut] | str:
         try:
@@ -140,6 +142,7 @@ def cut_all(
             return str(error).removeprefix(f"{photo.name} ").rstrip(".")
         return cuts or NO_FACE[photo.box is not None]
 
+    workers = available_cores()
     with ThreadPoolExecutor(workers) as threads:
         step = 64 * workers  # bounded: crops are small, but a table may be long
         for start in range(0, len(photos), step):
@@ -148,7 +151,7 @@ def cut_all(
                 zip(part, threads.map(look, part), strict=True), start + 1
             ):
                 if progress is not None:
-                    progress(done)
+                    progress(done, len(photos))
                 yield photo, cuts
 
 
@@ -158,15 +161,14 @@ def read_own(
     analyzer: Analyzer,
     *,
     faces: bool = False,
-    workers: int = 1,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> OwnFaces:
     """Read the listed photos and cut the face out of each.
 
     Args:
         analyzer: finds the faces and says how a crop is framed.
         faces: the photos already are faces.
-        progress: called with the number of photos done.
+        progress: called with (photos done, photos in all).
 
     Raises:
         DataError: fewer than two classes have a face.
@@ -175,9 +177,7 @@ def read_own(
     left: dict[str, list[str]] = {}
     for name, reason in listing.left_out:
         left.setdefault(reason, []).append(name)
-    for photo, cuts in cut_all(
-        listing.photos, analyzer, faces=faces, workers=workers, progress=progress
-    ):
+    for photo, cuts in cut_all(listing.photos, analyzer, faces=faces, progress=progress):
         if isinstance(cuts, str):
             left.setdefault(cuts, []).append(photo.name)
         else:
@@ -225,10 +225,7 @@ def _examined(
     findings = Findings(
         photos=len(listing.photos),
         faces=len(dataset),
-        classes={
-            c.value: int(n)
-            for c, n in zip(dataset.classes, np.bincount(dataset.labels), strict=True)
-        },
+        classes=dataset.counts,
         empty=empty,
         left_out={reason: tuple(names) for reason, names in left.items()},
         several=sum(cut.of > 1 and cut.photo.box is None for cut in kept),

@@ -13,15 +13,8 @@ from numpy.typing import NDArray
 from mien._system import arrow_errors, import_pyarrow_parquet
 from mien.data.assemble import BadRows, assemble, decode_face
 from mien.data.dataset import FaceDataset
-from mien.data.fercsv import CODE, MOST_VOTES, dataset_name
-from mien.emotions import (
-    CKPLUS,
-    FER2013,
-    FERPLUS_COLUMNS,
-    Emotion,
-    parse_emotion,
-    parse_fer2013_code,
-)
+from mien.data.fercsv import CODE, MOST_VOTES, dataset_name, parse_label
+from mien.emotions import CKPLUS, FER2013, FERPLUS_COLUMNS, Emotion
 from mien.errors import DataError, first_line
 
 LABEL_COLUMNS = ("emotion", "label", "labels", "expression")
@@ -112,30 +105,15 @@ def label_names(schema: Any, column: str) -> list[str] | None:
     return [str(name) for name in names]
 
 
-def read_labels(
-    path: Path, values: list[Any], names: list[str] | None, bad: BadRows
-) -> list[Emotion | None]:
+def read_labels(values: list[Any], names: list[str] | None, bad: BadRows) -> list[Emotion | None]:
     """Each row's emotion; None (and a note in ``bad``) where the label is missing or unknown."""
     result: list[Emotion | None] = []
     for i, value in enumerate(values):
-        emotion: Emotion | None = None
         try:
-            if value is None:
-                raise DataError("the label is missing")
-            text = str(value).strip()
-            if CODE.fullmatch(text):
-                code = int(text)
-                if names is None:
-                    emotion = parse_fer2013_code(code)
-                elif 0 <= code < len(names):
-                    emotion = parse_emotion(names[code])
-                else:
-                    raise DataError(f"label code {code} is outside 0 to {len(names) - 1}")
-            else:
-                emotion = parse_emotion(text)
-        except (DataError, ValueError) as error:  # a code of 5,000 digits
+            result.append(parse_label("" if value is None else str(value), names))
+        except (DataError, ValueError) as error:
             bad.add(f"row {i}", str(error).rstrip("."))
-        result.append(emotion)
+            result.append(None)
     return result
 
 
@@ -217,7 +195,7 @@ def read_parquet(path: Path, *, skip_bad: bool = False) -> FaceDataset:
     labels, names = table[columns.label].to_pylist(), label_names(schema, columns.label)
     if kind == "faces" and names is None and columns.label.strip().lower() != "emotion":
         _refuse_codes(path, columns.label, labels)
-    emotions = read_labels(path, labels, names, bad)
+    emotions = read_labels(labels, names, bad)
     blobs = image_bytes(table[columns.image])
     images: list[NDArray[np.uint8]] = []
     keep: list[int] = []

@@ -6,13 +6,12 @@ import hashlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mien.data.assemble import assemble
+from mien.data.assemble import Row, extended
 from mien.data.dataset import FaceDataset
 from mien.data.photos import PhotoDataset
 from mien.detect.base import Detector
-from mien.emotions import FER2013, Emotion, Label
+from mien.emotions import FER2013, Emotion
 from mien.errors import DataError, ImageError
 from mien.modelinfo import ModelInfo
 from mien.preprocess import crop_face
@@ -55,37 +54,22 @@ def build_photo(
     for given, name in ((fer2013, "fer2013"), (ckplus, "ckplus")):
         if given.name != name or given.images.shape[1:] != (_FRAME.input_size,) * 2:
             raise DataError(f"{given.where} is {given.name}; expected {name}, 48×48.")
-    rows = [*_ckplus(ckplus), *_muxspace(photos, detector, progress)]
-    ids, groups, emotions, images = zip(*rows, strict=True)
-    n, votes = len(rows), fer2013.votes
-    return assemble(
-        images=np.concatenate([fer2013.images, np.stack(images)]),
-        emotions=[*(fer2013.classes[k] for k in fer2013.labels.tolist()), *emotions],
-        ids=[*fer2013.ids.tolist(), *ids],
-        name="photo",
-        source=f"{fer2013.source} + {ckplus.source} + {photos.source}",
-        splits=[*fer2013.splits.tolist(), *["Training"] * n],
-        groups=[*fer2013.groups.tolist(), *groups],
-        votes=None
-        if votes is None
-        else np.concatenate([votes, np.zeros((n, votes.shape[1]), np.float32)]),
-        classes=FER2013,
-    )
-
-
-#: id, group, label, uint8 (48, 48)
-_Row = tuple[str, str, Label, NDArray[np.uint8]]
-
-
-def _ckplus(ckplus: FaceDataset) -> Iterator[_Row]:
-    for face in ckplus:
-        if face.emotion is not Emotion.CONTEMPT and not held_out_subject(face.group):
-            yield face.id, face.group, face.emotion, face.image
+    rows = [
+        (face.id, face.group, face.emotion, face.image)
+        for face in ckplus
+        if face.emotion is not Emotion.CONTEMPT and not held_out_subject(face.group)
+    ]
+    rows += _muxspace(photos, detector, progress)
+    votes = fer2013.votes
+    if votes is not None:
+        votes = np.concatenate([votes, np.zeros((len(rows), votes.shape[1]), np.float32)])
+    source = f"{fer2013.source} + {ckplus.source} + {photos.source}"
+    return extended(fer2013, rows, name="photo", source=source, split="Training", votes=votes)
 
 
 def _muxspace(
     photos: PhotoDataset, detector: Detector, progress: Callable[[int], None]
-) -> Iterator[_Row]:
+) -> Iterator[Row]:
     for i, user in enumerate(photos.users):
         progress(i + 1)
         emotion = photos.emotion(i)

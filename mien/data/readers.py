@@ -272,10 +272,6 @@ def read_fer2013_in(path: str | os.PathLike[str]) -> FaceDataset:
         DataError: as :func:`read_dataset`.
     """
     folder = Path(path)
-    if folder.is_dir():
-        faces = [c for c in find_datasets(folder) if c.form != "photos"]
-        if len(faces) > 1:
-            return read_dataset(folder, "fer2013")
-        if len(faces) == 1:
-            return read_dataset(folder, faces[0].name)
-    return read_dataset(folder)
+    found = find_datasets(folder) if folder.is_dir() else []
+    names = [c.name for c in found if c.form != "photos"]
+    return read_dataset(folder, "fer2013" if len(names) > 1 else next(iter(names), None))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mien._system import file_stamp
 from mien.data.dataset import (
     PROTOCOLS_OF_OWN,
+    ROLE_OF,
     FaceDataset,
     Splits,
     fingerprint,
@@ -23,22 +24,14 @@ from mien.errors import DataError, RecipeError, nearest
 #: FER2013's published splits and what they serve for.
 FER2013_ROLES = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 
-#: The same three as hubs call them, in lower case.
-HUB_NAMES = {
-    "Training": ("train", "training"),
-    "PublicTest": ("validation", "valid", "val"),
-    "PrivateTest": ("test", "testing"),
-}
-
 FOLDS = 10
 CKPLUS_TEST = 99  # Bah & Xue 2022, section 3
 
 
 def in_split(dataset: FaceDataset, split: str) -> NDArray[np.bool_]:
     """Mask of the rows in FER2013's ``split``, by its own name or a hub's."""
-    lower = np.char.lower(dataset.splits)
-    mask: NDArray[np.bool_] = (dataset.splits == split) | np.isin(lower, HUB_NAMES[split])
-    return mask
+    names = [name for name, role in ROLE_OF.items() if role == FER2013_ROLES[split]]
+    return np.isin(np.char.lower(dataset.splits), names)
 
 
 def _need(dataset: FaceDataset, protocol: str, split: str, mask: NDArray[np.bool_]) -> None:

@@ -69,8 +69,7 @@ def _counted(
 
 
 def _normalised(values: Floats) -> Floats:
-    total: Floats = values.sum(axis=1, keepdims=True)
-    return np.asarray(values / total, np.float64)
+    return np.asarray(values / values.sum(axis=1, keepdims=True), np.float64)
 
 
 def kl(p: Floats, q: Floats) -> Floats:

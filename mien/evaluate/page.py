@@ -40,40 +40,31 @@ from mien.report.html import write_files
 
 def document(report: Report) -> Document:
     """The report as sections of text, tables and charts; images of the dataset in HTML only."""
-    matrix = confusion_table(report.scores)
-    if len(report.scores.classes) > MOST_CLASSES:
-        return _of_many(report)
-    sections = [
-        Section("confusion", "What is taken for what", [Charts(_answers(report.scores))]),
-        Section("classes", "Figures by class", [class_table(report.scores)]),
-        Section("confidence", "Can the confidence be believed?", [Charts(_trust(report.scores))]),
-        Section("curves", "Each class against the rest", [Charts(_one_vs_rest(report.scores))]),
-        _mistakes(report.mistakes),
-        Section("figures", "All figures", [figures_table(report)]),
-        Section("matrix", "Confusion matrix as a table", [matrix], folded=True),
-        Section("how", "How this was made", [Pairs(provenance(report))]),
-    ]
-    return Document(
-        title(report), _subtitle(report), sections, _cards(report), _FOOTER, report.notes
-    )
-
-
-MOST_CONFUSIONS = 40
-
-
-def _of_many(report: Report) -> Document:
-    """The same for many classes: the most frequent confusions instead of the whole matrix."""
-    scores = report.scores
-    sections = [
-        Section("confusion", "What is most often taken for what", [confusion_table(scores)]),
-        Section("confidence", "Can the confidence be believed?", [Charts(_trust(scores))]),
-        _mistakes(report.mistakes),
-        Section("figures", "All figures", [figures_table(report)]),
-        Section("classes", "Figures by class", [class_table(scores)], folded=True),
-        Section("how", "How this was made", [Pairs(provenance(report))]),
-    ]
+    scores, matrix = report.scores, confusion_table(report.scores)
+    trust = Section("confidence", "Can the confidence be believed?", [Charts(_trust(scores))])
+    figures = Section("figures", "All figures", [figures_table(report)])
+    many = len(scores.classes) > MOST_CLASSES
+    classes = Section("classes", "Figures by class", [class_table(scores)], folded=many)
+    if many:
+        often = Section("confusion", "What is most often taken for what", [matrix])
+        sections = [often, trust, _mistakes(report.mistakes), figures, classes]
+    else:
+        sections = [
+            Section("confusion", "What is taken for what", [Charts(_answers(scores))]),
+            classes,
+            trust,
+            Section("curves", "Each class against the rest", [Charts(_one_vs_rest(scores))]),
+            _mistakes(report.mistakes),
+            figures,
+            Section("matrix", "Confusion matrix as a table", [matrix], folded=True),
+        ]
+    sections.append(Section("how", "How this was made", [Pairs(provenance(report))]))
     cards = _cards(report)
     return Document(title(report), _subtitle(report), sections, cards, _FOOTER, report.notes)
+
+
+#: Rows of the table that stands for the matrix of many classes.
+MOST_CONFUSIONS = 40
 
 
 _FOOTER = (

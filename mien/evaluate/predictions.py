@@ -251,8 +251,7 @@ def _normalised(probabilities: NDArray[np.float64], ids: NDArray[np.str_]) -> ND
             f"{int((~good).sum())} predictions are not probabilities that sum to 1, e.g. that of "
             f"{str(ids[np.argmin(good)])!r}; the model must end in a softmax."
         )
-    normalised: NDArray[np.float64] = probabilities / sums[:, None]
-    return normalised
+    return np.asarray(probabilities / sums[:, None], np.float64)
 
 
 def _names(classes: Iterable[Label]) -> str:

@@ -19,6 +19,11 @@ from mien.modelinfo import ModelInfo
 from mien.report.document import figure, percent
 
 _KEPT = ("accuracy", "macro_f1", "ece")
+#: What a report says of a model as its file does.
+_SAID = (
+    *("name", "architecture", "recipe", "seed"),
+    *("parameters", "multiply_adds", "precision", "temperature"),
+)
 
 
 @dataclass(frozen=True)
@@ -172,17 +177,8 @@ def summary_cells(scores: Scores, key: str, in_percent: bool) -> tuple[str, str]
 
 def describe_model(info: ModelInfo) -> dict[str, Any]:
     """What a report says of the model."""
-    return {
-        "name": info.name,
-        "architecture": info.architecture,
-        "recipe": info.recipe,
-        "seed": info.seed,
-        "parameters": info.parameters,
-        "multiply_adds": info.multiply_adds,
-        "precision": info.precision,
-        "temperature": info.temperature,
-        "trained_on": f"{info.training_data} ({info.protocol})",
-    }
+    said = {key: getattr(info, key) for key in _SAID}
+    return {**said, "trained_on": f"{info.training_data} ({info.protocol})"}
 
 
 def facts_of(classifier: Any, model: str | Path) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.classify import available_cores
 from mien.data.dataset import PROTOCOLS_OF_OWN, FaceDataset, Splits, fingerprint, sha256_of_ids
 from mien.data.duplicates import without_twins
 from mien.data.own import list_photos
@@ -122,14 +121,8 @@ def read_photos(
             if name not in classifier.info.labels and (e := parse_emotion(name)):
                 names[name] = e.value if e in classifier.info.labels else name
     photos = tuple(replace(photo, label=names[photo.label]) for photo in listing.photos)
-    return read_own(
-        replace(listing, photos=photos),
-        source,
-        Analyzer(classifier.path),
-        faces=faces,
-        workers=available_cores(),
-        progress=None if progress is None else lambda done: progress(done, len(photos)),
-    )
+    listing, analyzer = replace(listing, photos=photos), Analyzer(classifier.path)
+    return read_own(listing, source, analyzer, faces=faces, progress=progress)
 
 
 def _own_samples(classifier: Any, source: Path, split: str) -> Samples:

@@ -65,11 +65,13 @@ def last_layer(classifier: TorchClassifier) -> str:
     Where the network has none so large, the last one with the largest maps.
     """
     seen: list[tuple[str, int]] = []
-    hooks = [
-        module.register_forward_hook(_recorder(seen, name))
-        for name, module in classifier.model.named_modules()
-        if name
-    ]
+    names = {module: name for name, module in classifier.model.named_modules() if name}
+
+    def record(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4:
+            seen.append((names[module], min(output.shape[2:])))
+
+    hooks = [module.register_forward_hook(record) for module in names]
     size = classifier.info.input_size
     try:
         classifier.logits(np.zeros((1, size, size), np.uint8))
@@ -80,14 +82,6 @@ def last_layer(classifier: TorchClassifier) -> str:
         raise ModelError(f"Model {classifier.info.name!r} has no layer with feature maps.")
     enough = min(MIN_SIDE, max(side for _, side in seen))
     return [name for name, side in seen if side >= enough][-1]
-
-
-def _recorder(seen: list[tuple[str, int]], name: str) -> Any:
-    def record(module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4:
-            seen.append((name, min(output.shape[2:])))
-
-    return record
 
 
 def _maps(

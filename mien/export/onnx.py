@@ -94,17 +94,14 @@ class ExportResult:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter prints pages about torchvision and opsets that no user can act on."""
-    names = ("torch.onnx", "onnxscript", "onnx_ir", "root")
-    levels = {name: logging.getLogger(name).level for name in names}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name in names:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        try:
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
-        finally:
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
+    finally:
+        logging.disable(before)
 
 
 def _to_onnx(classifier: TorchClassifier) -> onnx.ModelProto:

@@ -9,11 +9,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mien.models.registry import ModelSpec, create_model, get_spec, list_models, register_model
+from mien.models.registry import (
+    LayerRow,
+    ModelSpec,
+    create_model,
+    get_spec,
+    list_models,
+    register_model,
+)
 
 if TYPE_CHECKING:
     from mien.models.summary import (
-        LayerRow,
         ParameterSplit,
         count_multiply_adds,
         count_parameters,

@@ -33,14 +33,10 @@ class PublishedFile:
         return self.file.removesuffix(".pth").rpartition("-")[2]
 
 
-def _table(*files: PublishedFile) -> dict[str, PublishedFile]:
-    return {file.file: file for file in files}
-
-
 _TV, _TIMM = "torchvision", "timm"
 # fmt: off
 #: By file name; of each backbone, first what a folder of files is searched for first.
-PUBLISHED: dict[str, PublishedFile] = _table(
+PUBLISHED = {file.file: file for file in (
     PublishedFile("inceptionresnetv2", "inception_resnet_v2-940b1cd6.pth", _TIMM, "apache-2.0"),
     PublishedFile("inceptionv3", "inception_v3_google-0cc3c7bd.pth", _TV, ""),
     PublishedFile("inceptionv3", "inception_v3_google-1a9a5a14.pth", _TV, "apache-2.0"),
@@ -55,5 +51,5 @@ PUBLISHED: dict[str, PublishedFile] = _table(
     PublishedFile("resnet101", "resnet101-cd907fc2.pth", _TV, "bsd-3-clause"),
     PublishedFile("xception", "xception-43020ad28.pth", _TIMM, "apache-2.0"),
     PublishedFile("googlenet", "googlenet-1378be20.pth", _TV, ""),
-)
+)}
 # fmt: on

@@ -10,6 +10,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mien.errors import ModelError, nearest, require_extra
@@ -30,7 +31,6 @@ _PROVIDERS = (
 )
 
 _REGISTRY: dict[str, ModelSpec] = {}
-_loaded = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,26 @@ class Measured:
     parameters: int
     trainable: int
     multiply_adds: int
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One row of a Keras-like summary.
+
+    Attributes:
+        name: the module's path in the network, e.g. "features.conv1".
+        type: the layer's Keras name where it has one ("Conv2D", "Dense"), else the torch class.
+        output_shape: shape of one output without the batch, in the papers' order: (H, W, C) for
+            maps, (features,) for vectors.
+        parameters: Keras count of the module's own parameters; 0 where a module is called again.
+        settings: what shapes its output, for people: "3×3, padding 1", "rate 0.25"; "" if nothing.
+    """
+
+    name: str
+    type: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    settings: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,7 +161,6 @@ def get_spec(name: str) -> ModelSpec:
 
 
 def _of_file(path: str) -> ModelSpec:
-    """The network of a model file."""
     require_extra("train", ("onnx",), "To train a model file further")
     from mien.classify import Classifier
     from mien.models.from_onnx import OnnxNetwork
@@ -190,11 +209,8 @@ def _origin(builder: Builder) -> tuple[str, str]:
     return builder.__module__, builder.__qualname__
 
 
+@cache
 def _load_providers() -> None:
-    global _loaded
-    if _loaded:
-        return
     require_extra("train", ("torch",), "A network architecture")
     for module in _PROVIDERS:
         importlib.import_module(module)
-    _loaded = True

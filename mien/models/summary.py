@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from mien.models.registry import Measured, ModelSpec, get_spec, list_models
+from mien.models.registry import LayerRow, Measured, ModelSpec, get_spec, list_models
 from mien.report.markdown import markdown_table
 
 _BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -45,26 +44,6 @@ class ParameterSplit:
     @property
     def total(self) -> int:
         return self.trainable + self.non_trainable
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """One row of a Keras-like summary.
-
-    Attributes:
-        name: the module's path in the network, e.g. "features.conv1".
-        type: the layer's Keras name where it has one ("Conv2D", "Dense"), else the torch class.
-        output_shape: shape of one output without the batch, in the papers' order: (H, W, C) for
-            maps, (features,) for vectors.
-        parameters: Keras count of the module's own parameters; 0 where a module is called again.
-        settings: what shapes its output, for people: "3×3, padding 1", "rate 0.25"; "" if nothing.
-    """
-
-    name: str
-    type: str
-    output_shape: tuple[int, ...]
-    parameters: int
-    settings: str = ""
 
 
 def split_parameters(module: nn.Module) -> ParameterSplit:
@@ -164,19 +143,6 @@ def _own_parameters(layer: nn.Module) -> int:
     return sum(p.numel() for p in layer.parameters(recurse=False)) + _running_stats(layer)
 
 
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards every submodule has its own mode again."""
-    modes = [(m, m.training) for m in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for m, training in modes:
-            m.training = training
-
-
 def _trace(
     module: nn.Module,
     input_shape: tuple[int, int, int],
@@ -187,10 +153,14 @@ def _trace(
     device = torch.device("cpu") if weight is None else weight.device
     dtype = torch.float32 if weight is None else weight.dtype
     handles = [m.register_forward_hook(hook) for m in module.modules() if wanted(m)]
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
     try:
-        with _evaluating(module):
+        with torch.no_grad():
             module(torch.zeros(1, *input_shape, device=device, dtype=dtype))
     finally:
+        for m, training in modes:
+            m.training = training
         for handle in handles:
             handle.remove()
 

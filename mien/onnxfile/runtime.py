@@ -39,34 +39,25 @@ def onnxruntime() -> Any:
     Raises:
         MissingExtraError: onnxruntime is not installed, or its library cannot be loaded.
     """
-    with _environment("ORT_DISABLE_TELEMETRY", "1"):
-        try:
-            import onnxruntime as ort
-        except ImportError as error:
-            raise MissingExtraError(
-                f"onnxruntime cannot be imported ({error}); "
-                "install it with: pip install 'onnxruntime>=1.19'"
-            ) from None
+    name, first = "ORT_DISABLE_TELEMETRY", "onnxruntime" not in sys.modules
+    before = os.environ.get(name)
+    if first:
+        os.environ[name] = "1"
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        raise MissingExtraError(
+            f"onnxruntime cannot be imported ({error}); "
+            "install it with: pip install 'onnxruntime>=1.19'"
+        ) from None
+    finally:
+        if first and before is None:
+            os.environ.pop(name, None)
+        elif first:
+            os.environ[name] = str(before)
     with suppress(AttributeError):
         ort.disable_telemetry_events()
     return ort
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """Set a variable unless onnxruntime is there already; afterwards it is as it was."""
-    if "onnxruntime" in sys.modules:
-        yield
-        return
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = before
 
 
 def choose_providers(device: str | Sequence[Provider]) -> Sequence[Provider]:

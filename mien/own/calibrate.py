@@ -22,6 +22,7 @@ from mien.modelinfo import ModelInfo
 from mien.onnxfile.head import with_record
 from mien.own.divide import folds
 from mien.own.linear import FOLDS, temperature_of
+from mien.own.page import NO_GROUPS
 from mien.own.run import check_target
 from mien.preprocess import softmax
 from mien.quality import RULE, log_odds
@@ -160,10 +161,7 @@ def _warnings(faces: int, findings: Findings) -> tuple[str, ...]:
     if faces < FEW:
         found.append(f"{faces} faces are few: with under {FEW} every figure here is rough.")
     if not findings.groups:
-        found.append(
-            "Nothing says which photos show the same person: if people come several times, the "
-            "figures are too good; give a group column or --group-by."
-        )
+        found.append(NO_GROUPS)
     return tuple(found)
 
 

@@ -54,14 +54,17 @@ def _part(labels: Ints, together: Ints, count: int, seed: int) -> NDArray[np.boo
     share = table / np.maximum(table.sum(axis=0), 1)
     far = np.abs(share - 1 / count).sum(axis=1).round(9)
     far[table.sum(axis=1) == 0] = np.inf  # with fewer sets than folds some are empty
-    mask: NDArray[np.bool_] = fold == int(far.argmin())
-    return mask
+    return np.asarray(fold == int(far.argmin()), np.bool_)
 
 
 def unlearned(data: FaceDataset, rows: Ints | NDArray[np.bool_]) -> str:
     """The classes that none of these rows shows, quoted; "" if there is none."""
     seen = set(data.labels[rows].tolist())
-    names = [name.value for number, name in enumerate(data.classes) if number not in seen]
+    return quoted([c.value for number, c in enumerate(data.classes) if number not in seen])
+
+
+def quoted(names: list[str]) -> str:
+    """ "'a', 'b'": five names at most, and how many more there are."""
     return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if names[5:] else "")
 
 

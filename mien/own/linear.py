@@ -219,12 +219,8 @@ def _curve(
         for c in range(classes):
             rows = rng.permutation(np.flatnonzero((fold == k) & (labels == c)))
             rank[rows] = np.arange(len(rows))
-    size = {
-        (k, c): int(((fold == k) & (labels == c)).sum())
-        for k in np.unique(fold)
-        for c in range(classes)
-    }
-    of = np.array([size[k, c] for k, c in zip(fold.tolist(), labels.tolist(), strict=True)])
+    place = fold * classes + labels
+    of = np.bincount(place)[place]
     for part in PARTS[:-1]:
         kept = rank < np.ceil(part * of)
         if kept.sum() < 2 * classes or (kept.sum() > 0.75 * len(x)):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mien.data.dataset import Splits
 from mien.data.own_faces import Findings
 from mien.evaluate import Report
 from mien.evaluate.page import document as evaluation
+from mien.own.divide import quoted
 from mien.own.result import FinetuneResult
 from mien.report.charts import MOST_CLASSES
 from mien.report.document import Block, Chart, Charts, Document, Pairs, Section, Table, Text
@@ -22,6 +21,11 @@ from mien.text import counted
 #: A class with fewer scored faces says next to nothing: one more right answer moves it by more
 #: than 10 points. And with fewer faces in all, little can be learned.
 FEW_SCORED, FEW = 10, 20
+#: A warning of figures of photos without groups.
+NO_GROUPS = (
+    "Nothing says which photos show the same person: if people come several times, the figures "
+    "are too good; give a group column or --group-by."
+)
 #: The last doubling of photos must have gained so much for more to be advised.
 GAIN = 0.01
 
@@ -63,13 +67,13 @@ def warnings_of(
     small = [name for name, n in found.classes.items() if n < FEW]
     if small:
         said.append(
-            f"{_names(small)} {_has(small)} fewer than {FEW} faces: too few to learn much from."
+            f"{quoted(small)} {_has(small)} fewer than {FEW} faces: too few to learn much from."
         )
     support = {c.value: s.support for c, s in report.scores.per_class.items()}
     thin = [name for name, n in support.items() if n < FEW_SCORED and name not in small]
     if thin:
         said.append(
-            f"{_names(thin)} {_has(thin)} fewer than {FEW_SCORED} scored faces: "
+            f"{quoted(thin)} {_has(thin)} fewer than {FEW_SCORED} scored faces: "
             "the figures of a class like that say next to nothing."
         )
     if found.conflicts:
@@ -84,15 +88,8 @@ def warnings_of(
             f"(first: {found.shared[0]}): the figures are too good."
         )
     if found.groups == 0:
-        said.append(
-            "Nothing says which photos show the same person: if people come several times, the "
-            "figures are too good; give a group column or --group-by."
-        )
+        said.append(NO_GROUPS)
     return (*said, *report.notes)
-
-
-def _names(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if names[5:] else "")
 
 
 def _has(names: list[str]) -> str:
@@ -129,12 +126,12 @@ def document(result: FinetuneResult) -> Document:
         words = "A linear head on frozen features, by cross-validation in the training part."
         drawn = sized(curve_chart(result.curve))
         curve.append(Charts([Chart("", drawn, "Learning curve", words)]))
-    how: Mapping[str, Any] = {"Method": result.method, "Cross-validated": f"{result.validated:.1%}"}
+    how = Pairs([("Method", result.method), ("Cross-validated", f"{result.validated:.1%}")])
     sections = [
         Section("found", "What was found", blocks),
         Section("more", "Would more photos help?", curve),
         *page.sections,
-        Section("training", "How it was learned", [Pairs([(k, str(v)) for k, v in how.items()])]),
+        Section("training", "How it was learned", [how]),
     ]
     footer = page.footer.replace("mien evaluate", "mien finetune", 1)
     return replace(page, sections=sections, notes=result.warnings, footer=footer)

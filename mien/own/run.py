@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mien import zoo
 from mien._version import __version__
 from mien.atomic import lock, make_folder, remove, write_bytes
-from mien.classify import available_cores, classifier_of
+from mien.classify import classifier_of
 from mien.data.dataset import PROTOCOLS_OF_OWN, FaceDataset, Splits, fingerprint
 from mien.data.own import list_photos
 from mien.data.own_faces import Findings, OwnFaces, read_own
@@ -84,7 +84,8 @@ def finetune(
     with lock(order.out):
         analyzer = Analyzer(start)
         base = _Base.of(analyzer)
-        own = _read(Path(photos), analyzer, faces, group_by, progress)
+        listing = list_photos(photos, group_by)
+        own = read_own(listing, Path(photos), analyzer, faces=faces, progress=progress)
         if on_found is not None:
             on_found(own.findings)
         result = _carry_out(order, base, own)
@@ -117,25 +118,6 @@ class _Order:
         check_target(self.out)
         if self.method not in METHODS:
             raise ModelError(f"method is {self.method!r}; expected {' or '.join(METHODS)}.")
-
-
-def _read(
-    photos: Path,
-    analyzer: Analyzer,
-    faces: bool,
-    group_by: str | None,
-    progress: Callable[[int, int], None] | None,
-) -> OwnFaces:
-    listing = list_photos(photos, group_by)
-    total = len(listing.photos)
-    return read_own(
-        listing,
-        photos,
-        analyzer,
-        faces=faces,
-        workers=available_cores(),
-        progress=None if progress is None else lambda done: progress(done, total),
-    )
 
 
 def _carry_out(order: _Order, base: _Base, own: OwnFaces) -> FinetuneResult:

@@ -32,7 +32,6 @@ from mien.reproduce.run import (
     Counts,
     Deviation,
     Environment,
-    Layer,
     Parameters,
     Run,
     Seconds,
@@ -195,10 +194,7 @@ def _network(run: RunSpec, recipe: Any | None, *, layers: bool) -> dict[str, Any
         "parameters": Parameters(summary.parameters, summary.trainable, run.parameters),
         "multiply_adds": summary.multiply_adds,
         # A run that this budget leaves out is named with its size; its layers are dead weight.
-        "layers": tuple(
-            Layer(row.name, row.type, tuple(row.output_shape), row.parameters, row.settings)
-            for row in (layers_of(recipe.model) if layers else ())
-        ),
+        "layers": layers_of(recipe.model) if layers else (),
     }
 
 
@@ -273,7 +269,7 @@ def _data(made: Assembly) -> tuple[Data, ...]:
         for protocol in (p for p in drawn if p not in _PUBLISHED):
             splits = make_splits(dataset, protocol, seed=0)
             parts = {role: splits.select(dataset, role) for role in splits.ids}
-            divisions[protocol] = {role: _by_class(p) for role, p in parts.items() if len(p)}
+            divisions[protocol] = {role: p.counts for role, p in parts.items() if len(p)}
         classes = tuple(c.value for c in dataset.classes)
         counts = _counts(dataset)
         found.append(Data(dataset.name, dataset.sha256, len(dataset), classes, counts, divisions))
@@ -287,15 +283,10 @@ def _counts(dataset: FaceDataset) -> dict[str, Counts]:
     elif (dataset.splits != "").all():
         parts = dataset.splits
     else:
-        return {"all": _by_class(dataset)}
+        return {"all": dataset.counts}
     names = [str(name) for name in np.unique(parts)]
     names.sort(key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
-    return {name: _by_class(dataset.take(np.flatnonzero(parts == name))) for name in names}
-
-
-def _by_class(dataset: FaceDataset) -> Counts:
-    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
-    return {c.value: int(n) for c, n in zip(dataset.classes, counts, strict=True)}
+    return {name: dataset.take(np.flatnonzero(parts == name)).counts for name in names}
 
 
 def _photos(made: Assembly, say: Say) -> tuple[tuple[Photo, ...], PhotosRun | None]:

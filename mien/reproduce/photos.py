@@ -71,18 +71,15 @@ def _said(
 def _of_class(datasets: Sequence[FaceDataset], name: str) -> NDArray[np.uint8] | None:
     """The PublicTest images of a class, from the first dataset that has any."""
     for data in datasets:
-        names = [c.value for c in data.classes]
-        if name in names:
-            chosen = (data.splits == "PublicTest") & (data.labels == names.index(name))
-            if chosen.any():
-                images: NDArray[np.uint8] = data.images[chosen]
-                return images
+        named = np.array([c.value for c in data.classes])[data.labels] == name
+        images: NDArray[np.uint8] = data.images[named & (data.splits == "PublicTest")]
+        if len(images):
+            return images
     return None
 
 
 def _average(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    average: NDArray[np.uint8] = images.mean(axis=0).round().astype(np.uint8)
-    return average
+    return np.asarray(images.mean(axis=0).round(), np.uint8)
 
 
 def _portrait() -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from mien.report.document import NOT_RUN, Block, Section, count, percent, points
 from mien.report.html import write_files
 from mien.report.markdown import CHARTS
 from mien.report.svg import standalone
+from mien.reproduce.photos import photo_section
 from mien.reproduce.record import Mark, Record
 from mien.reproduce.run import Environment, Run, from_json
 from mien.reproduce.run_report import COLUMNS, paired_cells, run_sections
@@ -89,7 +90,8 @@ def build_document(
     for extra in extras:
         if extra.key in record.extra:
             found.append(extra.section(from_json(extra.kind, record.extra[extra.key])))
-    found += [_classes(record), _samples(datasets), _photos(record, datasets)]
+    found += [_classes(record), _samples(datasets)]
+    found += [photo_section(record, datasets)] if record.photos else []
     found += [*late, _remarks(record), _earlier(record), _provenance(record)]
     words = (record.citation, f"{record.budget} budget", record.created[:10])
     subtitle = " · ".join(word for word in words if word)
@@ -250,14 +252,6 @@ def _samples(datasets: Iterable[FaceDataset], seed: int = 0) -> Section | None:
     if len(blocks) == 1:
         return None
     return Section("samples", "Sample images", blocks, html_only=True)
-
-
-def _photos(record: Record, datasets: Sequence[FaceDataset]) -> Section | None:
-    if not record.photos:
-        return None
-    from mien.reproduce.photos import photo_section
-
-    return photo_section(record, datasets)
 
 
 def _remarks(record: Record) -> Section | None:

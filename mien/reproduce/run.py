@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from mien.models.registry import LayerRow
+
 
 def from_json(kind: Any, value: Any) -> Any:
     """``value`` as it comes out of JSON, as a ``kind``: a dataclass of dataclasses, tuples,
@@ -228,17 +230,6 @@ class Parameters:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One row of a network's table."""
-
-    name: str
-    type: str
-    output_shape: tuple[int, ...]
-    parameters: int
-    settings: str = ""
-
-
-@dataclass(frozen=True)
 class Seconds:
     """Wall-clock seconds of each finished training."""
 
@@ -271,7 +262,7 @@ class Run:
     deviations: tuple[Deviation, ...] | None = None
     parameters: Parameters | None = None
     multiply_adds: int | None = None
-    layers: tuple[Layer, ...] = ()
+    layers: tuple[LayerRow, ...] = ()
     seconds: Seconds = Seconds()
     paper_seconds: float | None = None
     paper_hardware: str = ""

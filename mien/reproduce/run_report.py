@@ -67,7 +67,6 @@ def run_sections(
 
 
 def _id(run: Run, part: str) -> str:
-    """The anchor of one part of a run."""
     return f"{slug(run.id)}-{part}"
 
 

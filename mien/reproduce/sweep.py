@@ -101,8 +101,7 @@ def planned(budget: str, init: str | None = None) -> tuple[Cell, ...]:
 def best(init: str = "imagenet") -> tuple[Cell, ...]:
     """The cell of every row of the paper's two tables; Adam at batch 64 for EfficientNet-Lite0."""
     places = itertools.product(DATA_TITLES, BACKBONES)
-    found = [(*best_place(name, data), name, data) for data, name in places]
-    return tuple(Cell(name, o, n, data, init) for o, n, name, data in found)
+    return tuple(Cell(name, *best_place(name, data), data, init) for data, name in places)
 
 
 def grid(init: str = "imagenet") -> tuple[Cell, ...]:

@@ -18,6 +18,14 @@ from mien.robustness.corruptions import CORRUPTIONS, FRAMING, CellKey
 
 Floats = NDArray[np.float64]
 
+_TIGHTER, _LOOSER, *_SHIFTS = FRAMING
+#: How the crop misses -> the cells whose mean is shown.
+_MISSES = {
+    "15 % tighter": [_TIGHTER],
+    "15 % looser": [_LOOSER],
+    "shifted by 10 %, mean of 4": _SHIFTS,
+}
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -136,20 +144,13 @@ class RobustnessReport:
         """Crops 15 % tighter, 15 % looser, shifted by 10 %; empty where they were not scored."""
         if not all(key in self._by_key for key in FRAMING):
             return {}
-        shifts = [key for key in FRAMING if key.corruption == "translation"]
-        found = {
-            "15 % tighter": self._figure(self._rows(FRAMING[:1])),
-            "15 % looser": self._figure(self._rows(FRAMING[1:2])),
-            "shifted by 10 %, mean of 4": self._figure(self._rows(shifts)),
-        }
-        for key in shifts:
-            found[f"shifted by 10 % {key.variant}"] = self._figure(self._rows([key]))
-        return found
+        each = {f"shifted by 10 % {key.variant}": [key] for key in _SHIFTS}
+        return {name: self._figure(self._rows(keys)) for name, keys in {**_MISSES, **each}.items()}
 
     def _rows(self, keys: Any) -> Floats:
         """Share of the given cells in which each sample is right, float64 (N,)."""
-        mean: Floats = np.mean([self._by_key[k].correct for k in keys], axis=0, dtype=np.float64)
-        return mean
+        right = [self._by_key[k].correct for k in keys]
+        return np.asarray(np.mean(right, axis=0), np.float64)
 
     def _mean(self, names: Any) -> Floats:
         rows = [
@@ -157,8 +158,7 @@ class RobustnessReport:
             for name in names
             for s in self.severities
         ]
-        mean: Floats = np.mean(rows, axis=0)
-        return mean
+        return np.asarray(np.mean(rows, axis=0), np.float64)
 
     def _figure(self, right: Floats, keep: NDArray[np.bool_] | None = None) -> Figure:
         clean = self.clean.correct.astype(np.float64)
@@ -183,10 +183,9 @@ class RobustnessReport:
             "mean": self._figure(self._mean(self.corruptions), keep).to_dict(),
         }
         if self.framing:
-            parts = {"15 % tighter": FRAMING[:1], "15 % looser": FRAMING[1:2]}
-            parts["shifted by 10 %, mean of 4"] = FRAMING[2:]
             record["framing"] = {
-                name: self._figure(self._rows(keys), keep).to_dict() for name, keys in parts.items()
+                name: self._figure(self._rows(keys), keep).to_dict()
+                for name, keys in _MISSES.items()
             }
         return record
 

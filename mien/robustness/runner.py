@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -108,7 +109,8 @@ def robustness(
         twin_free=alone,
         generator=generator_record(),
         notes=(_PRIVATE,) if split == "PrivateTest" else (),
-        versions={**versions(), **_opencv()},
+        # OpenCV's JPEG codec is the one part that is not mien's arithmetic.
+        versions={**versions(), "opencv": cv2.__version__},
         command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -224,10 +226,3 @@ def _cell(key: CellKey, joined: Joined, seconds: float) -> Cell:
     correct = joined.probabilities.argmax(axis=1) == joined.labels
     ece = reliability(confidence, correct).ece
     return Cell(key, correct, float(confidence.mean()), ece, seconds)
-
-
-def _opencv() -> dict[str, str]:
-    """OpenCV's version: its JPEG codec is the one part that is not mien's arithmetic."""
-    import cv2
-
-    return {"opencv": cv2.__version__}

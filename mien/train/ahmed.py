@@ -141,7 +141,6 @@ def best_recipes() -> dict[str, Recipe]:
     found = {}
     for data in DATA:
         for backbone in BACKBONES:
-            optimizer, batch = best_place(backbone, data)
             name = f"ahmed_{backbone}" + ("" if data == "all" else f"_{data}")
-            found[name] = ahmed_recipe(backbone, optimizer, batch, data, name=name)
+            found[name] = ahmed_recipe(backbone, *best_place(backbone, data), data, name=name)
     return found

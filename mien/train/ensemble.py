@@ -61,8 +61,7 @@ def greedy_weights(
         counts[pick] += 1
         if nll[pick] < best - 1e-9:
             best, best_counts = float(nll[pick]), counts
-    weights: NDArray[np.float64] = best_counts / best_counts.sum()
-    return weights
+    return np.asarray(best_counts / best_counts.sum(), np.float64)
 
 
 def member_predictions(

@@ -197,7 +197,6 @@ def fit(
 def _described(
     dataset: FaceDataset, splits: Splits, unlabelled: FaceDataset | None
 ) -> dict[str, Any]:
-    """What a checkpoint says of its data."""
     name = dataset.name + (f" + {unlabelled.name} (unlabelled)" if unlabelled else "")
     return {
         "name": name,

@@ -122,8 +122,6 @@ def mondal_deep() -> Recipe:
 
 
 def _from_table(made: Recipe) -> Callable[[], Recipe]:
-    """Register a recipe that a table made."""
-
     def make() -> Recipe:
         return made
 

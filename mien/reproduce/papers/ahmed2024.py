@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
 def _run(backbone: str, data: str) -> RunSpec:
     """One backbone on one form of the data: the paper's best cell, and the fast budget's."""
-    optimizer, batch = best_place(backbone, data)
-    paper = Cell(backbone, optimizer, batch, data)
+    paper = Cell(backbone, *best_place(backbone, data), data)
     # Of EfficientNet-Lite0's two the one that starts as the paper's do.
     cells = [c for c in planned("fast") if (c.backbone, c.data) == (backbone, data)]
     fast = min(cells, key=lambda c: c.init != "imagenet")
