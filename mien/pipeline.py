@@ -385,7 +385,7 @@ def _analyzer(
 def _name(image: ImageLike) -> str | None:
     if isinstance(image, str) and image == sources.STDIN:
         return "standard input"
-    if isinstance(image, str) and image[:5].lower() == "data:":
+    if sources.is_data_url(image):
         return None
     if isinstance(image, (str, os.PathLike)):
         return str(os.fsdecode(image))  # also of numpy's own

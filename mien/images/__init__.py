@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mien.errors import ImageError, first_line
 from mien.images.codecs import MAX_MEMORY, Frame, decode
 from mien.images.pixels import bgr_of, check_size, exif_orientation, on_white, to_eight, upright
-from mien.sources import STDIN, UNREAD_SUFFIXES, open_stdin, refuse_address
+from mien.sources import STDIN, UNREAD_SUFFIXES, is_data_url, open_stdin, refuse_address
 from mien.text import brief
 
 #: Largest image to decode, in pixels; its bytes are bounded too: ``codecs.MAX_MEMORY``.
@@ -205,7 +205,7 @@ def read_bytes(source: Source, name: str | None = None) -> tuple[bytes, str]:
         return bytes(source), name or "the data"
     if isinstance(source, (str, os.PathLike)):
         text = os.fspath(source)
-        if isinstance(text, str) and text[:5].lower() == "data:":
+        if is_data_url(text):
             return _from_data_url(text, name or "the data URL")
         if isinstance(source, str):
             refuse_address(source)
