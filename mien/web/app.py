@@ -220,6 +220,7 @@ def _add_facts(app: FastAPI, workers: Workers, metrics: Metrics, settings: Setti
     # Now, for it reads and loads files, which would hold up every other request.
     known = known_models(workers.info, workers.model)
 
+    @app.head("/v1/models", include_in_schema=False)
     @app.get(
         "/v1/models",
         summary="The models, and the limits of this server",
@@ -230,6 +231,7 @@ def _add_facts(app: FastAPI, workers: Workers, metrics: Metrics, settings: Setti
         limits = {name: getattr(settings.limits, name) for name in settings.limits.__slots__}
         return _json({"models": known, "detector": workers.detector, "limits": limits})
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get(
         "/healthz",
         summary="Whether the server answers",
@@ -239,6 +241,7 @@ def _add_facts(app: FastAPI, workers: Workers, metrics: Metrics, settings: Setti
     async def health() -> Response:
         return _json({"status": "ok", "version": __version__, "model": workers.info.name})
 
+    @app.head("/metrics", include_in_schema=False)
     @app.get(
         "/metrics",
         summary="Counters in Prometheus' text format",
