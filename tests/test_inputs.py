@@ -507,6 +507,15 @@ def test_arrays_say_their_range(rgb, grey):
             warnings.simplefilter("error")
             with pytest.raises(ImageError, match=r"shape|too small"):
                 as_bgr(bad, "rgb", value_range=(0, 1))
+    with_gaps = np.where(grey > 99, grey / 255, np.nan)
+    assert near(as_bgr(with_gaps, None, value_range=(0, 1)), np.where(grey > 99, grey, 0))
+    for dtype in (np.float16, np.float64):
+        empty = np.full((48, 64, 3), np.nan, dtype)
+        with pytest.raises(ImageError, match="the array holds no numbers: every value is NaN"):
+            as_bgr(empty, "rgb", value_range=(0, 1))
+        empty[:9] = 7
+        with pytest.raises(ImageError, match=r"Most values .* from 7 to 7"):
+            as_bgr(empty, "rgb", value_range=(0, 1))
     for bad in ((1, 0), (0, float("nan"))):
         with pytest.raises(ImageError, match="does not suit"):
             as_bgr(rgb / 255, "rgb", value_range=bad)

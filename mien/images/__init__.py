@@ -178,7 +178,10 @@ def _eight_bits(
             "numbers and (black, white)."
         )
     values = array.astype(np.float32) - low
-    if np.mean((values < 0) | (values > high - low)) > 0.5:
+    numbers = np.count_nonzero(~np.isnan(values))
+    if not numbers:
+        raise ImageError(f"{name} holds no numbers: every value is NaN.")
+    if np.count_nonzero((values < 0) | (values > high - low)) > numbers / 2:
         raise ImageError(
             f"Most values of {name} lie outside value_range={value_range}: they go from "
             f"{np.nanmin(array):g} to {np.nanmax(array):g}."
