@@ -135,11 +135,12 @@ class Analyzer:
         self.prior = prior
         if prior is not None:
             prior_weights(self.info, prior)  # refuses what it does not know
-        self.detector: Detector = (
-            load_detector(detector, min_face, min_score, turns)
-            if isinstance(detector, str)
-            else detector
-        )
+        if isinstance(detector, str):
+            detector = load_detector(detector, min_face, min_score, turns)
+        if isinstance(detector, type) or not isinstance(detector, Detector):
+            known = "'yunet', 'haar' or an object with name and detect(bgr)"
+            raise ModelError(f"detector is {detector!r}; expected {known}.")
+        self.detector: Detector = detector
 
     @property
     def info(self) -> ModelInfo:
