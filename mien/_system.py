@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import MienError, MissingExtraError, first_line
+from mien.text import brief
 
 
 def processor() -> str:
@@ -54,6 +56,28 @@ def file_stamp(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     except (OSError, ValueError):
         return None
     return status.st_mtime_ns, status.st_size
+
+
+def mode_of(path: str | os.PathLike[str], error: type[MienError]) -> int:
+    """``st_mode`` of what a user's ``path`` names; 0 where there is nothing.
+
+    For ``stat.S_ISREG`` and the like. ``Path.is_file`` and its kin raise OSError for some names
+    before Python 3.14, and say from then on that nothing is there.
+
+    Raises:
+        error: a name too long, or a folder above it that may not be entered.
+    """
+    try:
+        return Path(path).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except (OSError, ValueError) as failure:
+        number = getattr(failure, "errno", None)
+        if number == errno.EINVAL:  # Windows, of "*.jpg"
+            return 0
+        name = brief(str(path)) if number == errno.ENAMETOOLONG else path
+        why = getattr(failure, "strerror", None) or failure
+        raise error(f"{name} cannot be read: {why}.") from None
 
 
 def import_pyarrow_parquet() -> Any:

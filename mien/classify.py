@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from mien import zoo
 from mien._fork import native, renew_after_fork
+from mien._system import mode_of
 from mien.errors import ModelError, first_line
 from mien.modelinfo import ModelInfo
 from mien.onnxfile import runtime
@@ -57,12 +59,13 @@ class Classifier:
         device: str | Sequence[runtime.Provider] = "cpu",
     ) -> None:
         self.path = Path(path)
-        if self.path.is_dir():
+        mode = mode_of(self.path, ModelError)
+        if stat.S_ISDIR(mode):
             raise ModelError(f"{self.path} is a folder; give the path of a model in it.")
-        if not self.path.is_file():
+        if not stat.S_ISREG(mode):
             raise ModelError(f"Model file {self.path} does not exist.")
-        if threads is not None and threads < 1:
-            raise ModelError(f"threads is {threads}; expected 1 or more.")
+        if threads is not None and not (isinstance(threads, (int, np.integer)) and threads >= 1):
+            raise ModelError(f"threads is {threads}; expected a whole number, 1 or more.")
         self._arguments = (self.path.absolute(), threads, device)
         self._providers = runtime.choose_providers(device)
         self._threads = threads or available_cores()
@@ -249,8 +252,8 @@ def load_classifier(
         ModelError: neither a shipped model nor a file; or see :class:`Classifier`.
     """
     path = Path(name_or_path)
-    is_file = path.suffix.lower() == ".onnx" or path.exists()
-    if not is_file or (isinstance(name_or_path, str) and name_or_path in zoo.MODELS):
+    shipped = isinstance(name_or_path, str) and name_or_path in zoo.MODELS
+    if shipped or not (path.suffix.lower() == ".onnx" or mode_of(path, ModelError)):
         path = zoo.model_path(str(name_or_path))
     return Classifier(path, threads, device)
 

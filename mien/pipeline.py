@@ -125,11 +125,12 @@ class Analyzer:
         self.classifier = load_classifier(model, threads, providers)
         if prior is not None:
             prior_weights(self.info, prior)  # refuses what it does not know
-        self.detector: Detector = (
-            load_detector(detector, min_face, min_score, turns)
-            if isinstance(detector, str)
-            else detector
-        )
+        if isinstance(detector, str):
+            detector = load_detector(detector, min_face, min_score, turns)
+        if isinstance(detector, type) or not isinstance(detector, Detector):
+            known = "'yunet', 'haar' or an object with name and detect(bgr)"
+            raise ModelError(f"detector is {detector!r}; expected {known}.")
+        self.detector: Detector = detector
 
     @property
     def info(self) -> ModelInfo:
@@ -363,7 +364,7 @@ def _analyzer(
 def _name(image: ImageLike) -> str | None:
     if isinstance(image, str) and image == sources.STDIN:
         return "standard input"
-    if isinstance(image, str) and image[:5].lower() == "data:":
+    if sources.is_data_url(image):
         return None
     if isinstance(image, (str, os.PathLike)):
         return str(os.fsdecode(image))  # also of numpy's own

@@ -14,8 +14,8 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
+from mien._system import mode_of
 from mien.errors import ImageError, MienError
-from mien.text import brief
 
 
 def _endings(words: str) -> frozenset[str]:
@@ -113,6 +113,11 @@ def is_address(text: str) -> bool:
     return _ADDRESS.match(text) is not None
 
 
+def is_data_url(source: object) -> bool:
+    """Whether ``source`` is the text of a data URL: "data:image/jpeg;base64,…"."""
+    return isinstance(source, str) and source[:5].lower() == "data:"
+
+
 def refuse_address(text: str, what: str = "images") -> None:
     """Raise ImageError where ``text`` is an address; ``what`` was looked for there."""
     if not is_address(text):
@@ -163,16 +168,12 @@ class _Finder:
         path = Path(item)
         if not str(item):
             raise ImageError("An empty name names nothing.")
-        if str(item)[:5].lower() == "data:":
+        if is_data_url(str(item)):
             raise ImageError("Data URLs are for Python; pipe the image in: mien predict - < a.jpg")
-        try:
-            folder = path.is_dir()
-        except OSError as error:  # a name too long, a folder above it that may not be read
-            why = f"{brief(str(item))} cannot be read: {error.strerror}."
-            raise ImageError(why) from None
+        mode = mode_of(path, ImageError)
         if str(item) == STDIN:
             yield STDIN
-        elif folder:
+        elif stat.S_ISDIR(mode):
             files = self._walk(path, set())
             first = next(files, None)
             if first is None:
@@ -180,7 +181,7 @@ class _Finder:
                     f"{path} holds no {self.what} ({', '.join(sorted(self.suffixes))})."
                 )
             yield from chain([first], files)
-        elif path.exists():
+        elif mode:
             if path.suffix.lower() in VIDEO_SUFFIXES - self.suffixes:
                 raise ImageError(f"{path} is a video; analyse it with: mien video {path}")
             yield path
@@ -192,7 +193,7 @@ class _Finder:
             matched = [
                 path
                 for path in map(Path, matches)
-                if path.is_file() and not _PART.search(path.parent.name)
+                if stat.S_ISREG(mode_of(path, ImageError)) and not _PART.search(path.parent.name)
             ]
             if not matched:
                 raise ImageError(f"No file matches {str(item)!r}.")

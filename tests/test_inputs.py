@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import os
 import struct
@@ -22,8 +23,9 @@ import pytest
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
 import mien
-from mien.errors import ImageError, VideoError
+from mien.errors import ImageError, MienError, ModelError, VideoError
 from mien.images import as_bgr, frames_of, read_frames, read_image
+from mien.sources import find_images
 from mien.video.reader import Video
 
 
@@ -402,6 +404,78 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path):
         read_image(text)
 
 
+@pytest.fixture
+def closed(tmp_path: Path, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A photo in a folder that may not be entered, by root neither."""
+    path = tmp_path / "closed" / "a.png"
+    path.parent.mkdir()
+    cv2.imwrite(str(path), portrait)
+    real = os.stat
+
+    def stat(asked: Any, *args: Any, **options: Any) -> os.stat_result:
+        if str(asked).startswith(f"{path.parent}{os.sep}"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), asked)
+        return real(asked, *args, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    return path
+
+
+def test_a_data_url_may_be_longer_than_any_name(model, portrait, tmp_path):
+    data = base64.b64encode(encode(Image.fromarray(portrait[..., ::-1]), "PNG")).decode()
+    assert len(data) > 4096
+    result = mien.predict(f"DATA:image/png;base64,{data}", model=model)
+    assert result.source is None
+    assert len(result.faces) == 1
+    with pytest.raises(MienError, match="is gone"):
+        result.save(tmp_path / "a.png")
+
+
+def test_names_that_pathlib_raises_at_are_one_sentence(model, portrait, closed):
+    analyzer = mien.Analyzer(model)
+    too_long, base = "x" * 300, base64.b64encode(bytes(9999)).decode()
+    for name, words in [
+        (too_long, "of 300 characters, is too long for a file's name"),
+        (base, "base64 is given as data:image"),
+        (str(closed), r"a\.png cannot be read: Permission denied"),
+        ("a\0b", r"a\\x00b cannot be read: embedded null"),
+    ]:
+        for read in (read_image, analyzer.analyze, lambda n: mien.predict(n, model=model)):
+            with pytest.raises(ImageError, match=words):
+                read(name)
+    errors: list[str] = []
+    images = [too_long, portrait, closed, base, portrait]
+    found = analyzer.analyze_many(images, color="bgr", on_error=lambda name, _: errors.append(name))
+    assert len(list(found)) == 2
+    assert errors == [too_long, str(closed), base]
+
+
+def test_inputs_that_pathlib_raises_at_are_one_sentence(closed, monkeypatch):
+    for name, words in [("x" * 300, "xx… cannot be read: File name"), (closed, "denied")]:
+        for kind, read in [
+            (ModelError, mien.Analyzer),
+            (ModelError, lambda n: mien.Analyzer(f"{n}.onnx")),
+            (VideoError, Video),
+            (ImageError, lambda n: list(find_images([n]))),
+            (ImageError, lambda n: mien.batch([n], "out")),
+        ]:
+            with pytest.raises(kind, match=words) as caught:
+                read(name)
+            assert len(str(caught.value)) < 300
+    with pytest.raises(ImageError, match="denied"):
+        list(find_images([closed.with_name("*.png")]))
+    monkeypatch.chdir(closed.parent)  # a shipped model's name is no file's
+    assert mien.Analyzer("mien_photo").info.name == "mien_photo"
+
+
+def test_a_result_of_a_stream_may_have_any_name(model, closed, tmp_path):
+    for name in ("x" * 300, str(closed)):
+        data = encode(Image.new("RGB", (20, 20)), "PNG")
+        result = mien.Analyzer(model).analyze(data, source=name)
+        result.save(tmp_path / "a.json")
+        assert (tmp_path / "a.json").is_file()
+
+
 def test_pil_images_are_upright_and_of_any_mode(rgb, grey):
     image = Image.fromarray(rgb)
     assert near(as_bgr(image, None), rgb)
@@ -433,6 +507,15 @@ def test_arrays_say_their_range(rgb, grey):
             warnings.simplefilter("error")
             with pytest.raises(ImageError, match=r"shape|too small"):
                 as_bgr(bad, "rgb", value_range=(0, 1))
+    with_gaps = np.where(grey > 99, grey / 255, np.nan)
+    assert near(as_bgr(with_gaps, None, value_range=(0, 1)), np.where(grey > 99, grey, 0))
+    for dtype in (np.float16, np.float64):
+        empty = np.full((48, 64, 3), np.nan, dtype)
+        with pytest.raises(ImageError, match="the array holds no numbers: every value is NaN"):
+            as_bgr(empty, "rgb", value_range=(0, 1))
+        empty[:9] = 7
+        with pytest.raises(ImageError, match=r"Most values .* from 7 to 7"):
+            as_bgr(empty, "rgb", value_range=(0, 1))
     for bad in ((1, 0), (0, float("nan"))):
         with pytest.raises(ImageError, match="does not suit"):
             as_bgr(rgb / 255, "rgb", value_range=bad)

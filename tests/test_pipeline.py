@@ -16,6 +16,7 @@ from helpers_onnx import make_onnx
 
 import mien
 from mien.detect import Detection, load_detector
+from mien.detect.haar import Haar
 from mien.detect.views import View
 from mien.emotions import FER2013
 from mien.errors import ImageError, ModelError
@@ -149,6 +150,24 @@ def test_a_bad_image_is_reported_and_the_rest_goes_on(analyzer, photo, tmp_path)
     assert [name for name, _ in problems] == [str(bad), str(tmp_path / "none.png"), "image 3"]
     with pytest.raises(ImageError, match=r"bad\.jpg"):
         list(analyzer.analyze_many([bad]))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"detector": None}, "detector is None; expected 'yunet', 'haar' or an object with"),
+        ({"detector": 3}, "detector is 3"),
+        ({"detector": Haar}, r"detector is <class .*Haar'>"),
+        ({"threads": 1.5}, "threads is 1.5; expected a whole number, 1 or more"),
+        ({"threads": "2"}, "threads is 2; expected a whole"),
+        ({"threads": 0}, "threads is 0"),
+    ],
+)
+def test_what_cannot_work_is_refused_when_it_is_built(model, photo, options, words):
+    for build in (mien.Analyzer, lambda model, **o: mien.predict(photo, model=model, **o)):
+        with pytest.raises(ModelError, match=words):
+            build(model, **options)
+    assert mien.Analyzer(model, threads=np.int64(1)).analyze(photo).faces
 
 
 def test_min_confidence_leaves_faces_out(model, portrait):

@@ -264,6 +264,22 @@ def test_a_web_application_keeps_emotion_and_confidence(result):
         assert face["probabilities"].keys() == {e.value for e in result.faces[0].probabilities}
 
 
+def test_faces_and_results_are_keys(result):
+    again = Result.from_dict(result.to_dict())
+    same = pickle.loads(pickle.dumps(result))
+    assert same == result
+    assert hash(same) == hash(result)
+    assert hash(same.faces[0]) == hash(result.faces[0])
+    face = result.faces[0]
+    other = dataclasses.replace(face, probabilities=dict(reversed(face.probabilities.items())))
+    assert (other, hash(other)) == (face, hash(face))
+    unsure = dataclasses.replace(face, unsure=not face.unsure)
+    assert set(result.faces) | set(same.faces) | {other} == {face}
+    assert len({face, unsure, dataclasses.replace(face, track=1)}) == 3
+    assert {result: 1}[same] == 1
+    assert Result.from_dict(result.to_dict()) in {again}
+
+
 def test_a_replaced_face_is_named_anew():
     face = Face(Box(0, 0, 1, 1), {Emotion.HAPPY: 0.9, Emotion.SAD: 0.1})
     other = dataclasses.replace(face, probabilities={Emotion.HAPPY: 0.2, Emotion.SAD: 0.8})

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mien.atomic import lock
 from mien.emotions import CKPLUS, FER2013, Emotion
 from mien.errors import OutputError
 from mien.results import Box, Face, Result
 from mien.sinks import AnnotatedSink, CsvSink, JsonLinesSink, ParquetSink, columns
+from mien.sinks.grown import GrowingSink
 
 P = dict(zip(FER2013, (0.05, 0.01, 0.04, 0.7, 0.1, 0.06, 0.04), strict=True))
 POINTS = ((3.0, 4.0), (9.0, 4.0), (6.0, 7.0), (4.0, 10.0), (8.0, 10.0))
@@ -90,6 +92,31 @@ def test_a_failure_leaves_no_file(
 def test_a_full_disk_is_one_sentence() -> None:
     with pytest.raises(OutputError, match="disk is full"), CsvSink("/dev/full") as sink:
         sink.write(TWO)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_one_sentence_where_the_block_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    full = ParquetSink("/dev/full")  # pyarrow writes the file's first bytes as it opens it
+    with pytest.raises(OutputError, match="disk is full"):
+        full.__enter__()
+    here = tmp_path / "a.parquet"
+    monkeypatch.setattr(
+        "pyarrow.parquet.ParquetWriter", lambda *_: Path("/dev/full").write_bytes(b"PAR1")
+    )
+    for _ in range(2):  # neither lock nor work file is left
+        with pytest.raises(OutputError, match="disk is full"):
+            ParquetSink(here).__enter__()
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_growing_table_that_cannot_begin_leaves_no_lock(tmp_path: Path) -> None:
+    sink = GrowingSink({"csv": str(tmp_path / "a.csv"), "jsonl": str(tmp_path / "b.jsonl")})
+    with lock(tmp_path / "b.jsonl"), pytest.raises(OutputError, match="another run"):
+        sink.__enter__()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_painted_copies_overwrite_nothing(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from PIL import Image
 
 from mien.cli import main
 from mien.emotions import Emotion
-from mien.errors import VideoError
+from mien.errors import OutputError, VideoError
 from mien.pipeline import Analyzer
 from mien.results import Result
 from mien.video import analyze_video, flow
@@ -159,6 +159,13 @@ def test_bad_videos_get_one_sentence(tmp_path: Path) -> None:
     ):
         with pytest.raises(VideoError, match=words):
             Video(path)
+
+
+def test_outputs_that_pathlib_raises_at_are_one_sentence() -> None:
+    name = "x" * 300
+    for outputs in (Outputs(video=Path(name)), Outputs(plot=Path(name)), Outputs(jsonl=name)):
+        with pytest.raises(OutputError, match="the name is too long; choose a shorter one"):
+            outputs.check(several=False)
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,17 @@ def test_unknown_addresses_and_methods(client: httpx.Client) -> None:
     assert answer.headers["allow"] == "POST"
 
 
+def test_what_can_be_read_has_a_head(client: httpx.Client) -> None:
+    for address in ("/", "/healthz", "/metrics", "/v1/models", "/openapi.json"):
+        answer, whole = client.head(address), client.get(address)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-type"] == whole.headers["content-type"]
+        assert int(answer.headers["content-length"]) > 0
+    problem(client.delete("/healthz"), 405)
+    methods = [way for ways in client.get("/openapi.json").json()["paths"].values() for way in ways]
+    assert sorted(methods) == ["get", "get", "get", "post"]
+
+
 def test_models_health_and_metrics(client: httpx.Client, jpeg: bytes) -> None:
     models = schemas.ModelsSchema.model_validate(client.get("/v1/models").json())
     assert [m.name for m in models.models if m.loaded] == ["tiny"]

@@ -21,7 +21,7 @@ from os.path import normpath
 from pathlib import Path
 from typing import IO, Any
 
-from mien._system import arrow_errors, import_pyarrow_parquet
+from mien._system import arrow_errors, import_pyarrow_parquet, mode_of
 from mien.errors import ImageError, MienError, MissingExtraError, first_line
 from mien.images.codecs import MAX_MEMORY
 from mien.sources import (
@@ -109,10 +109,10 @@ def find_items(sources: Iterable[str | Path], wanted: Wanted, column: str = "") 
 def check_sources(sources: Iterable[str | Path]) -> None:
     """Raise MienError where one of the sources on this machine is not there."""
     for source in map(str, sources):
-        path = Path(source)
-        if source == STDIN or is_address(source) or glob.has_magic(source) or path.exists():
+        if source == STDIN or is_address(source) or glob.has_magic(source):
             continue
-        raise ImageError(f"{source} does not exist.")
+        if not mode_of(source, ImageError):
+            raise ImageError(f"{source} does not exist.")
 
 
 def _local(source: str, wanted: Wanted) -> Iterator[Item]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -34,6 +34,7 @@ class Detection:
             object.__setattr__(self, "landmarks", points)
 
 
+@runtime_checkable
 class Detector(Protocol):
     """Finds faces. Instances may be shared between threads."""
 

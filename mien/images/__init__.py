@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mien.errors import ImageError, first_line
 from mien.images.codecs import MAX_MEMORY, Frame, decode
 from mien.images.pixels import bgr_of, check_size, exif_orientation, on_white, to_eight, upright
-from mien.sources import STDIN, UNREAD_SUFFIXES, open_stdin, refuse_address
+from mien.sources import STDIN, UNREAD_SUFFIXES, is_data_url, open_stdin, refuse_address
 from mien.text import brief
 
 #: Largest image to decode, in pixels; its bytes are bounded too: ``codecs.MAX_MEMORY``.
@@ -178,7 +178,10 @@ def _eight_bits(
             "numbers and (black, white)."
         )
     values = array.astype(np.float32) - low
-    if np.mean((values < 0) | (values > high - low)) > 0.5:
+    numbers = np.count_nonzero(~np.isnan(values))
+    if not numbers:
+        raise ImageError(f"{name} holds no numbers: every value is NaN.")
+    if np.count_nonzero((values < 0) | (values > high - low)) > numbers / 2:
         raise ImageError(
             f"Most values of {name} lie outside value_range={value_range}: they go from "
             f"{np.nanmin(array):g} to {np.nanmax(array):g}."
@@ -205,7 +208,7 @@ def read_bytes(source: Source, name: str | None = None) -> tuple[bytes, str]:
         return bytes(source), name or "the data"
     if isinstance(source, (str, os.PathLike)):
         text = os.fspath(source)
-        if isinstance(text, str) and text[:5].lower() == "data:":
+        if is_data_url(text):
             return _from_data_url(text, name or "the data URL")
         if isinstance(source, str):
             refuse_address(source)

@@ -137,6 +137,10 @@ class Face:
         object.__setattr__(self, "emotion", emotion)
         object.__setattr__(self, "confidence", self.probabilities[emotion])
 
+    def __hash__(self) -> int:
+        """Of a part of what is compared: the probabilities are a dict."""
+        return hash((self.box, self.detection_score, self.landmarks, self.track))
+
     def __repr__(self) -> str:
         box = self.box
         place = f"{box.width:.0f}×{box.height:.0f} at {box.x:.0f}, {box.y:.0f}"

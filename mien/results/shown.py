@@ -50,10 +50,11 @@ class ImageSource:
     ) -> ImageSource | None:
         """None for what cannot be had again: a stream, a pipe, a data URL, or bytes."""
         if isinstance(image, (str, os.PathLike)):
-            place = os.path.abspath(os.fsdecode(image))  # noqa: PTH100
-            if image == _STDIN or not Path(place).is_file():
+            place = os.fsdecode(image)
+            no_file = image == _STDIN or _above("sources").is_data_url(image)
+            if no_file or not os.path.isfile(place):  # noqa: PTH113 - Path's raises for some names
                 return None
-            return cls(place, _above("_system").file_stamp(place))
+            return cls(os.path.abspath(place), _above("_system").file_stamp(place))  # noqa: PTH100
         try:
             given = weakref.ref(image)
         except TypeError:
@@ -190,7 +191,7 @@ class Shown:
         origin, real_path = getattr(self, "_origin", None), _above("sources").real_path
         if origin is None:  # a stream, or a result that was pickled: its name is all there is
             kept = self.source  # type: ignore[attr-defined]
-            kept = kept if kept and Path(kept).exists() else None
+            kept = kept if kept and os.path.exists(kept) else None  # noqa: PTH110 - see above
         else:
             kept = origin.place if isinstance(origin.place, str) else origin.read()
         for image in (given, kept):

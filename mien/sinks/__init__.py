@@ -72,7 +72,15 @@ class Sink:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
+        try:
+            self._open()
+        except BaseException:  # a with statement that does not begin ends nothing either
+            self._stack.__exit__(*sys.exc_info())
+            raise
         return self
+
+    def _open(self) -> None:
+        """Enter in ``_stack`` what the block needs; it is left again where this fails."""
 
     def __exit__(self, *error: Any) -> bool | None:
         return self._stack.__exit__(*error)
@@ -91,7 +99,7 @@ class _TextSink(Sink):
         self._target, self._after = target, after
         self._stream: IO[str] | None = None
 
-    def __enter__(self) -> Self:
+    def _open(self) -> None:
         if isinstance(self._target, (str, os.PathLike)):
             self._stack.enter_context(lock(self._target))
             self._stream = self._stack.enter_context(open_atomic(self._target, newline=""))
@@ -107,7 +115,6 @@ class _TextSink(Sink):
                     last = text[-1]
             if last not in "\r\n":  # an editor took the last line's end
                 self._stream.write("\n")
-        return self
 
     def _begin(self) -> None:
         """Write what comes before the first result."""
@@ -240,7 +247,7 @@ class ParquetSink(Sink):
         self._rows: list[dict[str, Any]] = []
         self._writer: Any = None
 
-    def __enter__(self) -> Self:
+    def _open(self) -> None:
         import pyarrow.parquet as pq
 
         self._schema = parquet_schema(self._columns)
@@ -252,7 +259,6 @@ class ParquetSink(Sink):
         if self._after is not None:
             for batch in pq.ParquetFile(self._after).iter_batches(self._GROUP):
                 self._writer.write_batch(batch)
-        return self
 
     def _last_rows(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
@@ -298,9 +304,8 @@ class AnnotatedSink(Sink):
         self._roots = [Path(root) for root in roots]
         self._taken = {file_key(Path(s)) for s in sources}
 
-    def __enter__(self) -> Self:
+    def _open(self) -> None:
         make_folder(self._folder)
-        return self
 
     def write(self, result: Result, image: Image | None = None) -> None:
         """Annotate and save. Raises OutputError when it cannot be written."""

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any
 
 from mien._system import import_pyarrow_parquet
 from mien.atomic import lock, open_atomic, told_of
@@ -131,7 +131,7 @@ class GrowingSink(Sink):
                     except (ValueError, KeyError, TypeError):
                         raise OutputError(f"{self._path} is damaged; {START_OVER}") from None
 
-    def __enter__(self) -> Self:
+    def _open(self) -> None:
         for path in self._targets.values():
             self._stack.enter_context(lock(path))
         with told_of(self._path):
@@ -142,7 +142,6 @@ class GrowingSink(Sink):
             data = self._file.read()
             self._file.truncate(data.rfind(b"\n") + 1)
             self._file.seek(0, os.SEEK_END)
-        return self
 
     def write(self, result: Result, image: Any = None) -> None:
         assert self._file is not None

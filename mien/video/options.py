@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mien.atomic import told_of
 from mien.errors import VideoError
 from mien.sinks import check_table, free_name
 from mien.video.encode import SUFFIXES
@@ -84,10 +86,15 @@ class Outputs:
         ``several``: whether there are several videos, so that ``video`` and ``plot`` are folders.
 
         Raises:
-            OutputError, VideoError: another format's ending, or one file for several videos.
+            OutputError, VideoError: another format's ending, one file for several videos, or a name
+                that is too long or in a folder that may not be entered.
         """
         for kind, target in self.tables.items():
             check_table(kind, target)
+        for name in (*self.tables.values(), self.video, self.plot):
+            if name is not None:  # what pathlib is asked below would raise of some names
+                with told_of(name), suppress(FileNotFoundError):
+                    Path(name).stat()
         for path in (self.video, self.plot):
             a_file = path is not None and path.suffix.lower() in (*SUFFIXES, ".html", ".htm")
             if several and path is not None and a_file and not path.is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._system import mode_of
 from mien.errors import VideoError
 from mien.text import is_text
 from mien.video.animation import Animation, is_animation
@@ -71,11 +73,12 @@ class Video:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        if self.path.is_dir():
+        mode = mode_of(self.path, VideoError)
+        if stat.S_ISDIR(mode):
             raise VideoError(f"{self.path} is a folder; name a video in it.")
-        if not self.path.exists():
+        if not mode:
             raise VideoError(f"{self.path} does not exist.")
-        if self.path.is_fifo() or self.path.is_socket():  # opening it would wait for a writer
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):  # opening it would wait for a writer
             raise VideoError(f"{self.path} is a pipe; save the video to a file first.")
         capture = self._open()
         try:

@@ -213,6 +213,7 @@ def _add_facts(app: FastAPI, workers: Workers, metrics: Metrics, settings: Setti
     # Now, for it reads and loads files, which would hold up every other request.
     known = known_models(workers.info, workers.model)
 
+    @app.head("/v1/models", include_in_schema=False)
     @app.get(
         "/v1/models",
         summary="The models, and the limits of this server",
@@ -224,6 +225,7 @@ def _add_facts(app: FastAPI, workers: Workers, metrics: Metrics, settings: Setti
         answer = {"models": known, "detector": workers.detector, "limits": limits}
         return JSONResponse(answer, headers=NO_STORE)
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get(
         "/healthz",
         summary="Whether the server answers",
@@ -234,6 +236,7 @@ def _add_facts(app: FastAPI, workers: Workers, metrics: Metrics, settings: Setti
         answer = {"status": "ok", "version": __version__, "model": workers.info.name}
         return JSONResponse(answer, headers=NO_STORE)
 
+    @app.head("/metrics", include_in_schema=False)
     @app.get(
         "/metrics",
         summary="Counters in Prometheus' text format",
