@@ -46,10 +46,10 @@ STDOUT = "-"
 
 def is_stream(target: str | os.PathLike[str]) -> bool:
     """Whether ``target`` is standard output, a pipe or a device: written directly, never redone."""
+    # pathlib would raise of a name that is too long, or in a folder that may not be entered.
     if str(target) == STDOUT:
         return True
-    path = Path(target)
-    return path.exists() and not path.is_file()
+    return os.path.exists(target) and not os.path.isfile(target)  # noqa: PTH110, PTH113
 
 
 def check_table(kind: str, path: str | os.PathLike[str]) -> None:

@@ -89,12 +89,12 @@ class Outputs:
             OutputError, VideoError: another format's ending, one file for several videos, or a name
                 that is too long or in a folder that may not be entered.
         """
-        for kind, target in self.tables.items():
-            check_table(kind, target)
         for name in (*self.tables.values(), self.video, self.plot):
             if name is not None:  # what pathlib is asked below would raise of some names
                 with told_of(name), suppress(FileNotFoundError):
                     Path(name).stat()
+        for kind, target in self.tables.items():
+            check_table(kind, target)
         for path in (self.video, self.plot):
             a_file = path is not None and path.suffix.lower() in (*SUFFIXES, ".html", ".htm")
             if several and path is not None and a_file and not path.is_dir():
