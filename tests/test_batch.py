@@ -702,9 +702,11 @@ def test_members_of_archives_that_are_not_read_have_a_row(photos: Path, tmp_path
     left = {".hid.jpg", "inner.zip", "raw.nef"}
     for name in ("a.tar", "a.tgz"):
         rows = found(name)
-        assert {n for n, problem in rows.items() if problem} == {*left, "two.jpg", "four.jpg"}
+        linked = {"four.jpg"} if name == "a.tar" else {"two.jpg", "four.jpg"}  # a stream is past
+        assert {n for n, problem in rows.items() if problem} == left | linked
         assert rows["one.jpg"] is None
-        assert str(rows["two.jpg"]).endswith("a link to one.jpg.")
+        if name == "a.tgz":
+            assert str(rows["two.jpg"]).endswith("a link to one.jpg.")
     rows = found("a.zip")
     assert {n for n, problem in rows.items() if problem} == left
     assert len(rows) == 6

@@ -99,6 +99,7 @@ def test_a_full_disk_is_one_sentence_where_the_block_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pyarrow")
+    monkeypatch.setattr("mien.sinks.is_stream", lambda target: False)  # a full disk, no device
     full = ParquetSink("/dev/full")  # pyarrow writes the file's first bytes as it opens it
     with pytest.raises(OutputError, match="disk is full"):
         full.__enter__()
