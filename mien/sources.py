@@ -24,12 +24,14 @@ def _endings(words: str) -> frozenset[str]:
 
 #: File endings that are looked for in folders; a file named outright may end in anything.
 SUFFIXES = _endings(
-    "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff pgm ppm pnm pbm pfm ico jp2 j2k jpx avif "
-    "heic heif hif"
+    "jpg jpeg jpe jfif jfi jif pjpeg pjp mpo jps insp png apng webp gif bmp dib tif tiff btf tf8 "
+    "pgm ppm pnm pbm pfm ico jp2 j2k j2c jpx jpc jpf avif avifs heic heics heif heifs hif"
 )
 #: Images too, but of kinds that mien does not read: a folder that holds one was not read whole.
 UNREAD_SUFFIXES = _endings(
-    "cr2 cr3 crw nef nrw arw dng raf orf rw2 pef srw psd xcf svg eps tga jxl exr hdr pcx qoi jxr"
+    "cr2 cr3 crw nef nrw arw sr2 srf dng raf orf rw2 rwl raw pef srw erf kdc dcr mrw x3f 3fr fff "
+    "iiq mef mos gpr psd psb xcf svg eps wmf emf tga jxl exr hdr pcx dcx qoi jxr hdp wdp dds sgi "
+    "rgb rgba bw cur icns blp ras pcd xbm"
 )
 #: The same as ``SUFFIXES`` for videos.
 VIDEO_SUFFIXES = _endings(

@@ -39,7 +39,7 @@ from mien.text import printable, shown
 
 #: Endings of lists, which are read where they are named.
 LISTS = (".txt", ".lst", ".csv", ".tsv", ".parquet", ".pq")
-#: Endings of members of an archive that have a row, read or not.
+#: Endings of what has a row in archives and stores, read or not.
 KNOWN = SUFFIXES | VIDEO_SUFFIXES | UNREAD_SUFFIXES
 #: A video in a zip file expands at most so many times; deflate makes a thousandth of nothing.
 MOST_EXPANSION = 200
@@ -157,7 +157,10 @@ def _file(path: str, wanted: Wanted) -> Iterator[Item]:
 
 
 def _item(path: str) -> Item:
-    return Item(shown(path), path, Path(path).suffix.lower() in VIDEO_SUFFIXES)
+    suffix, problem = Path(path).suffix.lower(), None
+    if suffix in UNREAD_SUFFIXES:  # of some a thumbnail would be read
+        problem = f"{shown(path)} is left out: {suffix[1:].upper()} is not read."
+    return Item(shown(path), path, suffix in VIDEO_SUFFIXES, problem=problem)
 
 
 def _archive(path: str, wanted: Wanted) -> Iterator[Item]:
@@ -305,8 +308,8 @@ def _offsets(path: str) -> tuple[dict[str, int], set[str]]:
 
 
 def _address(source: str, wanted: Wanted) -> Iterator[Item]:
-    lower = source.lower()
-    if lower.endswith((*TARS, *ZIPS, *SUFFIXES, *VIDEO_SUFFIXES)) and not glob.has_magic(source):
+    known = (*TARS, *ZIPS, *KNOWN)
+    if source.lower().endswith(known) and not glob.has_magic(source):
         yield from _file(source, wanted)
         return
     try:
@@ -317,7 +320,6 @@ def _address(source: str, wanted: Wanted) -> Iterator[Item]:
         raise
     except Exception as error:  # every store has errors of its own
         raise ImageError(f"{shown(source)} cannot be listed: {first_line(error)}.") from None
-    known = (*TARS, *ZIPS, *SUFFIXES, *VIDEO_SUFFIXES)
     found = [name for name in sorted(names) if name.lower().endswith(known)]
     if not found:
         raise ImageError(f"{shown(source)} holds no images or videos.")
