@@ -111,6 +111,39 @@ def test_truncated_files_are_refused(image, form, part, tmp_path):
         read_image(path)
 
 
+#: Every way in which a JPEG's data are ordered.
+WAYS = {
+    "baseline": {},
+    "full colour": {"subsampling": 0},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_blocks": 1},
+    "restarted rows": {"restart_marker_rows": 1, "progressive": True},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_without_its_last_marker_is_read(image, way, mode):
+    """It was refused as truncated, although every pixel is there."""
+    data = encode(image.convert(mode), "JPEG", quality=95, **WAYS[way])
+    whole = read_image(data)
+    for short in (data[:-1], data[:-2], data[:-2] + bytes(50)):
+        assert np.array_equal(read_image(short), whole)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_that_lacks_any_pixel_is_refused(image, way, mode):
+    """At whatever byte it breaks off, a marker put behind it does not make it whole."""
+    data = encode(image.convert(mode), "JPEG", quality=50, **WAYS[way])
+    scan, end = data.find(b"\xff\xda\0"), len(data) - 2
+    markers = [at for at in range(scan, end) if data[at] == 0xFF]
+    ends = {*range(end - 30, end), *range(scan, end, 13), *markers, *(at + 1 for at in markers)}
+    for at in sorted(ends - {end}):
+        with pytest.raises(ImageError, match="truncated or damaged JPEG"):
+            read_image(data[:at])
+
+
 def test_a_flipped_byte_in_a_png_is_refused(image):
     data = bytearray(encode(image, "PNG"))
     data[len(data) // 2] ^= 0xFF

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ImageError, first_line
+from mien.images import jpeg
 from mien.images.pixels import (
     bgr_from,
     bgr_of,
@@ -47,7 +48,6 @@ MAX_SCANNED = 1_000_000_000
 #: Most strips or tiles of a TIFF: more than one for every row and channel of a large photo.
 MAX_STRIPS = 1 << 16
 
-_SCAN, _END = b"\xff\xda\0", b"\xff\xd9"
 _PNG_END = b"IEND\xaeB`\x82"
 _BYTES = "RGBA"  # both bytes of grey and both of alpha, as four bands
 _BITS, _STRIPS, _ORIENTATION = 258, 273, 274
@@ -280,9 +280,9 @@ class _File:
             bgr = bgr_from(np.asarray(image), image.mode) if plain else bgr_of(image.to_pillow())
             yield Frame(number if len(images) > 1 else None, 0.0, bgr)
 
-    def _open(self) -> Any:
+    def _open(self, data: bytes | None = None) -> Any:
         """Its header read and nothing decoded: a ``PIL.ImageFile.ImageFile``."""
-        image = _plugin(self.kind.plugin)(_Watched(self.data))
+        image = _plugin(self.kind.plugin)(_Watched(self.data if data is None else data))
         return image.frame(0) if self.kind.name == "ICO" else image  # the largest
 
     def _check(self, width: int, height: int, cost: int) -> None:
@@ -308,14 +308,18 @@ class _File:
         if self.kind.name != "JPEG":
             return self.kind.cost + (5 if _low_bytes(image) else 0)
         at: int = image.fp.tell()  # behind the first scan's header
-        more = self.data.count(_SCAN, at, max(at, self.data.find(_END, at)))
+        cost, end = self.kind.cost, self.data.find(jpeg.END, at)
+        if end < 0:  # two copies with an end are decoded
+            pixels, end = image.width * image.height, len(self.data)
+            cost += 1 + 2 * len(self.data) // pixels
+        more = self.data.count(jpeg.SCAN, at, end)
         if not more:
-            return self.kind.cost
+            return cost
         if more > MAX_SCANS or more * image.width * image.height > MAX_SCANNED:
             raise _TooCostlyError
         # The coefficients of the whole image, two bytes each.
         sampled: list[int] = [across * down for _, across, down, _ in image.layer]
-        return self.kind.cost + 2 * -(-sum(sampled) // max(sampled))
+        return cost + 2 * -(-sum(sampled) // max(sampled))
 
     def _pixels(self, image: Any) -> Pixels:
         """Decode; BGR as stored."""
@@ -324,6 +328,8 @@ class _File:
             return bgr_from(values, "L" if values.ndim == 2 else "RGB")
         if self.kind.name == "PNG" and _PNG_END not in self.data:  # Pillow does not ask for it
             raise EOFError
+        if self.kind.name == "JPEG" and self.data.find(jpeg.END, image.fp.tell()) < 0:
+            image = jpeg.ended(self.data, image, self._open)
         deep = _low_bytes(image)
         image.load()
         check_size(image.size, self.shown)
