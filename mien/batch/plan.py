@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from os.path import normpath
 from pathlib import Path
 from typing import IO, Any
 
@@ -254,7 +253,7 @@ def _tar(path: str, wanted: Wanted) -> Iterator[Item]:
             if again:
                 why = "stands there more than once, and its first version was read: unpack it"
                 return {"problem": f"{shown(f'{path}::{name}')} {why}."}
-            if member.islnk() and (span := spans.get(normpath(member.linkname))):
+            if member.islnk() and (span := spans.get(os.path.normpath(member.linkname))):
                 return {"span": span}
             if not member.isfile() or member.issparse():
                 what = f"a link to {member.linkname}" if member.linkname else "no regular file"
@@ -268,7 +267,7 @@ def _tar(path: str, wanted: Wanted) -> Iterator[Item]:
 
         while (member := tar.next()) is not None:
             vars(tar)["members"] = []  # it would keep them all
-            if normpath(member.name) in linked:
+            if os.path.normpath(member.name) in linked:
                 _note_span(spans, member)
             if member.isdir() or last.get(member.name, member.offset) != member.offset:
                 continue
@@ -280,10 +279,10 @@ def _tar(path: str, wanted: Wanted) -> Iterator[Item]:
 
 def _note_span(spans: dict[str, tuple[int, int]], member: tarfile.TarInfo) -> None:
     """Keep where the bytes of a hard link's target lie; those of a link to a link are the same."""
-    name = normpath(member.name)
+    name = os.path.normpath(member.name)
     if member.isfile() and not member.issparse():
         spans[name] = member.offset_data, member.size
-    elif member.islnk() and (span := spans.get(normpath(member.linkname))):
+    elif member.islnk() and (span := spans.get(os.path.normpath(member.linkname))):
         spans[name] = span
     else:
         spans.pop(name, None)
@@ -303,7 +302,7 @@ def _offsets(path: str) -> tuple[dict[str, int], set[str]]:
             vars(tar)["members"] = []
             found[member.name] = member.offset
             if member.islnk():
-                linked.add(normpath(member.linkname))
+                linked.add(os.path.normpath(member.linkname))
     return found, linked
 
 
