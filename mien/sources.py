@@ -186,6 +186,14 @@ class _Finder:
         elif mode:
             if path.suffix.lower() in VIDEO_SUFFIXES - self.suffixes:
                 raise ImageError(f"{path} is a video; analyse it with: mien video {path}")
+            if (
+                path.name.lower().endswith((*TARS, *ZIPS))
+                and path.suffix.lower() not in self.suffixes
+            ):
+                command = f"mien batch {shlex.quote(str(path))} --out FOLDER"
+                raise ImageError(
+                    f"{path} is an archive; unpack it, or look into it with: {command}"
+                )
             yield path
         else:
             refuse_address(str(item), self.what)
@@ -243,6 +251,8 @@ class _Finder:
             return "no regular file" if _is_special(path) else None
         if suffix in VIDEO_SUFFIXES:
             return "a video, for mien video"
+        if path.name.lower().endswith((*TARS, *ZIPS)):
+            return "an archive, for mien batch"
         if suffix in UNREAD_SUFFIXES:
             return f"{suffix[1:].upper()} is not read"
         return f"no {self.what[:-1]} by its ending"

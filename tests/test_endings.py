@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 import tarfile
 import zipfile
 from importlib.util import find_spec
@@ -15,7 +16,14 @@ from PIL import Image
 from mien.batch.plan import find_items
 from mien.errors import ImageError
 from mien.images import read_image
-from mien.sources import SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES, LeftOut, find_images
+from mien.sources import (
+    SUFFIXES,
+    UNREAD_SUFFIXES,
+    VIDEO_SUFFIXES,
+    LeftOut,
+    find_images,
+    find_videos,
+)
 
 #: Endings of Pillow's own that are no images, or far more often something else.
 NO_IMAGES = re.compile(
@@ -107,3 +115,21 @@ def test_a_raw_photo_is_not_read_in_a_list_or_a_store_either(tmp_path: Path) -> 
     for source in sources:
         raw = next(find_items([source], lambda name: True))
         assert str(raw.problem).endswith("a.dng is left out: DNG is not read."), source
+
+
+@pytest.mark.parametrize("name", ["my photos.ZIP", "a.tar", "a.tar.gz", "a.tgz", "a.txz"])
+def test_an_archive_is_named_with_what_looks_into_it(name: str, tmp_path: Path) -> None:
+    """It was no image that mien reads, and no word of mien batch."""
+    (tmp_path / name).write_bytes(b"PK")
+    quoted = shlex.quote(str(tmp_path / name))
+    for find in (find_images, find_videos):
+        with pytest.raises(ImageError) as caught:
+            list(find([tmp_path / name]))
+        assert f"{name} is an archive; unpack it, or" in str(caught.value)
+        assert str(caught.value).endswith(f": mien batch {quoted} --out FOLDER")
+    (tmp_path / "a.jpg").write_bytes(written(".jpg"))
+    left: list[LeftOut] = []
+    assert list(find_images([tmp_path], on_left_out=left.append)) == [tmp_path / "a.jpg"]
+    assert left == [LeftOut(tmp_path / name, "an archive, for mien batch", False)]
+    [item] = find_items([tmp_path / name], lambda name: True)  # which does
+    assert "mien batch" not in str(item.problem)
