@@ -30,14 +30,22 @@ def standardised(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 @cache
 def _network() -> Any:
-    try:
-        data = (resources.files("mien") / "assets" / "covered.onnx").read_bytes()
-    except FileNotFoundError:
-        raise ModelError("mien's covered.onnx is missing; install mien again.") from None
     ort = runtime.onnxruntime()
     options = ort.SessionOptions()
+    options.log_severity_level = 4  # errors come as exceptions; nothing is printed besides
     options.intra_op_num_threads = 1
-    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    try:
+        data = (resources.files("mien") / "assets" / "covered.onnx").read_bytes()
+        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception:  # onnxruntime's exceptions share no public base class
+        lost = "mien's covered.onnx is damaged or missing; install mien again."
+        raise ModelError(lost) from None
+
+
+def load() -> None:
+    """Load the network. Raises ModelError where the installation lacks it."""
+    with native:
+        _network()
 
 
 def covered(crop: NDArray[np.uint8]) -> float:

@@ -14,7 +14,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import sources, zoo
+from mien import covered, sources, zoo
 from mien._system import file_stamp
 from mien._version import __version__
 from mien.classify import load_classifier
@@ -131,6 +131,7 @@ class Analyzer:
             known = "'yunet', 'haar' or an object with name and detect(bgr)"
             raise ModelError(f"detector is {detector!r}; expected {known}.")
         self.detector: Detector = detector
+        covered.load()  # a broken installation is no photo's error
 
     @property
     def info(self) -> ModelInfo:
@@ -198,7 +199,7 @@ class Analyzer:
             index, image = item
             try:
                 return self.find(image, color, faces, None, value_range)
-            except MienError as error:
+            except ImageError as error:
                 if (name := _name(image)) is None:
                     name = f"image {index}"
                     error = type(error)(f"{name}: {error}")

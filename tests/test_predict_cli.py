@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -21,10 +22,12 @@ from rich.cells import cell_len
 from rich.console import Console
 
 import mien
+from mien import covered
 from mien.cli import main
 from mien.cli._table import print_results
 from mien.draw import color_of
 from mien.emotions import Emotion
+from mien.errors import ModelError
 from mien.pipeline import Analyzer
 from mien.results import Result
 
@@ -469,3 +472,51 @@ def test_demo_refuses_an_unknown_format(
 ) -> None:
     assert main(["demo", "--model", model, "--output", str(tmp_path / "demo.gif")]) == 2
     assert "name it .png or .jpg" in capsys.readouterr().err
+
+
+@pytest.fixture(params=["covered.onnx is missing", "covered.onnx is damaged", "YuNet is missing"])
+def broken_installation(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """A file that mien brings is not there, or not whole; what the sentence names."""
+    if request.param == "YuNet is missing":
+        monkeypatch.setattr("mien.detect.network.MODEL_FILE", "gone.onnx")
+        return "gone.onnx"
+    (tmp_path / "mien" / "assets").mkdir(parents=True)
+    if request.param == "covered.onnx is damaged":
+        (tmp_path / "mien" / "assets" / "covered.onnx").write_bytes(b"no network")
+    monkeypatch.setattr(covered.resources, "files", lambda package: tmp_path / package)
+    monkeypatch.setattr(covered, "_network", cache(covered._network.__wrapped__))
+    return "covered.onnx"
+
+
+@pytest.mark.parametrize("more", [[], ["--annotate", "copies"], ["--workers", "2"], ["--quiet"]])
+def test_a_broken_installation_is_said_once(
+    more: list[str],
+    photos: Path,
+    model: str,
+    broken_installation: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It was reported for each photo anew, as one that cannot be read."""
+    monkeypatch.chdir(photos.parent)
+    assert main(["predict", str(photos), "--model", model, *more]) == 2
+    error = capsys.readouterr().err
+    assert error.count("error: ") == 1
+    assert broken_installation in error
+    assert "could not be read" not in error
+
+
+def test_a_model_error_is_no_photos(photos: Path, model: str) -> None:
+    class Broken:
+        name = "broken"
+
+        def detect(self, image: NDArray[np.uint8]) -> tuple[()]:
+            raise ModelError("The detector is broken.")
+
+    told: list[str] = []
+    analyzer = Analyzer(model, Broken())
+    with pytest.raises(ModelError, match="The detector is broken"):
+        list(analyzer.analyze_many([photos / "a.jpg"], on_error=lambda name, _: told.append(name)))
+    assert told == []

@@ -19,7 +19,7 @@ from mien import zoo
 from mien.cli import _options as opt
 from mien.cli._console import messages, progress, without_copies
 from mien.cli._options import argument, option
-from mien.errors import MienError, OutputError
+from mien.errors import ImageError, MienError, OutputError
 from mien.sources import STDIN, LeftOut, find_images, open_stdin, real_path
 from mien.text import counted
 
@@ -333,7 +333,7 @@ def _looked_at(
             data, _ = read_bytes(open_stdin() if source == "-" else source, name)
             found = analyzer.find(data, None, faces, name)
             frame = next(islice(read_frames(data, name=name), found.frame or 0, None))
-        except MienError as error:
+        except ImageError as error:
             return name, error
         return found, frame.image
 
