@@ -30,10 +30,7 @@ def standardised(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 @cache
 def _network() -> Any:
-    ort = runtime.onnxruntime()
-    options = ort.SessionOptions()
-    options.log_severity_level = 4  # errors come as exceptions; nothing is printed besides
-    options.intra_op_num_threads = 1
+    ort, options = runtime.onnxruntime(), runtime.session_options()
     try:
         data = (resources.files("mien") / "assets" / "covered.onnx").read_bytes()
         return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])

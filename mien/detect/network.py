@@ -75,9 +75,7 @@ class Network:
 
     def _load(self) -> Any:
         ort = runtime.onnxruntime()
-        options = ort.SessionOptions()
-        options.log_severity_level = 4  # the outputs' shapes in the file no longer hold
-        options.intra_op_num_threads = 1
+        options = runtime.session_options()  # quiet: the outputs' shapes in the file do not hold
         options.enable_mem_pattern = False  # one is kept for every size of image, for ever
         model = self._file.read_bytes().replace(_FIXED_SIZE, _ANY_SIZE, 1)
         with native:

@@ -60,6 +60,18 @@ def onnxruntime() -> Any:
     return ort
 
 
+def session_options() -> Any:
+    """Options of a session that runs on the caller's thread and prints nothing besides exceptions.
+
+    Threads take different faces instead of parts of one: measured 1.3 times as fast on two cores,
+    and no thread spins while it waits for the other.
+    """
+    options = onnxruntime().SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    return options
+
+
 def choose_providers(device: str | Sequence[Provider]) -> Sequence[Provider]:
     """onnxruntime's providers for ``device``, best first, each of them installed.
 
