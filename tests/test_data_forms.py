@@ -271,6 +271,15 @@ def test_validation_out_of_the_training_images(fer: FaceDataset) -> None:
     assert made.to_json() != make_splits(own, "val-from-train", seed=2).to_json()
 
 
+def test_data_without_splits_are_all_training_images(fer: FaceDataset) -> None:
+    """Plain class folders: a message that names what can be done, and it can."""
+    own = dataclasses.replace(fer, splits=np.full(len(fer), ""), name="faces")
+    with pytest.raises(DataError, match=r"has none; use 'val-from-train'.*--split all"):
+        make_splits(own, "fer2013")
+    made = make_splits(own, "val-from-train", seed=1)
+    assert [len(made.ids[role]) for role in ("train", "val", "test")] == [len(fer) - 7, 7, 0]
+
+
 @pytest.mark.parametrize("protocol", ["random-80-20", "balanced"])
 def test_drawn_protocols(fer: FaceDataset, protocol: str) -> None:
     first, again = make_splits(fer, protocol, seed=3), make_splits(fer, protocol, seed=3)

@@ -63,7 +63,7 @@ def test_teachers_average_their_probabilities(teachers: list[Path]) -> None:
     seen = singles[0](torch.from_numpy(faces)[:, None].float() / 255, 1.0)
     assert np.allclose(direct, seen.numpy(), atol=1e-4)
     assert [round(m.weight, 3) for m in find_members(teachers)] == [0.5, 0.5]
-    with pytest.raises(ModelError, match="is no teacher"):
+    with pytest.raises(ModelError, match="is no trained network"):
         find_members([teachers[0] / "nothing"])
     with pytest.raises(ModelError, match="No teacher"):
         find_members([])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -110,6 +111,30 @@ def test_no_processor_saturates_in_an_int8_file(trained: TorchClassifier, tmp_pa
         found = pairs(path)
         assert len(found) > 3
         assert max(found) <= 128
+
+
+def test_a_nearly_dead_channel_keeps_its_bias_in_int8(
+    trained: TorchClassifier, tmp_path: Path
+) -> None:
+    """Weights of almost nothing have tiny steps, in which an ordinary bias overflows int32."""
+    broken = TorchClassifier(copy.deepcopy(trained.model), trained.info)
+    norms = [m for m in broken.model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    with torch.no_grad():
+        for norm in norms[:2]:
+            norm.weight[:4], norm.bias[:4] = 1e-8, 1.0
+    train, val = split("train"), split("val")
+    made = export_onnx(broken, tmp_path / "q.onnx", train, val, int8=True, tolerance=1.0)
+    before = export_onnx(trained, tmp_path / "p.onnx", train, val, int8=True, tolerance=1.0)
+    assert made.parity < 2 * before.parity + 0.05
+
+
+@pytest.mark.parametrize("method", ["entropy", "percentile"])
+def test_histograms_calibrate_on_any_number_of_images(
+    trained: TorchClassifier, tmp_path: Path, method: str
+) -> None:
+    train, how = drawn_faces(131), {"method": method, "tolerance": 1.0}
+    made = export_onnx(trained, tmp_path / "q.onnx", train, split("val"), int8=True, **how)
+    assert made.info.precision == "int8"
 
 
 def test_weights_are_rounded_to_the_nearest_step_that_fits() -> None:

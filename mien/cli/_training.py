@@ -96,6 +96,8 @@ def train_one(
 
     folder = out or default_folder(Path("runs"), run_name(recipe, seed), dry_run)
     how = {"seed": seed, "dry_run": dry_run, "teachers": teachers, **options}
+    if options.get("resume") and not folder.exists():  # a queue's script says --resume always
+        say(f"{folder} holds no run to resume; it begins")
     result = fit(recipe, dataset, splits, folder, **how)
     if os.environ.get("RANK", "0") != "0":  # the first of torchrun's processes writes and speaks
         return

@@ -61,8 +61,10 @@ def evaluate(
         raise DataError(f"--flip and --tta {tta} contradict each other; give one of them.")
     if tta:
         check_tta(tta)
-    if record and not model.endswith(".onnx"):
-        raise ModelError(f"--record writes into an .onnx file, and {model} is none.")
+    if record:
+        if not model.endswith(".onnx"):
+            raise ModelError(f"--record writes into an .onnx file, and {model} is none.")
+        require_extra("train", ("onnx",), "--record")
     from mien.evaluate import describe_model, to_markdown, write_report
     from mien.evaluate import evaluate as score
     from mien.evaluate.samples import recorded_as, samples_of
@@ -112,7 +114,6 @@ def evaluate(
 
 def _record(model: str, report: Report, name: str) -> None:
     """Write the figures into the file under the name of data and split."""
-    require_extra("train", ("onnx",), "--record")
     from mien.export import record_scores
 
     split = name + ("" if report.tta == "none" else f" ({report.tta})")

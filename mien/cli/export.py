@@ -18,8 +18,12 @@ def export(
     out: Annotated[Path | None, option("File to write (default: NAME.onnx).")] = None,
     data: Data = None,
     int8: Annotated[
-        bool, option("Quantise; refused if that loses over 0.3 points.", "--int8")
+        bool, option("Quantise; refused if that loses too much accuracy.", "--int8")
     ] = False,
+    int8_tolerance: Annotated[
+        float | None,
+        option("Points of accuracy that --int8 may lose (default: 0.3, or one image).", min=0),
+    ] = None,
     name: Annotated[str | None, option("Model name (default: the recipe's).")] = None,
     licence: Annotated[str, option("Licence of the weights (default: what the data permit).")] = "",
     calibration_method: Annotated[str, option("minmax, entropy or percentile.")] = "minmax",
@@ -58,6 +62,7 @@ def export(
         val_name=val_name,
         calibration=calibration_images,
         method=calibration_method,
+        tolerance=None if int8_tolerance is None else int8_tolerance / 100,
         **changes,
     )
     if json_:

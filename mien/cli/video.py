@@ -252,7 +252,7 @@ class _Watch:
             end = seconds if o.end is None else min(o.end - video.offset, seconds)
             self._total = max(1, round((end - start) * video.fps / o.every))
         self._before = max(0, ((result.frame or 0) - round(start * video.fps)) // o.every)
-        self._started = time.monotonic()
+        self._started = self._printed = time.monotonic()
         total = self._total or None
         self.bar.update(self._task, description=shown(video.path.name), total=total)
 

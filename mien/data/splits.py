@@ -37,9 +37,10 @@ def in_split(dataset: FaceDataset, split: str) -> NDArray[np.bool_]:
 def _need(dataset: FaceDataset, protocol: str, split: str, mask: NDArray[np.bool_]) -> None:
     if not mask.any():
         present = sorted(set(dataset.splits.tolist()) - {""})
-        use = "'random-80-20', a dataset with official splits, or --split all to score it whole"
-        if split == "PublicTest" and in_split(dataset, "Training").any():
+        use = "a dataset with official splits, or --split all to score it whole"
+        if not present or (split == "PublicTest" and in_split(dataset, "Training").any()):
             use = "'val-from-train', which takes a tenth of it out of the training images"
+            use += "" if present else ", or --split all to score it whole"
         raise DataError(
             f"Protocol {protocol!r} needs the publisher's split {split!r}, and "
             f"{dataset.where} has {', '.join(present) or 'none'}; use {use}."
@@ -107,8 +108,11 @@ def _balanced(dataset: FaceDataset, seed: int, fold: int | None) -> _Roles:
 
 
 def _val_from_train(dataset: FaceDataset, seed: int, fold: int | None) -> _Roles:
-    """Own data without a val split: a tenth of every class of train, drawn by the seed, chooses."""
-    training = in_split(dataset, "Training")
+    """Own data without a val split: a tenth of every class of train, drawn by the seed, chooses.
+
+    Data without any splits are all training images.
+    """
+    training = in_split(dataset, "Training") | bool((dataset.splits == "").all())
     _need(dataset, "val-from-train", "Training", training)
     train = np.flatnonzero(training)
     rng = np.random.default_rng([seed, 2])

@@ -35,10 +35,15 @@ def largest_pair(weight: NDArray[np.floating]) -> Floats:
     return np.asarray(np.abs(rows[:, :-1] + rows[:, 1:]).max(axis=1), np.float32)
 
 
-def rounded(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """``weight`` (O, I, kH, kW) as int8 and scales (O,) so that no pair exceeds ``MOST``."""
+def rounded(weight: Floats, least: Floats | float = 0.0) -> tuple[NDArray[np.int8], Floats]:
+    """``weight`` (O, I, kH, kW) as int8 and scales (O,) so that no pair exceeds ``MOST``.
+
+    Args:
+        least: no scale is finer, (O,) or one for all.
+    """
     alone = np.abs(weight).reshape(len(weight), -1).max(axis=1)
     scale = np.maximum(np.maximum(alone / 127, largest_pair(weight) / MOST), 1e-12)
+    scale = np.where(least > 1.001 * scale, least, scale)  # a last bit's difference is none
     while True:
         steps = np.rint(weight / scale.reshape(-1, 1, 1, 1))
         beyond = largest_pair(steps) > MOST  # by rounding
@@ -66,12 +71,15 @@ def prevent(quantised: onnx.ModelProto, source: onnx.ModelProto) -> None:
         name, scale_name = inputs[conv.input[1]][:2]
         before = numpy_helper.to_array(found[scale_name])
         weight = numpy_helper.to_array(floats[name.removesuffix("_quantized")])
-        steps, scale = rounded(np.asarray(weight, np.float32))
+        # A nearly dead channel with a bias got a coarser scale, else its bias would not fit int32.
+        biased = len(conv.input) > 2
+        steps, scale = rounded(np.asarray(weight, np.float32), before if biased else 0.0)
         put(name, steps)
         put(scale_name, scale)
-        if len(conv.input) > 2:  # the bias counts in steps of activation times weight
+        if biased:  # the bias counts in steps of activation times weight
             name, scale_name = inputs[conv.input[2]][:2]
             coarser = scale / before
             bias = numpy_helper.to_array(found[name])
-            put(name, np.rint(bias / coarser).astype(np.int32))
+            most = np.iinfo(np.int32).max
+            put(name, np.rint(bias / coarser).clip(-most, most).astype(np.int32))
             put(scale_name, np.asarray(numpy_helper.to_array(found[scale_name]) * coarser))

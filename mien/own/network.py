@@ -81,7 +81,7 @@ def train_network(
     Returns:
         the file, int8 where that costs nothing, and its accuracy on the validation part.
     """
-    from mien.export.onnx import INT8_TOLERANCE, export_onnx
+    from mien.export.onnx import export_onnx
     from mien.train.checkpoint import load_checkpoint
     from mien.train.fit import fit
 
@@ -107,11 +107,9 @@ def train_network(
     network.standardise = False  # onnxruntime's caller does it, by the record
     trained.info = replace(info, temperature=1.0)
     train, val = splits.select(dataset, "train"), splits.select(dataset, "val")
-    # One face of a small part is more than the usual tolerance.
-    allowed = max(INT8_TOLERANCE, 1.5 / len(val))
     target = folder / "network.onnx"
     try:
-        made = export_onnx(trained, target, train, val, int8=True, tolerance=allowed)
+        made = export_onnx(trained, target, train, val, int8=True)
     except ModelError:  # int8 costs too much here
         made = export_onnx(trained, target, train, val)
     return target.read_bytes(), made.accuracy

@@ -53,11 +53,13 @@ class Box:
         return (self.x + self.width / 2, self.y + self.height / 2)
 
     def to_dict(self) -> dict[str, float]:
+        """For JSON: x, y, width and height in pixels, with two decimals."""
         # A detector of one's own may give numpy's numbers.
         return {f.name: round(float(getattr(self, f.name)), 2) for f in fields(self)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Box:
+        """From what :meth:`to_dict` gave. Raises KeyError where a number is missing."""
         return cls(*(float(data[f.name]) for f in fields(cls)))
 
 
@@ -87,10 +89,12 @@ class Quality:
         return math.prod(float(getattr(self, f.name)) for f in fields(self))
 
     def to_dict(self) -> dict[str, float]:
+        """For JSON: every part by its name, with three decimals."""
         return {f.name: round(float(getattr(self, f.name)), 3) for f in fields(self)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Quality:
+        """From what :meth:`to_dict` gave. Raises KeyError where a part is missing."""
         return cls(*(float(data[f.name]) for f in fields(cls)))
 
 
@@ -207,6 +211,7 @@ class Face:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Face:
+        """From what :meth:`to_dict` gave. Raises KeyError without a box or probabilities."""
         score, track = data.get("detection_score"), data.get("track")
         smoothed, steady = data.get("smoothed"), data.get("steady")
         parts = data.get("quality_parts")
@@ -299,6 +304,8 @@ class Result(Shown):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Result:
+        """From what :meth:`to_dict` gave, a line of JSON Lines say. Raises KeyError without faces,
+        width or height."""
         names = ("model", "model_sha256", "mien_version", "detector")
         return cls(
             faces=tuple(Face.from_dict(f) for f in data["faces"]),

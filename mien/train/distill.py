@@ -77,8 +77,8 @@ def find_members(paths: Iterable[Path], leading: bool = False) -> list[Member]:
             inner = [Member(path.name, path / BEST, 1.0)]
         else:
             raise ModelError(
-                f"{path} is no teacher: give a .ckpt file, a run folder with {BEST}, or a folder "
-                f"made by mien ensemble."
+                f"{path} is no trained network: give a .ckpt file, a run folder with {BEST}, or a "
+                "folder made by mien ensemble."
             )
         found += [replace(m, weight=m.weight / len(given)) for m in inner]
     if not found:
