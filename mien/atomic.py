@@ -229,7 +229,10 @@ def lock(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def _real_target(path: str | os.PathLike[str]) -> Path:
     """Where ``path`` leads, in a folder that is there."""
-    target = Path(os.path.realpath(path))
+    name = os.fsdecode(path)
+    if "\0" in name:
+        raise OutputError(f"Cannot write {name!r}: the name holds a null character.")
+    target = Path(os.path.realpath(name))
     make_folder(target.parent)
     return target
 

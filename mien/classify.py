@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mien import zoo
 from mien._fork import native, renew_after_fork
 from mien._system import mode_of
-from mien.errors import ModelError, first_line
+from mien.errors import ModelError, check_count, first_line
 from mien.modelinfo import ModelInfo
 from mien.onnxfile import runtime
 from mien.onnxfile.graph import check_graph
@@ -64,8 +64,8 @@ class Classifier:
             raise ModelError(f"{self.path} is a folder; give the path of a model in it.")
         if not stat.S_ISREG(mode):
             raise ModelError(f"Model file {self.path} does not exist.")
-        if threads is not None and not (isinstance(threads, (int, np.integer)) and threads >= 1):
-            raise ModelError(f"threads is {threads}; expected a whole number, 1 or more.")
+        if threads is not None:
+            check_count("threads", threads)
         self._arguments = (self.path.absolute(), threads, device)
         self._providers = runtime.choose_providers(device)
         self._threads = threads or available_cores()

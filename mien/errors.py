@@ -98,6 +98,18 @@ def package_problem(error: BaseException) -> MissingExtraError | None:
     return None
 
 
+def check_count(name: str, value: object, error: type[MienError] = ModelError) -> None:
+    """Raise ``error`` unless the argument called ``name`` is a whole number, 1 or more."""
+    import operator
+
+    try:
+        whole = operator.index(value) >= 1  # type: ignore[arg-type]
+    except TypeError:
+        whole = False
+    if not whole:
+        raise error(f"{name} is {value!r}; expected a whole number, 1 or more.")
+
+
 def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
     """ "; did you mean 'x'?", or ``otherwise``, by default the list of what is known.
 

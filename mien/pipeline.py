@@ -19,7 +19,7 @@ from mien._system import file_stamp
 from mien._version import __version__
 from mien.classify import load_classifier
 from mien.detect import Detection, Detector, load_detector
-from mien.errors import ImageError, MienError, ModelError
+from mien.errors import ImageError, MienError, ModelError, check_count
 from mien.images import Source, frames_of
 from mien.images.codecs import Frame
 from mien.modelinfo import ModelInfo, prior_weights
@@ -190,10 +190,8 @@ class Analyzer:
         """
         if isinstance(images, (str, bytes, Path)):
             raise ModelError("analyze_many takes a list of images; for one there is analyze.")
-        if chunk < 1:
-            raise ModelError(f"chunk is {chunk}; expected 1 or more.")
-        if workers < 1:
-            raise ModelError(f"workers is {workers}; expected 1 or more.")
+        check_count("chunk", chunk)
+        check_count("workers", workers)
 
         def look(item: tuple[int, ImageLike]) -> Found | tuple[str, MienError]:
             index, image = item

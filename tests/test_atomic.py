@@ -89,6 +89,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
         ("file/b/a.txt", "parents is a file"),
         ("folder", "it is a folder"),
         ("x" * 300, "too long"),
+        ("a\0b.txt", "null character"),
     ],
 )
 def test_bad_targets_get_one_sentence(tmp_path: Path, name: str, reason: str) -> None:

@@ -204,6 +204,13 @@ def test_too_few_classes(tmp_path: Path, classes: dict[str, int], said: str) -> 
     assert not (tmp_path / "m.onnx").exists()
 
 
+def test_names_that_no_file_can_have() -> None:
+    long = "x" * 300
+    for photos, out in ((long, "m.onnx"), (".", f"{long}.onnx")):
+        with pytest.raises(MienError, match="File name too long"):
+            mien.finetune(photos, out=out)
+
+
 def test_an_empty_class_is_named_and_left_out(tmp_path: Path) -> None:
     data = crops(tmp_path / "photos", {"a": 10, "b": 10, "nobody": 0, "..x": 3})
     made = mien.finetune(data, out=tmp_path / "m.onnx", faces=True, method="linear")

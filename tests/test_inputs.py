@@ -397,6 +397,8 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path):
         (b"\n<svg xmlns=''/>", "is an SVG"),
         (b"\0\0\0 ftypisom", "is a video"),
         (b"8BPS\0\1", "is a Photoshop"),
+        (b"PK\x03\x04\x14", "is an archive"),
+        (b"a.png".ljust(257, b"\0") + b"ustar", "is an archive"),
     ]:
         with pytest.raises(ImageError, match=words) as caught:
             read_image(source)

@@ -212,6 +212,9 @@ def test_a_model_file_written_anew_is_loaded_anew(tmp_path, photo):
 def test_one_image_is_no_list(analyzer, photo):
     with pytest.raises(ModelError, match="for one there is analyze"):
         analyzer.analyze_many(str(photo))
+    for counts in ({"chunk": 1.5}, {"workers": "2"}, {"workers": 0}):
+        with pytest.raises(ModelError, match="expected a whole number, 1 or more"):
+            analyzer.analyze_many([photo], **counts)
 
 
 def test_a_turned_face_is_levelled(portrait):

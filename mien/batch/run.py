@@ -16,7 +16,7 @@ from mien.batch.fill import Filler, Summary
 from mien.batch.plan import Item, check_sources, find_items
 from mien.batch.worker import Opening, Options, Photos, Task
 from mien.classify import available_cores
-from mien.errors import MienError
+from mien.errors import MienError, check_count
 from mien.pipeline import Analyzer
 from mien.sources import STDIN, is_address
 
@@ -232,8 +232,8 @@ def _starter(
     stack: ExitStack,
 ) -> tuple[Callable[[], Remote], int]:
     """What makes a worker, and how many there are to be."""
-    if workers is not None and workers < 1:
-        raise MienError(f"workers is {workers}; expected 1 or more.")
+    if workers is not None:
+        check_count("workers", workers, MienError)
     if engine == "local":
         return lambda: Process(options), workers or available_cores()
     if engine == "ray":

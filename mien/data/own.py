@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
+from mien._system import mode_of
 from mien.data.dataset import ROLE_OF
 from mien.data.folders import SPLIT_FOLDERS, list_folder
 from mien.data.parquet import image_bytes, image_column, parquet_schema, read_table
@@ -80,9 +82,10 @@ def list_photos(path: str | Path, group_by: str | None = None) -> Listing:
             expression is none.
     """
     path = Path(path)
-    if not path.exists():
+    mode = mode_of(path, DataError)
+    if not mode:
         raise DataError(f"{path} does not exist; give a folder of class folders, or a table.")
-    listing = _folder(path) if path.is_dir() else list_table(path)
+    listing = _folder(path) if S_ISDIR(mode) else list_table(path)
     if group_by is not None:
         try:
             pattern = re.compile(group_by)

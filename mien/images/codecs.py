@@ -89,6 +89,7 @@ FORMATS = tuple(kind.name for kind in KINDS)
 #: First bytes of what is often handed over instead.
 _OTHERS = (
     (rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI |FLV\x01", "a video (mien video reads it)"),
+    (rb"PK\x03\x04|\x1f\x8b|BZh|\xfd7zXZ|Rar!|7z\xbc\xaf|.{257}ustar", "an archive (unpack it)"),
     (rb"%PDF", "a PDF"),
     (rb"8BPS", "a Photoshop document"),
     (rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml|<svg)", "an SVG or XML file"),

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from stat import S_ISDIR
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien import zoo
+from mien._system import mode_of
 from mien._version import __version__
 from mien.atomic import lock, make_folder, remove, write_bytes
 from mien.classify import classifier_of
@@ -96,7 +98,7 @@ def check_target(out: Path) -> None:
     """Raise OutputError where ``out`` cannot be a model's file."""
     if out.suffix.lower() != ".onnx":
         raise OutputError(f"{str(out)!r} would hold a model; name it .onnx.")
-    if out.is_dir():
+    if S_ISDIR(mode_of(out, OutputError)):
         raise OutputError(f"{out} is a folder; name the model's file in it.")
 
 
