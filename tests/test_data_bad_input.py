@@ -64,6 +64,22 @@ def test_bad_row_names_file_row_and_count(tmp_path: Path, row: str, words: str) 
     assert (left.ids.tolist(), len(left.notes)) == (["fer2013:00000"], 2)
 
 
+def test_pixels_and_splits_as_tables_save_them(tmp_path: Path) -> None:
+    values = GOOD.split()
+    forms = (
+        f'"[{", ".join(values)}]"',
+        f'"{",".join(values)}"',
+        " ".join(f"{v}.0" for v in values),
+        f"[{' '.join(f'{v}.' for v in values)}]",
+    )
+    usages = ("train", "Training", "valid", "test")
+    path = _csv(tmp_path / "f.csv", *map("0,{},{}".format, forms, usages))
+    read = read_dataset(path)
+    assert read.splits.tolist() == ["Training", "Training", "PublicTest", "PrivateTest"]
+    expected = np.array(values, np.uint8).reshape(48, 48)
+    assert all((image == expected).all() for image in read.images)
+
+
 def test_half_written_last_row(tmp_path: Path) -> None:
     path = _csv(tmp_path / "f.csv", f"0,{GOOD},Training", f"0,{GOOD[:999]}", end="")
     with pytest.raises(DataError, match="row 1: 2 fields, expected 3; is it half-written"):

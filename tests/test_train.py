@@ -613,6 +613,9 @@ def test_a_training_that_diverges_ends_in_a_sentence(tmp_path: Path) -> None:
     data = drawn_faces(64)
     with pytest.raises(RecipeError, match=r"diverged in epoch \d .*lower optimizer.lr"):
         fit(recipe, data, drawn_splits(data), tmp_path / "run", device="cpu", quiet=True)
+    recipe = override(small_recipe(), ["batch_size=64", "optimizer.lr=1e30", "epochs=1"])
+    with pytest.raises(RecipeError, match=r"diverged in epoch 1 \(val_loss is nan"):
+        fit(recipe, data, drawn_splits(data), tmp_path / "late", device="cpu", quiet=True)
 
 
 def test_any_number_is_a_seed() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.assemble import BadRows, assemble
-from mien.data.dataset import FaceDataset
+from mien.data.dataset import ROLE_OF, FaceDataset
 from mien.emotions import FER2013, FERPLUS_COLUMNS, Emotion, parse_emotion, parse_fer2013_code
 from mien.errors import DataError
 from mien.text import from_cell
@@ -23,7 +23,10 @@ PIXELS = SIDE * SIDE
 CODE = re.compile(r"-?[0-9]+")
 #: A face's votes for one expression are fewer.
 MOST_VOTES = 1e6
-FER2013_USAGES = ("Training", "PublicTest", "PrivateTest", "")
+#: Role -> the publisher's name of the split.
+_USAGES = {"train": "Training", "val": "PublicTest", "test": "PrivateTest"}
+#: What whole numbers look like that were saved as a list, or of a table of floats.
+_SAVED_AS_LIST = re.compile(r"[\[\],]|\.0*(?![0-9])")
 
 
 def read_header(path: Path) -> list[str]:
@@ -70,11 +73,13 @@ def _column(path: Path, header: list[str], name: str) -> int:
 
 
 def parse_pixels(text: str) -> NDArray[np.uint8]:
-    """2,304 blank-separated values 0..255 -> uint8 (48, 48).
+    """2,304 values 0..255 -> uint8 (48, 48), between blanks, or as pandas saves a list.
 
     Raises:
         ValueError: with what is wrong, for a BadRows note.
     """
+    if "," in text or "." in text or "[" in text:
+        text = _SAVED_AS_LIST.sub(" ", text)
     raw = text.encode()
     # int() per value is 20 times slower; loadtxt too. Every other character shows up as a value
     # that cannot be parsed, which numpy reports as a ValueError or DeprecationWarning.
@@ -142,8 +147,10 @@ def read_fer2013_csv(path: Path, *, skip_bad: bool = False) -> FaceDataset:
             image = parse_pixels(fields[pixels])
             emotion = parse_label(fields[label])
             split = from_cell(fields[usage].strip()) if usage is not None else ""
-            if id_column is None and split not in FER2013_USAGES:
-                raise DataError(f"unknown Usage {split[:20]!r}")
+            if id_column is None and split not in ("", *_USAGES.values()):
+                if split.lower() not in ROLE_OF:
+                    raise DataError(f"unknown Usage {split[:20]!r}")
+                split = _USAGES[ROLE_OF[split.lower()]]
         except (ValueError, DataError) as error:
             bad.add(f"row {number}", str(error).rstrip("."))
             continue

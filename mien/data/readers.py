@@ -120,11 +120,14 @@ def locate(path: Path, name: str | None = None) -> Candidate:
         for file in folders.list_folder(path)[1]:
             if file.suffix.lower() in _DATA_SUFFIXES:
                 sniff_file(file)  # says what is wrong with it
-        own = [f.name for f in folders.list_folder(path)[0] if folders.list_folder(f)[1]]
+        inner = folders.list_folder(path)[0]
+        inner += [f for split in inner for f in folders.list_folder(split)[0]]
+        own = list(dict.fromkeys(f.name for f in inner if folders.list_folder(f)[1]))
         if len(own) > 1:
             raise DataError(
                 f"{path} has the folders {', '.join(map(printable, own[:5]))}, and none has an "
-                f"expression's name; for classes of your own: mien finetune {path} --out mine.onnx"
+                "expression's name: call numbered ones by name (datasets number them differently); "
+                f"for classes of your own: mien finetune {path} --out mine.onnx"
             )
         raise DataError(
             f"{path} holds no dataset that mien knows; expected a FER2013 CSV, a parquet file, "

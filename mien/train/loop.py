@@ -112,11 +112,12 @@ def train(
             with autocast():
                 learner.judge(judge)
         scores, spent = learner.metrics(), time.monotonic() - started
-        if not math.isfinite(scores["train_loss"]):
-            raise RecipeError(
-                f"The training diverged in epoch {state.epoch} (its loss is "
-                f"{scores['train_loss']}): lower optimizer.lr, or the recipe's other numbers."
-            )
+        for name in ("train_loss", "val_loss"):
+            if not math.isfinite(scores.get(name, 0.0)):
+                raise RecipeError(
+                    f"The training diverged in epoch {state.epoch} ({name} is {scores[name]}): "
+                    "lower optimizer.lr, or the recipe's other numbers."
+                )
         state.seconds += spent
         row = {"epoch": state.epoch} | {key: round(value, 6) for key, value in scores.items()}
         row |= {"learning_rate": optimizer.param_groups[0]["lr"], "seconds": round(spent, 2)}
