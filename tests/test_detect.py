@@ -83,6 +83,35 @@ def test_a_turned_face_is_found_where_it_is(portrait, angle):
         assert math.dist(new, expected) < 0.2 * upright.box.width
 
 
+@pytest.fixture(scope="module")
+def group(_portrait):
+    """Eighteen small faces in a photo of six megapixels."""
+    canvas = np.full((2000, 3000, 3), 127, np.uint8)
+    small = cv2.resize(_portrait, (250, 250), interpolation=cv2.INTER_AREA)
+    for row in range(3):
+        for column in range(6):
+            y, x = 100 + 620 * row, 100 + 480 * column
+            canvas[y : y + 250, x : x + 250] = small
+    return canvas
+
+
+@pytest.mark.parametrize("angle", [0, 30, 90, 180, 270])
+def test_all_of_a_group_are_found_whichever_way_it_lies(group, angle):
+    found = load_detector().detect(View.whole(group, *group.shape[:2]).turned(-angle).image)
+    assert len(found) >= (18 if angle % 90 == 0 else 17)
+    for face in found:
+        assert abs((roll_of(face.landmarks) - angle + 180) % 360 - 180) < 20
+
+
+def test_a_large_face_does_not_hide_small_ones(group, portrait):
+    crowd = np.full((3000, 4000, 3), 127, np.uint8)
+    crowd[:1600, :2400] = cv2.resize(group, (2400, 1600), interpolation=cv2.INTER_AREA)
+    alone = len(load_detector().detect(crowd))
+    assert alone >= 15
+    crowd[1700:2900, 2000:3200] = cv2.resize(portrait, (1200, 1200))
+    assert len(load_detector().detect(crowd)) == alone + 1
+
+
 @pytest.mark.parametrize("angle", [15, 30, 60, 75, 120, 150])
 def test_the_roll_of_a_turned_face_is_that_of_the_turn(portrait, angle):
     (upright,) = load_detector().detect(portrait)

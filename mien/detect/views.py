@@ -28,6 +28,11 @@ class View:
     matrix: NDArray[np.float64]
     angle: float = 0.0
 
+    @property
+    def scale(self) -> float:
+        """The view's pixels per pixel of the image."""
+        return math.sqrt(abs(float(np.linalg.det(self.matrix[:, :2]))))
+
     @classmethod
     def whole(cls, image: NDArray[np.uint8], height: int, width: int) -> Self:
         """The whole image at another size."""

@@ -9,8 +9,8 @@ The network knows upright faces best, and not too small. So a still photo is loo
 1. at a moderate size;
 2. where the network is in doubt about a face, at that face alone, cut out, levelled and brought to
    the size that it knows best: a score of its own that made-up faces do not reach;
-3. larger, where no face is sure or some are little;
-4. turned, where still no face is sure;
+3. larger, where no face is sure, some are little or the photo is much larger;
+4. turned, where still no face is sure, or where sure ones do not stand upright;
 5. then as copies that show what dots, light from behind and noise hide.
 
 A frame of a video gets the first two alone. A dark or pale image is first spread over the usual
@@ -56,9 +56,17 @@ TURNED_SIDES = 1086
 #: Turns that are tried, clockwise: those of cameras first.
 TURNS = (90.0, 270.0, 180.0, 45.0, 315.0, 135.0, 225.0)
 
+#: A face that leans by more degrees lies on its side, or stands on its head; and by how much all
+#: faces must lean, in their mean, for the image to be turned back.
+LYING, ALL_LEAN = 45.0, 20.0
+
 #: Smaller faces at the first look than this: there may be more of them, and smaller ones.
 LITTLE_PIXELS = 32
 ENOUGH_PIXELS = 18
+
+#: A photo that the first look shows at less than this scale is always looked at closer, for small
+#: faces beside large ones: from four megapixels on, whose decoding takes longer than that.
+MUCH_LARGER = 0.28
 
 #: From this score on a row is worth a look of its own; from that on it needs none (what the network
 #: takes for upright in upside-down faces scores less); and a face with this is sure.
@@ -145,18 +153,34 @@ class YuNet:
         return View.whole(image, *self._sizes(*image.shape[:2])[1])
 
     def _seen(self, image: NDArray[np.uint8], close: View) -> Rows:
-        """The faces of the image as it is, after as many looks as it needs."""
+        """The faces of the image as it is and, if need be, turned; after as many looks as that
+        takes."""
         small, large = self._sizes(*image.shape[:2])
-        view = close.shrunk(*small) if small != large else close
-        rows = self._candidates(image, view)
-        factor = _closer_by(rows, view.matrix[0, 0])
-        if close is not view and factor > 1:
-            there, here = close.image.shape[:2], view.image.shape[:2]
-            if factor * here[1] < there[1]:
-                close = close.shrunk(round(factor * here[0]), round(factor * here[1]))
-            rows = merged(np.concatenate([rows, self._candidates(image, close)]))
-        found = self._found(image, rows)
-        return self._turned(image, view, found) if self.turns and not _sure(found) else found
+        first = close.shrunk(*small) if small != large else close
+        found = self._found(image, self._looked(image, first, close))
+        if not self.turns:
+            return found
+        if not _sure(found):
+            found = self._turned(image, first, found)
+        turn = _leaning(found)
+        if turn is None:
+            return found
+        rows = self._looked(image, first, close, turn)
+        return merged(np.concatenate([found, self._found(image, rows, turn)]))
+
+    def _looked(
+        self, image: NDArray[np.uint8], first: View, close: View, turn: float = 0.0
+    ) -> Rows:
+        """Candidates at a first look and at as close a one as they call for, turned back."""
+        rows = self._candidates(image, first.turned(turn) if turn else first)
+        factor = _closer_by(rows, first.scale)
+        if close is first or factor <= 1:
+            return rows
+        here = first.image.shape[:2]
+        if factor * here[1] < close.image.shape[1]:
+            close = close.shrunk(round(factor * here[0]), round(factor * here[1]))
+        close = close.turned(turn) if turn else close
+        return merged(np.concatenate([rows, self._candidates(image, close)]))
 
     def _cleared(self, close: View, found: Rows) -> Rows:
         """What clearer copies of the image add; it stops at the first that shows a sure face."""
@@ -266,13 +290,20 @@ class YuNet:
         return None
 
     def _turned(self, image: NDArray[np.uint8], first: View, found: Rows) -> Rows:
-        """What turning the image adds; it stops at the first turn that shows a sure face."""
+        """What turning the image adds; it stops at the first turn that shows a sure face.
+
+        The small faces of a large photo do not show in a small look: the first one is turned too,
+        as cameras are.
+        """
         height, width = first.image.shape[:2]
         sides = _area_size(height, width, TURNED_AREA)
         much = max(1.0, sum(sides) / TURNED_SIDES)
         small = first.shrunk(*(max(1, int(side / much)) for side in sides))
-        for turn in TURNS:
-            rows = self._candidates(image, small.turned(turn))
+        looks = [(small, turn) for turn in TURNS]
+        if self.min_face is None and first.scale < 1:
+            looks += [(first, turn) for turn in TURNS[:3]]
+        for view, turn in looks:
+            rows = self._candidates(image, view.turned(turn))
             found = merged(np.concatenate([found, self._found(image, rows, turn)]))
             if _sure(found):
                 break
@@ -297,13 +328,26 @@ def _area_size(height: int, width: int, area: int) -> tuple[int, int]:
 def _closer_by(found: Rows, scale: float) -> float:
     """By how much a larger look could show more; 1 where it need not.
 
-    Everything counts where nothing is sure; else little faces are brought to ``ENOUGH_PIXELS``,
-    doubtful ones too: in a crowd behind one large face no little one need be sure.
+    Everything counts where nothing is sure, and in photos so large that faces of a hundred pixels
+    are little; else little faces are brought to ``ENOUGH_PIXELS``, doubtful ones too: in a crowd
+    behind one large face no little one need be sure.
     """
-    if not _sure(found):
+    if scale < MUCH_LARGER or not _sure(found):
         return math.inf
     smallest = float(np.sqrt(found[:, 2] * found[:, 3]).min()) * scale
     return max(1.5, ENOUGH_PIXELS / smallest) if smallest < LITTLE_PIXELS else 1.0
+
+
+def _leaning(found: Rows) -> float | None:
+    """By how many degrees the image is to be turned back: its best face that lies on its side or
+    stands on its head, or the best of several that all lean one way, decides. None: not at all.
+    """
+    sure = found[found[:, 14] >= SURE]
+    rolls = np.array([roll_of(_points(row)) for row in sure])
+    lying = rolls[np.abs(rolls) > LYING]
+    if not len(lying) and len(rolls) > 1 and np.abs(rolls.sum()) > len(rolls) * ALL_LEAN:
+        lying = rolls[np.sign(rolls) == np.sign(rolls.sum())]
+    return float(lying[0]) if len(lying) else None
 
 
 def _sure(found: Rows) -> bool:
