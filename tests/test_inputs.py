@@ -20,7 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageFile, ImageOps
+from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
 
 import mien
 from mien.errors import ImageError, MienError, ModelError, VideoError
@@ -489,6 +489,48 @@ def test_pil_images_are_upright_and_of_any_mode(rgb, grey):
     exif[0x112] = 6
     with Image.open(io.BytesIO(encode(image, "PNG", exif=exif))) as turned:
         assert as_bgr(turned, None).shape == (64, 48, 3)
+
+
+@pytest.mark.parametrize("change", ["deleted", "set to 1", "transposed", "left"])
+def test_the_tag_of_a_pil_image_is_the_one_that_the_caller_left(rgb, change):
+    """An image turned by hand was turned again, although its tag was deleted."""
+    exif = Image.Exif()
+    exif[0x112] = 6
+    with Image.open(io.BytesIO(encode(Image.fromarray(rgb), "PNG", exif=exif))) as stored:
+        turned = stored.transpose(Image.Transpose.ROTATE_270)
+        if change == "deleted":
+            del turned.getexif()[0x112]
+        elif change == "set to 1":
+            turned.getexif()[0x112] = 1
+        elif change == "transposed":
+            turned = ImageOps.exif_transpose(stored)
+        want = np.asarray(ImageOps.exif_transpose(turned))
+        assert near(as_bgr(turned, None), want, 0)
+        assert (want.shape == (64, 48, 3)) == (change != "left")
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "raw profile"])
+def test_an_orientation_in_xmp_or_a_raw_profile_is_applied(rgb, form, orientation):
+    image = Image.fromarray(rgb)
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="%d"/></x:xmpmeta>' % orientation
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    text = PngImagePlugin.PngInfo()
+    if form == "PNG":
+        text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    if form == "raw profile":  # as ImageMagick writes it
+        block = exif.tobytes()
+        text.add_text("Raw profile type exif", f"\nexif\n{len(block):8}\n{block.hex()}\n", zip=True)
+    if form in ("PNG", "raw profile"):
+        data = encode(image, "PNG", pnginfo=text)
+    else:
+        data = encode(image, form, xmp=xmp, **({"lossless": True} if form == "WEBP" else {}))
+    with Image.open(io.BytesIO(data)) as stored:
+        want = np.asarray(ImageOps.exif_transpose(stored))
+        assert near(as_bgr(stored, None), want, 3)
+    assert near(read_image(data), want, 3)
+    assert want.shape == ((64, 48, 3) if orientation == 6 else (48, 64, 3))
 
 
 def test_arrays_say_their_range(rgb, grey):

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from mien.errors import ImageError, first_line
 from mien.images.codecs import MAX_MEMORY, Frame, decode
-from mien.images.pixels import bgr_of, check_size, exif_orientation, on_white, to_eight, upright
+from mien.images.orientation import orientation_of, upright
+from mien.images.pixels import bgr_of, check_size, on_white, to_eight
 from mien.sources import STDIN, UNREAD_SUFFIXES, is_data_url, open_stdin, refuse_address
 from mien.text import brief
 
@@ -35,9 +36,10 @@ def read_image(
 ) -> NDArray[np.uint8]:
     """Decode one image: the first frame where a file has several.
 
-    JPEG, PNG, WebP, GIF, BMP, TIFF, PGM/PPM, ICO, JPEG 2000, AVIF, and HEIC with mien[heic]. EXIF
-    orientation is applied, transparency is laid on white, grey becomes BGR. More than 8 bits are
-    scaled by what is in them: 12-bit data in 16 bits fills the range (``pixels.full_scale``).
+    JPEG, PNG, WebP, GIF, BMP, TIFF, PGM/PPM, ICO, JPEG 2000, AVIF, and HEIC with mien[heic]. The
+    orientation of EXIF or XMP is applied, transparency is laid on white, grey becomes BGR. More
+    than 8 bits are scaled by what is in them: 12-bit data in 16 bits fills the range
+    (``pixels.full_scale``).
 
     Args:
         source: a path, a data URL ("data:…;base64,…"), the encoded bytes, or a binary file object.
@@ -140,7 +142,7 @@ def _from_pil(image: Any, name: str) -> NDArray[np.uint8]:
         pixels = bgr_of(image)
     except Exception as error:  # whatever a decoder makes of damage, or of a rare mode
         raise ImageError(f"{name} cannot be decoded: {first_line(error)}.") from None
-    return upright(pixels, exif_orientation(image.info.get("exif", b"")))
+    return upright(pixels, orientation_of(image))
 
 
 def _numpy(source: Any, name: str) -> NDArray[Any]:

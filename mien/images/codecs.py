@@ -23,16 +23,8 @@ from numpy.typing import NDArray
 
 from mien.errors import ImageError, first_line
 from mien.images import jpeg
-from mien.images.pixels import (
-    bgr_from,
-    bgr_of,
-    check_size,
-    exif_orientation,
-    glance,
-    highest,
-    to_eight,
-    upright,
-)
+from mien.images.orientation import orientation_of, upright
+from mien.images.pixels import bgr_from, bgr_of, check_size, glance, highest, to_eight
 from mien.images.quiet import quiet
 
 Pixels = NDArray[np.uint8]
@@ -250,8 +242,7 @@ class _File:
             if isinstance(image.fp, _Watched):
                 image.fp.allow(len(self.data), width * height)
             pixels = self._pixels(image)
-            # Pillow has turned a TIFF.
-            turn = 1 if tags else exif_orientation(image.info.get("exif", b""))
+            turn = 1 if tags else orientation_of(image)  # Pillow has turned a TIFF
             seconds = float(image.info.get("duration", 0)) / 1000
             yield Frame(number if animated else None, seconds, upright(pixels, turn))
             if not animated:

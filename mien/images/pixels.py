@@ -1,9 +1,8 @@
-"""Arrays of pixels: any mode and depth to uint8 BGR, transparency on white, upright."""
+"""Arrays of pixels: any mode and depth to uint8 BGR, transparency on white."""
 
 from __future__ import annotations
 
 import math
-import struct
 from typing import Any
 
 import cv2
@@ -204,35 +203,3 @@ def on_white(image: Pixels) -> Pixels:
         mixed //= 255
         out[top : top + rows] = mixed
     return out
-
-
-def upright(image: Pixels, orientation: int) -> Pixels:
-    """Apply EXIF orientation 1..8 (CIPA DC-008, tag 0x0112); C-contiguous."""
-    if orientation in (5, 6, 7, 8):
-        image = image.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    return np.ascontiguousarray(image)
-
-
-def exif_orientation(block: bytes) -> int:
-    """EXIF orientation 1..8 (CIPA DC-008, tag 0x0112) of an EXIF block; 1 when absent or damaged.
-
-    Only this tag is read: thousands of others may share their bytes.
-    """
-    block = block.removeprefix(b"Exif\0\0")
-    order = {b"II": "<", b"MM": ">"}.get(block[:2])
-    try:
-        if order is None:
-            return 1
-        (at,) = struct.unpack_from(order + "I", block, 4)
-        (count,) = struct.unpack_from(order + "H", block, at)
-        for entry in range(at + 2, at + 2 + 12 * count, 12):
-            tag, kind, values, value = struct.unpack_from(order + "HHIH", block, entry)
-            if tag == 0x0112:
-                return value if (kind, values) == (3, 1) and 1 <= value <= 8 else 1
-    except struct.error:
-        pass
-    return 1
