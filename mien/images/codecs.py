@@ -300,10 +300,9 @@ class _File:
         if self.kind.name != "JPEG":
             return self.kind.cost + (5 if _low_bytes(image) else 0)
         at: int = image.fp.tell()  # behind the first scan's header
-        cost, end = self.kind.cost, self.data.find(jpeg.END, at)
-        if end < 0:  # two copies with an end are decoded
-            pixels, end = image.width * image.height, len(self.data)
-            cost += 1 + 2 * len(self.data) // pixels
+        cost, (end, sure) = self.kind.cost, jpeg.end_of(self.data, at)
+        if not sure:  # two copies with an end are decoded
+            cost += 1 + 3 * len(self.data) // (image.width * image.height)
         more = self.data.count(jpeg.SCAN, at, end)
         if not more:
             return cost
@@ -320,7 +319,7 @@ class _File:
             return bgr_from(values, "L" if values.ndim == 2 else "RGB")
         if self.kind.name == "PNG" and _PNG_END not in self.data:  # Pillow does not ask for it
             raise EOFError
-        if self.kind.name == "JPEG" and self.data.find(jpeg.END, image.fp.tell()) < 0:
+        if self.kind.name == "JPEG" and not jpeg.end_of(self.data, image.fp.tell())[1]:
             image = jpeg.ended(self.data, image, self._open)
         deep = _low_bytes(image)
         image.load()
