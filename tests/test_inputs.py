@@ -547,6 +547,11 @@ def test_arrays_say_their_range(rgb, grey):
         as_bgr(rgb / 255, "rgb")
     with pytest.raises(ImageError, match=r"Most values .* from 0 to "):
         as_bgr(rgb.astype(np.float32), "rgb", value_range=(0, 1))
+    for fractions in (rgb / 255, (rgb / 255).astype(np.float16), rgb / 127.5 - 1):  # were black
+        with pytest.raises(ImageError, match=r"Most values .* from (0|-1) to "):
+            as_bgr(fractions, "rgb", value_range=(0, 255))
+    for dark in (np.zeros(rgb.shape), np.eye(99) * 0.7, rgb > 99.0):  # images may be
+        as_bgr(dark, "rgb", value_range=(0, 255))
     for bad in (np.float32(0.5), np.zeros((0, 0, 3)), np.zeros((0, 9), np.float32)):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -564,6 +569,17 @@ def test_arrays_say_their_range(rgb, grey):
     for bad in ((1, 0), (0, float("nan"))):
         with pytest.raises(ImageError, match="does not suit"):
             as_bgr(rgb / 255, "rgb", value_range=bad)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f8", "i8", "u2"])
+@pytest.mark.parametrize("white", [1, 255, 4095])
+def test_the_range_that_is_asked_for_suits_the_values(rgb, white, dtype):
+    array = (rgb / 255 * white).round(2 if white == 1 and dtype[0] == "f" else 0).astype(dtype)
+    with pytest.raises(ImageError, match=rf"value_range=\(0, {white}\)"):
+        as_bgr(array, "rgb")
+    for odd in (np.full((9, 9), np.nan), np.full((9, 9), None), np.zeros((9, 9), complex)):
+        with pytest.raises(ImageError, match=r"value_range=\(0, 1\)"):
+            as_bgr(odd, "rgb")
 
 
 def test_tensors(rgb):

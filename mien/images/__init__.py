@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mien.errors import ImageError, first_line
 from mien.images.codecs import MAX_MEMORY, Frame, decode
 from mien.images.orientation import orientation_of, upright
-from mien.images.pixels import bgr_of, check_size, on_white, to_eight
+from mien.images.pixels import bgr_of, check_size, full_scale, highest, on_white, to_eight
 from mien.sources import STDIN, UNREAD_SUFFIXES, is_data_url, open_stdin, refuse_address
 from mien.text import brief
 
@@ -26,6 +26,9 @@ from mien.text import brief
 MAX_PIXELS = 100_000_000
 
 COLORS = ("bgr", "rgb")
+
+#: Fractions reach no further, enlarged with a filter that overshoots either.
+_OVERSHOOT = 1.5
 
 #: What ``read_image`` takes.
 Source = str | os.PathLike[str] | bytes | BinaryIO
@@ -165,10 +168,11 @@ def _eight_bits(
             return array
         if array.dtype == np.bool_:
             return array.astype(np.uint8) * 255
-        white = 4095 if array.dtype.kind in "iu" else 1
+        top = highest(array) if array.dtype.kind in "iuf" else 1
+        white = full_scale(top if top > _OVERSHOOT else 1)
         raise ImageError(
             f"{name} has dtype {array.dtype}; expected uint8 with values 0 to 255, or say what is "
-            f"black and white: value_range=(0, {white})."
+            f"black and white: value_range=(0, {white:g})."
         )
     try:
         low, high = map(float, () if isinstance(value_range, str) else value_range)
@@ -183,9 +187,13 @@ def _eight_bits(
     numbers = np.count_nonzero(~np.isnan(values))
     if not numbers:
         raise ImageError(f"{name} holds no numbers: every value is NaN.")
-    if np.count_nonzero((values < 0) | (values > high - low)) > numbers / 2:
+    where, most = "outside", (values < 0) | (values > high - low)
+    if high - low > 200 and array.dtype.kind == "f" and highest(array) <= _OVERSHOOT:
+        where = "outside or in a 200th of"
+        most |= (array != 0) & (np.abs(array) < 1)  # none where all is black
+    if np.count_nonzero(most) > numbers / 2:
         raise ImageError(
-            f"Most values of {name} lie outside value_range={value_range}: they go from "
+            f"Most values of {name} lie {where} value_range={value_range}: they go from "
             f"{np.nanmin(array):g} to {np.nanmax(array):g}."
         )
     return to_eight(values, high - low)
