@@ -242,6 +242,7 @@ def test_arrays_say_their_colour_order(image):
     grey = np.asarray(image.convert("L"))
     assert np.array_equal(as_bgr(grey, None), np.repeat(grey[..., None], 3, 2))
     clear = np.dstack([rgb, np.zeros(grey.shape, np.uint8)])
+    clear[0, 0] = 255  # or alpha counts as unset
     assert (as_bgr(clear, "rgb") == 255).all()
 
 

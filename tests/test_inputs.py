@@ -479,6 +479,27 @@ def test_a_result_of_a_stream_may_have_any_name(model, closed, tmp_path):
         assert (tmp_path / "a.json").is_file()
 
 
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
+def test_alpha_that_nobody_set_is_ignored(rgb, form):
+    """Screen captures give BGRX with 0: they were a white page without faces."""
+    image = Image.fromarray(rgb)
+    image.putalpha(0)
+    options = {"lossless": True, "exact": True} if form == "WEBP" else {}
+    assert near(read_image(encode(image, form, **options)), rgb, 0)
+    assert near(as_bgr(image, None), rgb, 0)
+    assert near(as_bgr(np.asarray(image), "rgb"), rgb, 0)
+    assert near(as_bgr(np.asarray(image) / 255, "rgb", value_range=(0, 1)), rgb, 0)
+    grey = image.convert("LA")
+    assert near(read_image(encode(grey, "PNG")), np.asarray(grey)[..., 0], 0)
+    for factor in (16, 257):
+        deep = np.asarray(image).astype(np.uint16) * factor
+        assert near(read_image(png16(deep)), rgb)
+    large = image.resize((900, 1200))  # of several stripes, of which all but one are clear
+    large.putpixel((880, 1190), (0, 0, 0, 255))
+    for got in (read_image(encode(large, form, **options)), as_bgr(np.asarray(large), "rgb")):
+        assert got.sum() == 255 * 3 * (900 * 1200 - 1)
+
+
 def test_pil_images_are_upright_and_of_any_mode(rgb, grey):
     image = Image.fromarray(rgb)
     assert near(as_bgr(image, None), rgb)

@@ -80,8 +80,9 @@ def as_bgr(
     """Check an array image and bring it to BGR.
 
     Args:
-        array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4: alpha is laid on white), or with the
-            channels first. Anything that numpy can read: a torch or JAX tensor, a PIL image.
+        array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4: alpha is laid on white, and 0
+            everywhere counts as unset), or with the channels first. Anything that numpy can read:
+            a torch or JAX tensor, a PIL image.
         color: "bgr" (OpenCV) or "rgb" (Pillow, scikit-image, matplotlib). Must be given for
             colour; grey and PIL images need none.
         name: what messages call it.
@@ -117,7 +118,7 @@ def as_bgr(
             "say color='bgr' (OpenCV) or color='rgb' (Pillow, scikit-image)."
         )
     if array.shape[2] == 4:
-        array = on_white(array)
+        array = on_white(array) if array[..., 3].any() else array[..., :3]
     if color == "rgb":
         return np.asarray(cv2.cvtColor(array, cv2.COLOR_RGB2BGR), dtype=np.uint8)
     return np.ascontiguousarray(array)

@@ -129,6 +129,8 @@ def full_range(image: Pixels) -> Pixels:
 def bgr_of(image: Any, low: Any = None, grey: bool = False) -> Pixels:
     """The pixels of a ``PIL.Image.Image`` in any mode, (H, W, 3) BGR, as stored.
 
+    Transparency is laid on white; alpha that is 0 everywhere counts as unset.
+
     ``low``: the same image with the low bytes of its 16 bits, ``image`` having the high ones; of
     ``grey`` with alpha it has the two bytes of each as bands.
     """
@@ -147,6 +149,7 @@ def bgr_of(image: Any, low: Any = None, grey: bool = False) -> Pixels:
     if image.mode == "RGB" and low is None and not image.has_transparency_data:
         _pack(image, "BGR", out)
         return out
+    unset = image.getbands()[-1] == "A" and image.getbbox() is None
     rows = max(1, STRIPE_PIXELS // width)
     for top in range(0, height, rows):
         box = (0, top, width, min(top + rows, height))
@@ -158,6 +161,7 @@ def bgr_of(image: Any, low: Any = None, grey: bool = False) -> Pixels:
             deep = table[np.asarray(part) * np.uint16(256) + np.asarray(low.crop(box))[..., bands]]
             alpha = deep if part.mode == mode else pixels  # of one colour that is clear
             pixels = np.dstack([deep[..., :3], alpha[..., 3:]])
+        pixels, mode = (pixels[..., :3], "RGB") if unset else (pixels, mode)
         bgr_from(pixels, mode, out[top : top + rows])
     return out
 
