@@ -13,7 +13,8 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 #: Categories that are never shown: control, format, surrogate, unassigned, line and paragraph ends.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Cn", "Zl", "Zp"})
@@ -126,6 +127,22 @@ def csv_line(cells: Iterable[object]) -> str:
     line = io.StringIO(newline="")
     csv.writer(line).writerow(map(_cell, cells))  # "\r\n" at the end, so that both are quoted
     return line.getvalue()[:-2] + "\n"
+
+
+def csv_table(lines: Iterable[str], name: str) -> Iterator[list[str]]:
+    """The rows of the table called ``name``, its header first.
+
+    Tabs part the columns of a ``.tsv``, else commas; or semicolons, as European spreadsheets write,
+    or tabs, where the header has no second column without them.
+
+    Raises:
+        csv.Error: it is no table; while rows are read too.
+    """
+    lines = iter(lines)
+    first = next(lines, "")
+    order = "\t" if name.lower().endswith(".tsv") else ",;\t"
+    parts = (by for by in order if len(next(csv.reader([first], delimiter=by), ())) > 1)
+    return csv.reader(chain([first], lines), delimiter=next(parts, order[0]))
 
 
 def is_formula(value: object) -> bool:

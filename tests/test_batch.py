@@ -534,6 +534,10 @@ def test_a_list_of_other_columns(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1" + bytes(40) + b"PAR1")
     with pytest.raises(ImageError, match="cannot be read as a list"):
         list(find_items([path], lambda name: True))
+    path = tmp_path / "list.csv"
+    path.write_text("label;path\nx;a, b.jpg\n", encoding="utf-8-sig")
+    (item,) = find_items([path], lambda name: True)
+    assert item.name.endswith("a, b.jpg")
 
 
 def test_folders_of_others_are_joined_with_care(

@@ -311,6 +311,9 @@ def test_group_by_and_tables(tmp_path: Path) -> None:
     one, two = list_photos(table).photos
     assert (one.group, one.split, one.box) == ("s1", "train", mien.Box(1, 2, 30, 40))
     assert (two.group, two.split, two.box) == ("", "", None)
+    semicolons = "path;label;box\np/a/0.png;x;1,2,30,40\np/b/0.png;y;\n"
+    table.write_text(semicolons)  # of a European spreadsheet
+    assert list_photos(table).photos[0].box == one.box
     table.write_text("name,label\nx,y\n")
     with pytest.raises(DataError, match="no column 'path'"):
         list_photos(table)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from mien.errors import ImageError
 from mien.images import read_image
-from mien.images.pixels import exif_orientation
+from mien.images.orientation import exif_tag, orientation_of
 
 BYTE, SHORT, LONG, SLONG = 1, 3, 4, 9
 
@@ -164,11 +164,22 @@ def test_broken_exif_is_no_reason_to_refuse():
     "entry", [(274, SHORT, 2, 6), (274, 7, 1, 6), (274, SHORT, 1, 9), (274, SHORT, 0, 6)]
 )
 def test_odd_orientations_count_as_none(entry):
-    assert exif_orientation(b"II*\0\x08\0\0\0" + directory([entry], 8)) == 1
+    image = Image.new("RGB", (64, 32))
+    image.info["exif"] = b"II*\0\x08\0\0\0" + directory([entry], 8)
+    image.info["xmp"] = b'<x tiff:Orientation="6"/>'  # asked where EXIF says nothing
+    assert orientation_of(image) == 1
 
 
 def test_exif_orientation_of_no_block():
-    assert exif_orientation(b"") == exif_orientation(b"II*\0\xff\xff\0\0") == 1
+    assert exif_tag(b"") is exif_tag(b"II*\0\xff\xff\0\0") is None
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_an_orientation_of_four_bytes(order):
+    """Pillow and browsers read it, mien did not."""
+    magic = b"II*\0" if order == "<" else b"MM\0*"
+    block = magic + struct.pack(order + "I", 8) + directory([(274, LONG, 1, 6)], 8, order)
+    assert read_image(jpeg_with_exif(block)).shape == (64, 32, 3)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -144,6 +144,41 @@ def test_a_jpeg_that_lacks_any_pixel_is_refused(image, way, mode):
             read_image(data[:at])
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("marker", [b"", b"\xff\xd9"])
+def test_a_jpeg_that_goes_on_in_zeros_is_refused(way, marker):
+    """What broken downloads and recovered cards leave: zeros decode to blocks, enough of them for
+    the whole image where it is grainy, and it had no face."""
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3)).astype(np.uint8)
+    data = encode(Image.fromarray(noise), "JPEG", quality=95, **WAYS[way])
+    scan = data.find(b"\xff\xda\0") + 20
+    for share in (0.0, 0.1, 0.25, 0.5, 0.9):
+        at = scan + int((len(data) - scan) * share)
+        with pytest.raises(ImageError, match="truncated or damaged JPEG"):
+            read_image(data[:at] + bytes(len(data) - at) + marker)
+    whole = read_image(data)
+    for zeros in (5, 16, 5000):
+        assert np.array_equal(read_image(data[:-2] + bytes(zeros) + marker), whole)
+        assert np.array_equal(read_image(data + bytes(zeros)), whole)
+
+
+def test_zeros_that_are_pixels_are_read():
+    """An optimised table may give an even grey the code 0."""
+    for seed in range(50):
+        pixels = np.random.default_rng(seed).integers(0, 256, (704, 704)).astype(np.uint8)
+        pixels[16:] = 99
+        data = encode(Image.fromarray(pixels), "JPEG", quality=85, optimize=True)
+        if (zeros := len(data[:-2]) - len(data[:-2].rstrip(b"\0"))) > 64:
+            break
+    assert zeros > 64
+    image = read_image(data)
+    assert np.array_equal(image, bgr(Image.open(io.BytesIO(data))))
+    assert np.array_equal(read_image(data[:-2]), image)
+    for count in (zeros // 2, zeros - 9, zeros + 20):
+        with pytest.raises(ImageError, match="truncated or damaged JPEG"):
+            read_image(data[: -2 - zeros] + bytes(count) + data[-2:])
+
+
 def test_a_flipped_byte_in_a_png_is_refused(image):
     data = bytearray(encode(image, "PNG"))
     data[len(data) // 2] ^= 0xFF
@@ -207,6 +242,7 @@ def test_arrays_say_their_colour_order(image):
     grey = np.asarray(image.convert("L"))
     assert np.array_equal(as_bgr(grey, None), np.repeat(grey[..., None], 3, 2))
     clear = np.dstack([rgb, np.zeros(grey.shape, np.uint8)])
+    clear[0, 0] = 255  # or alpha counts as unset
     assert (as_bgr(clear, "rgb") == 255).all()
 
 

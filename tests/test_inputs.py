@@ -20,7 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageFile, ImageOps
+from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
 
 import mien
 from mien.errors import ImageError, MienError, ModelError, VideoError
@@ -479,6 +479,27 @@ def test_a_result_of_a_stream_may_have_any_name(model, closed, tmp_path):
         assert (tmp_path / "a.json").is_file()
 
 
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
+def test_alpha_that_nobody_set_is_ignored(rgb, form):
+    """Screen captures give BGRX with 0: they were a white page without faces."""
+    image = Image.fromarray(rgb)
+    image.putalpha(0)
+    options = {"lossless": True, "exact": True} if form == "WEBP" else {}
+    assert near(read_image(encode(image, form, **options)), rgb, 0)
+    assert near(as_bgr(image, None), rgb, 0)
+    assert near(as_bgr(np.asarray(image), "rgb"), rgb, 0)
+    assert near(as_bgr(np.asarray(image) / 255, "rgb", value_range=(0, 1)), rgb, 0)
+    grey = image.convert("LA")
+    assert near(read_image(encode(grey, "PNG")), np.asarray(grey)[..., 0], 0)
+    for factor in (16, 257):
+        deep = np.asarray(image).astype(np.uint16) * factor
+        assert near(read_image(png16(deep)), rgb)
+    large = image.resize((900, 1200))  # of several stripes, of which all but one are clear
+    large.putpixel((880, 1190), (0, 0, 0, 255))
+    for got in (read_image(encode(large, form, **options)), as_bgr(np.asarray(large), "rgb")):
+        assert got.sum() == 255 * 3 * (900 * 1200 - 1)
+
+
 def test_pil_images_are_upright_and_of_any_mode(rgb, grey):
     image = Image.fromarray(rgb)
     assert near(as_bgr(image, None), rgb)
@@ -489,6 +510,48 @@ def test_pil_images_are_upright_and_of_any_mode(rgb, grey):
     exif[0x112] = 6
     with Image.open(io.BytesIO(encode(image, "PNG", exif=exif))) as turned:
         assert as_bgr(turned, None).shape == (64, 48, 3)
+
+
+@pytest.mark.parametrize("change", ["deleted", "set to 1", "transposed", "left"])
+def test_the_tag_of_a_pil_image_is_the_one_that_the_caller_left(rgb, change):
+    """An image turned by hand was turned again, although its tag was deleted."""
+    exif = Image.Exif()
+    exif[0x112] = 6
+    with Image.open(io.BytesIO(encode(Image.fromarray(rgb), "PNG", exif=exif))) as stored:
+        turned = stored.transpose(Image.Transpose.ROTATE_270)
+        if change == "deleted":
+            del turned.getexif()[0x112]
+        elif change == "set to 1":
+            turned.getexif()[0x112] = 1
+        elif change == "transposed":
+            turned = ImageOps.exif_transpose(stored)
+        want = np.asarray(ImageOps.exif_transpose(turned))
+        assert near(as_bgr(turned, None), want, 0)
+        assert (want.shape == (64, 48, 3)) == (change != "left")
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "raw profile"])
+def test_an_orientation_in_xmp_or_a_raw_profile_is_applied(rgb, form, orientation):
+    image = Image.fromarray(rgb)
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="%d"/></x:xmpmeta>' % orientation
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    text = PngImagePlugin.PngInfo()
+    if form == "PNG":
+        text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    if form == "raw profile":  # as ImageMagick writes it
+        block = exif.tobytes()
+        text.add_text("Raw profile type exif", f"\nexif\n{len(block):8}\n{block.hex()}\n", zip=True)
+    if form in ("PNG", "raw profile"):
+        data = encode(image, "PNG", pnginfo=text)
+    else:
+        data = encode(image, form, xmp=xmp, **({"lossless": True} if form == "WEBP" else {}))
+    with Image.open(io.BytesIO(data)) as stored:
+        want = np.asarray(ImageOps.exif_transpose(stored))
+        assert near(as_bgr(stored, None), want, 3)
+    assert near(read_image(data), want, 3)
+    assert want.shape == ((64, 48, 3) if orientation == 6 else (48, 64, 3))
 
 
 def test_arrays_say_their_range(rgb, grey):
@@ -505,6 +568,11 @@ def test_arrays_say_their_range(rgb, grey):
         as_bgr(rgb / 255, "rgb")
     with pytest.raises(ImageError, match=r"Most values .* from 0 to "):
         as_bgr(rgb.astype(np.float32), "rgb", value_range=(0, 1))
+    for fractions in (rgb / 255, (rgb / 255).astype(np.float16), rgb / 127.5 - 1):  # were black
+        with pytest.raises(ImageError, match=r"Most values .* from (0|-1) to "):
+            as_bgr(fractions, "rgb", value_range=(0, 255))
+    for dark in (np.zeros(rgb.shape), np.eye(99) * 0.7, rgb > 99.0):  # images may be
+        as_bgr(dark, "rgb", value_range=(0, 255))
     for bad in (np.float32(0.5), np.zeros((0, 0, 3)), np.zeros((0, 9), np.float32)):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -522,6 +590,17 @@ def test_arrays_say_their_range(rgb, grey):
     for bad in ((1, 0), (0, float("nan"))):
         with pytest.raises(ImageError, match="does not suit"):
             as_bgr(rgb / 255, "rgb", value_range=bad)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f8", "i8", "u2"])
+@pytest.mark.parametrize("white", [1, 255, 4095])
+def test_the_range_that_is_asked_for_suits_the_values(rgb, white, dtype):
+    array = (rgb / 255 * white).round(2 if white == 1 and dtype[0] == "f" else 0).astype(dtype)
+    with pytest.raises(ImageError, match=rf"value_range=\(0, {white}\)"):
+        as_bgr(array, "rgb")
+    for odd in (np.full((9, 9), np.nan), np.full((9, 9), None), np.zeros((9, 9), complex)):
+        with pytest.raises(ImageError, match=r"value_range=\(0, 1\)"):
+            as_bgr(odd, "rgb")
 
 
 def test_tensors(rgb):

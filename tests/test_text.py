@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mien.cli import VERBS, main
 from mien.errors import MienError
-from mien.text import csv_line, from_cell, json_line, printable, without_credentials
+from mien.text import csv_line, csv_table, from_cell, json_line, printable, without_credentials
 
 #: A window's title, a colour, a line break, a turned writing direction, an 8-bit control.
 HOSTILE = "a\x1b]0;owned\x07\x1b[31m\nerror: b\u202egpj\u2028\x9b2J\x7f"
@@ -42,6 +42,24 @@ def test_what_is_not_is_escaped() -> None:
     assert printable("\x1b[31m\n\u202e\x9b") == "\\x1b[31m\\x0a\\u202e\\x9b"
     assert printable(b"caf\xe9".decode("utf-8", "surrogateescape")) == "caf\\udce9"
     assert str(MienError(f"{HOSTILE} is gone.")) == printable(f"{HOSTILE} is gone.")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "rows"),
+    [
+        ("a.csv", "path,label\nb;c.jpg,x\n", [["path", "label"], ["b;c.jpg", "x"]]),
+        ("a.csv", "path;label\r\nb,c.jpg;x\r\n", [["path", "label"], ["b,c.jpg", "x"]]),
+        ("a.csv", "path\tlabel\nb\tx", [["path", "label"], ["b", "x"]]),
+        ("a.csv", '"path";"label"\n"b;c\nd";x', [["path", "label"], ["b;c\nd", "x"]]),
+        ("a.csv", "path\nb;c.jpg\n", [["path"], ["b;c.jpg"]]),
+        ("a.csv", '"pa;th"\nb;c.jpg\n', [["pa;th"], ["b;c.jpg"]]),
+        ("a.TSV", "path\nb,c;d\n", [["path"], ["b,c;d"]]),
+        ("a.csv", "", [[]]),
+    ],
+)
+def test_tables_are_parted_as_their_header_is(name: str, text: str, rows: list[list[str]]) -> None:
+    """A list that a European Excel had saved had no column `path`."""
+    assert list(csv_table(io.StringIO(text, newline=""), name)) == rows
 
 
 @given(st.text())

@@ -34,7 +34,7 @@ from mien.sources import (
     find_media,
     is_address,
 )
-from mien.text import printable, shown
+from mien.text import csv_table, printable, shown
 
 #: Endings of lists, which are read where they are named.
 LISTS = (".txt", ".lst", ".csv", ".tsv", ".parquet", ".pq")
@@ -365,7 +365,7 @@ def _list(source: str, column: str) -> Iterator[str]:
             if not lower.endswith((".csv", ".tsv")):
                 yield from map(str.strip, text)
                 return
-            rows = csv.reader(text, delimiter="\t" if lower.endswith(".tsv") else ",")
+            rows = csv_table(text, source)
             head = next(rows, [])
             at = head.index(_column(source, head, column))
             yield from (row[at].strip() for row in rows if len(row) > at)

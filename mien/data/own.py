@@ -20,7 +20,7 @@ from mien.data.parquet import image_bytes, image_column, parquet_schema, read_ta
 from mien.errors import DataError, ImageError, first_line
 from mien.results import Box
 from mien.sources import SUFFIXES, LeftOut, find_images
-from mien.text import from_cell, printable
+from mien.text import csv_table, from_cell, printable
 
 #: Most classes of a model.
 MOST_CLASSES = 1000
@@ -259,7 +259,7 @@ def _need(path: Path, names: list[str]) -> None:
 def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, "excel-tab" if path.suffix.lower() == ".tsv" else "excel")
+            rows = csv_table(file, path.name)
             header = [name.strip().lower() for name in next(rows, [])]
             _need(path, header)
             for row in rows:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from mien.errors import ImageError, first_line
 from mien.images.codecs import MAX_MEMORY, Frame, decode
-from mien.images.pixels import bgr_of, check_size, exif_orientation, on_white, to_eight, upright
+from mien.images.orientation import orientation_of, upright
+from mien.images.pixels import bgr_of, check_size, full_scale, highest, on_white, to_eight
 from mien.sources import STDIN, UNREAD_SUFFIXES, is_data_url, open_stdin, refuse_address
 from mien.text import brief
 
@@ -25,6 +26,9 @@ from mien.text import brief
 MAX_PIXELS = 100_000_000
 
 COLORS = ("bgr", "rgb")
+
+#: Fractions reach no further, enlarged with a filter that overshoots either.
+_OVERSHOOT = 1.5
 
 #: What ``read_image`` takes.
 Source = str | os.PathLike[str] | bytes | BinaryIO
@@ -35,9 +39,10 @@ def read_image(
 ) -> NDArray[np.uint8]:
     """Decode one image: the first frame where a file has several.
 
-    JPEG, PNG, WebP, GIF, BMP, TIFF, PGM/PPM, ICO, JPEG 2000, AVIF, and HEIC with mien[heic]. EXIF
-    orientation is applied, transparency is laid on white, grey becomes BGR. More than 8 bits are
-    scaled by what is in them: 12-bit data in 16 bits fills the range (``pixels.full_scale``).
+    JPEG, PNG, WebP, GIF, BMP, TIFF, PGM/PPM, ICO, JPEG 2000, AVIF, and HEIC with mien[heic]. The
+    orientation of EXIF or XMP is applied, transparency is laid on white, grey becomes BGR. More
+    than 8 bits are scaled by what is in them: 12-bit data in 16 bits fills the range
+    (``pixels.full_scale``).
 
     Args:
         source: a path, a data URL ("data:…;base64,…"), the encoded bytes, or a binary file object.
@@ -75,8 +80,9 @@ def as_bgr(
     """Check an array image and bring it to BGR.
 
     Args:
-        array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4: alpha is laid on white), or with the
-            channels first. Anything that numpy can read: a torch or JAX tensor, a PIL image.
+        array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4: alpha is laid on white, and 0
+            everywhere counts as unset), or with the channels first. Anything that numpy can read:
+            a torch or JAX tensor, a PIL image.
         color: "bgr" (OpenCV) or "rgb" (Pillow, scikit-image, matplotlib). Must be given for
             colour; grey and PIL images need none.
         name: what messages call it.
@@ -112,7 +118,7 @@ def as_bgr(
             "say color='bgr' (OpenCV) or color='rgb' (Pillow, scikit-image)."
         )
     if array.shape[2] == 4:
-        array = on_white(array)
+        array = on_white(array) if array[..., 3].any() else array[..., :3]
     if color == "rgb":
         return np.asarray(cv2.cvtColor(array, cv2.COLOR_RGB2BGR), dtype=np.uint8)
     return np.ascontiguousarray(array)
@@ -140,7 +146,7 @@ def _from_pil(image: Any, name: str) -> NDArray[np.uint8]:
         pixels = bgr_of(image)
     except Exception as error:  # whatever a decoder makes of damage, or of a rare mode
         raise ImageError(f"{name} cannot be decoded: {first_line(error)}.") from None
-    return upright(pixels, exif_orientation(image.info.get("exif", b"")))
+    return upright(pixels, orientation_of(image))
 
 
 def _numpy(source: Any, name: str) -> NDArray[Any]:
@@ -163,10 +169,11 @@ def _eight_bits(
             return array
         if array.dtype == np.bool_:
             return array.astype(np.uint8) * 255
-        white = 4095 if array.dtype.kind in "iu" else 1
+        top = highest(array) if array.dtype.kind in "iuf" else 1
+        white = full_scale(top if top > _OVERSHOOT else 1)
         raise ImageError(
             f"{name} has dtype {array.dtype}; expected uint8 with values 0 to 255, or say what is "
-            f"black and white: value_range=(0, {white})."
+            f"black and white: value_range=(0, {white:g})."
         )
     try:
         low, high = map(float, () if isinstance(value_range, str) else value_range)
@@ -181,9 +188,13 @@ def _eight_bits(
     numbers = np.count_nonzero(~np.isnan(values))
     if not numbers:
         raise ImageError(f"{name} holds no numbers: every value is NaN.")
-    if np.count_nonzero((values < 0) | (values > high - low)) > numbers / 2:
+    where, most = "outside", (values < 0) | (values > high - low)
+    if high - low > 200 and array.dtype.kind == "f" and highest(array) <= _OVERSHOOT:
+        where = "outside or in a 200th of"
+        most |= (array != 0) & (np.abs(array) < 1)  # none where all is black
+    if np.count_nonzero(most) > numbers / 2:
         raise ImageError(
-            f"Most values of {name} lie outside value_range={value_range}: they go from "
+            f"Most values of {name} lie {where} value_range={value_range}: they go from "
             f"{np.nanmin(array):g} to {np.nanmax(array):g}."
         )
     return to_eight(values, high - low)

@@ -23,16 +23,8 @@ from numpy.typing import NDArray
 
 from mien.errors import ImageError, first_line
 from mien.images import jpeg
-from mien.images.pixels import (
-    bgr_from,
-    bgr_of,
-    check_size,
-    exif_orientation,
-    glance,
-    highest,
-    to_eight,
-    upright,
-)
+from mien.images.orientation import orientation_of, upright
+from mien.images.pixels import bgr_from, bgr_of, check_size, glance, highest, to_eight
 from mien.images.quiet import quiet
 
 Pixels = NDArray[np.uint8]
@@ -250,8 +242,7 @@ class _File:
             if isinstance(image.fp, _Watched):
                 image.fp.allow(len(self.data), width * height)
             pixels = self._pixels(image)
-            # Pillow has turned a TIFF.
-            turn = 1 if tags else exif_orientation(image.info.get("exif", b""))
+            turn = 1 if tags else orientation_of(image)  # Pillow has turned a TIFF
             seconds = float(image.info.get("duration", 0)) / 1000
             yield Frame(number if animated else None, seconds, upright(pixels, turn))
             if not animated:
@@ -309,10 +300,9 @@ class _File:
         if self.kind.name != "JPEG":
             return self.kind.cost + (5 if _low_bytes(image) else 0)
         at: int = image.fp.tell()  # behind the first scan's header
-        cost, end = self.kind.cost, self.data.find(jpeg.END, at)
-        if end < 0:  # two copies with an end are decoded
-            pixels, end = image.width * image.height, len(self.data)
-            cost += 1 + 2 * len(self.data) // pixels
+        cost, (end, sure) = self.kind.cost, jpeg.end_of(self.data, at)
+        if not sure:  # two copies with an end are decoded
+            cost += 1 + 3 * len(self.data) // (image.width * image.height)
         more = self.data.count(jpeg.SCAN, at, end)
         if not more:
             return cost
@@ -329,7 +319,7 @@ class _File:
             return bgr_from(values, "L" if values.ndim == 2 else "RGB")
         if self.kind.name == "PNG" and _PNG_END not in self.data:  # Pillow does not ask for it
             raise EOFError
-        if self.kind.name == "JPEG" and self.data.find(jpeg.END, image.fp.tell()) < 0:
+        if self.kind.name == "JPEG" and not jpeg.end_of(self.data, image.fp.tell())[1]:
             image = jpeg.ended(self.data, image, self._open)
         deep = _low_bytes(image)
         image.load()

@@ -1,9 +1,10 @@
-"""JPEGs that break off: some recorders leave out the marker at the end, some copies much more."""
+"""JPEGs that break off: some recorders leave out the marker at the end, some copies much more, or
+put zeros there."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -13,15 +14,28 @@ SCAN, END = b"\xff\xda\0", b"\xff\xd9"
 #: grey. No marker is among them.
 _JUNK = bytes(range(254, 0, -1))
 
+#: So many zeros at the end of the data are seldom data.
+_ZEROS = bytes(16)
+
 #: Rows that are compared at a time.
 _ROWS = 64
 
 
+def end_of(data: bytes, at: int) -> tuple[int, bool]:
+    """Where a JPEG's data end, looked for from ``at``; and whether a marker says so, with no run of
+    zeros before it."""
+    end = data.find(END, at)
+    return (end, not data.endswith(_ZEROS, at, end)) if end >= 0 else (len(data), False)
+
+
 def ended(data: bytes, image: Any, reopen: Callable[[bytes], Any]) -> Any:
-    """A JPEG without its end marker, decoded as if it had one.
+    """A JPEG whose end is not sure, decoded as if it were whole.
 
     A decoder makes up what is missing before the marker and does not tell. So it is decoded twice,
     once with junk behind its data: what is whole does not change by that.
+
+    Zeros at the end are what some copies have in place of the data; they decode to blocks, and all
+    is there. They may stand behind whole data, or be data, of one even colour: then all are needed.
 
     Args:
         image: the opened file, nothing of it read behind the first scan's header.
@@ -30,20 +44,34 @@ def ended(data: bytes, image: Any, reopen: Callable[[bytes], Any]) -> Any:
     Raises:
         EOFError: pixels are missing, or only rough.
     """
+    data = data[: end_of(data, image.fp.tell())[0]].rstrip(b"\xff")  # half a marker
     if not _every_scan(data, image):
         raise EOFError
-    ways = []
-    for ending in _endings(data.rstrip(b"\xff")):  # half a marker
-        way = reopen(ending)
-        way.fp.allow(len(ending), image.width * image.height)
+
+    def decoded(data: bytes) -> Any:
+        way = reopen(data)
+        way.fp.allow(len(data), image.width * image.height)
         way.load()
-        ways.append(way)
-    for top in range(0, image.height, _ROWS):
-        box = (0, top, image.width, min(top + _ROWS, image.height))
-        one, other = (way.crop(box).tobytes() for way in ways)
-        if one != other:
-            raise EOFError
-    return ways[0]
+        return way
+
+    whole = decoded(data + END)
+
+    def lacks_nothing(data: bytes) -> bool:
+        return _alike(whole, decoded(_with_junk(data)))
+
+    zeros = data.endswith(_ZEROS)
+    if lacks_nothing(data.rstrip(b"\0") + b"\0" if zeros else data):  # one may be data
+        return whole
+    if zeros and lacks_nothing(data) and not lacks_nothing(data[: -len(_ZEROS) // 2]):
+        return whole
+    raise EOFError
+
+
+def _alike(one: Any, other: Any) -> bool:
+    boxes = (
+        (0, top, one.width, min(top + _ROWS, one.height)) for top in range(0, one.height, _ROWS)
+    )
+    return all(one.crop(box).tobytes() == other.crop(box).tobytes() for box in boxes)
 
 
 def _every_scan(data: bytes, image: Any) -> bool:
@@ -60,9 +88,8 @@ def _every_scan(data: bytes, image: Any) -> bool:
     return not left
 
 
-def _endings(data: bytes) -> Iterator[bytes]:
-    yield data + END
+def _with_junk(data: bytes) -> bytes:
     # Junk is skipped where the data stop between two restart markers: there the next one is due.
     last = max(data.rfind(bytes((0xFF, 0xD0 + n))) for n in range(8))
     due = (data[last + 1] - 0xD0 + 1) % 8 if last >= 0 else 0
-    yield data + _JUNK + bytes((0xFF, 0xD0 + due)) + _JUNK + END
+    return data + _JUNK + bytes((0xFF, 0xD0 + due)) + _JUNK + END

@@ -1,9 +1,8 @@
-"""Arrays of pixels: any mode and depth to uint8 BGR, transparency on white, upright."""
+"""Arrays of pixels: any mode and depth to uint8 BGR, transparency on white."""
 
 from __future__ import annotations
 
 import math
-import struct
 from typing import Any
 
 import cv2
@@ -130,6 +129,8 @@ def full_range(image: Pixels) -> Pixels:
 def bgr_of(image: Any, low: Any = None, grey: bool = False) -> Pixels:
     """The pixels of a ``PIL.Image.Image`` in any mode, (H, W, 3) BGR, as stored.
 
+    Transparency is laid on white; alpha that is 0 everywhere counts as unset.
+
     ``low``: the same image with the low bytes of its 16 bits, ``image`` having the high ones; of
     ``grey`` with alpha it has the two bytes of each as bands.
     """
@@ -148,6 +149,7 @@ def bgr_of(image: Any, low: Any = None, grey: bool = False) -> Pixels:
     if image.mode == "RGB" and low is None and not image.has_transparency_data:
         _pack(image, "BGR", out)
         return out
+    unset = image.getbands()[-1] == "A" and image.getbbox() is None
     rows = max(1, STRIPE_PIXELS // width)
     for top in range(0, height, rows):
         box = (0, top, width, min(top + rows, height))
@@ -159,6 +161,7 @@ def bgr_of(image: Any, low: Any = None, grey: bool = False) -> Pixels:
             deep = table[np.asarray(part) * np.uint16(256) + np.asarray(low.crop(box))[..., bands]]
             alpha = deep if part.mode == mode else pixels  # of one colour that is clear
             pixels = np.dstack([deep[..., :3], alpha[..., 3:]])
+        pixels, mode = (pixels[..., :3], "RGB") if unset else (pixels, mode)
         bgr_from(pixels, mode, out[top : top + rows])
     return out
 
@@ -204,35 +207,3 @@ def on_white(image: Pixels) -> Pixels:
         mixed //= 255
         out[top : top + rows] = mixed
     return out
-
-
-def upright(image: Pixels, orientation: int) -> Pixels:
-    """Apply EXIF orientation 1..8 (CIPA DC-008, tag 0x0112); C-contiguous."""
-    if orientation in (5, 6, 7, 8):
-        image = image.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    return np.ascontiguousarray(image)
-
-
-def exif_orientation(block: bytes) -> int:
-    """EXIF orientation 1..8 (CIPA DC-008, tag 0x0112) of an EXIF block; 1 when absent or damaged.
-
-    Only this tag is read: thousands of others may share their bytes.
-    """
-    block = block.removeprefix(b"Exif\0\0")
-    order = {b"II": "<", b"MM": ">"}.get(block[:2])
-    try:
-        if order is None:
-            return 1
-        (at,) = struct.unpack_from(order + "I", block, 4)
-        (count,) = struct.unpack_from(order + "H", block, at)
-        for entry in range(at + 2, at + 2 + 12 * count, 12):
-            tag, kind, values, value = struct.unpack_from(order + "HHIH", block, entry)
-            if tag == 0x0112:
-                return value if (kind, values) == (3, 1) and 1 <= value <= 8 else 1
-    except struct.error:
-        pass
-    return 1
