@@ -21,7 +21,8 @@ from mien._system import mode_of
 from mien.errors import VideoError
 from mien.text import is_text
 from mien.video.animation import Animation, is_animation
-from mien.video.encode import video_start
+from mien.video.encode import ffmpeg_path, video_start
+from mien.video.interlaced import Deinterlaced, needed_ffmpeg
 
 #: Frames a second where the container does not say.
 USUAL_FPS = 25.0
@@ -31,6 +32,12 @@ LIKELY_FPS, MEASURED = 120, 64
 #: After a frame that cannot be read so many more are tried: as many as the container still
 #: promises, but not fewer and not more than these.
 LEAST_TRIES, MOST_TRIES = 25, 10_000
+#: A video that is black for so many frames is taken for an interlaced one: without ffmpeg, which
+#: would then be missing, and with it, which reads black rightly too.
+BLACK, BLACK_FOR_FFMPEG = 1500, 50
+
+#: What frames are read with.
+_Capture = cv2.VideoCapture | Animation | Deinterlaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +74,8 @@ class Video:
         path: a file. Addresses are not fetched.
 
     Raises:
-        VideoError: missing, not a file, no video that OpenCV's decoders know, or without a frame
-            that can be decoded.
+        VideoError: missing, not a file, no video that OpenCV's decoders know, without a frame that
+            can be decoded, or interlaced where OpenCV cannot convert that and ffmpeg is missing.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -80,6 +87,7 @@ class Video:
             raise VideoError(f"{self.path} does not exist.")
         if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):  # opening it would wait for a writer
             raise VideoError(f"{self.path} is a pipe; save the video to a file first.")
+        self._interlaced = False
         capture = self._open()
         try:
             self.width = round(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
@@ -90,6 +98,7 @@ class Video:
             fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
             self.fps = fps if math.isfinite(fps) and 0.01 <= fps <= 1000 else USUAL_FPS
             self._said_fps = self.fps
+            count *= self.fps / fps if fps > 0 else 1.0  # raw DV counts the 60,000 steps of a clock
             known = math.isfinite(count) and 0 < count < 1e9
             self.frames_expected = round(count) if known else None
             self.first, *_ = next(self._stamps(capture), (-1,))
@@ -100,10 +109,39 @@ class Video:
                 )
             self.offset = self._offset(capture)
             self.skipped_last = 0
-            if self.fps > LIKELY_FPS and not isinstance(capture, Animation):
-                self._measure(capture)
+            if isinstance(capture, cv2.VideoCapture):
+                self._interlaced = self._is_unconverted(capture)
+                if self.fps > LIKELY_FPS:
+                    self._measure(capture)
         finally:
             capture.release()
+        if self._interlaced:
+            needed_ffmpeg(self.path)
+
+    def _is_unconverted(self, capture: cv2.VideoCapture) -> bool:
+        """Whether the images are nothing but what lay in memory before: from 4.13 on OpenCV cannot
+        convert interlaced frames, and does not say so (its issue 25997).
+
+        Its buffer then stays as it is from frame to frame, and that of a second capture is another,
+        or both are zero. ``capture`` has its first readable frame.
+        """
+        images = [capture.retrieve()[1]]
+        images += [capture.retrieve()[1]] if capture.grab() else []
+        if images[0] is None or not np.array_equal(images[0], images[-1]):
+            return False
+        other = _capture(self.path)
+        with ExitStack() as stack:
+            stack.callback(other.release)
+            next(self._stamps(other), None)
+            images.append(other.retrieve()[1])
+            still = np.array_equal(images[0], images[-1])
+        if still and not images[0].any():
+            wait = BLACK if ffmpeg_path() is None else BLACK_FOR_FFMPEG
+            still = any(np.any(capture.retrieve()[1]) for _ in range(wait) if capture.grab())
+        for shade, image in enumerate(images):  # the next capture may get this memory
+            if image is not None:
+                image[:] = shade
+        return not still
 
     def _measure(self, capture: cv2.VideoCapture) -> None:
         """Take the frames' own rate if it is another; ``capture`` has its first frame."""
@@ -181,9 +219,9 @@ class Video:
         capture = self._open()
         with ExitStack() as stack:
             stack.callback(capture.release)
-            if isinstance(capture, Animation) or not capture.set(
-                cv2.CAP_PROP_POS_MSEC, 1000 * seconds
-            ):
+            if not isinstance(capture, cv2.VideoCapture):
+                return
+            if not capture.set(cv2.CAP_PROP_POS_MSEC, 1000 * seconds):
                 return
             number, shift = -1, None
             for number, time, lost in self._stamps(capture):
@@ -202,7 +240,7 @@ class Video:
             image = cv2.resize(image, (width, round(height / min(1.0, self._shape))))
         return np.asarray(image, np.uint8)
 
-    def _stamps(self, capture: cv2.VideoCapture | Animation) -> Iterator[tuple[int, float, int]]:
+    def _stamps(self, capture: _Capture) -> Iterator[tuple[int, float, int]]:
         """Number and seconds from the first of each frame, which waits to be retrieved, and how
         many damaged ones came before it.
 
@@ -227,9 +265,7 @@ class Video:
             yield number, time, damaged
             number, last, due, failures = number + 1, time, time + 1 / self.fps, 0
 
-    def _lost_unseen(
-        self, capture: cv2.VideoCapture | Animation, begin: float, seen: int, leaps: int
-    ) -> int:
+    def _lost_unseen(self, capture: _Capture, begin: float, seen: int, leaps: int) -> int:
         """How many frames more lie in the file than the ``seen``, from the stamp ``begin`` on:
         after the last one, and where the times leap by ``leaps`` frames, at which the decoder
         passed over damage (HEVC)."""
@@ -248,7 +284,7 @@ class Video:
         after = (end - last) * self.fps / self._said_fps  # in steps of the container's rate
         return (0 if trimmed else round(after)) + min(max(0, count - seen), leaps)
 
-    def _offset(self, capture: cv2.VideoCapture | Animation) -> float:
+    def _offset(self, capture: _Capture) -> float:
         """See the attribute; ``capture`` has its first readable frame."""
         step = 1 / self._said_fps
         stamp = capture.get(getattr(cv2, "CAP_PROP_PTS", -1)) * step  # rounded to frames
@@ -260,9 +296,11 @@ class Video:
             return max(0.0, exact)
         return offset if offset > 0.5 * step else 0.0
 
-    def _open(self) -> cv2.VideoCapture | Animation:
+    def _open(self) -> _Capture:
         if is_animation(self.path):
             return Animation(self.path)
+        if self._interlaced:
+            return Deinterlaced(self.path)
         capture = _capture(self.path)
         if not capture.isOpened():
             capture.release()
@@ -282,7 +320,7 @@ def _capture(path: Path, *settings: int) -> cv2.VideoCapture:
         return cv2.VideoCapture(f"/dev/fd/{file.fileno()}", cv2.CAP_FFMPEG, settings)
 
 
-def _pixel_shape(capture: cv2.VideoCapture | Animation) -> float:
+def _pixel_shape(capture: _Capture) -> float:
     """Width of a pixel over its height, 1 where that is not known."""
     wide, high = (capture.get(p) for p in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
     turned = capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180 == 90
@@ -291,7 +329,7 @@ def _pixel_shape(capture: cv2.VideoCapture | Animation) -> float:
     return shape if 0.2 < shape < 5 and abs(shape - 1) > 0.01 else 1.0
 
 
-def _repeats(capture: cv2.VideoCapture | Animation) -> bool:
+def _repeats(capture: _Capture) -> bool:
     """Whether it is Theora: "as before" is an empty packet there, which looks like damage."""
     return capture.get(cv2.CAP_PROP_FOURCC) == cv2.VideoWriter.fourcc(*"theo")
 
