@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 import struct
 from collections.abc import Iterator
@@ -101,6 +102,9 @@ class Video:
             count *= self.fps / fps if fps > 0 else 1.0  # raw DV counts the 60,000 steps of a clock
             known = math.isfinite(count) and 0 < count < 1e9
             self.frames_expected = round(count) if known else None
+            shown = sum(seconds for seconds, begin in _edits(self.path) if begin >= 0) * self.fps
+            if self.frames_expected is not None and shown > 0:
+                self.frames_expected = max(1, min(self.frames_expected, round(shown)))
             self.first, *_ = next(self._stamps(capture), (-1,))
             if self.first < 0:
                 raise VideoError(
@@ -271,7 +275,8 @@ class Video:
         passed over damage (HEVC)."""
         if isinstance(capture, Animation) or _repeats(capture):
             return 0
-        last, trimmed = capture.get(cv2.CAP_PROP_PTS), _is_trimmed(self.path)
+        last = capture.get(cv2.CAP_PROP_PTS)
+        trimmed = any(begin > 0 for _, begin in _edits(self.path))
         packets = _capture(self.path, cv2.CAP_PROP_FORMAT, -1)
         end, failures, count = last, 0, 0
         while failures <= LEAST_TRIES:
@@ -334,20 +339,30 @@ def _repeats(capture: _Capture) -> bool:
     return capture.get(cv2.CAP_PROP_FOURCC) == cv2.VideoWriter.fourcc(*"theo")
 
 
-def _is_trimmed(path: Path) -> bool:
-    """Whether an MP4 or MOV has an edit list (ISO 14496-12, 8.6.6) that begins later than its
-    frames: what was cut off is still among the packets."""
+def _edits(path: Path) -> list[tuple[float, int]]:
+    """The edit list (ISO 14496-12, 8.6.6) of an MP4's or MOV's images: how many seconds are shown,
+    and from where among the frames (-1: nothing is shown). What was cut off is still there."""
+    data = _movie_box(path)
+    track = next((t for t in data.split(b"trak")[1:] if re.search(b"(?s)hdlr.{8}vide", t)), b"")
+    head, (_, _, edits) = data.partition(b"mvhd")[2], track.partition(b"elst")
+    if len(head) < 24 or len(edits) < 8:
+        return []
+    scale = struct.unpack_from(">I", head, 20 if head[0] == 1 else 12)[0]
+    form = ">Qqi" if edits[0] == 1 else ">Iii"
+    size, count = struct.calcsize(form), struct.unpack_from(">I", edits, 4)[0]
+    whole = edits[8 : 8 + size * min(count, (len(edits) - 8) // size)]
+    return [(time / max(1, scale), begin) for time, begin, _ in struct.iter_unpack(form, whole)]
+
+
+def _movie_box(path: Path) -> bytes:
+    """What an MP4 or MOV says of its tracks; empty for another file."""
     with path.open("rb") as file:
         while len(head := file.read(8)) == 8:
             size, kind = struct.unpack(">I4s", head)
             size = struct.unpack(">Q", file.read(8).ljust(8))[0] - 8 if size == 1 else size
             if not kind.isalnum() or size < 8:
-                return False
+                return b""
             if kind == b"moov":
-                for part in file.read(min(size, 1 << 26)).split(b"elst")[1:]:
-                    form = ">3xI8xq" if part[:1] == b"\1" else ">3xI4xi"
-                    if len(part) > 24 and struct.unpack_from(form, part, 1)[1] > 0:
-                        return True
-                return False
+                return file.read(min(size, 1 << 26))
             file.seek(size - 8, os.SEEK_CUR)
-    return False
+    return b""
