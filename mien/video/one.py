@@ -43,6 +43,7 @@ class VideoSummary:
         video, plot: what was written, or None.
         encoder: what wrote ``video``, in words.
         offset: seconds at which the video begins on its clock.
+        failed: why the video could not be read to its end; it is in no output then. None if it was.
     """
 
     source: Path
@@ -55,6 +56,7 @@ class VideoSummary:
     plot: Path | None = None
     encoder: str = ""
     offset: float = 0.0
+    failed: str | None = None
 
 
 class OneVideo:

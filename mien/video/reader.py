@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mien._system import mode_of
 from mien.errors import VideoError
+from mien.images.pixels import check_size
 from mien.text import is_text
 from mien.video.animation import Animation, is_animation
 from mien.video.encode import ffmpeg_path, video_start
@@ -76,18 +77,12 @@ class Video:
 
     Raises:
         VideoError: missing, not a file, no video that OpenCV's decoders know, without a frame that
-            can be decoded, or interlaced where OpenCV cannot convert that and ffmpeg is missing.
+            can be decoded, too small, or interlaced where OpenCV cannot convert that and ffmpeg is
+            missing. Reading it may raise the same, where it changed since.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        mode = mode_of(self.path, VideoError)
-        if stat.S_ISDIR(mode):
-            raise VideoError(f"{self.path} is a folder; name a video in it.")
-        if not mode:
-            raise VideoError(f"{self.path} does not exist.")
-        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):  # opening it would wait for a writer
-            raise VideoError(f"{self.path} is a pipe; save the video to a file first.")
         self._interlaced = False
         capture = self._open()
         try:
@@ -96,6 +91,7 @@ class Video:
             self._shape = _pixel_shape(capture)
             self.width = round(self.width * max(1.0, self._shape))
             self.height = round(self.height / min(1.0, self._shape))
+            check_size((self.width, self.height), str(self.path), VideoError)
             fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
             self.fps = fps if math.isfinite(fps) and 0.01 <= fps <= 1000 else USUAL_FPS
             self._said_fps = self.fps
@@ -302,6 +298,13 @@ class Video:
         return offset if offset > 0.5 * step else 0.0
 
     def _open(self) -> _Capture:
+        mode = mode_of(self.path, VideoError)
+        if stat.S_ISDIR(mode):
+            raise VideoError(f"{self.path} is a folder; name a video in it.")
+        if not mode:
+            raise VideoError(f"{self.path} does not exist.")
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):  # opening it would wait for a writer
+            raise VideoError(f"{self.path} is a pipe; save the video to a file first.")
         if is_animation(self.path):
             return Animation(self.path)
         if self._interlaced:
