@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mien._system import mode_of
 from mien._version import __version__
 from mien.atomic import make_folder, write_text
 from mien.errors import VideoError
@@ -106,7 +107,7 @@ def load(path: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
         raise VideoError(f"{path} is of mien {record.get('mien')}; {START_OVER}")
     wanted = json.loads(json.dumps(fingerprint))
     before = record["run"].get("videos", [])
-    gone = [n for n, (video, *_) in enumerate(before) if not os.path.exists(video)]
+    gone = [n for n, (video, *_) in enumerate(before) if not mode_of(video, VideoError)]
     if len({Path(video).stem.casefold() for video, *_ in before}) < len(before):
         gone = []  # without them others' outputs would have other names
     left = [video for n, video in enumerate(before) if n not in gone]
