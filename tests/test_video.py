@@ -208,6 +208,16 @@ def test_bad_videos_get_one_sentence(tmp_path: Path) -> None:
             Video(path)
 
 
+@pytest.mark.parametrize("suffix", ["mp3", "m4a", "flac"])
+def test_a_cover_is_no_video(video: Path, tmp_path: Path, suffix: str) -> None:
+    cover, song = tmp_path / "cover.png", tmp_path / f"song.{suffix}"
+    cv2.imwrite(str(cover), next(Video(video).frames()).image)
+    sound = ("-f", "lavfi", "-i", "sine=d=2", "-i", str(cover), "-map", "0", "-map", "1")
+    ffmpeg(*sound, "-c:v", "copy", "-disposition:v", "attached_pic", str(song))
+    with pytest.raises(VideoError, match="holds no images but a cover"):
+        Video(song)
+
+
 def test_outputs_that_pathlib_raises_at_are_one_sentence() -> None:
     name = "x" * 300
     for outputs in (Outputs(video=Path(name)), Outputs(plot=Path(name)), Outputs(jsonl=name)):

@@ -34,6 +34,8 @@ LIKELY_FPS, MEASURED = 120, 64
 #: After a frame that cannot be read so many more are tried: as many as the container still
 #: promises, but not fewer and not more than these.
 LEAST_TRIES, MOST_TRIES = 25, 10_000
+#: The rate of a cover, which FFmpeg shows as a video of one frame, as long as the sound.
+COVER_FPS = 90_000
 #: A video that is black for so many frames is taken for an interlaced one: without ffmpeg, which
 #: would then be missing, and with it, which reads black rightly too.
 BLACK, BLACK_FOR_FFMPEG = 1500, 50
@@ -109,6 +111,8 @@ class Video:
                 )
             self.offset = self._offset(capture)
             self.skipped_last = 0
+            if fps == COVER_FPS and count > 1 and not capture.grab():
+                raise VideoError(f"{self.path} holds no images but a cover.")
             if isinstance(capture, cv2.VideoCapture):
                 self._interlaced = self._is_unconverted(capture)
                 if self.fps > LIKELY_FPS:
