@@ -112,6 +112,15 @@ class Tracker:
             self._next += 1
         return ids
 
+    def hold(self, since: float, until: float) -> None:
+        """The frame of ``since`` was shown up to ``until``, and so were its faces.
+
+        For videos that hold no frames while nothing moves.
+        """
+        for track in self._tracks:
+            if track.time == since:
+                track.time = until
+
     def cut(self) -> None:
         """Forget where the faces were: the next frame's faces all get new numbers."""
         self._tracks = []

@@ -123,6 +123,53 @@ def test_pixels_that_are_not_square_are_stretched(video: Path, tmp_path: Path) -
     assert (Video(tall).width, Video(tall).height) == SIZE
 
 
+INTERLACED = [("mp4", "libx264"), ("dv", "dvvideo")]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), INTERLACED)
+def test_an_interlaced_video_has_its_images(
+    video: Path, tmp_path: Path, suffix: str, codec: str
+) -> None:
+    path, scale = tmp_path / f"film.{suffix}", "scale=720:576,setsar=16/15,setfield=tff"
+    ffmpeg("-i", str(video), "-vf", scale, "-c:v", codec, "-flags", "+ildct+ilme", str(path))
+    opened = Video(path)
+    frames = list(opened.frames())
+    assert [f.number for f in frames] == [*range(FRAMES)]
+    assert opened.skipped_last == 0
+    assert opened.frames_expected == FRAMES
+    assert [f.time for f in frames] == pytest.approx([n / FPS for n in range(FRAMES)])
+    for true, frame in zip(Video(video).frames(), frames, strict=True):
+        image = cv2.resize(true.image, (opened.width, opened.height))
+        assert frame.image.shape == image.shape
+        assert np.abs(frame.image.astype(int) - image).mean() < 5
+
+
+def test_an_interlaced_video_without_ffmpeg_is_an_error_where_opencv_has_no_images(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "film.mp4"
+    ffmpeg("-i", str(video), "-vf", "setfield=tff", "-flags", "+ildct+ilme", str(path))
+    monkeypatch.setenv("PATH", "")
+    if tuple(map(int, cv2.__version__.split(".")[:2])) < (4, 13):
+        assert next(Video(path).frames()).image.std() > 10
+    else:
+        with pytest.raises(VideoError, match=r"interlaced.*install ffmpeg"):
+            Video(path)
+
+
+@pytest.mark.parametrize("path", ["", os.environ.get("PATH", "")])
+def test_a_still_or_black_beginning_is_not_interlaced(
+    tmp_path: Path, portrait: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    face, black = draw_frame(portrait, 0), np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    monkeypatch.setenv("PATH", path)
+    for name, images in {"still": [face] * 9, "black": [black] * 60 + [face]}.items():
+        film = write_video(tmp_path / f"{name}.mp4", iter(images))
+        frames = list(Video(film).frames())
+        assert len(frames) == len(images)
+        assert frames[-1].image.std() > 10
+
+
 def test_an_animations_rate_is_its_mean_and_damage_its_end(
     portrait: NDArray[np.uint8], tmp_path: Path
 ) -> None:
@@ -159,6 +206,16 @@ def test_bad_videos_get_one_sentence(tmp_path: Path) -> None:
     ):
         with pytest.raises(VideoError, match=words):
             Video(path)
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "m4a", "flac"])
+def test_a_cover_is_no_video(video: Path, tmp_path: Path, suffix: str) -> None:
+    cover, song = tmp_path / "cover.png", tmp_path / f"song.{suffix}"
+    cv2.imwrite(str(cover), next(Video(video).frames()).image)
+    sound = ("-f", "lavfi", "-i", "sine=d=2", "-i", str(cover), "-map", "0", "-map", "1")
+    ffmpeg(*sound, "-c:v", "copy", "-disposition:v", "attached_pic", str(song))
+    with pytest.raises(VideoError, match="holds no images but a cover"):
+        Video(song)
 
 
 def test_outputs_that_pathlib_raises_at_are_one_sentence() -> None:
@@ -653,7 +710,7 @@ def test_a_trimmed_video_is_not_damaged(video: Path, tmp_path: Path) -> None:
     ffmpeg("-ss", "0.7", "-i", str(whole), "-c", "copy", str(path))
     opened = Video(path)
     frames = list(opened.frames())
-    assert len(frames) < (opened.frames_expected or 0)
+    assert opened.frames_expected == len(frames) < FRAMES
     assert opened.skipped_last == sum(f.skipped for f in frames) == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -9,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +25,7 @@ from mien.errors import OutputError, VideoError
 from mien.pipeline import Analyzer
 from mien.video import encode, writer
 from mien.video.options import Options, Outputs
-from mien.video.reader import Video
+from mien.video.reader import Frame, Video
 from mien.video.run import VideoRun
 from mien.video.tables import open_part
 from mien.video.writer import VideoWriter
@@ -357,6 +360,76 @@ def test_a_stopped_run_is_only_gone_on_with_where_it_fits(
     state.write_text("{")
     with pytest.raises(VideoError, match="is damaged"):
         VideoRun([video], analyzer, options, to, go_on=True)
+
+
+def three(video: Path, folder: Path) -> list[Path]:
+    paths = [folder / f"{name}.mp4" for name in "abc"]
+    for path in paths:
+        path.write_bytes(video.read_bytes())
+    return paths
+
+
+def rows_of(table: Path) -> list[tuple[str, str]]:
+    with table.open(encoding="utf-8", newline="") as stream:
+        return [(Path(row["source"]).name, row["frame"]) for row in csv.DictReader(stream)]
+
+
+AC = [(f"{name}.mp4", str(n)) for name in "ac" for n in range(0, FRAMES, 10)]
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_video_that_breaks_off_is_left_out_and_the_next_one_read(
+    video: Path, analyzer: Analyzer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: bool
+) -> None:
+    paths, frames = three(video, tmp_path), Video.frames
+
+    def breaking(self: Video, **options: Any) -> Iterator[Frame]:
+        for frame in frames(self, **options):
+            if self.path.name == "b.mp4" and frame.number == 120:
+                raise VideoError("b breaks off.")
+            yield frame
+
+    monkeypatch.setattr(Video, "frames", breaking)
+    to = Outputs(csv=str(tmp_path / "t.csv"), video=tmp_path / "out")
+    options = Options(every=10, batch=1, workers=1, min_track=0, checkpoint=0)
+    if stop:  # within b
+        stop_after(VideoRun(paths, analyzer, options, to), 20)
+    told = list(VideoRun(paths, analyzer, options, to, go_on=stop).run())
+    failed = {s.source.name: s.failed for s in told}
+    assert failed == ({} if stop else {"a.mp4": None}) | {"b.mp4": "b breaks off.", "c.mp4": None}
+    assert rows_of(tmp_path / "t.csv") == AC
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a-mien.mp4", "c-mien.mp4"]
+    with pytest.raises(VideoError, match="b breaks off"):
+        list(VideoRun(paths[1:2], analyzer, options, Outputs()).run())
+
+
+@pytest.mark.parametrize("stop", [3, 20])
+def test_a_video_that_goes_away_is_passed_over(
+    video: Path, analyzer: Analyzer, tmp_path: Path, stop: int
+) -> None:
+    paths, to = three(video, tmp_path), Outputs(csv=str(tmp_path / "t.csv"))
+    options = Options(every=10, batch=1, workers=1, min_track=0, checkpoint=0)
+    stop_after(VideoRun(paths, analyzer, options, to), stop)
+    paths[1].unlink()
+    list(VideoRun([paths[0], paths[2]], analyzer, options, to, go_on=True).run())
+    assert rows_of(tmp_path / "t.csv") == AC
+    run, (a, b, c) = VideoRun(three(video, tmp_path), analyzer, options, to), paths
+    told = list(run.run(lambda *_: b.unlink(missing_ok=True)))
+    assert [(s.source, s.failed) for s in told] == [
+        (a, None), (b, f"{b} does not exist."), (c, None)
+    ]  # fmt: skip
+    assert rows_of(tmp_path / "t.csv") == AC
+
+
+def test_a_video_too_small_for_a_face_is_named_and_the_rest_done(
+    video: Path, shipped_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths, table = three(video, tmp_path), tmp_path / "t.csv"
+    write_video(paths[1], (np.zeros((6, 640, 3), np.uint8) for _ in range(9)))
+    words = ["video", *map(str, paths), "--model", str(shipped_model), *EVERY]
+    assert main([*words, "--csv", str(table)]) == 1
+    assert "b.mp4 is 640×6 pixels: too small" in capsys.readouterr().err
+    assert rows_of(table) == AC
 
 
 def test_starting_over_forgets_the_stopped_run(

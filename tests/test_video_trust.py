@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers_video import FPS, draw_frame, walking, write_video
+from helpers_video import FPS, draw_frame, ffmpeg, walking, write_video
 from numpy.typing import NDArray
 
 from mien.cli import main
@@ -22,8 +22,9 @@ from mien.pipeline import Analyzer
 from mien.results import Box, Face, Result
 from mien.track import Smoother
 from mien.video import analyze_video
-from mien.video.options import Options
+from mien.video.options import Options, Outputs
 from mien.video.passers import Passers
+from mien.video.run import VideoRun
 
 P = {Emotion.HAPPY: 0.6, Emotion.SAD: 0.4}
 
@@ -79,6 +80,33 @@ def test_a_cut_tells_nothing_of_those_it_interrupts() -> None:
     results = [frame(n, 1 if n < 5 else 2) for n in range(20)]
     assert run(Passers(1.0, 0.1, 0.3, 0.1), results, cut=5) == [[1]] * 5 + [[2]] * 15
     assert run(Passers(1.0, 0.1, 0.3, 0.1), results) == [[]] * 5 + [[2]] * 15
+
+
+#: Times at which a frame comes: seldom from the second on; after pauses; every minute.
+SELDOM = {
+    "seldom": "if(lt(N,2),N/25,3*(N-1))",
+    "pauses": "N/25+4*floor(N/8)",
+    "lapse": "60*N",
+}
+
+
+@pytest.mark.parametrize("times", SELDOM.values(), ids=SELDOM)
+def test_a_face_stays_while_no_frame_comes(
+    portrait: NDArray[np.uint8], shipped_model: Path, tmp_path: Path, times: str
+) -> None:
+    """Of recordings of a screen, time lapses and cameras that see no motion Matroska keeps the
+    usual rate."""
+    film = write_video(tmp_path / "f.avi", walking(portrait, 24))
+    path, analyzer = tmp_path / "f.mkv", Analyzer(shipped_model)
+    ffmpeg("-i", str(film), "-vf", f"settb=1/1000,setpts='1000*({times})'",
+           "-fps_mode", "passthrough", "-c:v", "mpeg4", str(path))  # fmt: skip
+    for every in (1, 3):
+        (summary,) = VideoRun([path], analyzer, Options(every=every), Outputs()).run()
+        assert not summary.cut_short
+        assert summary.timeline.passers == 0
+        (track,) = summary.timeline.ranked()
+        assert track.frames == 24 // every
+        assert track.seconds == pytest.approx(track.last - track.first, rel=0.1)
 
 
 def passing(portrait: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

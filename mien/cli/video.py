@@ -150,8 +150,8 @@ def video(
     )
     run = VideoRun(good, analyzer, options, outputs, go_on=resume)
     with run.locked():
-        whole = _work(run, console, options, printed="-" in (csv, jsonl))
-    raise typer.Exit(1 if failed or not whole else 0)
+        code = _work(run, console, options, printed="-" in (csv, jsonl))
+    raise typer.Exit(code or bool(failed))
 
 
 def _readable(
@@ -177,9 +177,9 @@ def _readable(
     return list(good)
 
 
-def _work(run: VideoRun, console: Console, options: Options, printed: bool) -> bool:
-    """Whether every frame that the containers promise could be read."""
-    whole = True
+def _work(run: VideoRun, console: Console, options: Options, printed: bool) -> int:
+    """The exit code: 0 where every frame that the containers promise could be read."""
+    whole, failed = True, 0
     if run.stopped is not None:
         console.print("Going on with the stopped run.")
     elif run.was_stopped:
@@ -188,6 +188,10 @@ def _work(run: VideoRun, console: Console, options: Options, printed: bool) -> b
     with watch.bar, _hint(run, console):
         for summary in run.run(watch.frame):
             watch.done()
+            if summary.failed is not None:
+                failed += 1
+                console.print(f"error: {summary.failed}")
+                continue
             whole &= not summary.skipped and not summary.cut_short
             _tell(summary, console)
             if not printed:
@@ -199,7 +203,9 @@ def _work(run: VideoRun, console: Console, options: Options, printed: bool) -> b
         console.print(f"{name} is not made: {why}; leave --resume out for it.", soft_wrap=True)
     if run.stopped is not None and not watch.videos:
         console.print("All frames were looked at before; the files are complete now.")
-    return whole
+    if failed:
+        return 2 if failed == len(run.videos) and not run.done else 1
+    return 0 if whole else 1
 
 
 @contextmanager

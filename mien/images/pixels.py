@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import ImageError
+from mien.errors import ImageError, MienError
 
 Pixels = NDArray[np.uint8]
 
@@ -33,10 +33,10 @@ _PHOTOMETRIC = 262
 _TO_BGR = {"L": cv2.COLOR_GRAY2BGR, "RGB": cv2.COLOR_RGB2BGR, "LAB": cv2.COLOR_LAB2BGR}
 
 
-def check_size(size: tuple[int, int], shown: str) -> None:
-    """Raise ImageError where ``size``, (width, height), is too small to hold a face."""
+def check_size(size: tuple[int, int], shown: str, error: type[MienError] = ImageError) -> None:
+    """Raise ``error`` where ``size``, (width, height), is too small to hold a face."""
     if min(size) < MIN_SIDE:
-        raise ImageError(
+        raise error(
             f"{shown} is {size[0]}×{size[1]} pixels: too small to hold a face "
             f"(at least {MIN_SIDE}×{MIN_SIDE})."
         )

@@ -31,6 +31,12 @@ from mien.video.writer import VideoWriter
 
 Image = NDArray[np.uint8]
 
+#: The mean time between so many frames is the usual one.
+LATEST = 8
+#: For so many seconds without a frame nothing moved; for more the video has a hole, unless that is
+#: usual.
+STILL = 10.0
+
 
 @dataclass(frozen=True)
 class VideoSummary:
@@ -43,6 +49,7 @@ class VideoSummary:
         video, plot: what was written, or None.
         encoder: what wrote ``video``, in words.
         offset: seconds at which the video begins on its clock.
+        failed: why the video could not be read to its end; it is in no output then. None if it was.
     """
 
     source: Path
@@ -55,6 +62,7 @@ class VideoSummary:
     plot: Path | None = None
     encoder: str = ""
     offset: float = 0.0
+    failed: str | None = None
 
 
 class OneVideo:
@@ -71,15 +79,15 @@ class OneVideo:
     ) -> None:
         self.video, self.analyzer, self.options, self.outputs = video, analyzer, options, outputs
         o = options
-        # With few frames a second a face is not lost from one to the next.
-        gap = max(o.max_gap, 2.5 * o.every / video.fps)
-        self.tracker = Tracker(gap)
-        self.smoother = Smoother(o.smooth, o.margin, gap) if o.smooth else None
+        #: Seconds from one frame to the next, by the container's word and by the latest ones.
+        self.step = self.usual = o.every / video.fps
+        self.tracker = Tracker(o.max_gap)
+        self.smoother = Smoother(o.smooth, o.margin, o.max_gap) if o.smooth else None
         self.cuts = CutDetector() if o.cuts else None
         self.timeline = Timeline(analyzer.info.labels, passers=not o.everyone)
         side = getattr(analyzer.detector, "min_face", None) or 0.0
         limits = (0.0, 0.0) if o.everyone else (o.min_track, side)
-        self.passers = Passers(*limits, gap, o.every / video.fps)
+        self.passers = Passers(*limits, o.max_gap, self.step)
         parts = ("tracker", "smoother", "cuts", "timeline", "passers")
         self._parts = {name: part for name in parts if (part := getattr(self, name)) is not None}
         self.last: int | None = None
@@ -87,6 +95,7 @@ class OneVideo:
         self.skipped = 0
         if state is not None:
             self.last, self.time, self.skipped = state["frame"], state["time"], state["skipped"]
+            self.usual = state["usual"]
             for name, part in self._parts.items():
                 part.restore(state[name])
         self.resumed = 0 if self.last is None else self.last + 1
@@ -100,6 +109,7 @@ class OneVideo:
 
     def state(self) -> dict[str, Any]:
         place = {"frame": self.last, "time": self.time, "skipped": self.skipped}
+        place["usual"] = self.usual
         parts = {name: part.state() for name, part in self._parts.items()}
         return {**place, **parts, "video": self.writer and self.writer.checkpoint()}
 
@@ -141,6 +151,7 @@ class OneVideo:
     def follow(self, seen: Seen) -> Result:
         """The next frame's result, tracked and smoothed."""
         result, now = seen.result, seen.result.time or 0.0
+        seconds = self._pace(now, result.skipped)
         if self.cuts is not None and self.cuts.update(seen.glance, now):
             self.tracker.cut()
             self.passers.cut()
@@ -148,12 +159,33 @@ class OneVideo:
         if self.smoother is not None:
             faces = tuple(map(self._name, self.smoother.update(faces, now)))
         result = replace(result, faces=faces)
-        usual = self.options.every / self.video.fps
-        # A frame stands for the time since the one before it; a hole in the video is nobody's.
-        seconds = usual if self.time is None else min(now - self.time, max(1.0, 2 * usual))
         self.timeline.add(result, seconds, seen.thumbnails)
         self.last, self.time, self.skipped = result.frame, now, self.skipped + result.skipped
         return result
+
+    def _pace(self, now: float, skipped: int) -> float:
+        """How long the next frame stands for: the time since the one before it.
+
+        A hole in the video is nobody's. Where there was no new frame for a while, as nothing moved
+        on a screen, the one before was shown until then. With few frames a second a face is not
+        lost from one to the next.
+        """
+        before, step = self.time, self.step
+        if before is not None:
+            step = now - before
+            if not skipped:
+                self.usual += (step - self.usual) / min(LATEST, self.timeline.frames)
+            if skipped or step > max(STILL, 2.5 * self.usual):
+                step = min(step, max(1.0, 2 * self.step))
+            elif step > 2 * self.usual:
+                self.tracker.hold(before, now - self.usual)
+                self.passers.hold(before, now - self.usual)
+        gap = max(self.options.max_gap, 2.5 * max(self.usual, self.step))
+        self.tracker.max_gap = self.passers.max_gap = gap
+        if self.smoother is not None:
+            self.smoother.max_gap = gap
+        self.passers.step = max(self.usual, self.step)
+        return step
 
     def _trust(self, face: Face) -> Face:
         """A face of too little quality is unsure: its frames name nothing."""
@@ -193,7 +225,7 @@ class OneVideo:
             return False
         expected = expected if o.end is None else min(expected, o.end)
         reached = o.start if self.time is None else self.time
-        return reached < 0.95 * expected - 1.0 - o.every / self.video.fps
+        return reached < 0.95 * expected - 1.0 - max(self.step, 2 * self.usual)
 
     def _details(self) -> list[tuple[str, str]]:
         o, video, detector = self.options, self.video, self.analyzer.detector.name

@@ -37,7 +37,7 @@ class Passers:
 
     def __init__(self, min_seconds: float, min_side: float, max_gap: float, step: float) -> None:
         self._min_seconds, self._min_side = min_seconds, min_side
-        self._max_gap, self._step = max_gap, step
+        self.max_gap, self.step = max_gap, step
         self._seen: dict[int, _Seen] = {}
         self._held: deque[Result] = deque()
         self._now = 0.0
@@ -57,11 +57,11 @@ class Passers:
         while self._held and all(map(self._decided, self._held[0].faces)):
             out.append(self._released())
         since = self._held[0].time or 0.0 if self._held else self._now
-        self._seen = {k: s for k, s in self._seen.items() if s.last >= since - self._max_gap}
+        self._seen = {k: s for k, s in self._seen.items() if s.last >= since - self.max_gap}
         return out
 
     def _long_enough(self, seen: _Seen) -> bool:
-        return seen.last - seen.first + self._step >= self._min_seconds - 1e-6
+        return seen.last - seen.first + self.step >= self._min_seconds - 1e-6
 
     def _decided(self, face: Face) -> bool:
         seen = self._seen.get(face.track or 0)
@@ -69,7 +69,7 @@ class Passers:
             seen is None
             or seen.stays
             or self._long_enough(seen)
-            or self._now - seen.last > self._max_gap
+            or self._now - seen.last > self.max_gap
         )
 
     def _released(self) -> Result:
@@ -80,10 +80,17 @@ class Passers:
         seen = self._seen.get(face.track or 0)
         return face.track is None or (seen is not None and seen.stays)
 
+    def hold(self, since: float, until: float) -> None:
+        """As :meth:`mien.track.Tracker.hold`."""
+        for seen in self._seen.values():
+            if seen.last == since:
+                seen.last = until
+                seen.stays |= seen.large and self._long_enough(seen)
+
     def cut(self) -> None:
         """The image changes: those who are there now could not stay for longer."""
         for seen in self._seen.values():
-            seen.stays |= seen.large and self._now - seen.last <= self._max_gap
+            seen.stays |= seen.large and self._now - seen.last <= self.max_gap
 
     def finish(self) -> list[Result]:
         """The rest, at the end."""

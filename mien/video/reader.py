@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 import struct
 from collections.abc import Iterator
@@ -19,9 +20,11 @@ from numpy.typing import NDArray
 
 from mien._system import mode_of
 from mien.errors import VideoError
+from mien.images.pixels import check_size
 from mien.text import is_text
 from mien.video.animation import Animation, is_animation
-from mien.video.encode import video_start
+from mien.video.encode import ffmpeg_path, video_start
+from mien.video.interlaced import Deinterlaced, needed_ffmpeg
 
 #: Frames a second where the container does not say.
 USUAL_FPS = 25.0
@@ -31,6 +34,14 @@ LIKELY_FPS, MEASURED = 120, 64
 #: After a frame that cannot be read so many more are tried: as many as the container still
 #: promises, but not fewer and not more than these.
 LEAST_TRIES, MOST_TRIES = 25, 10_000
+#: The rate of a cover, which FFmpeg shows as a video of one frame, as long as the sound.
+COVER_FPS = 90_000
+#: A video that is black for so many frames is taken for an interlaced one: without ffmpeg, which
+#: would then be missing, and with it, which reads black rightly too.
+BLACK, BLACK_FOR_FFMPEG = 1500, 50
+
+#: What frames are read with.
+_Capture = cv2.VideoCapture | Animation | Deinterlaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +78,14 @@ class Video:
         path: a file. Addresses are not fetched.
 
     Raises:
-        VideoError: missing, not a file, no video that OpenCV's decoders know, or without a frame
-            that can be decoded.
+        VideoError: missing, not a file, no video that OpenCV's decoders know, without a frame that
+            can be decoded, too small, or interlaced where OpenCV cannot convert that and ffmpeg is
+            missing. Reading it may raise the same, where it changed since.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        mode = mode_of(self.path, VideoError)
-        if stat.S_ISDIR(mode):
-            raise VideoError(f"{self.path} is a folder; name a video in it.")
-        if not mode:
-            raise VideoError(f"{self.path} does not exist.")
-        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):  # opening it would wait for a writer
-            raise VideoError(f"{self.path} is a pipe; save the video to a file first.")
+        self._interlaced = False
         capture = self._open()
         try:
             self.width = round(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
@@ -87,11 +93,16 @@ class Video:
             self._shape = _pixel_shape(capture)
             self.width = round(self.width * max(1.0, self._shape))
             self.height = round(self.height / min(1.0, self._shape))
+            check_size((self.width, self.height), str(self.path), VideoError)
             fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
             self.fps = fps if math.isfinite(fps) and 0.01 <= fps <= 1000 else USUAL_FPS
             self._said_fps = self.fps
+            count *= self.fps / fps if fps > 0 else 1.0  # raw DV counts the 60,000 steps of a clock
             known = math.isfinite(count) and 0 < count < 1e9
             self.frames_expected = round(count) if known else None
+            shown = sum(seconds for seconds, begin in _edits(self.path) if begin >= 0) * self.fps
+            if self.frames_expected is not None and shown > 0:
+                self.frames_expected = max(1, min(self.frames_expected, round(shown)))
             self.first, *_ = next(self._stamps(capture), (-1,))
             if self.first < 0:
                 raise VideoError(
@@ -100,10 +111,41 @@ class Video:
                 )
             self.offset = self._offset(capture)
             self.skipped_last = 0
-            if self.fps > LIKELY_FPS and not isinstance(capture, Animation):
-                self._measure(capture)
+            if fps == COVER_FPS and count > 1 and not capture.grab():
+                raise VideoError(f"{self.path} holds no images but a cover.")
+            if isinstance(capture, cv2.VideoCapture):
+                self._interlaced = self._is_unconverted(capture)
+                if self.fps > LIKELY_FPS:
+                    self._measure(capture)
         finally:
             capture.release()
+        if self._interlaced:
+            needed_ffmpeg(self.path)
+
+    def _is_unconverted(self, capture: cv2.VideoCapture) -> bool:
+        """Whether the images are nothing but what lay in memory before: from 4.13 on OpenCV cannot
+        convert interlaced frames, and does not say so (its issue 25997).
+
+        Its buffer then stays as it is from frame to frame, and that of a second capture is another,
+        or both are zero. ``capture`` has its first readable frame.
+        """
+        images = [capture.retrieve()[1]]
+        images += [capture.retrieve()[1]] if capture.grab() else []
+        if images[0] is None or not np.array_equal(images[0], images[-1]):
+            return False
+        other = _capture(self.path)
+        with ExitStack() as stack:
+            stack.callback(other.release)
+            next(self._stamps(other), None)
+            images.append(other.retrieve()[1])
+            still = np.array_equal(images[0], images[-1])
+        if still and not images[0].any():
+            wait = BLACK if ffmpeg_path() is None else BLACK_FOR_FFMPEG
+            still = any(np.any(capture.retrieve()[1]) for _ in range(wait) if capture.grab())
+        for shade, image in enumerate(images):  # the next capture may get this memory
+            if image is not None:
+                image[:] = shade
+        return not still
 
     def _measure(self, capture: cv2.VideoCapture) -> None:
         """Take the frames' own rate if it is another; ``capture`` has its first frame."""
@@ -181,9 +223,9 @@ class Video:
         capture = self._open()
         with ExitStack() as stack:
             stack.callback(capture.release)
-            if isinstance(capture, Animation) or not capture.set(
-                cv2.CAP_PROP_POS_MSEC, 1000 * seconds
-            ):
+            if not isinstance(capture, cv2.VideoCapture):
+                return
+            if not capture.set(cv2.CAP_PROP_POS_MSEC, 1000 * seconds):
                 return
             number, shift = -1, None
             for number, time, lost in self._stamps(capture):
@@ -202,7 +244,7 @@ class Video:
             image = cv2.resize(image, (width, round(height / min(1.0, self._shape))))
         return np.asarray(image, np.uint8)
 
-    def _stamps(self, capture: cv2.VideoCapture | Animation) -> Iterator[tuple[int, float, int]]:
+    def _stamps(self, capture: _Capture) -> Iterator[tuple[int, float, int]]:
         """Number and seconds from the first of each frame, which waits to be retrieved, and how
         many damaged ones came before it.
 
@@ -227,15 +269,14 @@ class Video:
             yield number, time, damaged
             number, last, due, failures = number + 1, time, time + 1 / self.fps, 0
 
-    def _lost_unseen(
-        self, capture: cv2.VideoCapture | Animation, begin: float, seen: int, leaps: int
-    ) -> int:
+    def _lost_unseen(self, capture: _Capture, begin: float, seen: int, leaps: int) -> int:
         """How many frames more lie in the file than the ``seen``, from the stamp ``begin`` on:
         after the last one, and where the times leap by ``leaps`` frames, at which the decoder
         passed over damage (HEVC)."""
         if isinstance(capture, Animation) or _repeats(capture):
             return 0
-        last, trimmed = capture.get(cv2.CAP_PROP_PTS), _is_trimmed(self.path)
+        last = capture.get(cv2.CAP_PROP_PTS)
+        trimmed = any(begin > 0 for _, begin in _edits(self.path))
         packets = _capture(self.path, cv2.CAP_PROP_FORMAT, -1)
         end, failures, count = last, 0, 0
         while failures <= LEAST_TRIES:
@@ -248,7 +289,7 @@ class Video:
         after = (end - last) * self.fps / self._said_fps  # in steps of the container's rate
         return (0 if trimmed else round(after)) + min(max(0, count - seen), leaps)
 
-    def _offset(self, capture: cv2.VideoCapture | Animation) -> float:
+    def _offset(self, capture: _Capture) -> float:
         """See the attribute; ``capture`` has its first readable frame."""
         step = 1 / self._said_fps
         stamp = capture.get(getattr(cv2, "CAP_PROP_PTS", -1)) * step  # rounded to frames
@@ -260,9 +301,18 @@ class Video:
             return max(0.0, exact)
         return offset if offset > 0.5 * step else 0.0
 
-    def _open(self) -> cv2.VideoCapture | Animation:
+    def _open(self) -> _Capture:
+        mode = mode_of(self.path, VideoError)
+        if stat.S_ISDIR(mode):
+            raise VideoError(f"{self.path} is a folder; name a video in it.")
+        if not mode:
+            raise VideoError(f"{self.path} does not exist.")
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):  # opening it would wait for a writer
+            raise VideoError(f"{self.path} is a pipe; save the video to a file first.")
         if is_animation(self.path):
             return Animation(self.path)
+        if self._interlaced:
+            return Deinterlaced(self.path)
         capture = _capture(self.path)
         if not capture.isOpened():
             capture.release()
@@ -282,7 +332,7 @@ def _capture(path: Path, *settings: int) -> cv2.VideoCapture:
         return cv2.VideoCapture(f"/dev/fd/{file.fileno()}", cv2.CAP_FFMPEG, settings)
 
 
-def _pixel_shape(capture: cv2.VideoCapture | Animation) -> float:
+def _pixel_shape(capture: _Capture) -> float:
     """Width of a pixel over its height, 1 where that is not known."""
     wide, high = (capture.get(p) for p in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
     turned = capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180 == 90
@@ -291,25 +341,35 @@ def _pixel_shape(capture: cv2.VideoCapture | Animation) -> float:
     return shape if 0.2 < shape < 5 and abs(shape - 1) > 0.01 else 1.0
 
 
-def _repeats(capture: cv2.VideoCapture | Animation) -> bool:
+def _repeats(capture: _Capture) -> bool:
     """Whether it is Theora: "as before" is an empty packet there, which looks like damage."""
     return capture.get(cv2.CAP_PROP_FOURCC) == cv2.VideoWriter.fourcc(*"theo")
 
 
-def _is_trimmed(path: Path) -> bool:
-    """Whether an MP4 or MOV has an edit list (ISO 14496-12, 8.6.6) that begins later than its
-    frames: what was cut off is still among the packets."""
+def _edits(path: Path) -> list[tuple[float, int]]:
+    """The edit list (ISO 14496-12, 8.6.6) of an MP4's or MOV's images: how many seconds are shown,
+    and from where among the frames (-1: nothing is shown). What was cut off is still there."""
+    data = _movie_box(path)
+    track = next((t for t in data.split(b"trak")[1:] if re.search(b"(?s)hdlr.{8}vide", t)), b"")
+    head, (_, _, edits) = data.partition(b"mvhd")[2], track.partition(b"elst")
+    if len(head) < 24 or len(edits) < 8:
+        return []
+    scale = struct.unpack_from(">I", head, 20 if head[0] == 1 else 12)[0]
+    form = ">Qqi" if edits[0] == 1 else ">Iii"
+    size, count = struct.calcsize(form), struct.unpack_from(">I", edits, 4)[0]
+    whole = edits[8 : 8 + size * min(count, (len(edits) - 8) // size)]
+    return [(time / max(1, scale), begin) for time, begin, _ in struct.iter_unpack(form, whole)]
+
+
+def _movie_box(path: Path) -> bytes:
+    """What an MP4 or MOV says of its tracks; empty for another file."""
     with path.open("rb") as file:
         while len(head := file.read(8)) == 8:
             size, kind = struct.unpack(">I4s", head)
             size = struct.unpack(">Q", file.read(8).ljust(8))[0] - 8 if size == 1 else size
             if not kind.isalnum() or size < 8:
-                return False
+                return b""
             if kind == b"moov":
-                for part in file.read(min(size, 1 << 26)).split(b"elst")[1:]:
-                    form = ">3xI8xq" if part[:1] == b"\1" else ">3xI4xi"
-                    if len(part) > 24 and struct.unpack_from(form, part, 1)[1] > 0:
-                        return True
-                return False
+                return file.read(min(size, 1 << 26))
             file.seek(size - 8, os.SEEK_CUR)
-    return False
+    return b""

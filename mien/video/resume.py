@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mien._system import mode_of
 from mien._version import __version__
 from mien.atomic import make_folder, write_text
 from mien.errors import VideoError
@@ -20,7 +21,7 @@ from mien.sinks.grown import START_OVER
 from mien.video.options import Options, Outputs, is_folder
 
 #: Raised when what is saved changes its meaning.
-FORMAT = 8
+FORMAT = 9
 
 
 def state_file(outputs: Outputs, several: bool) -> Path | None:
@@ -93,7 +94,8 @@ def run_of(path: Path) -> dict[str, Any]:
 def load(path: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
     """A stopped run's state; None if there is none, or it stopped before it saved anything.
 
-    It may have had fewer videos: the first ones of those in ``fingerprint``.
+    It may have had fewer videos: the first ones of those in ``fingerprint``. Those of its own that
+    are gone since are passed over; what it has of the one that it was stopped in is left out.
 
     Raises:
         VideoError: damaged, or of another run.
@@ -104,11 +106,21 @@ def load(path: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
     if record["format"] != FORMAT:
         raise VideoError(f"{path} is of mien {record.get('mien')}; {START_OVER}")
     wanted = json.loads(json.dumps(fingerprint))
-    wanted["videos"] = wanted["videos"][: len(record["run"].get("videos", []))]
-    other = [name for name in wanted if record["run"].get(name) != wanted[name]]
+    before = record["run"].get("videos", [])
+    gone = [n for n, (video, *_) in enumerate(before) if not mode_of(video, VideoError)]
+    if len({Path(video).stem.casefold() for video, *_ in before}) < len(before):
+        gone = []  # without them others' outputs would have other names
+    left = [video for n, video in enumerate(before) if n not in gone]
+    wanted["videos"] = wanted["videos"][: len(left)]
+    found = {**record["run"], "videos": left}
+    other = [name for name in wanted if found.get(name) != wanted[name]]
     if other:
         raise VideoError(
             f"{path} belongs to a run with other {', '.join(other)}: repeat that run's command, or "
             + START_OVER
         )
+    if (at := record.get("video")) in gone:
+        record |= {"tables": record["begin"], "inside": None}
+    if at is not None:
+        record["video"] = at - sum(n < at for n in gone)
     return None if record.get("phase") == "begun" else record

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.atomic import lock
-from mien.errors import VideoError
+from mien.errors import ImageError, VideoError
 from mien.pipeline import Analyzer
 from mien.results import Result
 from mien.sinks import file_key, is_stream
@@ -170,7 +170,11 @@ class VideoRun:
             yield
 
     def run(self, on_frame: OnFrame | None = None) -> Iterator[VideoSummary]:
-        """Do it; yields after each video. Closing the iterator stops the run for a later one."""
+        """Do it; yields after each video. Closing the iterator stops the run for a later one.
+
+        A video that cannot be read to its end is left out of the outputs, and its summary says why;
+        of a single one that is raised.
+        """
         with self.locked():
             try:
                 yield from self._run_all(on_frame)
@@ -190,9 +194,11 @@ class VideoRun:
             resume.save(self._state_file, self._token, self._run, {"phase": "begun"})
         if stopped.get("phase") != "finishing":
             with self._tables.open(stopped.get("tables")):
+                begin = stopped.get("begin", self._tables.sync())
                 for index in range(stopped.get("video", 0), len(self.videos)):
                     now = stopped if stopped.get("video") == index else {}
-                    yield self._video(index, now.get("inside"), on_frame)
+                    yield self._video(index, begin, now.get("inside"), on_frame)
+                    begin = self._tables.sync()
                 self._save({"phase": "finishing"})
         self._tables.finish()
         self._clean()
@@ -210,23 +216,36 @@ class VideoRun:
             self._saved = True
 
     def _video(
-        self, index: int, inside: dict[str, Any] | None, on_frame: OnFrame | None
+        self,
+        index: int,
+        begin: int | None,
+        inside: dict[str, Any] | None,
+        on_frame: OnFrame | None,
     ) -> VideoSummary:
+        """Do one; ``begin`` is the length of the tables before it."""
         video, place = self.videos[index], self._places[index]
         one = OneVideo(video, self.analyzer, self.options, place, inside, self._token)
 
         def save(inside: dict[str, Any]) -> None:
-            self._save({"video": index, "inside": inside})
+            self._save({"video": index, "begin": begin, "inside": inside})
 
         try:
-            for result in one.results(save):
-                self._tables.write(result)
-                if on_frame is not None:
-                    on_frame(one.video, result)
-            summary = one.finish()
+            try:
+                for result in one.results(save):
+                    self._tables.write(result)
+                    if on_frame is not None:
+                        on_frame(one.video, result)
+            except (VideoError, ImageError) as error:
+                if len(self.videos) == 1:
+                    raise
+                one.abandon()
+                self._tables.cut(begin)
+                summary = VideoSummary(video.path, one.timeline, failed=str(error))
+            else:
+                summary = one.finish()
         except BaseException:
             one.abandon()
             raise
-        self._save({"video": index + 1, "inside": None})
+        self._save({"video": index + 1, "begin": self._tables.sync(), "inside": None})
         one.clean()
         return summary

@@ -141,6 +141,13 @@ class Tables:
             os.fsync(self._part.fileno())
             return self._part.tell()
 
+    def cut(self, length: int | None) -> None:
+        """Take back what came since :meth:`sync` gave this length; what was printed stays."""
+        if self._part is not None and length is not None:
+            with told_of(self._first):
+                self._part.truncate(length)
+                self._part.seek(length)
+
     def finish(self) -> None:
         """Make the files, each whole or not at all; a run that was stopped here does it again."""
         for kind, target in self._files.items():
