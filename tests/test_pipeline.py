@@ -159,7 +159,7 @@ def test_a_bad_image_is_reported_and_the_rest_goes_on(analyzer, photo, tmp_path)
         ({"detector": 3}, "detector is 3"),
         ({"detector": Haar}, r"detector is <class .*Haar'>"),
         ({"threads": 1.5}, "threads is 1.5; expected a whole number, 1 or more"),
-        ({"threads": "2"}, "threads is 2; expected a whole"),
+        ({"threads": "2"}, "threads is '2'; expected a whole"),
         ({"threads": 0}, "threads is 0"),
     ],
 )
