@@ -108,7 +108,7 @@ class _TooCostlyError(Exception):
 
 class _Watched(io.BytesIO):
     """The file as a plugin reads it. Its ``read`` raises _TooCostlyError when time is up, or when
-    bytes are read again and again."""
+    bytes are read again and again; ``short``: one was asked for behind the end."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -117,13 +117,14 @@ class _Watched(io.BytesIO):
     def allow(self, size: int, pixels: int) -> None:
         """From now on: half a second, and a second more for ten megapixels; twice that where other
         work holds the processor."""
-        self._bytes = 4 * size + (1 << 20)
+        self.short, self._bytes = False, 4 * size + (1 << 20)
         self._reads, self._seconds = 0, 0.5 + pixels / 1e7
         self._until = time.perf_counter() + self._seconds
         self._until_cpu: float | None = None  # asking for it is dear
 
     def read(self, size: int | None = -1, /) -> bytes:
         out = super().read(size)
+        self.short |= not out and size != 0
         self._bytes -= len(out)
         self._reads += 1
         if self._bytes < 0 or (not self._reads % 256 and self._late()):
@@ -312,6 +313,14 @@ class _File:
         sampled: list[int] = [across * down for _, across, down, _ in image.layer]
         return cost + 2 * -(-sum(sampled) // max(sampled))
 
+    def _made_up(self, file: Any) -> bool:
+        """Whether Pillow, told by the caller's switch, has made up pixels that ``file`` lacks."""
+        from PIL import ImageFile
+
+        if self.kind.name == "JPEG 2000":  # whose decoder always reads to the end
+            return ImageFile.LOAD_TRUNCATED_IMAGES and jpeg.END not in self.data
+        return ImageFile.LOAD_TRUNCATED_IMAGES and getattr(file, "short", False)
+
     def _pixels(self, image: Any) -> Pixels:
         """Decode; BGR as stored."""
         if self.kind.name == "PGM/PPM" and image.mode != "1" and image.tile[0][0].startswith("ppm"):
@@ -321,8 +330,10 @@ class _File:
             raise EOFError
         if self.kind.name == "JPEG" and not jpeg.end_of(self.data, image.fp.tell())[1]:
             image = jpeg.ended(self.data, image, self._open)
-        deep = _low_bytes(image)
+        deep, file = _low_bytes(image), image.fp
         image.load()
+        if self._made_up(file):
+            raise EOFError
         check_size(image.size, self.shown)
         if deep and highest(glance(image)) < 64:
             low = self._open()
