@@ -17,6 +17,7 @@ from mien.images import as_bgr, read_image
 from mien.images.pixels import STRIPE_PIXELS
 
 Image = pytest.importorskip("PIL.Image")
+ImageFile = pytest.importorskip("PIL.ImageFile")
 ImageOps = pytest.importorskip("PIL.ImageOps")
 
 
@@ -101,10 +102,16 @@ def test_exif_orientation_is_applied(image, form, orientation):
     assert np.abs(got.astype(int) - want).mean() < 1
 
 
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
+@pytest.mark.parametrize(
+    "form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF"]
+)
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.97])
-def test_truncated_files_are_refused(image, form, part, tmp_path):
+@pytest.mark.parametrize("lenient", [False, True])
+def test_truncated_files_are_refused(image, form, part, lenient, tmp_path, monkeypatch):
+    """Also where a notebook has told Pillow to make up what is missing."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)
     data = encode(image, form)
+    assert read_image(data).shape == (40, 60, 3)
     path = tmp_path / "half"
     path.write_bytes(data[: int(len(data) * part)])
     with pytest.raises(ImageError, match="half is a truncated or damaged"):

@@ -181,6 +181,19 @@ def test_modes(rgb, grey):
     assert near(read_image(encode(image, "JPEG", quality=98)), rgb, 4)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "1"])
+def test_icons_of_bitmaps_are_read(rgb, mode):
+    """All but those of PNGs were damaged files."""
+    image = Image.fromarray(rgb).resize((64, 64)).convert(mode)
+    data = encode(image, "ICO", bitmap_format="bmp", sizes=[(64, 64)])
+    assert near(read_image(data), np.asarray(image.convert("RGB")))
+    large = bytearray(data)
+    at = struct.unpack_from("<I", data, 18)[0]
+    struct.pack_into("<ii", large, at + 4, 12_000, 24_000)
+    with pytest.raises(ImageError, match="declares 12,000×12,000 pixels"):
+        read_image(bytes(large))
+
+
 def test_transparency(rgb):
     image = Image.fromarray(rgb)
     clear = np.full((48, 64), 255, np.uint8)

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ImageError, first_line
-from mien.images import jpeg
+from mien.images import jpeg, netpbm
 from mien.images.orientation import orientation_of, upright
-from mien.images.pixels import bgr_from, bgr_of, check_size, glance, highest, to_eight
+from mien.images.pixels import bgr_from, bgr_of, check_size, glance, highest
 from mien.images.quiet import quiet
 
 Pixels = NDArray[np.uint8]
@@ -108,7 +108,7 @@ class _TooCostlyError(Exception):
 
 class _Watched(io.BytesIO):
     """The file as a plugin reads it. Its ``read`` raises _TooCostlyError when time is up, or when
-    bytes are read again and again."""
+    bytes are read again and again; ``short``: one was asked for behind the end."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -117,13 +117,14 @@ class _Watched(io.BytesIO):
     def allow(self, size: int, pixels: int) -> None:
         """From now on: half a second, and a second more for ten megapixels; twice that where other
         work holds the processor."""
-        self._bytes = 4 * size + (1 << 20)
+        self.short, self._bytes = False, 4 * size + (1 << 20)
         self._reads, self._seconds = 0, 0.5 + pixels / 1e7
         self._until = time.perf_counter() + self._seconds
         self._until_cpu: float | None = None  # asking for it is dear
 
     def read(self, size: int | None = -1, /) -> bytes:
         out = super().read(size)
+        self.short |= not out and size != 0
         self._bytes -= len(out)
         self._reads += 1
         if self._bytes < 0 or (not self._reads % 256 and self._late()):
@@ -239,8 +240,8 @@ class _File:
             height = max(image.height, tags.get(_TILE_HEIGHT, 0))
             check_size(image.size, self.shown)
             self._check(width, height, self._cost(image))
-            if isinstance(image.fp, _Watched):
-                image.fp.allow(len(self.data), width * height)
+            if isinstance(file := getattr(image, "fp", None), _Watched):
+                file.allow(len(self.data), width * height)
             pixels = self._pixels(image)
             turn = 1 if tags else orientation_of(image)  # Pillow has turned a TIFF
             seconds = float(image.info.get("duration", 0)) / 1000
@@ -275,7 +276,16 @@ class _File:
     def _open(self, data: bytes | None = None) -> Any:
         """Its header read and nothing decoded: a ``PIL.ImageFile.ImageFile``."""
         image = _plugin(self.kind.plugin)(_Watched(self.data if data is None else data))
-        return image.frame(0) if self.kind.name == "ICO" else image  # the largest
+        return self._largest(image) if self.kind.name == "ICO" else image
+
+    def _largest(self, icon: Any) -> Any:
+        """The largest of an icon: a PNG as it is opened; a bitmap decoded, if it may be."""
+        icon.buf.seek(icon.entry[0].offset)
+        if icon.buf.read(2) != b"\x89P":
+            icon.buf.seek(icon.entry[0].offset)
+            width, height = _plugin("Bmp.DibImageFile")(icon.buf).size
+            self._check(width, height // 2, 12)  # the other half is its mask
+        return icon.frame(0)
 
     def _check(self, width: int, height: int, cost: int) -> None:
         if width * height > self.max_pixels:
@@ -312,17 +322,27 @@ class _File:
         sampled: list[int] = [across * down for _, across, down, _ in image.layer]
         return cost + 2 * -(-sum(sampled) // max(sampled))
 
+    def _made_up(self, file: Any) -> bool:
+        """Whether Pillow, told by the caller's switch, has made up pixels that ``file`` lacks."""
+        from PIL import ImageFile
+
+        if self.kind.name == "JPEG 2000":  # whose decoder always reads to the end
+            return ImageFile.LOAD_TRUNCATED_IMAGES and jpeg.END not in self.data
+        return ImageFile.LOAD_TRUNCATED_IMAGES and getattr(file, "short", False)
+
     def _pixels(self, image: Any) -> Pixels:
         """Decode; BGR as stored."""
         if self.kind.name == "PGM/PPM" and image.mode != "1" and image.tile[0][0].startswith("ppm"):
-            values = _netpbm(image, self.data)
+            values = netpbm.raster(image, self.data)
             return bgr_from(values, "L" if values.ndim == 2 else "RGB")
         if self.kind.name == "PNG" and _PNG_END not in self.data:  # Pillow does not ask for it
             raise EOFError
         if self.kind.name == "JPEG" and not jpeg.end_of(self.data, image.fp.tell())[1]:
             image = jpeg.ended(self.data, image, self._open)
-        deep = _low_bytes(image)
+        deep, file = _low_bytes(image), getattr(image, "fp", None)
         image.load()
+        if self._made_up(file):
+            raise EOFError
         check_size(image.size, self.shown)
         if deep and highest(glance(image)) < 64:
             low = self._open()
@@ -358,7 +378,7 @@ def _low_bytes(image: Any) -> list[Any]:
     """Tiles that give the low bytes of a colour image of 16 bits, of which Pillow keeps the high
     ones; empty for any other. Data of 12 bits has most of itself there."""
     out = []
-    for tile in image.tile:
+    for tile in getattr(image, "tile", ()):
         raw = tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0]
         if not (isinstance(raw, str) and raw[:-1].endswith(";16") and image.mode[:3] == "RGB"):
             return []
@@ -368,19 +388,3 @@ def _low_bytes(image: Any) -> list[Any]:
         args = swapped if isinstance(tile.args, str) else (swapped, *tile.args[1:])
         out.append(tile._replace(args=args))
     return out
-
-
-def _netpbm(image: Any, data: bytes) -> Pixels:
-    """The raster of a PGM or PPM that Pillow reads number by number in Python: 0 to 255."""
-    kind, _, offset, args = image.tile[0]
-    maximum, shape = args[-1], (image.height, image.width, *([3] if image.mode == "RGB" else []))
-    count = int(np.prod(shape))
-    if kind == "ppm":
-        dtype = np.dtype(">u2" if maximum > 255 else "u1")
-        values: NDArray[Any] = np.frombuffer(data, dtype, count, offset)
-    else:
-        text = re.sub(rb"#[^\r\n]*", b"", data[offset:])
-        values = np.fromstring(text, np.uint16, count, sep=" ")
-    if len(values) < count:
-        raise ValueError("truncated")
-    return to_eight(values.reshape(shape), None if maximum == 65535 else maximum)
