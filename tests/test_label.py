@@ -185,7 +185,8 @@ def test_tables_that_spreadsheets_and_names_make_odd(
     table.write_text(f"{columns},note,note\n")
     with pytest.raises(DataError, match=r"t\.csv has two columns 'note'"):
         Labelling(photos, table)
-    table.write_text(f"{columns}\nx.png,calm,'-0.31,2,3,4\n")
+    line = f"{columns}\nx.png,calm,'-0.31,2,3,4\n"
+    table.write_text(line.replace(",", ";"))  # as European spreadsheets save it
     (photos / "00.png").rename(photos / " c.png")
     with labelling(photos, table, shipped_model) as (work, _):
         assert work.rows[0]["box_x"] == "-0.31"
