@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien._system import mode_of
+from mien._system import mode_of, new_memory_is
 from mien.errors import VideoError
 from mien.images.pixels import check_size
 from mien.text import is_text
@@ -36,8 +36,9 @@ LIKELY_FPS, MEASURED = 120, 64
 LEAST_TRIES, MOST_TRIES = 25, 10_000
 #: The rate of a cover, which FFmpeg shows as a video of one frame, as long as the sound.
 COVER_FPS = 90_000
-#: A video that is black for so many frames is taken for an interlaced one: without ffmpeg, which
-#: would then be missing, and with it, which reads black rightly too.
+#: A video that is black for so many frames is taken for an interlaced one where its memory tells
+#: nothing (not glibc): without ffmpeg, which would then be missing, and with it, which reads black
+#: rightly too.
 BLACK, BLACK_FOR_FFMPEG = 1500, 50
 
 #: What frames are read with.
@@ -126,26 +127,25 @@ class Video:
         """Whether the images are nothing but what lay in memory before: from 4.13 on OpenCV cannot
         convert interlaced frames, and does not say so (its issue 25997).
 
-        Its buffer then stays as it is from frame to frame, and that of a second capture is another,
-        or both are zero. ``capture`` has its first readable frame.
+        Its buffer then stays as it is from frame to frame, and that of a second capture is another.
+        ``capture`` has its first readable frame.
         """
-        images = [capture.retrieve()[1]]
-        images += [capture.retrieve()[1]] if capture.grab() else []
-        if images[0] is None or not np.array_equal(images[0], images[-1]):
+        first = capture.retrieve()[1]
+        if first is None or (capture.grab() and not np.array_equal(first, capture.retrieve()[1])):
             return False
-        other = _capture(self.path)
         with ExitStack() as stack:
+            byte = 64 if first.flat[0] >= 128 else 192
+            stack.enter_context(new_memory_is(byte))
+            filled = np.empty(1 << 16, np.uint8)[-1] == byte
+            other = _capture(self.path)
             stack.callback(other.release)
             next(self._stamps(other), None)
-            images.append(other.retrieve()[1])
-            still = np.array_equal(images[0], images[-1])
-        if still and not images[0].any():
-            wait = BLACK if ffmpeg_path() is None else BLACK_FOR_FFMPEG
-            still = any(np.any(capture.retrieve()[1]) for _ in range(wait) if capture.grab())
-        for shade, image in enumerate(images):  # the next capture may get this memory
-            if image is not None:
-                image[:] = shade
-        return not still
+            if not np.array_equal(first, other.retrieve()[1]):
+                return True
+        if filled or first.any():
+            return False
+        wait = BLACK if ffmpeg_path() is None else BLACK_FOR_FFMPEG  # new memory may be zero
+        return not any(np.any(capture.retrieve()[1]) for _ in range(wait) if capture.grab())
 
     def _measure(self, capture: cv2.VideoCapture) -> None:
         """Take the frames' own rate if it is another; ``capture`` has its first frame."""
