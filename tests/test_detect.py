@@ -83,7 +83,7 @@ def test_a_turned_face_is_found_where_it_is(portrait, angle):
         assert math.dist(new, expected) < 0.2 * upright.box.width
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def group(_portrait):
     """Eighteen small faces in a photo of six megapixels."""
     canvas = np.full((2000, 3000, 3), 127, np.uint8)
@@ -95,12 +95,20 @@ def group(_portrait):
     return canvas
 
 
-@pytest.mark.parametrize("angle", [0, 30, 90, 180, 270])
+@pytest.mark.parametrize("angle", [0, 30, 45, 90, 180, 270])
 def test_all_of_a_group_are_found_whichever_way_it_lies(group, angle):
     found = load_detector().detect(View.whole(group, *group.shape[:2]).turned(-angle).image)
-    assert len(found) >= (18 if angle % 90 == 0 else 17)
+    assert len(found) >= (18 if angle % 90 == 0 else 16)
     for face in found:
         assert abs((roll_of(face.landmarks) - angle + 180) % 360 - 180) < 20
+
+
+@pytest.mark.parametrize(("gain", "level"), [(0.06, 0), (0.1, 200)])
+def test_all_of_a_dark_or_pale_group_are_found(group, portrait, gain, level):
+    group[1300:2000, 1000:1700] = cv2.resize(portrait, (700, 700))
+    seen = len(load_detector().detect(group))
+    assert seen >= 13
+    assert len(load_detector().detect((group * gain + level).astype(np.uint8))) == seen
 
 
 def test_a_large_face_does_not_hide_small_ones(group, portrait):

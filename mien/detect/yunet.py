@@ -91,7 +91,7 @@ UNCONFIRMED = 0.6
 
 #: A face that leans by more degrees than NEARLY_LEVEL is looked at again, turned back by GAIN times
 #: as much, by STEP degrees at most, until it leans by less than LEVEL in what is seen then.
-NEARLY_LEVEL, LEVEL = 5.0, 1.5
+NEARLY_LEVEL, LEVEL = 2.5, 1.5
 GAIN = 3.0
 STEP = 30.0
 MOST_STEPS = 6
@@ -99,7 +99,7 @@ MOST_STEPS = 6
 #: Only upright faces have so much at a look. Others are also looked at turned to their sides, the
 #: first MOST_AROUND of an image; RISE is what counts there.
 UPRIGHT = 0.912
-SIDES = (0.0, -45.0, 45.0, -90.0, 90.0, 180.0)
+SIDES = (0.0, -45.0, 45.0, -90.0, 90.0, 135.0, -135.0, 180.0)
 MOST_AROUND = 8
 RISE = 0.02
 
@@ -139,10 +139,13 @@ class YuNet:
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
         """Find the faces of ``image``, uint8 (H, W, 3) in BGR order, largest first."""
         with native:
-            close = self._close(image)
-            found = self._seen(image, close)
-            if not _sure(found) and (spread := full_range(image)) is not image:  # dark or pale
-                found = merged(np.concatenate([found, self._seen(spread, self._close(spread))]))
+            clear = full_range(image)  # itself unless it is dark or pale
+            close = self._close(clear)
+            found = self._seen(clear, close)
+            if clear is not image and not _sure(
+                found
+            ):  # a face on a bright wall, say, is black now
+                found = merged(np.concatenate([found, self._seen(image, self._close(image))]))
             if self.turns and not _sure(found):
                 found = self._cleared(close, found)
         found = found[found[:, 14] >= self.min_score]
@@ -172,14 +175,14 @@ class YuNet:
         self, image: NDArray[np.uint8], first: View, close: View, turn: float = 0.0
     ) -> Rows:
         """Candidates at a first look and at as close a one as they call for, turned back."""
-        rows = self._candidates(image, first.turned(turn) if turn else first)
+        rows = self._candidates(image, _turned_back(first, turn, CLOSE_AREA))
         factor = _closer_by(rows, first.scale)
         if close is first or factor <= 1:
             return rows
         here = first.image.shape[:2]
         if factor * here[1] < close.image.shape[1]:
             close = close.shrunk(round(factor * here[0]), round(factor * here[1]))
-        close = close.turned(turn) if turn else close
+        close = _turned_back(close, turn, 2 * CLOSE_AREA)
         return merged(np.concatenate([rows, self._candidates(image, close)]))
 
     def _cleared(self, close: View, found: Rows) -> Rows:
@@ -292,8 +295,7 @@ class YuNet:
     def _turned(self, image: NDArray[np.uint8], first: View, found: Rows) -> Rows:
         """What turning the image adds; it stops at the first turn that shows a sure face.
 
-        The small faces of a large photo do not show in a small look: the first one is turned too,
-        as cameras are.
+        The small faces of a large photo do not show in a small look: the first one is turned too.
         """
         height, width = first.image.shape[:2]
         sides = _area_size(height, width, TURNED_AREA)
@@ -301,13 +303,27 @@ class YuNet:
         small = first.shrunk(*(max(1, int(side / much)) for side in sides))
         looks = [(small, turn) for turn in TURNS]
         if self.min_face is None and first.scale < 1:
-            looks += [(first, turn) for turn in TURNS[:3]]
+            looks += [(first, turn) for turn in TURNS]
         for view, turn in looks:
-            rows = self._candidates(image, view.turned(turn))
+            rows = self._candidates(image, _turned_back(view, turn, CLOSE_AREA))
             found = merged(np.concatenate([found, self._found(image, rows, turn)]))
             if _sure(found):
                 break
         return found
+
+
+def _turned_back(view: View, angle: float, most: int) -> View:
+    """``view`` turned, and shrunk before where it would have more than ``most`` pixels: a strip
+    fills a square when it is turned by 45 degrees."""
+    if not angle:
+        return view
+    height, width = view.image.shape[:2]
+    c, s = abs(math.cos(math.radians(angle))), abs(math.sin(math.radians(angle)))
+    grown = (width * c + height * s + 1) * (width * s + height * c + 1)
+    if grown > most:
+        shrink = math.sqrt(most / grown)
+        view = view.shrunk(max(1, int(height * shrink)), max(1, int(width * shrink)))
+    return view.turned(angle)
 
 
 def _clearer(image: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
@@ -340,12 +356,12 @@ def _closer_by(found: Rows, scale: float) -> float:
 
 def _leaning(found: Rows) -> float | None:
     """By how many degrees the image is to be turned back: its best face that lies on its side or
-    stands on its head, or the best of several that all lean one way, decides. None: not at all.
+    stands on its head, or the best where all lean one way, decides. None: not at all.
     """
-    sure = found[found[:, 14] >= SURE]
-    rolls = np.array([roll_of(_points(row)) for row in sure])
+    confirmed = found[found[:, 14] > UNCONFIRMED]
+    rolls = np.array([roll_of(_points(row)) for row in confirmed])
     lying = rolls[np.abs(rolls) > LYING]
-    if not len(lying) and len(rolls) > 1 and np.abs(rolls.sum()) > len(rolls) * ALL_LEAN:
+    if not len(lying) and len(rolls) and np.abs(rolls.sum()) > len(rolls) * ALL_LEAN:
         lying = rolls[np.sign(rolls) == np.sign(rolls.sum())]
     return float(lying[0]) if len(lying) else None
 
