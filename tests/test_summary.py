@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,20 @@ def test_shares_and_changes(tmp_path: Path) -> None:
     (row,) = found.rows
     assert (row.faces, row.transitions, row.shares.tolist()) == (4, 1, [0.5, 0.5])
     assert dict(found.changes) == {("happy", "sad"): 1}
+
+
+@pytest.mark.parametrize("every", [0.1, 0.2, 0.3, 0.7])
+def test_windows_hold_alike_many_frames(tmp_path: Path, every: float) -> None:
+    """0.6 // 0.2 is 2 in floating point: a frame at an edge begins a window all the same."""
+    count = 10 * round(every * 10)
+    one = {"source": "/v/a.mp4", "track": 1, "face": 1, "emotion": "sad", "steady": "sad"}
+    one |= {"unsure": False, "quality": 0.9, "p_happy": 0.2, "p_sad": 0.8}
+    columns = {name: [value] * count for name, value in one.items()}
+    columns["time"] = [n / 10 for n in range(count)]
+    rows = summarize(faces(tmp_path / "t.parquet", **columns), every=every, block=every).rows
+    assert [row.faces for row in rows] == [count // 10] * 10
+    edges = [round(n * every, 1) for n in range(11)]
+    assert [(row.start, row.end) for row in rows] == list(pairwise(edges))
 
 
 @pytest.mark.parametrize(
