@@ -352,6 +352,22 @@ def test_shards_are_joined(photos: Path, options: Options, tmp_path: Path) -> No
     assert tables(tmp_path / "both") == tables(whole)
 
 
+def test_a_model_is_known_by_its_content(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same file on another mount, or named from another folder, is the same model."""
+    copy = tmp_path / "elsewhere.onnx"
+    copy.write_bytes(model.read_bytes())
+    out = tmp_path / "out"
+    batch(photos, out, options=Options(model), shard="1/2", workers=1)
+    batch(photos, out, options=Options(str(copy)), shard="2/2", workers=1)
+    assert join(out).done == 23
+    monkeypatch.chdir(tmp_path)
+    assert batch(photos, out, options=Options("./elsewhere.onnx"), workers=1).before == 23
+    with pytest.raises(OutputError, match="begun with other min_quality:"):
+        batch(photos, out, options=Options(str(copy), min_quality=0.5))
+
+
 def errors(folder: Path) -> dict[str, str | None]:
     return {Path(r["source"]).name: r["error"] for r in table(folder, "sources")}
 

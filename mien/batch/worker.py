@@ -56,7 +56,7 @@ class Options:
         device: where the classifier runs; not compared when a run goes on.
     """
 
-    model: str = zoo.DEFAULT
+    model: str | Path = zoo.DEFAULT
     detector: str = "yunet"
     min_face: float | None = None
     min_score: float | None = None
@@ -67,6 +67,10 @@ class Options:
     faces: bool = False
     video: VideoOptions = field(default_factory=VideoOptions)
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, Path):  # the record holds text
+            object.__setattr__(self, "model", str(self.model))
 
     def analyzer(self, videos: bool = False) -> Analyzer:
         """The analyzer of photos or of videos, with one thread. Raises ModelError."""
