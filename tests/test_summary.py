@@ -117,12 +117,33 @@ def test_spans_never_replace_an_annotators_file(
     for suffix in FORMATS:
         theirs = tmp_path / f"a{suffix}"
         theirs.write_text("hours of work by hand")
-        with pytest.raises(MienError, match="exists and is not mien's"):
+        with pytest.raises(MienError, match="exists and is not as mien wrote it"):
             export(table, tmp_path, suffix)
         assert theirs.read_text() == "hours of work by hand"
         for quality in (1.0, 0.0, 0.0):  # ours, with and without a span, is replaced
             (path,) = export(table, tmp_path / "own", suffix, quality)
         assert "happy" in path.read_text()
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_spans_never_replace_what_an_annotator_added(tmp_path: Path, suffix: str) -> None:
+    """Names corrected, or a tier of their own: ELAN saves it under mien's author and tiers."""
+    table = faces(tmp_path / "t.parquet")
+    (path,) = export(table, tmp_path, suffix)
+    ours = path.read_text(encoding="utf-8")
+    tier = '<TIER LINGUISTIC_TYPE_REF="expression" TIER_ID="my coding"></TIER>\n'
+    for theirs in (
+        ours.replace("happy", "amused"),
+        ours.replace("<LINGUISTIC_TYPE ", f"{tier}<LINGUISTIC_TYPE "),
+        f"{ours}\n00:00:01.000 --> 00:00:02.000\nmy coding\n",
+    ):
+        path.write_text(theirs, encoding="utf-8")
+        if theirs != ours:
+            with pytest.raises(MienError, match="not as mien wrote it"):
+                export(table, tmp_path, suffix)
+            assert path.read_text(encoding="utf-8") == theirs
+    path.write_bytes(ours.replace("\n", "\r\n").encode())  # a version control's, say
+    assert export(table, tmp_path, suffix) == [path]
 
 
 def test_spans_of_frames_seconds_apart(tmp_path: Path) -> None:
