@@ -98,16 +98,18 @@ def package_problem(error: BaseException) -> MissingExtraError | None:
     return None
 
 
-def check_count(name: str, value: object, error: type[MienError] = ModelError) -> None:
-    """Raise ``error`` unless the argument called ``name`` is a whole number, 1 or more."""
+def check_count(
+    name: str, value: object, error: type[MienError] = ModelError, *, least: int = 1
+) -> None:
+    """Raise ``error`` unless the argument ``name`` is a whole number, ``least`` or more."""
     import operator
 
     try:
-        whole = operator.index(value) >= 1  # type: ignore[arg-type]
+        whole = operator.index(value) >= least  # type: ignore[arg-type]
     except TypeError:
         whole = False
     if not whole:
-        raise error(f"{name} is {value!r}; expected a whole number, 1 or more.")
+        raise error(f"{name} is {value!r}; expected a whole number, {least} or more.")
 
 
 def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> str:

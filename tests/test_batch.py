@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -29,9 +30,9 @@ from numpy.typing import NDArray
 import mien
 from mien.batch import Options, Summary, batch, estimate, join
 from mien.batch.engine import _held
+from mien.batch.fetch import fetched
 from mien.batch.plan import Item, _entry, find_items
 from mien.batch.run import _tasks
-from mien.batch.worker import _fetched as fetched
 from mien.batch.worker import read
 from mien.cli import main
 from mien.errors import ImageError, MienError, OutputError
@@ -350,6 +351,22 @@ def test_shards_are_joined(photos: Path, options: Options, tmp_path: Path) -> No
     twice = join(tmp_path / "both", [out, whole])
     assert (twice.photos, twice.failed) == (21, 2)
     assert tables(tmp_path / "both") == tables(whole)
+
+
+def test_a_model_is_known_by_its_content(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same file on another mount, or named from another folder, is the same model."""
+    copy = tmp_path / "elsewhere.onnx"
+    copy.write_bytes(model.read_bytes())
+    out = tmp_path / "out"
+    batch(photos, out, options=Options(model), shard="1/2", workers=1)
+    batch(photos, out, options=Options(str(copy)), shard="2/2", workers=1)
+    assert join(out).done == 23
+    monkeypatch.chdir(tmp_path)
+    assert batch(photos, out, options=Options("./elsewhere.onnx"), workers=1).before == 23
+    with pytest.raises(OutputError, match="begun with other min_quality:"):
+        batch(photos, out, options=Options(str(copy), min_quality=0.5))
 
 
 def errors(folder: Path) -> dict[str, str | None]:
@@ -761,6 +778,48 @@ def test_a_full_disk(photos: Path, model: Path, tmp_path: Path) -> None:
     assert "size limit" in done.stderr
     assert committed(tmp_path / "out") == 0
     assert batch(photos, tmp_path / "out", options=Options(str(model))).photos == 21
+
+
+def test_a_full_temporary_folder_is_no_fault_of_a_video(
+    archive: Path, model: Path, tmp_path: Path
+) -> None:
+    import resource
+
+    (tmp_path / "tmp").mkdir()
+    command = [sys.executable, "-m", "mien", "batch", str(archive / "c.zip"), "--model", str(model)]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "out"), "--workers", "1", "--checkpoint", "0"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"error: Cannot write '{tmp_path / 'tmp'}': the file would exceed" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "tmp").iterdir())
+    summary = batch(archive / "c.zip", tmp_path / "out", options=Options(model))
+    assert (summary.failed, summary.before_failed, summary.videos) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_worker_whose_driver_was_killed_ends_quietly(options: Options, share: float) -> None:
+    data = pickle.dumps(options)
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", "from mien.batch.worker import main; main()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        process.stdin.write(data[: int(share * len(data))])
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 def test_bad_calls(

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -335,6 +336,16 @@ def test_a_model_without_a_dense_layer_is_refused(tmp_path: Path, photos: Path) 
         mien.finetune(photos, out=tmp_path / "m.onnx", start="nothing")
     with pytest.raises(MienError, match=r"name it \.onnx"):
         mien.finetune(photos, out=tmp_path / "m.txt")
+
+
+@pytest.mark.parametrize("words", [{"seed": -1}, {"seed": 1.5}, {"epochs": 0}])
+def test_numbers_out_of_range(photos: Path, tmp_path: Path, words: dict[str, Any]) -> None:
+    for call in (mien.finetune, partial(mien.calibrate, "mien_photo")):
+        if "epochs" not in words or call is mien.finetune:
+            with pytest.raises(MienError, match="expected a whole number"):
+                call(photos, out=tmp_path / "m.onnx", **words)
+    with pytest.raises(MienError, match=r"accuracy is '0\.9'"):
+        mien.calibrate("mien_photo", photos, out=tmp_path / "m.onnx", accuracy="0.9")  # type: ignore[arg-type]
 
 
 def test_crops_keep_names_and_folders(photos: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,20 @@ def test_shares_and_changes(tmp_path: Path) -> None:
     (row,) = found.rows
     assert (row.faces, row.transitions, row.shares.tolist()) == (4, 1, [0.5, 0.5])
     assert dict(found.changes) == {("happy", "sad"): 1}
+
+
+@pytest.mark.parametrize("every", [0.1, 0.2, 0.3, 0.7])
+def test_windows_hold_alike_many_frames(tmp_path: Path, every: float) -> None:
+    """0.6 // 0.2 is 2 in floating point: a frame at an edge begins a window all the same."""
+    count = 10 * round(every * 10)
+    one = {"source": "/v/a.mp4", "track": 1, "face": 1, "emotion": "sad", "steady": "sad"}
+    one |= {"unsure": False, "quality": 0.9, "p_happy": 0.2, "p_sad": 0.8}
+    columns = {name: [value] * count for name, value in one.items()}
+    columns["time"] = [n / 10 for n in range(count)]
+    rows = summarize(faces(tmp_path / "t.parquet", **columns), every=every, block=every).rows
+    assert [row.faces for row in rows] == [count // 10] * 10
+    edges = [round(n * every, 1) for n in range(11)]
+    assert [(row.start, row.end) for row in rows] == list(pairwise(edges))
 
 
 @pytest.mark.parametrize(
@@ -102,12 +117,33 @@ def test_spans_never_replace_an_annotators_file(
     for suffix in FORMATS:
         theirs = tmp_path / f"a{suffix}"
         theirs.write_text("hours of work by hand")
-        with pytest.raises(MienError, match="exists and is not mien's"):
+        with pytest.raises(MienError, match="exists and is not as mien wrote it"):
             export(table, tmp_path, suffix)
         assert theirs.read_text() == "hours of work by hand"
         for quality in (1.0, 0.0, 0.0):  # ours, with and without a span, is replaced
             (path,) = export(table, tmp_path / "own", suffix, quality)
         assert "happy" in path.read_text()
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_spans_never_replace_what_an_annotator_added(tmp_path: Path, suffix: str) -> None:
+    """Names corrected, or a tier of their own: ELAN saves it under mien's author and tiers."""
+    table = faces(tmp_path / "t.parquet")
+    (path,) = export(table, tmp_path, suffix)
+    ours = path.read_text(encoding="utf-8")
+    tier = '<TIER LINGUISTIC_TYPE_REF="expression" TIER_ID="my coding"></TIER>\n'
+    for theirs in (
+        ours.replace("happy", "amused"),
+        ours.replace("<LINGUISTIC_TYPE ", f"{tier}<LINGUISTIC_TYPE "),
+        f"{ours}\n00:00:01.000 --> 00:00:02.000\nmy coding\n",
+    ):
+        path.write_text(theirs, encoding="utf-8")
+        if theirs != ours:
+            with pytest.raises(MienError, match="not as mien wrote it"):
+                export(table, tmp_path, suffix)
+            assert path.read_text(encoding="utf-8") == theirs
+    path.write_bytes(ours.replace("\n", "\r\n").encode())  # a version control's, say
+    assert export(table, tmp_path, suffix) == [path]
 
 
 def test_spans_of_frames_seconds_apart(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ sources under the names that the driver has for them: a shared folder, or addres
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -34,7 +33,7 @@ class _Actor:
         return self._problem
 
     def work(self, task: Task) -> bytes:
-        return pickle.dumps(self._worker.work(task))
+        return self._worker.answer(task)
 
 
 class _RayRemote:

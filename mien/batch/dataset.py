@@ -301,7 +301,7 @@ def same_record(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
     """Raise OutputError where rows of ``new`` do not belong to the folder of ``old``."""
     old, new = json.loads(json.dumps([old, new]))
     other = [name for name in ("format", "model_sha256", "labels") if old.get(name) != new[name]]
-    names = {*old["options"], *new["options"]}
+    names = {*old["options"], *new["options"]} - {"model"}  # its content counts, not its path
     other += sorted(n for n in names if old["options"].get(n) != new["options"].get(n))
     if other:
         raise OutputError(

@@ -40,7 +40,7 @@ class Remote(Protocol):
     """A worker somewhere else."""
 
     def work(self, task: Task) -> bytes:
-        """The pickled outcome. Raises WorkerDied."""
+        """The pickled outcome, or the error that ends the run. Raises WorkerDied."""
 
     def close(self) -> None: ...
 
@@ -105,7 +105,8 @@ class Engine:
     def run(self, tasks: Iterator[Task], take: Callable[[Task, Any], list[Task]]) -> None:
         """Hand every task's outcome to ``take``, in order; what it returns is done next.
 
-        Raises what ``tasks`` and ``take`` raise, and MienError where no worker can be started.
+        Raises what ``tasks`` and ``take`` raise, and MienError where no worker can be started, or
+        one has no room for its temporary files.
         """
         order: deque[tuple[Task, Future[bytes] | None]] = deque()
         size = WINDOW * self.workers + 2
@@ -124,7 +125,10 @@ class Engine:
                             order[place] = task, threads.submit(self._call, task)
                     task, future = order.popleft()
                     assert future is not None
-                    more = take(task, pickle.loads(future.result()))
+                    outcome = pickle.loads(future.result())
+                    if isinstance(outcome, MienError):
+                        raise outcome
+                    more = take(task, outcome)
                     order.extendleft((task, None) for task in reversed(more))
             finally:
                 self._closed = True

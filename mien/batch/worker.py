@@ -10,28 +10,24 @@ import hashlib
 import os
 import pickle
 import signal
-import stat
 import sys
-import tempfile
 import time
-import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mien import zoo
-from mien.atomic import work_path
-from mien.batch.plan import Item, open_source
+from mien.batch.fetch import check_plain, fetched, opened
+from mien.batch.plan import Item
 from mien.detect import VIDEO_MIN_FACE
-from mien.errors import ImageError, MienError, first_line
+from mien.errors import MienError, OutputError, first_line
 from mien.images.codecs import MAX_MEMORY
 from mien.pipeline import Analyzer, Found
 from mien.results import Result
-from mien.sources import is_address
 from mien.video.cuts import glance
 from mien.video.flow import Seen, analyze_frames
 from mien.video.options import Options as VideoOptions
@@ -56,7 +52,7 @@ class Options:
         device: where the classifier runs; not compared when a run goes on.
     """
 
-    model: str = zoo.DEFAULT
+    model: str | Path = zoo.DEFAULT
     detector: str = "yunet"
     min_face: float | None = None
     min_score: float | None = None
@@ -67,6 +63,10 @@ class Options:
     faces: bool = False
     video: VideoOptions = field(default_factory=VideoOptions)
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, Path):  # the record holds text
+            object.__setattr__(self, "model", str(self.model))
 
     def analyzer(self, videos: bool = False) -> Analyzer:
         """The analyzer of photos or of videos, with one thread. Raises ModelError."""
@@ -187,10 +187,20 @@ class Worker:
         return self._options.analyzer(videos=True)
 
     def work(self, task: Task) -> Any:
-        """The outcome: [(Source, Result or None), …], :class:`Opened` or :class:`SegmentSeen`."""
+        """The outcome: [(Source, Result or None), …], :class:`Opened` or :class:`SegmentSeen`.
+
+        Raises OutputError where the temporary folder is full, say: no fault of a video's.
+        """
         if isinstance(task, Photos):
             return self._look(task.items)
         return self._open(task.item) if isinstance(task, Opening) else self._segment(task)
+
+    def answer(self, task: Task) -> bytes:
+        """The pickled outcome, or the OutputError that ends the run."""
+        try:
+            return pickle.dumps(self.work(task))
+        except OutputError as error:
+            return pickle.dumps(error)
 
     def _look(self, items: Sequence[Item]) -> list[tuple[Source, Result | None]]:
         out: list[tuple[Source, Result | None]] = []
@@ -223,9 +233,9 @@ class Worker:
         path = Path(item.path)
         try:
             with ExitStack() as stack:
-                _check_plain(item)
+                check_plain(item)
                 if not item.is_file:
-                    path = stack.enter_context(_fetched(item))
+                    path = stack.enter_context(fetched(item))
                 with path.open("rb") as file:
                     status = os.fstat(file.fileno())
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -233,6 +243,8 @@ class Worker:
                 source = replace(source, sha256=digest, size=status.st_size, modified=when)
                 video = Video(path)
                 segment = None if item.is_file else self._segment(Segment(item, video))
+        except OutputError:
+            raise
         except Exception as error:  # every store and codec has errors of its own
             took = time.perf_counter() - begun
             return Opened(replace(source, error=_sentence(item, error, path), seconds=took))
@@ -305,26 +317,6 @@ def _sentence(item: Item, error: Exception, path: Path | None = None) -> str:
     return f"{item.name} cannot be read: {getattr(error, 'strerror', None) or first_line(error)}."
 
 
-@contextmanager
-def _opened(item: Item) -> Iterator[IO[bytes]]:
-    """The file of ``item``, or what it is a part of, at the item's beginning."""
-    _check_plain(item)
-    with ExitStack() as stack:
-        file = stack.enter_context(open_source(item.path))
-        if item.member is not None:
-            archive = stack.enter_context(zipfile.ZipFile(file))
-            file = stack.enter_context(archive.open(item.member))
-        elif item.span is not None:
-            file.seek(item.span[0])
-        yield file
-
-
-def _check_plain(item: Item) -> None:
-    """Raise ImageError for a pipe or a device, whose reading might not come to an end; OSError."""
-    if not is_address(item.path) and not stat.S_ISREG(Path(item.path).stat().st_mode):
-        raise ImageError(f"{item.name} is no regular file.")
-
-
 def read(item: Item) -> tuple[Source, bytes | None]:
     """The bytes of a photo and what is known of it; None where it cannot be read."""
     source = Source(item.name, "photo", error=item.problem)
@@ -335,7 +327,7 @@ def read(item: Item) -> tuple[Source, bytes | None]:
         if item.data is not None:
             data, when = item.data, None
         else:
-            with _opened(item) as file:
+            with opened(item) as file:
                 data = file.read(limit)
                 when = _time(os.fstat(file.fileno()).st_mtime) if item.is_file else None
     except Exception as error:  # every store has errors of its own
@@ -347,44 +339,29 @@ def read(item: Item) -> tuple[Source, bytes | None]:
     return replace(source, sha256=digest, size=len(data), modified=when), data
 
 
-@contextmanager
-def _fetched(item: Item) -> Iterator[Path]:
-    """A video of an archive or a store as a file, for as long as it is needed."""
-    suffix = Path(item.member or item.name).suffix
-    # Held: what a killed worker leaves, the next one removes.
-    with work_path(Path(tempfile.gettempdir(), f"video{suffix}")) as path:
-        path.chmod(0o600)
-        with path.open("wb") as out:
-            if item.data is not None:
-                out.write(item.data)
-            else:
-                with _opened(item) as file:
-                    left = item.span[1] if item.span else sys.maxsize
-                    while left and (block := file.read(min(left, 1 << 20))):
-                        out.write(block)
-                        left -= len(block)
-        yield path
-
-
 def main() -> None:
-    """Serve one driver: options first, then tasks."""
+    """Serve one driver, until it is gone: options first, then tasks."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get among the answers
-    tasks = sys.stdin.buffer
 
-    def answer(outcome: object) -> None:
-        pickle.dump(pickle.dumps(outcome), answers)
-        answers.flush()
+    def received() -> Any:
+        try:
+            return pickle.load(sys.stdin.buffer)
+        except (EOFError, pickle.UnpicklingError):  # it may be killed while it writes
+            sys.exit()
+
+    def answer(outcome: bytes) -> None:
+        try:
+            pickle.dump(outcome, answers)
+            answers.flush()
+        except BrokenPipeError:
+            os._exit(0)  # an ordinary exit would try to write what is left
 
     try:
-        worker = Worker(pickle.load(tasks))
+        worker = Worker(received())
     except MienError as error:
-        return answer(str(error))
-    answer(None)
+        return answer(pickle.dumps(str(error)))
+    answer(pickle.dumps(None))
     while True:
-        try:
-            task = pickle.load(tasks)
-        except EOFError:
-            return None
-        answer(worker.work(task))
+        answer(worker.answer(received()))

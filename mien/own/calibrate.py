@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mien.atomic import write_bytes
 from mien.classify import load_classifier
 from mien.data.dataset import FaceDataset
 from mien.data.own_faces import Findings, OwnFaces
-from mien.errors import DataError
+from mien.errors import DataError, check_count
 from mien.evaluate.metrics import negative_log_likelihood, reliability
 from mien.evaluate.samples import read_photos, unseen
 from mien.modelinfo import ModelInfo
@@ -133,8 +134,9 @@ def calibrate(
     """
     out = Path(out)
     check_target(out)
-    if accuracy is not None and not 0 < accuracy <= 1:
-        raise DataError(f"The accuracy is {accuracy}; expected a share between 0 and 1.")
+    check_count("seed", seed, DataError, least=0)
+    if accuracy is not None and not (isinstance(accuracy, Real) and 0 < accuracy <= 1):
+        raise DataError(f"The accuracy is {accuracy!r}; expected a share between 0 and 1.")
     classifier = load_classifier(model)
     own = read_photos(classifier, Path(photos), faces=faces, group_by=group_by, progress=progress)
     if on_found is not None:

@@ -20,7 +20,14 @@ from mien.classify import classifier_of
 from mien.data.dataset import PROTOCOLS_OF_OWN, FaceDataset, Splits, fingerprint
 from mien.data.own import list_photos
 from mien.data.own_faces import Findings, OwnFaces, read_own
-from mien.errors import DataError, ModelError, OutputError, missing, require_extra
+from mien.errors import (
+    DataError,
+    ModelError,
+    OutputError,
+    check_count,
+    missing,
+    require_extra,
+)
 from mien.evaluate import Report, describe_model, evaluate
 from mien.modelinfo import ModelInfo
 from mien.onnxfile.head import Head, find_head, with_head, with_record, without_head
@@ -76,7 +83,7 @@ def finetune(
 
     Raises:
         DataError: the photos cannot be used; the sentence says why.
-        ModelError: ``start`` is unknown, or cannot be started from.
+        ModelError: ``start`` is unknown, or cannot be started from; a number is out of range.
         OutputError: a file cannot be written.
     """
     protocol = PROTOCOLS_OF_OWN[faces]
@@ -118,6 +125,8 @@ class _Order:
 
     def __post_init__(self) -> None:
         check_target(self.out)
+        check_count("epochs", self.epochs)
+        check_count("seed", self.seed, least=0)
         if self.method not in METHODS:
             raise ModelError(f"method is {self.method!r}; expected {' or '.join(METHODS)}.")
 

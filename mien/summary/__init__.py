@@ -171,7 +171,7 @@ def summarize(
         faces, values, intervals = sums.figures(rng)
         start = end = None
         if every is not None and window is not None:
-            start, end = window * every, (window + 1) * every
+            start, end = round(window * every, 6), round((window + 1) * every, 6)
         counts = (faces, sums.doubtful, sums.transitions)
         spread = (None, None) if intervals is None else np.split(intervals, 2, axis=1)
         out.rows.append(Row(group, start, end, *counts, *np.split(values, 2), *spread))
@@ -245,9 +245,9 @@ def _add(
     doubtful = (named < 0) | np.array(columns["unsure"].to_pylist(), bool) | (quality < min_quality)
     known = np.abs(time) < LONGEST
     seconds = np.where(known, time, 0.0)
-    window = np.where(known & (every is not None), seconds // (every or 1.0), -1).astype(int)
+    window = np.where(known & (every is not None), _part(seconds, every or 1.0), -1).astype(int)
     # Each photo is one block, whatever faces are on it: its cells have its own code.
-    blocks = np.where(known, seconds // block, -1).astype(int)
+    blocks = np.where(known, _part(seconds, block), -1).astype(int)
     number = np.where(np.isfinite(track), track, -1).astype(int)
     p = np.stack([_floats(columns[f"p_{label}"], count) for label in labels], axis=1)
     sums = np.concatenate(
@@ -280,6 +280,11 @@ def _add(
         group.transitions += int(changes)
         if more[0]:
             group.blocks[code, part] = group.blocks.get((code, part), 0.0) + more
+
+
+def _part(seconds: Floats, length: float) -> Floats:
+    """The number of the part that each time is in; one at its edge, to a microsecond, begins it."""
+    return np.floor((seconds + 1e-6) / length)
 
 
 def _folder(source: str) -> str:

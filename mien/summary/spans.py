@@ -6,6 +6,8 @@ seen, there is none. Times are those of the container, which its sound shares.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, count, groupby, pairwise
@@ -24,8 +26,15 @@ from mien.text import printable
 FORMATS = (".eaf", ".TextGrid", ".vtt")
 #: A face that was not seen for more seconds, or 2.5 of the video's usual steps, has a new span.
 GAP = 1.0
-#: What is in every file that this module writes with a span, and in no annotator's own.
-_MARKS = {".eaf": 'AUTHOR="mien"', ".TextGrid": 'name = "face ', ".vtt": "<v face "}
+#: What a file's comment stands after, and the comment. It tells whether the file still is what was
+#: written: ELAN keeps mien's tiers and author where an annotator adds work of their own. Not in a
+#: line of its own: some readers of TextGrids count lines.
+_SEALS = {
+    ".eaf": ("</ANNOTATION_DOCUMENT>", " <!-- mien {} -->"),
+    ".TextGrid": ("item []:", " ! mien {}"),
+    ".vtt": ("WEBVTT", " mien {}"),
+}
+_SEAL = re.compile(r" (?:<!-- |! )?mien [0-9a-f]{64}(?: -->)?")
 
 
 @dataclass(slots=True)
@@ -86,7 +95,7 @@ def export(
 
     Raises:
         MienError: an unknown format, no video, it cannot be written, or a file of that name is not
-            mien's: an annotator's own work, say.
+            as mien wrote it: it may hold an annotator's own work.
     """
     if suffix not in FORMATS:
         raise MienError(f"Unknown format {suffix!r}; known: {', '.join(FORMATS)}.")
@@ -101,22 +110,29 @@ def export(
         stem = next(name for name in names if name.lower() not in taken)
         taken.add(stem.lower())
         path = Path(folder) / f"{stem}{suffix}"
-        _refuse_foreign(path, suffix, write(video, []))
-        write_text(path, write(video, [span for span in spans if span.end > span.start]))
+        _refuse_foreign(path, suffix)
+        text = write(video, [span for span in spans if span.end > span.start])
+        write_text(path, _sealed(text, suffix))
         written.append(path)
     if not written:
         raise MienError(f"{data} holds no video with a face.")
     return written
 
 
-def _refuse_foreign(path: Path, suffix: str, empty: str) -> None:
-    """Raise MienError where ``path`` is somebody else's; ``empty``: ours without a span."""
+def _sealed(text: str, suffix: str) -> str:
+    place, comment = _SEALS[suffix]
+    digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+    return text.replace(place, place + comment.format(digest), 1)
+
+
+def _refuse_foreign(path: Path, suffix: str) -> None:
+    """Raise MienError where ``path`` is somebody else's, or was changed since it was written."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:  # none there, or writing says why
         return
-    if _MARKS[suffix] not in text and text != empty:
-        raise MienError(f"{path} exists and is not mien's; name another folder.")
+    if not _SEAL.search(text) or text != _sealed(_SEAL.sub("", text, count=1), suffix):
+        raise MienError(f"{path} exists and is not as mien wrote it; name another folder.")
 
 
 def _tiers(spans: list[Span]) -> dict[str, list[Span]]:
