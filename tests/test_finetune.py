@@ -643,6 +643,34 @@ def test_split_all_leaves_out_what_was_learned(
     assert "faces that the model learned from" in capsys.readouterr().err
 
 
+def test_evaluate_names_the_photos_that_it_does_not_score(
+    made: mien.FinetuneResult, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, source in (("happy", "plain"), ("angry", "bar")):
+        (tmp_path / "team" / name).mkdir(parents=True)
+        for file in sorted((photos / source).iterdir())[:4]:
+            (tmp_path / "team" / name / file.name).write_bytes(file.read_bytes())
+    happy = tmp_path / "team" / "happy"
+    cv2.imwrite(str(happy / "blank.png"), np.full((200, 200, 3), 127, np.uint8))
+    command = ["evaluate", "mien_photo", "--data", str(tmp_path / "team"), "--split", "all"]
+    assert main([*command, "--format", "json"]) == 0
+    told = capsys.readouterr()
+    assert "left out, no face found: 1 (happy/blank.png)" in told.err
+    notes = json.loads(told.out)["notes"]
+    assert "Photos left out, no face found: 1 (happy/blank.png)." in notes
+    (happy / "bad.png").write_bytes(b"no image")
+    assert main(command) == 1
+    told = capsys.readouterr()
+    assert "happy/bad.png" in told.err
+    assert "happy/bad.png" in told.out
+    happy.rename(happy.with_name("plain"))
+    happy.with_name("angry").rename(happy.with_name("bar"))
+    for file in happy.with_name("plain").glob("*.jpg"):
+        cv2.imwrite(str(file), cv2.GaussianBlur(cv2.imread(str(file)), (0, 0), 1.5))
+    assert main(["evaluate", str(made.path), "--data", str(tmp_path / "team")]) == 1
+    assert "plain/bad.png" in capsys.readouterr().err
+
+
 def test_train_and_val_are_enough_and_keep_their_names(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,6 +64,13 @@ class Findings:
         """For JSON."""
         return asdict(self)
 
+    def left_out_lines(self) -> list[str]:
+        """What was left out, a line a reason, the commonest first."""
+        return [
+            f"left out, {reason}: {len(names):,} ({', '.join(names[:3])}{', …' * (len(names) > 3)})"
+            for reason, names in sorted(self.left_out.items(), key=lambda item: -len(item[1]))
+        ]
+
 
 @dataclass(frozen=True)
 class OwnFaces:

@@ -34,18 +34,13 @@ Curve = tuple[tuple[int, float], ...]
 
 def found_lines(found: Findings) -> list[str]:
     """What was found, a line each, for the terminal and the report."""
-    left = sum(map(len, found.left_out.values()))
     lines = [
         f"{counted(found.photos, 'photo')}, {counted(found.faces, 'face')}, "
         f"{len(found.classes):,} classes: "
         + ", ".join(f"{name} {n:,}" for name, n in list(found.classes.items())[:12])
         + (", …" if len(found.classes) > 12 else "")
     ]
-    for reason, names in sorted(found.left_out.items(), key=lambda item: -len(item[1])):
-        more = ", …" if len(names) > 3 else ""
-        lines.append(f"left out, {reason}: {len(names):,} ({', '.join(names[:3])}{more})")
-    if left == 0:
-        lines.append("left out: none")
+    lines += found.left_out_lines() or ["left out: none"]
     if found.empty:
         lines.append(f"no face in class {', '.join(map(repr, found.empty[:5]))}: it is left out")
     if found.several:
