@@ -32,6 +32,7 @@ from mien.own.calibrate import _threshold as threshold
 from mien.own.divide import _part as part
 from mien.own.divide import folds
 from mien.own.linear import choose, fit, temperature_of
+from mien.own.page import found_lines
 from mien.pipeline import Analyzer
 from mien.preprocess import softmax
 from mien.zoo import model_path
@@ -317,6 +318,31 @@ def test_group_by_and_tables(tmp_path: Path) -> None:
     table.write_text("name,label\nx,y\n")
     with pytest.raises(DataError, match="no column 'path'"):
         list_photos(table)
+
+
+def test_photos_without_a_group_are_counted_and_the_warning_stays(tmp_path: Path) -> None:
+    data = crops(tmp_path / "p", {"a": 12, "b": 12})
+    for file in [*data.glob("*/1*.png")]:
+        file.rename(file.with_suffix(".jpg"))
+    by = r"(\d+)\.png"
+    made = mien.finetune(data, out=tmp_path / "m.onnx", faces=True, method="linear", group_by=by)
+    found = made.findings
+    assert (found.groups, len(found.ungrouped)) == (9, 6)
+    said = "6 of 24 faces have no person or video (first: a/1.jpg)"
+    assert found_lines(found)[-1] == f"persons or videos: 9, each in one split; {said}"
+    assert any(warning.startswith(f"{said}, so nothing says") for warning in made.warnings)
+
+
+def test_a_group_is_one_however_its_letters_are_composed(tmp_path: Path) -> None:
+    data = crops(tmp_path / "p", {"a": 1, "b": 1})
+    names = ("a/Ren\u00e9_1.png", "b/Rene\u0301_2.png")
+    for name in names:
+        (data / name[0] / "0.png").rename(data / name)
+    assert {p.group for p in list_photos(data, "/([^_]+)").photos} == {"Ren\u00e9"}
+    table = tmp_path / "t.csv"
+    rows = [f"p/{name},{name[0]},{name[2:-6]}\n" for name in names]
+    table.write_text("".join(["path,label,group\n", *rows]), encoding="utf-8")
+    assert {p.group for p in list_photos(table).photos} == {"Ren\u00e9"}
 
 
 def test_an_empty_label_is_not_taken_from_another_column(tmp_path: Path) -> None:

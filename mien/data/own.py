@@ -107,15 +107,20 @@ def list_photos(path: str | Path, group_by: str | None = None) -> Listing:
 
 
 def _grouped(photo: Photo, pattern: re.Pattern[str]) -> Photo:
-    found = pattern.search(photo.name)
+    found = pattern.search(_composed(photo.name))
     if found is None:
         return photo
     return replace(photo, group=(found.group(1) if pattern.groups else found.group()) or "")
 
 
+def _composed(text: str) -> str:
+    """Without blanks at its ends, and the same whichever system wrote it: macOS takes é apart."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
 def class_name(text: str) -> str:
     """A class's name as every output shows it: composed, without blanks at its ends."""
-    return printable(unicodedata.normalize("NFC", text).strip())
+    return printable(_composed(text))
 
 
 def place_of(folders: Sequence[str]) -> tuple[str, str]:
@@ -225,7 +230,7 @@ def _photo(table: Path, number: int, row: Mapping[str, Any]) -> Photo:
         raise ValueError(f"there is no file {name!r}")
     role, marked = ROLE_OF.get(split, ""), _box(row)
     name = printable(name) or f"row {number}"
-    return Photo(name, source, label, cell("group").strip(), role, marked)
+    return Photo(name, source, label, _composed(cell("group")), role, marked)
 
 
 def _box(row: Mapping[str, Any]) -> Box | None:

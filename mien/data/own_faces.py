@@ -43,6 +43,7 @@ class Findings:
             image.
         conflicts: groups of identical faces in different classes, by id.
         groups: persons or videos; 0 where none are known.
+        ungrouped: where some are known, the faces that have none, by id.
         shared: groups, or sets of like faces, that lie in two of the given splits.
         unread: photos and rows that could not be read.
     """
@@ -57,6 +58,7 @@ class Findings:
     near: int = 0
     conflicts: tuple[tuple[str, ...], ...] = ()
     groups: int = 0
+    ungrouped: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
     unread: int = 0
 
@@ -240,6 +242,7 @@ def _examined(
         near=len(pairs),
         conflicts=tuple(tuple(ids[rows].tolist()) for rows in conflicts),
         groups=len(set(groups.tolist()) - {""}),
+        ungrouped=tuple(ids[groups == ""].tolist()) if groups.any() else (),
         shared=tuple(str(groups[rows[0]] or ids[rows[0]]) for rows in shared),
         unread=len(listing.photos)
         - len(kept)

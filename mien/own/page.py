@@ -21,11 +21,6 @@ from mien.text import counted
 #: A class with fewer scored faces says next to nothing: one more right answer moves it by more
 #: than 10 points. And with fewer faces in all, little can be learned.
 FEW_SCORED, FEW = 10, 20
-#: A warning of figures of photos without groups.
-NO_GROUPS = (
-    "Nothing says which photos show the same person: if people come several times, the figures "
-    "are too good; give a group column or --group-by."
-)
 #: The last doubling of photos must have gained so much for more to be advised.
 GAIN = 0.01
 
@@ -50,7 +45,8 @@ def found_lines(found: Findings) -> list[str]:
         "they are kept in one split"
     )
     if found.groups:
-        lines.append(f"persons or videos: {found.groups:,}, each in one split")
+        but = f"; {_ungrouped(found)}" if found.ungrouped else ""
+        lines.append(f"persons or videos: {found.groups:,}, each in one split{but}")
     return lines
 
 
@@ -82,9 +78,26 @@ def warnings_of(
             f"{counted(len(found.shared), 'person, video or image')} of two of the given splits "
             f"(first: {found.shared[0]}): the figures are too good."
         )
-    if found.groups == 0:
-        said.append(NO_GROUPS)
-    return (*said, *report.notes)
+    return (*said, *group_warnings(found), *report.notes)
+
+
+def group_warnings(found: Findings) -> tuple[str, ...]:
+    """A warning of photos without groups."""
+    if found.ungrouped:
+        nothing = f"{_ungrouped(found)}, so nothing says which of them show the same one"
+    elif not found.groups:
+        nothing = "Nothing says which photos show the same person"
+    else:
+        return ()
+    return (
+        f"{nothing}: if people come several times, the figures are too good; give a group column "
+        "or --group-by.",
+    )
+
+
+def _ungrouped(found: Findings) -> str:
+    some, first = len(found.ungrouped), found.ungrouped[0]
+    return f"{some:,} of {counted(found.faces, 'face')} have no person or video (first: {first})"
 
 
 def _has(names: list[str]) -> str:
