@@ -660,6 +660,31 @@ def test_split_all_scores_a_plain_folder(
     assert "--split all" in capsys.readouterr().err
 
 
+def test_photos_of_one_class_are_scored(
+    made: mien.FinetuneResult, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    happy = tmp_path / "team" / "happy"
+    happy.mkdir(parents=True)
+    for k, file in enumerate(sorted((photos / "plain").iterdir())[:4]):
+        image = cv2.GaussianBlur(cv2.imread(str(file)), (0, 0), 1.5)  # which `made` did not see
+        cv2.imwrite(str(happy / file.name), image[: image.shape[0] - k])  # of several sizes
+    found = evaluated(capsys, "mien_photo", "--data", str(tmp_path / "team"), "--split", "all")
+    assert found["n"] == 4
+    happy.rename(happy.with_name("plain"))
+    assert evaluated(capsys, str(made.path), "--data", str(tmp_path / "team"))["n"] == 4
+    for k, file in enumerate(happy.with_name("plain").iterdir()):
+        cv2.imwrite(str(file), np.full((200, 200 + k, 3), 127, np.uint8))
+    happy.with_name("plain").rename(happy)
+    command = ["--data", str(tmp_path / "team"), "--split", "all"]
+    for model in ("mien_photo", str(made.path)):
+        assert main(["evaluate", model, *command]) == 2
+        said = "0 class has a face (4 photos left out, most: no face found); one is needed."
+        assert said in capsys.readouterr().err
+    crops(tmp_path / "crops", {"sad": 4})
+    found = evaluated(capsys, "mien_photo", "--data", str(tmp_path / "crops"), "--split", "all")
+    assert found["n"] == 4
+
+
 def test_split_all_leaves_out_what_was_learned(
     made: mien.FinetuneResult, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

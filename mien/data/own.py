@@ -67,7 +67,7 @@ class Listing:
     empty: tuple[str, ...] = ()
 
 
-def list_photos(path: str | Path, group_by: str | None = None) -> Listing:
+def list_photos(path: str | Path, group_by: str | None = None, least_classes: int = 2) -> Listing:
     """The photos of a folder of class folders, or of a table.
 
     Args:
@@ -76,9 +76,10 @@ def list_photos(path: str | Path, group_by: str | None = None) -> Listing:
             wanted group, split and box (``x,y,width,height``).
         group_by: a regular expression; what its first group, or the whole, matches in a photo's
             path names the person or video that it shows.
+        least_classes: to learn from takes two; to score on, one is enough.
 
     Raises:
-        DataError: nothing usable is there, fewer than two classes or more than 1,000; the
+        DataError: nothing usable is there, fewer than ``least_classes`` or more than 1,000; the
             expression is none.
     """
     path = Path(path)
@@ -98,7 +99,7 @@ def list_photos(path: str | Path, group_by: str | None = None) -> Listing:
     if not listing.photos:
         why = f" ({listing.left_out[0][0]}: {listing.left_out[0][1]})" if listing.left_out else ""
         raise DataError(f"{path} holds no labelled photos{why}; give class folders of photos.")
-    if classes < 2:
+    if classes < least_classes:
         label = printable(listing.photos[0].label)
         raise DataError(f"{path} holds one class alone, {label!r}; a second one is needed.")
     if classes > MOST_CLASSES:

@@ -170,6 +170,7 @@ def read_own(
     analyzer: Analyzer,
     *,
     faces: bool = False,
+    least_classes: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> OwnFaces:
     """Read the listed photos and cut the face out of each.
@@ -177,10 +178,11 @@ def read_own(
     Args:
         analyzer: finds the faces and says how a crop is framed.
         faces: the photos already are faces.
+        least_classes: that must have a face.
         progress: called with (photos done, photos in all).
 
     Raises:
-        DataError: fewer than two classes have a face.
+        DataError: fewer than ``least_classes`` have a face.
     """
     kept: list[Cut] = []
     left: dict[str, list[str]] = {}
@@ -192,11 +194,12 @@ def read_own(
         else:
             kept += cuts
     counts = Counter(cut.photo.label for cut in kept)
-    if len(counts) < 2:
+    if len(counts) < least_classes:
         gone = sum(map(len, left.values()))
         raise DataError(
             f"{source}: {len(counts)} class has a face ({gone:,} photos left out, most: "
-            f"{max(left, key=lambda r: len(left[r])) if left else 'none'}); two are needed."
+            f"{max(left, key=lambda r: len(left[r])) if left else 'none'}); "
+            f"{('one is', 'two are')[least_classes - 1]} needed."
         )
     names = sorted(counts)
     labels = to_labels(names)

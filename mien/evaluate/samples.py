@@ -107,6 +107,7 @@ def read_photos(
     *,
     faces: bool = False,
     group_by: str | None = None,
+    least_classes: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> OwnFaces:
     """Anybody's labelled photos, whose faces are cut as ``classifier`` takes them.
@@ -115,14 +116,14 @@ def read_photos(
 
     Args:
         classifier: a loaded ONNX file.
-        source, group_by: see :func:`mien.data.own.list_photos`.
+        source, group_by, least_classes: see :func:`mien.data.own.list_photos`.
         faces: the photos already are faces.
         progress: called with (photos done, photos in all).
 
     Raises:
         DataError: the photos cannot be used.
     """
-    listing = list_photos(source, group_by)
+    listing = list_photos(source, group_by, least_classes)
     names = {photo.label: photo.label for photo in listing.photos}
     for name in names:
         with suppress(DataError):
@@ -130,14 +131,16 @@ def read_photos(
                 names[name] = e.value if e in classifier.info.labels else name
     photos = tuple(replace(photo, label=names[photo.label]) for photo in listing.photos)
     listing, analyzer = replace(listing, photos=photos), Analyzer(classifier.path)
-    return read_own(listing, source, analyzer, faces=faces, progress=progress)
+    return read_own(
+        listing, source, analyzer, faces=faces, least_classes=least_classes, progress=progress
+    )
 
 
 def _own_samples(classifier: Any, source: Path, split: str) -> Samples:
     """Photos for a model of own classes: what it has not seen, or for "train" what it has."""
     protocol = classifier.info.protocol
     faces = protocol == PROTOCOLS_OF_OWN[1]
-    own = read_photos(classifier, source, faces=faces)
+    own = read_photos(classifier, source, faces=faces, least_classes=1)
     dataset = own.dataset
     test = unseen(classifier, dataset).ids
     ids = {"train": np.setdiff1d(dataset.ids, test), "val": test[:0], "test": test, ALL: test}
@@ -159,9 +162,10 @@ def _whole(classifier: Any, source: Path, name: str | None) -> Samples:
         crops, refusal = False, error
     if not crops:
         try:
-            own = read_photos(classifier, source)
-        except DataError as error:
+            list_photos(source, least_classes=1)
+        except DataError as error:  # nor photos: why it is no dataset says more
             raise refusal or error from None
+        own = read_photos(classifier, source, least_classes=1)
         dataset, findings = own.dataset, own.findings
     none = dict.fromkeys(("train", "val", "test"), dataset.ids[:0])
     return Samples(dataset, Splits("", 0, {**none, ALL: dataset.ids}), ALL, findings=findings)
