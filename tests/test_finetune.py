@@ -462,8 +462,12 @@ def test_a_folder_of_other_names_is_sent_to_finetune(tmp_path: Path) -> None:
 #: takes as long as the training.
 NETWORK = """
     import os, signal, sys, traceback
-    import mien, mien.own.network, mien.train.checkpoint as checkpoint, torch._dynamo
+    import mien, mien.own.network, mien.own.run, mien.train.checkpoint as checkpoint, torch._dynamo
     write = checkpoint.write_weights
+    train = mien.own.run.train_network
+    def taken(*given, **more):
+        return train(*given, **more)[0], 2.0  # better than any head
+    mien.own.run.train_network = taken
     def run(out, stop):
         def killed(path, found):
             nonlocal stop
@@ -502,9 +506,21 @@ def test_a_killed_network_goes_on_and_ends_with_the_same_weights(tmp_path: Path)
     wanted = ["0 True", "-9 False", "-9 False", "0 True"]
     assert done.stdout.splitlines() == wanted, done.stderr
     one, two = (onnx.load(tmp_path / name) for name in ("whole.onnx", "m.onnx"))
+    assert "whole network" in load_classifier(tmp_path / "m.onnx").info.recipe
     del one.metadata_props[:], two.metadata_props[:]  # the record names the file
     assert one == two
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["photos"]
+
+
+def test_a_network_that_is_as_good_as_the_head_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the head has every choosing face right, its standard error is 0."""
+    monkeypatch.setattr("mien.own.run.require_extra", lambda *needed: None)
+    monkeypatch.setattr("mien.own.run.train_network", lambda start, *given, **more: (start, 1.0))
+    data = crops(tmp_path / "photos", {"a": 24, "b": 24})
+    made = mien.finetune(data, out=tmp_path / "m.onnx", faces=True, method="network")
+    assert made.method == "linear"
 
 
 def test_weights_are_read_back_from_int8() -> None:
