@@ -220,6 +220,22 @@ def test_an_empty_class_is_named_and_left_out(tmp_path: Path) -> None:
     assert made.info.labels == ("a", "b")
 
 
+def test_images_that_are_passed_over_are_unread_as_for_predict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = crops(tmp_path / "photos", {"a": 10, "b": 10})
+    for name in ("notes.txt", "._0.png", "clip.mp4"):
+        (data / "a" / name).write_bytes(b"")
+    command = ["finetune", str(data), "--faces", "--method", "linear", "--out"]
+    assert main([*command, str(tmp_path / "m.onnx")]) == 0
+    for name in ("IMG_1.CR2", ".hid.png"):
+        (data / "a" / name).write_bytes(b"")
+    capsys.readouterr()
+    assert main([*command, str(tmp_path / "n.onnx")]) == 1
+    assert "left out, CR2 is not read: 1 (a/IMG_1.CR2)" in capsys.readouterr().err
+    assert list_photos(data).unread == 2
+
+
 def test_two_classes_with_the_same_photos(tmp_path: Path) -> None:
     data = crops(tmp_path / "photos", {"a": 12})
     (data / "b").mkdir()

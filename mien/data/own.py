@@ -17,9 +17,9 @@ from mien._system import mode_of
 from mien.data.dataset import ROLE_OF
 from mien.data.folders import SPLIT_FOLDERS, list_folder
 from mien.data.parquet import image_bytes, image_column, parquet_schema, read_table
-from mien.errors import DataError, ImageError, first_line
+from mien.errors import DataError, MienError, first_line
 from mien.results import Box
-from mien.sources import SUFFIXES, LeftOut, find_images
+from mien.sources import SUFFIXES, LeftOut, OnLeftOut, find_images
 from mien.text import csv_table, from_cell, printable
 
 #: Most classes of a model.
@@ -60,11 +60,19 @@ class Photo:
 
 @dataclass(frozen=True)
 class Listing:
-    """The photos, and what was left out before any was read: (name, reason)."""
+    """The photos, and what was left out before any was read.
+
+    Attributes:
+        photos: that are to be read.
+        left_out: (name, reason).
+        empty: classes without a photo.
+        unread: how many of those left out are faults: rows, and images that mien does not read.
+    """
 
     photos: tuple[Photo, ...]
     left_out: tuple[tuple[str, str], ...]
     empty: tuple[str, ...] = ()
+    unread: int = 0
 
 
 def list_photos(path: str | Path, group_by: str | None = None, least_classes: int = 2) -> Listing:
@@ -149,28 +157,27 @@ def _folder(root: Path) -> Listing:
         found = [(s.name, f) for s in splits for f in list_folder(s)[0]]
     photos: list[Photo] = []
     empty: list[str] = []
+    passed: list[LeftOut] = []
     for split, folder in found:
         before = len(photos)
         # A photo of the class may lie any number of folders deep.
-        for file in _images(folder, root, left):
+        for file in _images(folder, passed.append):
             name = printable(file.relative_to(root).as_posix())
             role = ROLE_OF.get(split.lower(), "")
             photos.append(Photo(name, file, class_name(folder.name), split=role))
         if len(photos) == before:
             empty.append(class_name(folder.name))
-    known = {photo.label for photo in photos}
-    return Listing(tuple(photos), tuple(left), tuple(dict.fromkeys(set(empty) - known)))
+    left += [(file.path.relative_to(root).as_posix(), file.reason) for file in passed]
+    without = dict.fromkeys(set(empty) - {photo.label for photo in photos})
+    unread = sum(file.wanted for file in passed)
+    return Listing(tuple(photos), tuple(left), tuple(without), unread)
 
 
-def _images(folder: Path, root: Path, left: list[tuple[str, str]]) -> Iterator[Path]:
-    def passed(file: LeftOut) -> None:
-        left.append((file.path.relative_to(root).as_posix(), file.reason))
+def _images(folder: Path, on_left_out: OnLeftOut) -> Iterator[Path]:
+    def ignore(name: str, error: MienError) -> None:
+        """It holds none, or a folder in it cannot be read."""
 
-    try:
-        for found in find_images([folder], on_left_out=passed, on_error=lambda name, error: None):
-            yield Path(found)
-    except ImageError:
-        return
+    yield from map(Path, find_images([folder], on_left_out=on_left_out, on_error=ignore))
 
 
 def list_table(path: Path) -> Listing:
@@ -204,7 +211,8 @@ def list_table(path: Path) -> Listing:
         if seen[photo.name] > 1:  # another face of the photo, or a copy
             photo = replace(photo, name=f"{photo.name}#{seen[photo.name]}")
         photos.append(photo)
-    return Listing(tuple(photos), tuple(left))
+    unread = sum(why != NO_LABEL for _, why in left)
+    return Listing(tuple(photos), tuple(left), unread=unread)
 
 
 def _photo(table: Path, number: int, row: Mapping[str, Any]) -> Photo:

@@ -16,7 +16,7 @@ from mien.classify import available_cores
 from mien.data.assemble import assemble
 from mien.data.dataset import FaceDataset
 from mien.data.duplicates import exact_groups, members_by_group, near_pairs
-from mien.data.own import NO_LABEL, Listing, Photo
+from mien.data.own import Listing, Photo
 from mien.emotions import to_labels
 from mien.errors import DataError, MienError
 from mien.pipeline import Analyzer
@@ -250,7 +250,7 @@ def _examined(
         unread=len(listing.photos)
         - len(kept)
         - sum(len(left.get(reason, ())) for reason in NO_FACE)
-        + sum(name.startswith("row ") and why != NO_LABEL for name, why in listing.left_out),
+        + listing.unread,
     )
     return OwnFaces(dataset, findings, together, tuple(cut.quality for cut in kept))
 
