@@ -468,6 +468,14 @@ def test_hostile_tables(photos: Path, tmp_path: Path) -> None:
         list_photos(tmp_path / "t.jsonl")
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_a_table_in_another_encoding_is_told_what_to_do(tmp_path: Path, encoding: str) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("path,label\na.png,Ärger\n", encoding=encoding)
+    with pytest.raises(DataError, match=r"t\.csv is not UTF-8; save it anew as CSV UTF-8\."):
+        list_photos(table)
+
+
 def test_a_folder_of_other_names_is_sent_to_finetune(tmp_path: Path) -> None:
     crops(tmp_path / "p", {"bored": 2, "keen": 2})
     with pytest.raises(DataError, match="mien finetune"):

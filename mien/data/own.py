@@ -20,7 +20,7 @@ from mien.data.parquet import image_bytes, image_column, parquet_schema, read_ta
 from mien.errors import DataError, MienError, first_line
 from mien.results import Box
 from mien.sources import SUFFIXES, LeftOut, OnLeftOut, find_images
-from mien.text import csv_table, from_cell, printable
+from mien.text import NOT_UTF8, csv_table, from_cell, printable
 
 #: Most classes of a model.
 MOST_CLASSES = 1000
@@ -279,7 +279,9 @@ def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
             for row in rows:
                 if row:
                     yield dict(zip(header, map(from_cell, row), strict=False))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError:
+        raise DataError(f"{path} {NOT_UTF8}") from None
+    except (OSError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV ({first_line(error)}).") from None
 
 
