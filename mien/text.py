@@ -129,6 +129,10 @@ def csv_line(cells: Iterable[object]) -> str:
     return line.getvalue()[:-2] + "\n"
 
 
+#: What is wrong with a table that an older spreadsheet saved.
+NOT_UTF8 = "is not UTF-8; save it anew as CSV UTF-8."
+
+
 def csv_table(lines: Iterable[str], name: str) -> Iterator[list[str]]:
     """The rows of the table called ``name``, its header first.
 

@@ -33,6 +33,7 @@ from mien.own.calibrate import _threshold as threshold
 from mien.own.divide import _part as part
 from mien.own.divide import folds
 from mien.own.linear import choose, fit, temperature_of
+from mien.own.page import found_lines
 from mien.pipeline import Analyzer
 from mien.preprocess import softmax
 from mien.zoo import model_path
@@ -220,6 +221,22 @@ def test_an_empty_class_is_named_and_left_out(tmp_path: Path) -> None:
     assert made.info.labels == ("a", "b")
 
 
+def test_images_that_are_passed_over_are_unread_as_for_predict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = crops(tmp_path / "photos", {"a": 10, "b": 10})
+    for name in ("notes.txt", "._0.png", "clip.mp4"):
+        (data / "a" / name).write_bytes(b"")
+    command = ["finetune", str(data), "--faces", "--method", "linear", "--out"]
+    assert main([*command, str(tmp_path / "m.onnx")]) == 0
+    for name in ("IMG_1.CR2", ".hid.png"):
+        (data / "a" / name).write_bytes(b"")
+    capsys.readouterr()
+    assert main([*command, str(tmp_path / "n.onnx")]) == 1
+    assert "left out, CR2 is not read: 1 (a/IMG_1.CR2)" in capsys.readouterr().err
+    assert list_photos(data).unread == 2
+
+
 def test_two_classes_with_the_same_photos(tmp_path: Path) -> None:
     data = crops(tmp_path / "photos", {"a": 12})
     (data / "b").mkdir()
@@ -318,6 +335,31 @@ def test_group_by_and_tables(tmp_path: Path) -> None:
     table.write_text("name,label\nx,y\n")
     with pytest.raises(DataError, match="no column 'path'"):
         list_photos(table)
+
+
+def test_photos_without_a_group_are_counted_and_the_warning_stays(tmp_path: Path) -> None:
+    data = crops(tmp_path / "p", {"a": 12, "b": 12})
+    for file in [*data.glob("*/1*.png")]:
+        file.rename(file.with_suffix(".jpg"))
+    by = r"(\d+)\.png"
+    made = mien.finetune(data, out=tmp_path / "m.onnx", faces=True, method="linear", group_by=by)
+    found = made.findings
+    assert (found.groups, len(found.ungrouped)) == (9, 6)
+    said = "6 of 24 faces have no person or video (first: a/1.jpg)"
+    assert found_lines(found)[-1] == f"persons or videos: 9, each in one split; {said}"
+    assert any(warning.startswith(f"{said}, so nothing says") for warning in made.warnings)
+
+
+def test_a_group_is_one_however_its_letters_are_composed(tmp_path: Path) -> None:
+    data = crops(tmp_path / "p", {"a": 1, "b": 1})
+    names = ("a/Ren\u00e9_1.png", "b/Rene\u0301_2.png")
+    for name in names:
+        (data / name[0] / "0.png").rename(data / name)
+    assert {p.group for p in list_photos(data, "/([^_]+)").photos} == {"Ren\u00e9"}
+    table = tmp_path / "t.csv"
+    rows = [f"p/{name},{name[0]},{name[2:-6]}\n" for name in names]
+    table.write_text("".join(["path,label,group\n", *rows]), encoding="utf-8")
+    assert {p.group for p in list_photos(table).photos} == {"Ren\u00e9"}
 
 
 def test_an_empty_label_is_not_taken_from_another_column(tmp_path: Path) -> None:
@@ -437,6 +479,14 @@ def test_hostile_tables(photos: Path, tmp_path: Path) -> None:
         list_photos(tmp_path / "t.jsonl")
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_a_table_in_another_encoding_is_told_what_to_do(tmp_path: Path, encoding: str) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("path,label\na.png,Ärger\n", encoding=encoding)
+    with pytest.raises(DataError, match=r"t\.csv is not UTF-8; save it anew as CSV UTF-8\."):
+        list_photos(table)
+
+
 def test_a_folder_of_other_names_is_sent_to_finetune(tmp_path: Path) -> None:
     crops(tmp_path / "p", {"bored": 2, "keen": 2})
     with pytest.raises(DataError, match="mien finetune"):
@@ -447,8 +497,12 @@ def test_a_folder_of_other_names_is_sent_to_finetune(tmp_path: Path) -> None:
 #: takes as long as the training.
 NETWORK = """
     import os, signal, sys, traceback
-    import mien, mien.own.network, mien.train.checkpoint as checkpoint, torch._dynamo
+    import mien, mien.own.network, mien.own.run, mien.train.checkpoint as checkpoint, torch._dynamo
     write = checkpoint.write_weights
+    train = mien.own.run.train_network
+    def taken(*given, **more):
+        return train(*given, **more)[0], 2.0  # better than any head
+    mien.own.run.train_network = taken
     def run(out, stop):
         def killed(path, found):
             nonlocal stop
@@ -487,9 +541,21 @@ def test_a_killed_network_goes_on_and_ends_with_the_same_weights(tmp_path: Path)
     wanted = ["0 True", "-9 False", "-9 False", "0 True"]
     assert done.stdout.splitlines() == wanted, done.stderr
     one, two = (onnx.load(tmp_path / name) for name in ("whole.onnx", "m.onnx"))
+    assert "whole network" in load_classifier(tmp_path / "m.onnx").info.recipe
     del one.metadata_props[:], two.metadata_props[:]  # the record names the file
     assert one == two
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["photos"]
+
+
+def test_a_network_that_is_as_good_as_the_head_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the head has every choosing face right, its standard error is 0."""
+    monkeypatch.setattr("mien.own.run.require_extra", lambda *needed: None)
+    monkeypatch.setattr("mien.own.run.train_network", lambda start, *given, **more: (start, 1.0))
+    data = crops(tmp_path / "photos", {"a": 24, "b": 24})
+    made = mien.finetune(data, out=tmp_path / "m.onnx", faces=True, method="network")
+    assert made.method == "linear"
 
 
 def test_weights_are_read_back_from_int8() -> None:
@@ -645,6 +711,31 @@ def test_split_all_scores_a_plain_folder(
     assert "--split all" in capsys.readouterr().err
 
 
+def test_photos_of_one_class_are_scored(
+    made: mien.FinetuneResult, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    happy = tmp_path / "team" / "happy"
+    happy.mkdir(parents=True)
+    for k, file in enumerate(sorted((photos / "plain").iterdir())[:4]):
+        image = cv2.GaussianBlur(cv2.imread(str(file)), (0, 0), 1.5)  # which `made` did not see
+        cv2.imwrite(str(happy / file.name), image[: image.shape[0] - k])  # of several sizes
+    found = evaluated(capsys, "mien_photo", "--data", str(tmp_path / "team"), "--split", "all")
+    assert found["n"] == 4
+    happy.rename(happy.with_name("plain"))
+    assert evaluated(capsys, str(made.path), "--data", str(tmp_path / "team"))["n"] == 4
+    for k, file in enumerate(happy.with_name("plain").iterdir()):
+        cv2.imwrite(str(file), np.full((200, 200 + k, 3), 127, np.uint8))
+    happy.with_name("plain").rename(happy)
+    command = ["--data", str(tmp_path / "team"), "--split", "all"]
+    for model in ("mien_photo", str(made.path)):
+        assert main(["evaluate", model, *command]) == 2
+        said = "0 class has a face (4 photos left out, most: no face found); one is needed."
+        assert said in capsys.readouterr().err
+    crops(tmp_path / "crops", {"sad": 4})
+    found = evaluated(capsys, "mien_photo", "--data", str(tmp_path / "crops"), "--split", "all")
+    assert found["n"] == 4
+
+
 def test_split_all_leaves_out_what_was_learned(
     made: mien.FinetuneResult, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -652,6 +743,34 @@ def test_split_all_leaves_out_what_was_learned(
     assert (found["n"], found["split"]) == (made.report.n, "all")
     assert main(["evaluate", str(made.path), "--data", str(photos), "--split", "all"]) == 0
     assert "faces that the model learned from" in capsys.readouterr().err
+
+
+def test_evaluate_names_the_photos_that_it_does_not_score(
+    made: mien.FinetuneResult, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, source in (("happy", "plain"), ("angry", "bar")):
+        (tmp_path / "team" / name).mkdir(parents=True)
+        for file in sorted((photos / source).iterdir())[:4]:
+            (tmp_path / "team" / name / file.name).write_bytes(file.read_bytes())
+    happy = tmp_path / "team" / "happy"
+    cv2.imwrite(str(happy / "blank.png"), np.full((200, 200, 3), 127, np.uint8))
+    command = ["evaluate", "mien_photo", "--data", str(tmp_path / "team"), "--split", "all"]
+    assert main([*command, "--format", "json"]) == 0
+    told = capsys.readouterr()
+    assert "left out, no face found: 1 (happy/blank.png)" in told.err
+    notes = json.loads(told.out)["notes"]
+    assert "Photos left out, no face found: 1 (happy/blank.png)." in notes
+    (happy / "bad.png").write_bytes(b"no image")
+    assert main(command) == 1
+    told = capsys.readouterr()
+    assert "happy/bad.png" in told.err
+    assert "happy/bad.png" in told.out
+    happy.rename(happy.with_name("plain"))
+    happy.with_name("angry").rename(happy.with_name("bar"))
+    for file in happy.with_name("plain").glob("*.jpg"):
+        cv2.imwrite(str(file), cv2.GaussianBlur(cv2.imread(str(file)), (0, 0), 1.5))
+    assert main(["evaluate", str(made.path), "--data", str(tmp_path / "team")]) == 1
+    assert "plain/bad.png" in capsys.readouterr().err
 
 
 def test_train_and_val_are_enough_and_keep_their_names(

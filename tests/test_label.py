@@ -185,6 +185,12 @@ def test_tables_that_spreadsheets_and_names_make_odd(
     table.write_text(f"{columns},note,note\n")
     with pytest.raises(DataError, match=r"t\.csv has two columns 'note'"):
         Labelling(photos, table)
+    table.write_text(f"{columns}\nx.png,Ärger,1,2,3,4\n", encoding="cp1252")
+    with pytest.raises(DataError, match=r"t\.csv is not UTF-8; save it anew"):
+        Labelling(photos, table)
+    table.write_text(f"{columns.title()},Age\nx.png,calm,1,2,3,4,30\n")
+    kept = Labelling(photos, table)
+    assert (kept.columns, kept.rows[0]["label"]) == ((*COLUMNS, "Age"), "calm")
     line = f"{columns}\nx.png,calm,'-0.31,2,3,4\n"
     table.write_text(line.replace(",", ";"))  # as European spreadsheets save it
     (photos / "00.png").rename(photos / " c.png")

@@ -148,6 +148,21 @@ def test_own_folders_and_the_verb(
         read_class_folders(tmp_path / "none")
 
 
+def test_folders_whose_names_are_no_expressions_are_named(
+    tmp_path: Path, portrait: NDArray[np.uint8], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("happy", "suprise", "qqq", ".thumbs"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "own" / name / "a.png"), portrait)
+    (tmp_path / "own" / "texts").mkdir()
+    arguments = ["panel", "--photos", str(tmp_path / "own"), "--half", "all", "--json"]
+    assert main([*arguments, "--condition", "clean"]) == 0
+    told = capsys.readouterr()
+    left = "left out, named by no expression: qqq, suprise (did you mean 'surprise'?)"
+    assert told.err == f"own: own photos; {left}\n"
+    assert json.loads(told.out)["remarks"] == {"own": f"own photos; {left}"}
+
+
 def test_folders_of_one_name_and_photos_that_cannot_be_read(
     tmp_path: Path, portrait: NDArray[np.uint8], capsys: pytest.CaptureFixture[str]
 ) -> None:

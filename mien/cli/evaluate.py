@@ -9,7 +9,7 @@ import typer
 
 from mien.atomic import make_folder
 from mien.cli import _options as opt
-from mien.cli._console import command_line, print_report, say, wrote
+from mien.cli._console import command_line, print_report, say, say_found, wrote
 from mien.cli._options import load_model, option
 from mien.errors import DataError, ModelError, require_extra
 from mien.report.document import Table
@@ -76,6 +76,8 @@ def evaluate(
     protocol = samples.splits.protocol
     if out is not None:
         make_folder(out)  # not only when all is scored
+    if samples.findings is not None:
+        say_found(samples.findings)
     if samples.left_out:
         say(f"left out: {samples.left_out:,} faces that the model learned from")
     side, (height, width) = classifier.info.input_size, samples.chosen.images.shape[1:]
@@ -98,6 +100,7 @@ def evaluate(
         protocol=protocol,
         split=samples.split,
         command=command_line(),
+        notes=samples.notes,
     )
     if out is not None:
         wrote(*write_report(report, out).values())
@@ -110,6 +113,7 @@ def evaluate(
         typer.echo(to_markdown(report))
     else:
         _print(report)
+    raise typer.Exit(1 if samples.findings is not None and samples.findings.unread else 0)
 
 
 def _record(model: str, report: Report, name: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mien import zoo
-from mien.cli._console import say, wrote
+from mien.cli._console import say, say_found, wrote
 from mien.cli._image import check_name, write_image
 from mien.cli._options import MODEL_HELP, Detector, Faces, Json, argument, load_model, option
 from mien.errors import DataError, ImageError, ModelError, OutputError
@@ -110,6 +110,8 @@ def _mean(
     from mien.explain.paint import paint_mean
 
     samples = samples_of(classifier, data, None, split)
+    if samples.findings is not None:
+        say_found(samples.findings)
     call, classes = resolved(classifier)
     how = {"patch": patch, "stride": stride}
     found = mean_maps(

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mien import zoo
 from mien.atomic import make_folder
-from mien.cli._console import wrote
+from mien.cli._console import say, wrote
 from mien.cli._options import Json, argument, option
 from mien.text import counted, printable
 
@@ -50,6 +50,9 @@ def panel(
 
     analyzer = Analyzer(model or zoo.DEFAULT)
     sets = _own_sets(photos or [])
+    for own in sets:
+        if own.left_out:
+            say(f"{own.name}: {own.remark}")
     if data is not None or not sets:
         sets += load_sets(data or default_data_path())
     if out is not None:

@@ -11,7 +11,7 @@ import typer
 from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from mien.cli import _options as opt
-from mien.cli._console import command_line, messages, print_report, progress, wrote
+from mien.cli._console import command_line, messages, print_report, progress, say_found, wrote
 from mien.cli._image import check_name, write_image
 from mien.cli._options import load_model, option
 from mien.errors import DataError
@@ -71,6 +71,8 @@ def robustness(
     other = read_report(baseline) if baseline is not None else None
     classifier = load_model(model)
     samples = samples_of(classifier, data, name, split)
+    if samples.findings is not None:
+        say_found(samples.findings)
     facts = facts_of(classifier, model)
     if other is not None:
         _fits(other, samples, facts, classifier, (corruption, severity, limit, flip))

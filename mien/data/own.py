@@ -17,10 +17,10 @@ from mien._system import mode_of
 from mien.data.dataset import ROLE_OF
 from mien.data.folders import SPLIT_FOLDERS, list_folder
 from mien.data.parquet import image_bytes, image_column, parquet_schema, read_table
-from mien.errors import DataError, ImageError, first_line
+from mien.errors import DataError, MienError, first_line
 from mien.results import Box
-from mien.sources import SUFFIXES, LeftOut, find_images
-from mien.text import csv_table, from_cell, printable
+from mien.sources import SUFFIXES, LeftOut, OnLeftOut, find_images
+from mien.text import NOT_UTF8, csv_table, from_cell, printable
 
 #: Most classes of a model.
 MOST_CLASSES = 1000
@@ -60,14 +60,22 @@ class Photo:
 
 @dataclass(frozen=True)
 class Listing:
-    """The photos, and what was left out before any was read: (name, reason)."""
+    """The photos, and what was left out before any was read.
+
+    Attributes:
+        photos: that are to be read.
+        left_out: (name, reason).
+        empty: classes without a photo.
+        unread: how many of those left out are faults: rows, and images that mien does not read.
+    """
 
     photos: tuple[Photo, ...]
     left_out: tuple[tuple[str, str], ...]
     empty: tuple[str, ...] = ()
+    unread: int = 0
 
 
-def list_photos(path: str | Path, group_by: str | None = None) -> Listing:
+def list_photos(path: str | Path, group_by: str | None = None, least_classes: int = 2) -> Listing:
     """The photos of a folder of class folders, or of a table.
 
     Args:
@@ -76,9 +84,10 @@ def list_photos(path: str | Path, group_by: str | None = None) -> Listing:
             wanted group, split and box (``x,y,width,height``).
         group_by: a regular expression; what its first group, or the whole, matches in a photo's
             path names the person or video that it shows.
+        least_classes: to learn from takes two; to score on, one is enough.
 
     Raises:
-        DataError: nothing usable is there, fewer than two classes or more than 1,000; the
+        DataError: nothing usable is there, fewer than ``least_classes`` or more than 1,000; the
             expression is none.
     """
     path = Path(path)
@@ -98,7 +107,7 @@ def list_photos(path: str | Path, group_by: str | None = None) -> Listing:
     if not listing.photos:
         why = f" ({listing.left_out[0][0]}: {listing.left_out[0][1]})" if listing.left_out else ""
         raise DataError(f"{path} holds no labelled photos{why}; give class folders of photos.")
-    if classes < 2:
+    if classes < least_classes:
         label = printable(listing.photos[0].label)
         raise DataError(f"{path} holds one class alone, {label!r}; a second one is needed.")
     if classes > MOST_CLASSES:
@@ -107,15 +116,20 @@ def list_photos(path: str | Path, group_by: str | None = None) -> Listing:
 
 
 def _grouped(photo: Photo, pattern: re.Pattern[str]) -> Photo:
-    found = pattern.search(photo.name)
+    found = pattern.search(_composed(photo.name))
     if found is None:
         return photo
     return replace(photo, group=(found.group(1) if pattern.groups else found.group()) or "")
 
 
+def _composed(text: str) -> str:
+    """Without blanks at its ends, and the same whichever system wrote it: macOS takes é apart."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
 def class_name(text: str) -> str:
     """A class's name as every output shows it: composed, without blanks at its ends."""
-    return printable(unicodedata.normalize("NFC", text).strip())
+    return printable(_composed(text))
 
 
 def place_of(folders: Sequence[str]) -> tuple[str, str]:
@@ -143,28 +157,27 @@ def _folder(root: Path) -> Listing:
         found = [(s.name, f) for s in splits for f in list_folder(s)[0]]
     photos: list[Photo] = []
     empty: list[str] = []
+    passed: list[LeftOut] = []
     for split, folder in found:
         before = len(photos)
         # A photo of the class may lie any number of folders deep.
-        for file in _images(folder, root, left):
+        for file in _images(folder, passed.append):
             name = printable(file.relative_to(root).as_posix())
             role = ROLE_OF.get(split.lower(), "")
             photos.append(Photo(name, file, class_name(folder.name), split=role))
         if len(photos) == before:
             empty.append(class_name(folder.name))
-    known = {photo.label for photo in photos}
-    return Listing(tuple(photos), tuple(left), tuple(dict.fromkeys(set(empty) - known)))
+    left += [(file.path.relative_to(root).as_posix(), file.reason) for file in passed]
+    without = dict.fromkeys(set(empty) - {photo.label for photo in photos})
+    unread = sum(file.wanted for file in passed)
+    return Listing(tuple(photos), tuple(left), tuple(without), unread)
 
 
-def _images(folder: Path, root: Path, left: list[tuple[str, str]]) -> Iterator[Path]:
-    def passed(file: LeftOut) -> None:
-        left.append((file.path.relative_to(root).as_posix(), file.reason))
+def _images(folder: Path, on_left_out: OnLeftOut) -> Iterator[Path]:
+    def ignore(name: str, error: MienError) -> None:
+        """It holds none, or a folder in it cannot be read."""
 
-    try:
-        for found in find_images([folder], on_left_out=passed, on_error=lambda name, error: None):
-            yield Path(found)
-    except ImageError:
-        return
+    yield from map(Path, find_images([folder], on_left_out=on_left_out, on_error=ignore))
 
 
 def list_table(path: Path) -> Listing:
@@ -198,7 +211,8 @@ def list_table(path: Path) -> Listing:
         if seen[photo.name] > 1:  # another face of the photo, or a copy
             photo = replace(photo, name=f"{photo.name}#{seen[photo.name]}")
         photos.append(photo)
-    return Listing(tuple(photos), tuple(left))
+    unread = sum(why != NO_LABEL for _, why in left)
+    return Listing(tuple(photos), tuple(left), unread=unread)
 
 
 def _photo(table: Path, number: int, row: Mapping[str, Any]) -> Photo:
@@ -225,7 +239,7 @@ def _photo(table: Path, number: int, row: Mapping[str, Any]) -> Photo:
         raise ValueError(f"there is no file {name!r}")
     role, marked = ROLE_OF.get(split, ""), _box(row)
     name = printable(name) or f"row {number}"
-    return Photo(name, source, label, cell("group").strip(), role, marked)
+    return Photo(name, source, label, _composed(cell("group")), role, marked)
 
 
 def _box(row: Mapping[str, Any]) -> Box | None:
@@ -265,7 +279,9 @@ def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
             for row in rows:
                 if row:
                     yield dict(zip(header, map(from_cell, row), strict=False))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError:
+        raise DataError(f"{path} {NOT_UTF8}") from None
+    except (OSError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV ({first_line(error)}).") from None
 
 

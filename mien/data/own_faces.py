@@ -16,7 +16,7 @@ from mien.classify import available_cores
 from mien.data.assemble import assemble
 from mien.data.dataset import FaceDataset
 from mien.data.duplicates import exact_groups, members_by_group, near_pairs
-from mien.data.own import NO_LABEL, Listing, Photo
+from mien.data.own import Listing, Photo
 from mien.emotions import to_labels
 from mien.errors import DataError, MienError
 from mien.pipeline import Analyzer
@@ -43,6 +43,7 @@ class Findings:
             image.
         conflicts: groups of identical faces in different classes, by id.
         groups: persons or videos; 0 where none are known.
+        ungrouped: where some are known, the faces that have none, by id.
         shared: groups, or sets of like faces, that lie in two of the given splits.
         unread: photos and rows that could not be read.
     """
@@ -57,12 +58,20 @@ class Findings:
     near: int = 0
     conflicts: tuple[tuple[str, ...], ...] = ()
     groups: int = 0
+    ungrouped: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
     unread: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
+
+    def left_out_lines(self) -> list[str]:
+        """What was left out, a line a reason, the commonest first."""
+        return [
+            f"left out, {reason}: {len(names):,} ({', '.join(names[:3])}{', …' * (len(names) > 3)})"
+            for reason, names in sorted(self.left_out.items(), key=lambda item: -len(item[1]))
+        ]
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,7 @@ def read_own(
     analyzer: Analyzer,
     *,
     faces: bool = False,
+    least_classes: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> OwnFaces:
     """Read the listed photos and cut the face out of each.
@@ -168,10 +178,11 @@ def read_own(
     Args:
         analyzer: finds the faces and says how a crop is framed.
         faces: the photos already are faces.
+        least_classes: that must have a face.
         progress: called with (photos done, photos in all).
 
     Raises:
-        DataError: fewer than two classes have a face.
+        DataError: fewer than ``least_classes`` have a face.
     """
     kept: list[Cut] = []
     left: dict[str, list[str]] = {}
@@ -183,11 +194,12 @@ def read_own(
         else:
             kept += cuts
     counts = Counter(cut.photo.label for cut in kept)
-    if len(counts) < 2:
+    if len(counts) < least_classes:
         gone = sum(map(len, left.values()))
         raise DataError(
             f"{source}: {len(counts)} class has a face ({gone:,} photos left out, most: "
-            f"{max(left, key=lambda r: len(left[r])) if left else 'none'}); two are needed."
+            f"{max(left, key=lambda r: len(left[r])) if left else 'none'}); "
+            f"{('one is', 'two are')[least_classes - 1]} needed."
         )
     names = sorted(counts)
     labels = to_labels(names)
@@ -233,11 +245,12 @@ def _examined(
         near=len(pairs),
         conflicts=tuple(tuple(ids[rows].tolist()) for rows in conflicts),
         groups=len(set(groups.tolist()) - {""}),
+        ungrouped=tuple(ids[groups == ""].tolist()) if groups.any() else (),
         shared=tuple(str(groups[rows[0]] or ids[rows[0]]) for rows in shared),
         unread=len(listing.photos)
         - len(kept)
         - sum(len(left.get(reason, ())) for reason in NO_FACE)
-        + sum(name.startswith("row ") and why != NO_LABEL for name, why in listing.left_out),
+        + listing.unread,
     )
     return OwnFaces(dataset, findings, together, tuple(cut.quality for cut in kept))
 

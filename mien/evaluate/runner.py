@@ -92,6 +92,7 @@ class About(TypedDict, total=False):
     protocol: str
     split: str
     command: str
+    notes: tuple[str, ...]
 
 
 def evaluate(
@@ -157,6 +158,7 @@ def report_on(
     protocol: str = "",
     split: str = "",
     command: str = "",
+    notes: tuple[str, ...] = (),
     seconds: float = 0.0,
 ) -> Report:
     """The report of probabilities that were computed before.
@@ -169,7 +171,7 @@ def report_on(
         exclude_unknown: leave out, and count, samples of a class the model has not (CK+ contempt
             for a FER2013 model) instead of refusing.
         mistakes: how many of the most confident mistakes the report keeps.
-        tta, model, protocol, split, command, seconds: said in the report.
+        tta, model, protocol, split, command, notes, seconds: said in the report.
 
     Raises:
         DataError: classes that do not fit, or ids that do not match.
@@ -197,7 +199,7 @@ def report_on(
         seed=seed,
         seconds=seconds,
         mistakes=_worst(joined, dataset, mistakes),
-        notes=tuple(suspicions(scores.confusion, scores.classes)),
+        notes=(*notes, *suspicions(scores.confusion, scores.classes)),
         versions=versions(),
         command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

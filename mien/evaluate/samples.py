@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mien.data.dataset import PROTOCOLS_OF_OWN, FaceDataset, Splits, fingerprint, sha256_of_ids
 from mien.data.duplicates import without_twins
 from mien.data.own import list_photos
-from mien.data.own_faces import OwnFaces, read_own
+from mien.data.own_faces import Findings, OwnFaces, read_own
 from mien.data.readers import default_data_path, read_dataset, read_for_protocol
 from mien.data.splits import (
     FER2013_ROLES,
@@ -45,12 +45,20 @@ class Samples:
         splits: of its protocol, which also gave the labels.
         role: "train", "val", "test" or "all".
         left_out: faces that the model learned from.
+        findings: what was found in one's own photos; None for a dataset of faces.
     """
 
     dataset: FaceDataset
     splits: Splits
     role: str
     left_out: int = 0
+    findings: Findings | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Which photos are not scored, and why, a sentence a reason."""
+        lines = self.findings.left_out_lines() if self.findings else []
+        return tuple(f"Photos {line}." for line in lines)
 
     @cached_property
     def chosen(self) -> FaceDataset:
@@ -99,6 +107,7 @@ def read_photos(
     *,
     faces: bool = False,
     group_by: str | None = None,
+    least_classes: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> OwnFaces:
     """Anybody's labelled photos, whose faces are cut as ``classifier`` takes them.
@@ -107,14 +116,14 @@ def read_photos(
 
     Args:
         classifier: a loaded ONNX file.
-        source, group_by: see :func:`mien.data.own.list_photos`.
+        source, group_by, least_classes: see :func:`mien.data.own.list_photos`.
         faces: the photos already are faces.
         progress: called with (photos done, photos in all).
 
     Raises:
         DataError: the photos cannot be used.
     """
-    listing = list_photos(source, group_by)
+    listing = list_photos(source, group_by, least_classes)
     names = {photo.label: photo.label for photo in listing.photos}
     for name in names:
         with suppress(DataError):
@@ -122,23 +131,28 @@ def read_photos(
                 names[name] = e.value if e in classifier.info.labels else name
     photos = tuple(replace(photo, label=names[photo.label]) for photo in listing.photos)
     listing, analyzer = replace(listing, photos=photos), Analyzer(classifier.path)
-    return read_own(listing, source, analyzer, faces=faces, progress=progress)
+    return read_own(
+        listing, source, analyzer, faces=faces, least_classes=least_classes, progress=progress
+    )
 
 
 def _own_samples(classifier: Any, source: Path, split: str) -> Samples:
     """Photos for a model of own classes: what it has not seen, or for "train" what it has."""
     protocol = classifier.info.protocol
     faces = protocol == PROTOCOLS_OF_OWN[1]
-    dataset = read_photos(classifier, source, faces=faces).dataset
+    own = read_photos(classifier, source, faces=faces, least_classes=1)
+    dataset = own.dataset
     test = unseen(classifier, dataset).ids
     ids = {"train": np.setdiff1d(dataset.ids, test), "val": test[:0], "test": test, ALL: test}
     role = split if split in ("train", ALL) else "test"
     splits = Splits(protocol, classifier.info.seed or 0, ids)
-    return Samples(dataset, splits, role, 0 if role == "train" else len(ids["train"]))
+    left_out = 0 if role == "train" else len(ids["train"])
+    return Samples(dataset, splits, role, left_out, own.findings)
 
 
 def _whole(classifier: Any, source: Path, name: str | None) -> Samples:
     """All of a dataset of faces, or of a folder or table of photos."""
+    findings = None
     try:
         dataset = read_dataset(source, name)
         side = dataset.images.shape[1]
@@ -148,11 +162,13 @@ def _whole(classifier: Any, source: Path, name: str | None) -> Samples:
         crops, refusal = False, error
     if not crops:
         try:
-            dataset = read_photos(classifier, source).dataset
-        except DataError as error:
+            list_photos(source, least_classes=1)
+        except DataError as error:  # nor photos: why it is no dataset says more
             raise refusal or error from None
+        own = read_photos(classifier, source, least_classes=1)
+        dataset, findings = own.dataset, own.findings
     none = dict.fromkeys(("train", "val", "test"), dataset.ids[:0])
-    return Samples(dataset, Splits("", 0, {**none, ALL: dataset.ids}), ALL)
+    return Samples(dataset, Splits("", 0, {**none, ALL: dataset.ids}), ALL, findings=findings)
 
 
 def samples_of(

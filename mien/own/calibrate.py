@@ -23,7 +23,7 @@ from mien.modelinfo import ModelInfo
 from mien.onnxfile.head import with_record
 from mien.own.divide import folds
 from mien.own.linear import FOLDS, temperature_of
-from mien.own.page import NO_GROUPS
+from mien.own.page import group_warnings
 from mien.own.run import check_target
 from mien.preprocess import softmax
 from mien.quality import RULE, log_odds
@@ -162,9 +162,7 @@ def _warnings(faces: int, findings: Findings) -> tuple[str, ...]:
     found = []
     if faces < FEW:
         found.append(f"{faces} faces are few: with under {FEW} every figure here is rough.")
-    if not findings.groups:
-        found.append(NO_GROUPS)
-    return tuple(found)
+    return (*found, *group_warnings(findings))
 
 
 def _refitted(info: ModelInfo, fit: Fit) -> ModelInfo:

@@ -21,11 +21,6 @@ from mien.text import counted
 #: A class with fewer scored faces says next to nothing: one more right answer moves it by more
 #: than 10 points. And with fewer faces in all, little can be learned.
 FEW_SCORED, FEW = 10, 20
-#: A warning of figures of photos without groups.
-NO_GROUPS = (
-    "Nothing says which photos show the same person: if people come several times, the figures "
-    "are too good; give a group column or --group-by."
-)
 #: The last doubling of photos must have gained so much for more to be advised.
 GAIN = 0.01
 
@@ -34,18 +29,13 @@ Curve = tuple[tuple[int, float], ...]
 
 def found_lines(found: Findings) -> list[str]:
     """What was found, a line each, for the terminal and the report."""
-    left = sum(map(len, found.left_out.values()))
     lines = [
         f"{counted(found.photos, 'photo')}, {counted(found.faces, 'face')}, "
         f"{len(found.classes):,} classes: "
         + ", ".join(f"{name} {n:,}" for name, n in list(found.classes.items())[:12])
         + (", …" if len(found.classes) > 12 else "")
     ]
-    for reason, names in sorted(found.left_out.items(), key=lambda item: -len(item[1])):
-        more = ", …" if len(names) > 3 else ""
-        lines.append(f"left out, {reason}: {len(names):,} ({', '.join(names[:3])}{more})")
-    if left == 0:
-        lines.append("left out: none")
+    lines += found.left_out_lines() or ["left out: none"]
     if found.empty:
         lines.append(f"no face in class {', '.join(map(repr, found.empty[:5]))}: it is left out")
     if found.several:
@@ -55,7 +45,8 @@ def found_lines(found: Findings) -> list[str]:
         "they are kept in one split"
     )
     if found.groups:
-        lines.append(f"persons or videos: {found.groups:,}, each in one split")
+        but = f"; {_ungrouped(found)}" if found.ungrouped else ""
+        lines.append(f"persons or videos: {found.groups:,}, each in one split{but}")
     return lines
 
 
@@ -87,9 +78,26 @@ def warnings_of(
             f"{counted(len(found.shared), 'person, video or image')} of two of the given splits "
             f"(first: {found.shared[0]}): the figures are too good."
         )
-    if found.groups == 0:
-        said.append(NO_GROUPS)
-    return (*said, *report.notes)
+    return (*said, *group_warnings(found), *report.notes)
+
+
+def group_warnings(found: Findings) -> tuple[str, ...]:
+    """A warning of photos without groups."""
+    if found.ungrouped:
+        nothing = f"{_ungrouped(found)}, so nothing says which of them show the same one"
+    elif not found.groups:
+        nothing = "Nothing says which photos show the same person"
+    else:
+        return ()
+    return (
+        f"{nothing}: if people come several times, the figures are too good; give a group column "
+        "or --group-by.",
+    )
+
+
+def _ungrouped(found: Findings) -> str:
+    some, first = len(found.ungrouped), found.ungrouped[0]
+    return f"{some:,} of {counted(found.faces, 'face')} have no person or video (first: {first})"
 
 
 def _has(names: list[str]) -> str:

@@ -241,7 +241,7 @@ def _learn(
             epochs=order.epochs,
         )
         # Its epoch was chosen on this very part: a gain within the part's standard error is none.
-        if accuracy >= before + math.sqrt(before * (1 - before) / len(val)):
+        if accuracy > before + math.sqrt(before * (1 - before) / len(val)):
             return found, classifier_of(found).info, method, chosen, splits, scored
     return made(chosen.linear), info, "linear", chosen, splits, scored
 

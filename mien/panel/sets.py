@@ -19,8 +19,8 @@ from mien.data.parquet import image_bytes, parquet_schema, read_table
 from mien.data.photo_set import MUXSPACE_TRAINED, held_out_subject, number_of
 from mien.data.photos import PhotoDataset
 from mien.data.readers import read_photo_dataset
-from mien.emotions import Emotion, Label, parse_emotion
-from mien.errors import DataError
+from mien.emotions import ALL, Emotion, Label, parse_emotion
+from mien.errors import DataError, nearest
 from mien.images import read_image
 from mien.sources import SUFFIXES, UNREAD_SUFFIXES
 
@@ -61,12 +61,19 @@ class PanelPhoto:
 
 @dataclass(frozen=True)
 class PanelSet:
-    """Photos of one source; ``crops`` says that each already is a face cut out."""
+    """Photos of one source.
+
+    Attributes:
+        remark: what the report says of them.
+        crops: each already is a face cut out.
+        left_out: folders of photos whose names are no expressions.
+    """
 
     name: str
     photos: Sequence[PanelPhoto]
     remark: str = ""
     crops: bool = False
+    left_out: tuple[str, ...] = ()
 
     def of_half(self, half: str) -> PanelSet:
         """The photos of one half. Raises DataError for an unknown one."""
@@ -218,21 +225,32 @@ def read_class_folders(folder: Path) -> PanelSet:
         DataError: no folder is named by an expression, or none holds an image.
     """
     photos = []
+    left_out = []
     for sub in sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []:
+        inside = sorted(p for p in sub.rglob("*") if p.is_file() and p.name[0] != ".")
+        files = [p for p in inside if p.suffix.lower() in SUFFIXES | UNREAD_SUFFIXES]
         try:
             label = parse_emotion(sub.name)
         except DataError:
+            if files and sub.name[0] != ".":
+                left_out.append(sub.name)
             continue
-        for file in sorted(p for p in sub.rglob("*") if p.is_file() and p.name[0] != "."):
-            if file.suffix.lower() not in SUFFIXES | UNREAD_SUFFIXES:
-                continue
+        for file in files:
             name = file.relative_to(folder).as_posix()
             photos.append(PanelPhoto(name, label, name, partial(read_image, file)))
     if not photos:
         raise DataError(
             f"{folder} holds no photos in folders named by expression, such as {folder}/happy."
         )
-    return PanelSet(folder.resolve().name, photos, "own photos")
+    remark = "own photos"
+    if left_out:
+        remark += f"; left out, named by no expression: {', '.join(map(_with_nearest, left_out))}"
+    return PanelSet(folder.resolve().name, photos, remark, left_out=tuple(left_out))
+
+
+def _with_nearest(name: str) -> str:
+    near = nearest(name.lower(), ALL, "").removeprefix("; ")
+    return f"{name} ({near})" if near else name
 
 
 def _bgr(face: Image) -> Image:

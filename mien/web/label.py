@@ -32,7 +32,7 @@ from mien.errors import DataError, MienError, OutputError, first_line
 from mien.images import read_frames
 from mien.results import Box, Result
 from mien.sources import find_images
-from mien.text import csv_line, csv_table, from_cell, printable
+from mien.text import NOT_UTF8, csv_line, csv_table, from_cell, printable
 from mien.track import iou
 from mien.web.guard import Guard
 from mien.web.metrics import Metrics
@@ -299,9 +299,12 @@ def _read(table: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             lines = list(csv_table(file, table.name))
+    except UnicodeDecodeError:
+        raise DataError(f"{table} {NOT_UTF8}") from None
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{table} cannot be gone on with ({first_line(error)}).") from None
-    header = tuple(lines[0]) or COLUMNS
+    told = ((name, name.strip().lower()) for name in lines[0])
+    header = tuple(low if low in COLUMNS else name for name, low in told) or COLUMNS
     if not set(COLUMNS) <= set(header):
         raise DataError(
             f"{table} is another table (columns: {printable(', '.join(header))}); name a new file."
