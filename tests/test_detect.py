@@ -103,6 +103,12 @@ def test_all_of_a_group_are_found_whichever_way_it_lies(group, angle):
         assert abs((roll_of(face.landmarks) - angle + 180) % 360 - 180) < 20
 
 
+def test_the_roll_of_little_faces_is_that_of_the_turn(group):
+    for angle in (10, 15):
+        found = load_detector().detect(View.whole(group, *group.shape[:2]).turned(-angle).image)
+        assert np.median([abs(roll_of(face.landmarks) - angle) for face in found]) < 5
+
+
 @pytest.mark.parametrize(("gain", "level"), [(0.06, 0), (0.1, 200)])
 def test_all_of_a_dark_or_pale_group_are_found(group, portrait, gain, level):
     group[1300:2000, 1000:1700] = cv2.resize(portrait, (700, 700))

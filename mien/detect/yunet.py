@@ -50,9 +50,6 @@ CLOSE_AREA = 1280 * 720
 TURNED_AREA = 384 * 384
 COARSE_AREA = 200 * 150
 
-#: A strip turned by 45 degrees fills a square: its sides together are kept to so many pixels.
-TURNED_SIDES = 1086
-
 #: Turns that are tried, clockwise: those of cameras first.
 TURNS = (90.0, 270.0, 180.0, 45.0, 315.0, 135.0, 225.0)
 
@@ -217,9 +214,18 @@ class YuNet:
         """Faces among candidates seen at ``angle``: those that need no look, or are confirmed."""
         out: list[Rows] = []
         around, looks = MOST_AROUND if self.turns else 0, MOST_LOOKS
-        for row in rows:
+        closest = self._sizes(*image.shape[:2])[1][1] / image.shape[1]
+        little = LITTLE_PIXELS / closest if self.turns else 0.0  # no more time for videos
+        for k, row in enumerate(rows):
             clear = row[14]
-            if row[14] < PLAIN or angle:
+            if row[14] >= PLAIN and not angle:
+                # The network puts the landmarks of a little face that leans too upright.
+                if math.sqrt(row[2] * row[3]) < little and k < MOST_LOOKS:
+                    seen = self._look(image, row, angle)
+                    if seen is not None and seen[14] >= row[14] - RISE:
+                        seen[14] = max(seen[14], row[14])
+                        row = seen
+            else:
                 looks -= 1
                 if looks < 0:
                     continue
@@ -298,9 +304,7 @@ class YuNet:
         The small faces of a large photo do not show in a small look: the first one is turned too.
         """
         height, width = first.image.shape[:2]
-        sides = _area_size(height, width, TURNED_AREA)
-        much = max(1.0, sum(sides) / TURNED_SIDES)
-        small = first.shrunk(*(max(1, int(side / much)) for side in sides))
+        small = first.shrunk(*_area_size(height, width, TURNED_AREA))
         looks = [(small, turn) for turn in TURNS]
         if self.min_face is None and first.scale < 1:
             looks += [(first, turn) for turn in TURNS]
