@@ -43,12 +43,22 @@ class View:
         scale = np.array([[width / self.image.shape[1]], [height / self.image.shape[0]]])
         return View(resize(self.image, height, width), self.matrix * scale, self.angle)
 
-    def turned(self, angle: float) -> View:
-        """This view with faces that stand ``angle`` degrees clockwise upright; its sides grow."""
+    def turned(self, angle: float, most: float = math.inf) -> View:
+        """This view with faces that stand ``angle`` degrees clockwise upright; its sides grow.
+
+        It is shrunk before where it would have more than ``most`` pixels: a strip fills a square
+        when it is turned by 45 degrees.
+        """
+        if not angle:
+            return self
         height, width = self.image.shape[:2]
         c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-        out_w = round(width * abs(c) + height * abs(s))
-        out_h = round(width * abs(s) + height * abs(c))
+        wide, high = width * abs(c) + height * abs(s), width * abs(s) + height * abs(c)
+        if (grown := (wide + 1) * (high + 1)) > most:
+            shrink = math.sqrt(most / grown)
+            smaller = self.shrunk(max(1, int(height * shrink)), max(1, int(width * shrink)))
+            return smaller.turned(angle)
+        out_w, out_h = round(wide), round(high)
         turn = np.array([[c, s, 0.0], [-s, c, 0.0]])
         turn[:, 2] = (out_w / 2, out_h / 2) - turn[:, :2] @ (width / 2, height / 2)
         image = _warp(self.image, turn, out_w, out_h)

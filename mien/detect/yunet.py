@@ -139,9 +139,8 @@ class YuNet:
             clear = full_range(image)  # itself unless it is dark or pale
             close = self._close(clear)
             found = self._seen(clear, close)
-            if clear is not image and not _sure(
-                found
-            ):  # a face on a bright wall, say, is black now
+            # A face on a bright wall, say, is black now.
+            if clear is not image and not _sure(found):
                 found = merged(np.concatenate([found, self._seen(image, self._close(image))]))
             if self.turns and not _sure(found):
                 found = self._cleared(close, found)
@@ -172,14 +171,14 @@ class YuNet:
         self, image: NDArray[np.uint8], first: View, close: View, turn: float = 0.0
     ) -> Rows:
         """Candidates at a first look and at as close a one as they call for, turned back."""
-        rows = self._candidates(image, _turned_back(first, turn, CLOSE_AREA))
+        rows = self._candidates(image, first.turned(turn, CLOSE_AREA))
         factor = _closer_by(rows, first.scale)
         if close is first or factor <= 1:
             return rows
         here = first.image.shape[:2]
         if factor * here[1] < close.image.shape[1]:
             close = close.shrunk(round(factor * here[0]), round(factor * here[1]))
-        close = _turned_back(close, turn, 2 * CLOSE_AREA)
+        close = close.turned(turn, 2 * CLOSE_AREA)
         return merged(np.concatenate([rows, self._candidates(image, close)]))
 
     def _cleared(self, close: View, found: Rows) -> Rows:
@@ -309,25 +308,11 @@ class YuNet:
         if self.min_face is None and first.scale < 1:
             looks += [(first, turn) for turn in TURNS]
         for view, turn in looks:
-            rows = self._candidates(image, _turned_back(view, turn, CLOSE_AREA))
+            rows = self._candidates(image, view.turned(turn, CLOSE_AREA))
             found = merged(np.concatenate([found, self._found(image, rows, turn)]))
             if _sure(found):
                 break
         return found
-
-
-def _turned_back(view: View, angle: float, most: int) -> View:
-    """``view`` turned, and shrunk before where it would have more than ``most`` pixels: a strip
-    fills a square when it is turned by 45 degrees."""
-    if not angle:
-        return view
-    height, width = view.image.shape[:2]
-    c, s = abs(math.cos(math.radians(angle))), abs(math.sin(math.radians(angle)))
-    grown = (width * c + height * s + 1) * (width * s + height * c + 1)
-    if grown > most:
-        shrink = math.sqrt(most / grown)
-        view = view.shrunk(max(1, int(height * shrink)), max(1, int(width * shrink)))
-    return view.turned(angle)
 
 
 def _clearer(image: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
