@@ -10,11 +10,10 @@ import cv2
 
 from mien._system import import_pyarrow_parquet
 from mien.atomic import atomic_folder, atomic_path, open_atomic
-from mien.data.dataset import ROLE_OF, FaceDataset
+from mien.data.dataset import FaceDataset, official_split
 from mien.data.fercsv import SIDE
 from mien.data.folders import NO_SPLIT, SPLIT_FOLDERS
 from mien.data.parquet import VOTE_COLUMNS
-from mien.data.splits import FER2013_ROLES
 from mien.emotions import FERPLUS_COLUMNS
 from mien.errors import DataError, OutputError
 from mien.text import csv_line
@@ -93,8 +92,7 @@ def _write_votes(dataset: FaceDataset, path: Path) -> Path:
 def _official(dataset: FaceDataset, i: int) -> str:
     """The split of sample ``i``; FER2013's, which hubs rename, as its publisher writes it."""
     split = str(dataset.splits[i])
-    role = ROLE_OF.get(split.lower()) if dataset.name == "fer2013" else None
-    return next((name for name, of in FER2013_ROLES.items() if of == role), split)
+    return official_split(split) if dataset.name == "fer2013" else split
 
 
 def _relative_name(dataset: FaceDataset, i: int) -> Path:

@@ -23,8 +23,16 @@ ROLE_OF = {
     **dict.fromkeys(("publictest", "validation", "valid", "val"), "val"),
     **dict.fromkeys(("privatetest", "test", "testing"), "test"),
 }
+#: FER2013's published splits and what they serve for.
+FER2013_ROLES = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 #: Protocols by which own photos, and own crops, are divided: ``mien finetune``.
 PROTOCOLS_OF_OWN = ("own-photos", "own-faces")
+
+
+def official_split(split: str) -> str:
+    """What FER2013's publisher calls a split that hubs rename; any other as it is."""
+    role = ROLE_OF.get(split.lower())
+    return next((name for name, of in FER2013_ROLES.items() if of == role), split)
 
 
 def fingerprint(face: NDArray[np.uint8]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.assemble import BadRows, assemble
-from mien.data.dataset import ROLE_OF, FaceDataset
+from mien.data.dataset import FER2013_ROLES, FaceDataset, official_split
 from mien.emotions import FER2013, FERPLUS_COLUMNS, Emotion, parse_emotion, parse_fer2013_code
 from mien.errors import DataError
 from mien.text import from_cell
@@ -23,8 +23,6 @@ PIXELS = SIDE * SIDE
 CODE = re.compile(r"-?[0-9]+")
 #: A face's votes for one expression are fewer.
 MOST_VOTES = 1e6
-#: Role -> the publisher's name of the split.
-_USAGES = {"train": "Training", "val": "PublicTest", "test": "PrivateTest"}
 #: What whole numbers look like that were saved as a list, or of a table of floats.
 _SAVED_AS_LIST = re.compile(r"[\[\],]|\.0*(?![0-9])")
 
@@ -147,10 +145,10 @@ def read_fer2013_csv(path: Path, *, skip_bad: bool = False) -> FaceDataset:
             image = parse_pixels(fields[pixels])
             emotion = parse_label(fields[label])
             split = from_cell(fields[usage].strip()) if usage is not None else ""
-            if id_column is None and split not in ("", *_USAGES.values()):
-                if split.lower() not in ROLE_OF:
+            if id_column is None:
+                split = official_split(split)
+                if split not in ("", *FER2013_ROLES):
                     raise DataError(f"unknown Usage {split[:20]!r}")
-                split = _USAGES[ROLE_OF[split.lower()]]
         except (ValueError, DataError) as error:
             bad.add(f"row {number}", str(error).rstrip("."))
             continue

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mien._system import file_stamp
 from mien.data.dataset import (
+    FER2013_ROLES,
     PROTOCOLS_OF_OWN,
     ROLE_OF,
     FaceDataset,
@@ -20,9 +21,6 @@ from mien.data.dataset import (
     sha256_of_ids,
 )
 from mien.errors import DataError, RecipeError, nearest
-
-#: FER2013's published splits and what they serve for.
-FER2013_ROLES = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 
 FOLDS = 10
 CKPLUS_TEST = 99  # Bah & Xue 2022, section 3

@@ -12,13 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.dataset import PROTOCOLS_OF_OWN, FaceDataset, Splits, fingerprint, sha256_of_ids
+from mien.data.dataset import (
+    FER2013_ROLES,
+    PROTOCOLS_OF_OWN,
+    FaceDataset,
+    Splits,
+    fingerprint,
+    sha256_of_ids,
+)
 from mien.data.duplicates import without_twins
 from mien.data.own import list_photos
 from mien.data.own_faces import Findings, OwnFaces, read_own
 from mien.data.readers import default_data_path, read_dataset, read_for_protocol
 from mien.data.splits import (
-    FER2013_ROLES,
     PROTOCOLS,
     make_splits,
     refuse_trained_on,
