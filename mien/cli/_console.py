@@ -63,11 +63,11 @@ def progress(console: Console, *columns: ProgressColumn, hidden: bool = False) -
     )
 
 
-def say_found(findings: Findings) -> None:
-    """Say what was found in somebody's photos, a line each."""
+def say_found(findings: Findings | None) -> None:
+    """Say what was found in somebody's photos, a line each; nothing of a dataset of faces."""
     from mien.own.page import found_lines
 
-    for line in found_lines(findings):
+    for line in found_lines(findings) if findings else ():
         say(line)
 
 

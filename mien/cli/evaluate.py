@@ -76,8 +76,7 @@ def evaluate(
     protocol = samples.splits.protocol
     if out is not None:
         make_folder(out)  # not only when all is scored
-    if samples.findings is not None:
-        say_found(samples.findings)
+    say_found(samples.findings)
     if samples.left_out:
         say(f"left out: {samples.left_out:,} faces that the model learned from")
     side, (height, width) = classifier.info.input_size, samples.chosen.images.shape[1:]

@@ -110,8 +110,7 @@ def _mean(
     from mien.explain.paint import paint_mean
 
     samples = samples_of(classifier, data, None, split)
-    if samples.findings is not None:
-        say_found(samples.findings)
+    say_found(samples.findings)
     call, classes = resolved(classifier)
     how = {"patch": patch, "stride": stride}
     found = mean_maps(

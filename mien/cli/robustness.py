@@ -71,8 +71,7 @@ def robustness(
     other = read_report(baseline) if baseline is not None else None
     classifier = load_model(model)
     samples = samples_of(classifier, data, name, split)
-    if samples.findings is not None:
-        say_found(samples.findings)
+    say_found(samples.findings)
     facts = facts_of(classifier, model)
     if other is not None:
         _fits(other, samples, facts, classifier, (corruption, severity, limit, flip))
